@@ -3,23 +3,31 @@
 from fma_django.models.api_token import ApiToken
 from fma_django.models.client import Client
 from fma_django.models.client_aggregate_score import ClientAggregateScore
+from fma_django.models.config_version import ConfigVersion
 from fma_django.models.federated_model import FederatedModel
 from fma_django.models.idempotency_key import IdempotencyKey
 from fma_django.models.model_aggregate import ModelAggregate
 from fma_django.models.model_artifact import ModelArtifact
 from fma_django.models.model_update import ModelUpdate
+from fma_django.models.organisation import Organisation
+from fma_django.models.participation import Participation
 from fma_django.models.round import Round
+from fma_django.models.tag import Tag
 from fma_django.models.worker import Worker
 
 __all__ = [
     "ApiToken",
     "Client",
     "ClientAggregateScore",
+    "ConfigVersion",
     "FederatedModel",
     "IdempotencyKey",
     "ModelAggregate",
     "ModelArtifact",
     "ModelUpdate",
+    "Organisation",
+    "Participation",
     "Round",
+    "Tag",
     "Worker",
 ]

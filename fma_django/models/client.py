@@ -5,6 +5,9 @@ import uuid
 
 from django.db import models
 
+from fma_django.models.organisation import Organisation
+from fma_django.models.tag import Tag
+
 
 class Client(models.Model):
     """A client, known to everybody by `id` and to itself by its credential.
@@ -18,13 +21,21 @@ class Client(models.Model):
     is_active = models.BooleanField(
         default=True, help_text="A client that is not active is refused everywhere."
     )
+    name = models.CharField(max_length=255, blank=True, help_text="What its operators call it.")
+    organisation = models.ForeignKey(
+        Organisation, on_delete=models.SET_NULL, null=True, blank=True, related_name="clients"
+    )
+    tags = models.ManyToManyField(Tag, related_name="clients", blank=True)
+    last_seen_on = models.DateTimeField(
+        null=True, blank=True, editable=False, help_text="When it last joined, reported or sent an update."
+    )
     created_on = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         ordering = ("-created_on",)
 
     def __str__(self) -> str:
-        return str(self.id)
+        return self.name or str(self.id)
 
     # What Django and DRF ask of whoever makes a request.
     is_authenticated = True

@@ -1,5 +1,7 @@
 """One experiment: what is trained, by which rules, for whom."""
 
+import secrets
+from collections.abc import Mapping
 from typing import Any, cast
 
 from django.conf import settings
@@ -10,11 +12,46 @@ from django.db.models import Q
 from fma_core.aggregators import aggregators
 from fma_core.codecs.json_layouts import Layout
 from fma_core.requirements import Requirement, requirements
+from fma_core.round_policy import RoundPolicy
 from fma_core.spec import Spec
 from fma_core.strategy import Strategy
 from fma_django.models.client import Client
 
 STRATEGY_COLUMNS = ("aggregator", "aggregator_params", "stages", "optimiser", "update_kind", "staleness")
+# What a developer decides about how rounds run. Each round runs with one version of it.
+CONFIGURATION = (
+    *STRATEGY_COLUMNS,
+    "requirement",
+    "requirement_args",
+    "round_policy",
+    "selector",
+    "eligibility",
+    "seed",
+    "furthest_base_agg",
+    "update_schema",
+    "client_agg_results_schema",
+    "client_config",
+    "client_config_overrides",
+    "client_config_schema",
+)
+EVERYONE = "everyone"
+
+
+def _everyone() -> dict[str, Any]:
+    return {"name": EVERYONE}
+
+
+def _new_seed() -> int:
+    return secrets.randbelow(2**53)
+
+
+class ModelState(models.TextChoices):
+    """CREATED: not started yet; updates are accepted and wait, as while it is PAUSED."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    ENDED = "ended"
 
 
 class WeightsLayout(models.TextChoices):
@@ -68,6 +105,29 @@ class FederatedModel(models.Model):
     )
     requirement = models.CharField(max_length=255, blank=True, help_text="Empty: one update is enough.")
     requirement_args = models.JSONField(default=list, blank=True)
+    round_policy = models.JSONField(
+        default=dict, blank=True, help_text="When a round closes and when the experiment ends."
+    )
+    selector = models.JSONField(
+        default=_everyone, blank=True, help_text="By what the clients of a round are chosen, with its name."
+    )
+    eligibility = models.JSONField(
+        default=list,
+        blank=True,
+        help_text="Which clients may be chosen at all: a list of filters, each with its name.",
+    )
+    seed = models.PositiveBigIntegerField(
+        default=_new_seed,
+        validators=[MaxValueValidator(2**53 - 1)],
+        help_text="The same seed and history choose the same clients.",
+    )
+    client_config = models.JSONField(
+        default=dict, blank=True, help_text="What clients are told with a round: any JSON object."
+    )
+    client_config_overrides = models.JSONField(
+        default=list, blank=True, help_text="What of it differs for some rounds, tags or clients."
+    )
+    client_config_schema = models.JSONField(null=True, blank=True)
     furthest_base_agg = models.PositiveIntegerField(
         null=True,
         blank=True,
@@ -80,6 +140,10 @@ class FederatedModel(models.Model):
         null=True, blank=True, help_text="Names, shapes and dtypes of the model's arrays."
     )
     weights_layout = models.CharField(max_length=8, choices=WeightsLayout.choices, blank=True)
+    started_on = models.DateTimeField(null=True, blank=True, editable=False)
+    paused_on = models.DateTimeField(null=True, blank=True, editable=False)
+    ended_on = models.DateTimeField(null=True, blank=True, editable=False)
+    end_reason = models.CharField(max_length=64, blank=True, editable=False)
     created_on = models.DateTimeField(auto_now_add=True)
     last_modified = models.DateTimeField(auto_now=True)
 
@@ -91,10 +155,37 @@ class FederatedModel(models.Model):
                 name="federated_model_furthest_base_agg_at_least_one",
                 condition=Q(furthest_base_agg__isnull=True) | Q(furthest_base_agg__gte=1),
             ),
+            models.CheckConstraint(
+                name="federated_model_ended_exactly_with_reason",
+                condition=(Q(ended_on__isnull=False, allow_aggregation=False) & ~Q(end_reason=""))
+                | Q(ended_on__isnull=True, end_reason=""),
+            ),
         ]
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def state(self) -> ModelState:
+        if self.ended_on is not None:
+            return ModelState.ENDED
+        if self.allow_aggregation:
+            return ModelState.RUNNING
+        return ModelState.CREATED if self.started_on is None else ModelState.PAUSED
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        return {column: getattr(self, column) for column in CONFIGURATION}
+
+    def configure(self, configuration: Mapping[str, Any]) -> None:
+        """Take these columns of a configuration, without saving."""
+        for column, value in configuration.items():
+            setattr(self, column, value)
+
+    @property
+    def chooses_clients(self) -> bool:
+        """Whether a round has a cohort; without, every registered client may answer."""
+        return self.selector.get("name") != EVERYONE or bool(self.eligibility)
 
     @property
     def layout(self) -> Layout | None:
@@ -114,6 +205,10 @@ class FederatedModel(models.Model):
             staleness=self.staleness,
             update_kind=self.update_kind,
         )
+
+    def build_round_policy(self) -> RoundPolicy:
+        """Raises InvalidParameter."""
+        return RoundPolicy.from_json(self.round_policy)
 
     def build_requirement(self) -> Requirement:
         args: Any = self.requirement_args or []

@@ -7,7 +7,11 @@ from fma_django.models.weights import WithWeights
 
 
 class ModelAggregate(WithWeights):
-    """One step of a model; `parent` is the aggregate before it, so that the aggregates of a model are a tree."""
+    """One step of a model; `parent` is the aggregate before it, so that the aggregates of a model are a tree.
+
+    Rewinding makes one without a round: a copy of its parent, from which the next round goes on. What came after that
+    parent is abandoned: no update may be trained from it any more.
+    """
 
     federated_model = models.ForeignKey(FederatedModel, on_delete=models.CASCADE, related_name="aggregates")
     parent = models.ForeignKey(
@@ -21,6 +25,9 @@ class ModelAggregate(WithWeights):
         help_text="What the strategy keeps for the next round: an optimiser's moments, for instance.",
     )
     state_size_bytes = models.PositiveBigIntegerField(null=True, blank=True, editable=False)
+    is_abandoned = models.BooleanField(
+        default=False, editable=False, help_text="The model was rewound to an aggregate before it."
+    )
     validation_score = models.FloatField(null=True, blank=True)
     created_on = models.DateTimeField(auto_now_add=True)
 

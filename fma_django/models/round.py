@@ -29,7 +29,7 @@ class RoundState(models.TextChoices):
 
 
 TRANSITIONS: Mapping[RoundState, frozenset[RoundState]] = {
-    RoundState.COLLECTING: frozenset({RoundState.AGGREGATING, RoundState.CANCELLED}),
+    RoundState.COLLECTING: frozenset({RoundState.AGGREGATING, RoundState.CANCELLED, RoundState.FAILED}),
     RoundState.AGGREGATING: frozenset({RoundState.AGGREGATING, RoundState.PUBLISHED, RoundState.FAILED}),
     RoundState.PUBLISHED: frozenset(),
     RoundState.CANCELLED: frozenset(),
@@ -44,6 +44,7 @@ class Round(models.Model):
     num_updates counts the accepted updates; an accepted update is the only one of its client, so it counts clients.
     strategy, num_clients, start_sha256: all that its result depends on beside its updates and the state of its parent,
     written down by the claim, so that the aggregate can be computed again.
+    started_on, deadline_at: it waits for enough clients before it starts, and its time counts from there (UTC).
     lease_token, lease_expires_at: who may publish, and until when (UTC, the server's clock).
     """
 
@@ -56,7 +57,30 @@ class Round(models.Model):
     aggregate = models.OneToOneField(
         ModelAggregate, on_delete=models.RESTRICT, null=True, blank=True, related_name="round"
     )
+    config_version = models.ForeignKey(
+        "ConfigVersion", on_delete=models.RESTRICT, null=True, blank=True, related_name="rounds"
+    )
+    started_on = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="When its clients were chosen; from then on it is what it was begun as.",
+    )
+    deadline_at = models.DateTimeField(
+        null=True, blank=True, help_text="When it ends without all that it waits for."
+    )
+    num_reopenings = models.PositiveIntegerField(
+        default=0, help_text="How often its deadline passed without a quorum."
+    )
+    num_asked = models.PositiveIntegerField(
+        null=True, blank=True, help_text="How many clients were chosen; null where everyone may answer."
+    )
     num_updates = models.PositiveIntegerField(default=0)
+    metrics = models.JSONField(
+        default=dict,
+        blank=True,
+        editable=False,
+        help_text="What its updates measured, merged when it was published.",
+    )
     strategy = models.JSONField(
         null=True,
         blank=True,
@@ -127,7 +151,10 @@ class Round(models.Model):
                 | (~Q(state__in=ENDED) & Q(closed_on__isnull=True)),
             ),
         ]
-        indexes = [models.Index(fields=("state", "lease_expires_at"), name="round_by_state_and_lease")]
+        indexes = [
+            models.Index(fields=("state", "lease_expires_at"), name="round_by_state_and_lease"),
+            models.Index(fields=("state", "deadline_at"), name="round_by_state_and_deadline"),
+        ]
 
     def __str__(self) -> str:
         return f"round {self.number}"

@@ -47,225 +47,369 @@ def write_down_configurations(apps: Any, schema_editor: Any) -> None:
 
 
 class Migration(migrations.Migration):
-
     dependencies = [
-        ('fma_django', '0002_strategies'),
+        ("fma_django", "0002_strategies"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='ConfigVersion',
+            name="ConfigVersion",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('number', models.PositiveIntegerField()),
-                ('configuration', models.JSONField()),
-                ('changed_on', models.DateTimeField(auto_now_add=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("number", models.PositiveIntegerField()),
+                ("configuration", models.JSONField()),
+                ("changed_on", models.DateTimeField(auto_now_add=True)),
             ],
             options={
-                'verbose_name': 'configuration',
-                'ordering': ('-number',),
+                "verbose_name": "configuration",
+                "ordering": ("-number",),
             },
         ),
         migrations.CreateModel(
-            name='Organisation',
+            name="Organisation",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=255, unique=True)),
-                ('created_on', models.DateTimeField(auto_now_add=True)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("name", models.CharField(max_length=255, unique=True)),
+                ("created_on", models.DateTimeField(auto_now_add=True)),
             ],
             options={
-                'ordering': ('name',),
+                "ordering": ("name",),
             },
         ),
         migrations.CreateModel(
-            name='Participation',
+            name="Participation",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('is_chosen', models.BooleanField()),
-                ('reason', models.CharField(blank=True, max_length=64)),
-                ('detail', models.TextField(blank=True)),
-                ('created_on', models.DateTimeField(auto_now_add=True)),
-                ('joined_on', models.DateTimeField(blank=True, null=True)),
-                ('answered_on', models.DateTimeField(blank=True, null=True)),
-                ('was_late', models.BooleanField(default=False)),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("is_chosen", models.BooleanField()),
+                ("reason", models.CharField(blank=True, max_length=64)),
+                ("detail", models.TextField(blank=True)),
+                ("created_on", models.DateTimeField(auto_now_add=True)),
+                ("joined_on", models.DateTimeField(blank=True, null=True)),
+                ("answered_on", models.DateTimeField(blank=True, null=True)),
+                ("was_late", models.BooleanField(default=False)),
             ],
             options={
-                'ordering': ('-id',),
+                "ordering": ("-id",),
             },
         ),
         migrations.CreateModel(
-            name='Tag',
+            name="Tag",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('name', models.CharField(max_length=64, unique=True, validators=[django.core.validators.RegexValidator('\\A[\\w.:=-]{1,64}\\Z', 'A tag has 1 to 64 letters, digits and the signs . : = _ -')])),
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                (
+                    "name",
+                    models.CharField(
+                        max_length=64,
+                        unique=True,
+                        validators=[
+                            django.core.validators.RegexValidator(
+                                "\\A[\\w.:=-]{1,64}\\Z",
+                                "A tag has 1 to 64 letters, digits and the signs . : = _ -",
+                            )
+                        ],
+                    ),
+                ),
             ],
             options={
-                'ordering': ('name',),
+                "ordering": ("name",),
             },
         ),
         migrations.AddField(
-            model_name='client',
-            name='last_seen_on',
-            field=models.DateTimeField(blank=True, editable=False, help_text='When it last joined, reported or sent an update.', null=True),
+            model_name="client",
+            name="last_seen_on",
+            field=models.DateTimeField(
+                blank=True,
+                editable=False,
+                help_text="When it last joined, reported or sent an update.",
+                null=True,
+            ),
         ),
         migrations.AddField(
-            model_name='client',
-            name='name',
-            field=models.CharField(blank=True, help_text='What its operators call it.', max_length=255),
+            model_name="client",
+            name="name",
+            field=models.CharField(blank=True, help_text="What its operators call it.", max_length=255),
         ),
         migrations.AddField(
-            model_name='federatedmodel',
-            name='client_config',
-            field=models.JSONField(blank=True, default=dict, help_text='What clients are told with a round: any JSON object.'),
+            model_name="federatedmodel",
+            name="client_config",
+            field=models.JSONField(
+                blank=True, default=dict, help_text="What clients are told with a round: any JSON object."
+            ),
         ),
         migrations.AddField(
-            model_name='federatedmodel',
-            name='client_config_overrides',
-            field=models.JSONField(blank=True, default=list, help_text='What of it differs for some rounds, tags or clients.'),
+            model_name="federatedmodel",
+            name="client_config_overrides",
+            field=models.JSONField(
+                blank=True, default=list, help_text="What of it differs for some rounds, tags or clients."
+            ),
         ),
         migrations.AddField(
-            model_name='federatedmodel',
-            name='client_config_schema',
+            model_name="federatedmodel",
+            name="client_config_schema",
             field=models.JSONField(blank=True, null=True),
         ),
         migrations.AddField(
-            model_name='federatedmodel',
-            name='eligibility',
-            field=models.JSONField(blank=True, default=list, help_text='Which clients may be chosen at all: a list of filters, each with its name.'),
+            model_name="federatedmodel",
+            name="eligibility",
+            field=models.JSONField(
+                blank=True,
+                default=list,
+                help_text="Which clients may be chosen at all: a list of filters, each with its name.",
+            ),
         ),
         migrations.AddField(
-            model_name='federatedmodel',
-            name='end_reason',
+            model_name="federatedmodel",
+            name="end_reason",
             field=models.CharField(blank=True, editable=False, max_length=64),
         ),
         migrations.AddField(
-            model_name='federatedmodel',
-            name='ended_on',
+            model_name="federatedmodel",
+            name="ended_on",
             field=models.DateTimeField(blank=True, editable=False, null=True),
         ),
         migrations.AddField(
-            model_name='federatedmodel',
-            name='paused_on',
+            model_name="federatedmodel",
+            name="paused_on",
             field=models.DateTimeField(blank=True, editable=False, null=True),
         ),
         migrations.AddField(
-            model_name='federatedmodel',
-            name='round_policy',
-            field=models.JSONField(blank=True, default=dict, help_text='When a round closes and when the experiment ends.'),
+            model_name="federatedmodel",
+            name="round_policy",
+            field=models.JSONField(
+                blank=True, default=dict, help_text="When a round closes and when the experiment ends."
+            ),
         ),
         migrations.AddField(
-            model_name='federatedmodel',
-            name='seed',
-            field=models.PositiveBigIntegerField(default=fma_django.models.federated_model._new_seed, help_text='The same seed and history choose the same clients.', validators=[django.core.validators.MaxValueValidator(9007199254740991)]),
+            model_name="federatedmodel",
+            name="seed",
+            field=models.PositiveBigIntegerField(
+                default=fma_django.models.federated_model._new_seed,
+                help_text="The same seed and history choose the same clients.",
+                validators=[django.core.validators.MaxValueValidator(9007199254740991)],
+            ),
         ),
         migrations.AddField(
-            model_name='federatedmodel',
-            name='selector',
-            field=models.JSONField(blank=True, default=fma_django.models.federated_model._everyone, help_text='By what the clients of a round are chosen, with its name.'),
+            model_name="federatedmodel",
+            name="selector",
+            field=models.JSONField(
+                blank=True,
+                default=fma_django.models.federated_model._everyone,
+                help_text="By what the clients of a round are chosen, with its name.",
+            ),
         ),
         migrations.AddField(
-            model_name='federatedmodel',
-            name='started_on',
+            model_name="federatedmodel",
+            name="started_on",
             field=models.DateTimeField(blank=True, editable=False, null=True),
         ),
         migrations.AddField(
-            model_name='modelaggregate',
-            name='is_abandoned',
-            field=models.BooleanField(default=False, editable=False, help_text='The model was rewound to an aggregate before it.'),
+            model_name="modelaggregate",
+            name="is_abandoned",
+            field=models.BooleanField(
+                default=False, editable=False, help_text="The model was rewound to an aggregate before it."
+            ),
         ),
         migrations.AddField(
-            model_name='round',
-            name='deadline_at',
-            field=models.DateTimeField(blank=True, help_text='When it ends without all that it waits for.', null=True),
+            model_name="round",
+            name="waits_for",
+            field=models.TextField(blank=True, help_text="Why it has not started yet."),
         ),
         migrations.AddField(
-            model_name='round',
-            name='metrics',
-            field=models.JSONField(blank=True, default=dict, editable=False, help_text='What its updates measured, merged when it was published.'),
+            model_name="round",
+            name="num_draws",
+            field=models.PositiveIntegerField(
+                default=0,
+                editable=False,
+                help_text="How often clients were drawn for it; each draw has its own randomness.",
+            ),
         ),
         migrations.AddField(
-            model_name='round',
-            name='num_asked',
-            field=models.PositiveIntegerField(blank=True, help_text='How many clients were chosen; null where everyone may answer.', null=True),
+            model_name="round",
+            name="deadline_at",
+            field=models.DateTimeField(
+                blank=True, help_text="When it ends without all that it waits for.", null=True
+            ),
         ),
         migrations.AddField(
-            model_name='round',
-            name='num_reopenings',
-            field=models.PositiveIntegerField(default=0, help_text='How often its deadline passed without a quorum.'),
+            model_name="round",
+            name="metrics",
+            field=models.JSONField(
+                blank=True,
+                default=dict,
+                editable=False,
+                help_text="What its updates measured, merged when it was published.",
+            ),
         ),
         migrations.AddField(
-            model_name='round',
-            name='started_on',
-            field=models.DateTimeField(blank=True, help_text='When its clients were chosen; from then on it is what it was begun as.', null=True),
+            model_name="round",
+            name="num_asked",
+            field=models.PositiveIntegerField(
+                blank=True,
+                help_text="How many clients were chosen; null where everyone may answer.",
+                null=True,
+            ),
+        ),
+        migrations.AddField(
+            model_name="round",
+            name="num_reopenings",
+            field=models.PositiveIntegerField(
+                default=0, help_text="How often its deadline passed without a quorum."
+            ),
+        ),
+        migrations.AddField(
+            model_name="round",
+            name="started_on",
+            field=models.DateTimeField(
+                blank=True,
+                help_text="When its clients were chosen; from then on it is what it was begun as.",
+                null=True,
+            ),
         ),
         migrations.AddConstraint(
-            model_name='federatedmodel',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('allow_aggregation', False), ('ended_on__isnull', False), models.Q(('end_reason', ''), _negated=True)), models.Q(('end_reason', ''), ('ended_on__isnull', True)), _connector='OR'), name='federated_model_ended_exactly_with_reason'),
+            model_name="federatedmodel",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(
+                        ("allow_aggregation", False),
+                        ("ended_on__isnull", False),
+                        models.Q(("end_reason", ""), _negated=True),
+                    ),
+                    models.Q(("end_reason", ""), ("ended_on__isnull", True)),
+                    _connector="OR",
+                ),
+                name="federated_model_ended_exactly_with_reason",
+            ),
         ),
         migrations.AddField(
-            model_name='configversion',
-            name='changed_by',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL),
+            model_name="configversion",
+            name="changed_by",
+            field=models.ForeignKey(
+                blank=True,
+                null=True,
+                on_delete=django.db.models.deletion.SET_NULL,
+                related_name="+",
+                to=settings.AUTH_USER_MODEL,
+            ),
         ),
         migrations.AddField(
-            model_name='configversion',
-            name='federated_model',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='config_versions', to='fma_django.federatedmodel'),
+            model_name="configversion",
+            name="federated_model",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="config_versions",
+                to="fma_django.federatedmodel",
+            ),
         ),
         migrations.AddField(
-            model_name='round',
-            name='config_version',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.RESTRICT, related_name='rounds', to='fma_django.configversion'),
+            model_name="round",
+            name="config_version",
+            field=models.ForeignKey(
+                blank=True,
+                null=True,
+                on_delete=django.db.models.deletion.RESTRICT,
+                related_name="rounds",
+                to="fma_django.configversion",
+            ),
         ),
         migrations.AddIndex(
-            model_name='round',
-            index=models.Index(fields=['state', 'deadline_at'], name='round_by_state_and_deadline'),
+            model_name="round",
+            index=models.Index(fields=["state", "deadline_at"], name="round_by_state_and_deadline"),
         ),
         migrations.AddField(
-            model_name='organisation',
-            name='members',
-            field=models.ManyToManyField(blank=True, related_name='organisations', to=settings.AUTH_USER_MODEL),
+            model_name="organisation",
+            name="members",
+            field=models.ManyToManyField(
+                blank=True, related_name="organisations", to=settings.AUTH_USER_MODEL
+            ),
         ),
         migrations.AddField(
-            model_name='client',
-            name='organisation',
-            field=models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='clients', to='fma_django.organisation'),
+            model_name="client",
+            name="organisation",
+            field=models.ForeignKey(
+                blank=True,
+                null=True,
+                on_delete=django.db.models.deletion.SET_NULL,
+                related_name="clients",
+                to="fma_django.organisation",
+            ),
         ),
         migrations.AddField(
-            model_name='participation',
-            name='client',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='participations', to='fma_django.client'),
+            model_name="participation",
+            name="client",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="participations",
+                to="fma_django.client",
+            ),
         ),
         migrations.AddField(
-            model_name='participation',
-            name='round',
-            field=models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='participations', to='fma_django.round'),
+            model_name="participation",
+            name="round",
+            field=models.ForeignKey(
+                on_delete=django.db.models.deletion.CASCADE,
+                related_name="participations",
+                to="fma_django.round",
+            ),
         ),
         migrations.AddField(
-            model_name='client',
-            name='tags',
-            field=models.ManyToManyField(blank=True, related_name='clients', to='fma_django.tag'),
+            model_name="client",
+            name="tags",
+            field=models.ManyToManyField(blank=True, related_name="clients", to="fma_django.tag"),
         ),
         migrations.AddConstraint(
-            model_name='configversion',
-            constraint=models.UniqueConstraint(fields=('federated_model', 'number'), name='config_number_once_per_model'),
+            model_name="configversion",
+            constraint=models.UniqueConstraint(
+                fields=("federated_model", "number"), name="config_number_once_per_model"
+            ),
         ),
         migrations.AddIndex(
-            model_name='participation',
-            index=models.Index(fields=['client', 'is_chosen'], name='participation_by_client'),
+            model_name="participation",
+            index=models.Index(fields=["client", "is_chosen"], name="participation_by_client"),
         ),
         migrations.AddConstraint(
-            model_name='participation',
-            constraint=models.UniqueConstraint(fields=('round', 'client'), name='participation_once_per_round_and_client'),
+            model_name="participation",
+            constraint=models.UniqueConstraint(
+                fields=("round", "client"), name="participation_once_per_round_and_client"
+            ),
         ),
         migrations.AddConstraint(
-            model_name='participation',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('is_chosen', True), ('reason', '')), models.Q(('is_chosen', False), models.Q(('reason', ''), _negated=True)), _connector='OR'), name='participation_chosen_exactly_without_reason'),
+            model_name="participation",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("is_chosen", True), ("reason", "")),
+                    models.Q(("is_chosen", False), models.Q(("reason", ""), _negated=True)),
+                    _connector="OR",
+                ),
+                name="participation_chosen_exactly_without_reason",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='participation',
-            constraint=models.CheckConstraint(condition=models.Q(('was_late', False), ('answered_on__isnull', False), _connector='OR'), name='participation_late_only_when_answered'),
+            model_name="participation",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("was_late", False), ("answered_on__isnull", False), _connector="OR"),
+                name="participation_late_only_when_answered",
+            ),
         ),
         migrations.RunPython(write_down_configurations, migrations.RunPython.noop),
     ]

@@ -71,6 +71,12 @@ class Round(models.Model):
     num_reopenings = models.PositiveIntegerField(
         default=0, help_text="How often its deadline passed without a quorum."
     )
+    waits_for = models.TextField(blank=True, help_text="Why it has not started yet.")
+    num_draws = models.PositiveIntegerField(
+        default=0,
+        editable=False,
+        help_text="How often clients were drawn for it; each draw has its own randomness.",
+    )
     num_asked = models.PositiveIntegerField(
         null=True, blank=True, help_text="How many clients were chosen; null where everyone may answer."
     )

@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any
 
 from fma_core.aggregators import Aggregator, aggregators
+from fma_core.client_config import schedules
 from fma_core.optimisers import optimisers
 from fma_core.parameters import Parameter, parameters_of
 from fma_core.registry import Description, Registry
@@ -16,7 +17,8 @@ from fma_core.stages import ArrayStage, RowStage, stages
 from fma_core.staleness import stalenesses
 
 KINDS: Mapping[str, Registry[Any]] = {
-    registry.kind: registry for registry in (aggregators, stages, optimisers, stalenesses, requirements)
+    registry.kind: registry
+    for registry in (aggregators, stages, optimisers, stalenesses, requirements, schedules)
 }
 TITLES = {
     "aggregator": (
@@ -39,6 +41,11 @@ TITLES = {
     "requirement": (
         "Requirements",
         "A model's `requirement`, with its parameters in order in `requirement_args`: when a round may close.",
+    ),
+    "schedule": (
+        "Schedules",
+        'In a model\'s `client_config`, `{"$schedule": {"name": …}}` in the place of a number: what the number is in '
+        "each round, counted from 1.",
     ),
 }
 

@@ -13,6 +13,7 @@ from fma_core.testing.aggregator_contract import AggregatorContract
 from fma_core.testing.matrix_rows import MatrixBlock, MatrixRows
 from fma_core.testing.optimiser_contract import OptimiserContract
 from fma_core.testing.requirement_contract import RequirementContract
+from fma_core.testing.schedule_contract import ScheduleContract
 from fma_core.testing.stage_contract import StageContract
 from fma_core.testing.staleness_contract import StalenessContract
 
@@ -23,6 +24,7 @@ __all__ = [
     "MatrixRows",
     "OptimiserContract",
     "RequirementContract",
+    "ScheduleContract",
     "StageContract",
     "StalenessContract",
     "StoredRound",

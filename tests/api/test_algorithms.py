@@ -36,7 +36,7 @@ def test_every_registered_part_is_listed(owner: APIClient) -> None:
     found = [(part["kind"], part["name"]) for part in owner.get(ALGORITHMS).json()]
 
     assert found == [(kind, name) for kind, registry in KINDS.items() for name in registry.names()]
-    assert {kind for kind, _ in found} == {"aggregator", "stage", "optimiser", "staleness", "requirement"}
+    assert {kind for kind, _ in found} == {"aggregator", "stage", "optimiser", "staleness", "requirement", "schedule"}
 
 
 def test_every_part_can_be_used_and_says_what_it_is(owner: APIClient) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from fma_core.aggregators import aggregators
+from fma_core.client_config import schedules
 from fma_core.optimisers import optimisers
 from fma_core.registry import Registry
 from fma_core.requirements import requirements
@@ -23,6 +24,7 @@ from fma_core.testing import (
     AggregatorContract,
     OptimiserContract,
     RequirementContract,
+    ScheduleContract,
     StageContract,
     StalenessContract,
 )
@@ -106,12 +108,23 @@ STALENESSES: Mapping[str, Case] = {
     "hinge": case({"a": 2.0, "b": 3}),
     "polynomial": case({"a": 1.5}),
 }
+SCHEDULES: Mapping[str, Case] = {
+    "constant": case({"value": 0.1}),
+    "cosine": case({"initial": 0.1, "final": 0.001, "num_rounds": 30}),
+    "exponential": case({"initial": 0.1, "factor": 0.9}),
+    "inverse": case({"initial": 0.1, "decay": 0.5}),
+    "linear": case({"initial": 10, "final": 1, "num_rounds": 20}),
+    "piecewise": case({"values": [3, 2, 1], "starts": [10, 20]}),
+    "step": case({"initial": 0.1, "every": 10}),
+    "warmup_cosine": case({"peak": 0.1, "num_warmup": 5, "num_rounds": 30}),
+}
 KINDS: tuple[tuple[type[PartContract], Registry[Any], Mapping[str, Case]], ...] = (
     (AggregatorContract, aggregators, AGGREGATORS),
     (StageContract, stages, STAGES),
     (OptimiserContract, optimisers, OPTIMISERS),
     (RequirementContract, requirements, REQUIREMENTS),
     (StalenessContract, stalenesses, STALENESSES),
+    (ScheduleContract, schedules, SCHEDULES),
 )
 
 

@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 
-__all__ = ["MAX_NAMES", "MAX_NAME_LENGTH", "PERCENTILES", "STATISTICS", "leaves", "merge"]
+__all__ = ["MAX_NAMES", "MAX_NAME_LENGTH", "PERCENTILES", "STATISTICS", "merge", "numbers_of"]
 
 MAX_NAMES = 256
 MAX_NAME_LENGTH = 128
@@ -22,12 +22,15 @@ PERCENTILES: Mapping[str, float] = {"p5": 0.05, "p50": 0.5, "p95": 0.95}
 STATISTICS = ("mean", "min", "max", *PERCENTILES, "count", "weight")
 
 
-def leaves(metrics: Mapping[str, object]) -> dict[str, float]:
+def numbers_of(said: object) -> dict[str, float]:
     """The numbers of a JSON object by name; those of an object within it by both names, joined with a dot.
 
-    Text, lists, booleans, null, and what is not finite are left out. At most MAX_NAMES, the first by name.
+    Anything but an object has none. Text, lists, booleans, null, and what is not finite are left out. At most
+    MAX_NAMES, the first by name.
     """
-    found = ((name, value) for name, value in _walk(metrics) if len(name) <= MAX_NAME_LENGTH)
+    if not isinstance(said, Mapping):
+        return {}
+    found = ((name, value) for name, value in _walk(said) if len(name) <= MAX_NAME_LENGTH)
     return dict(islice(found, MAX_NAMES))
 
 
@@ -42,7 +45,7 @@ def merge(rows: Iterable[tuple[float, Mapping[str, object]]]) -> dict[str, dict[
     """
     columns: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for weight, metrics in rows:
-        for name, value in leaves(metrics).items():
+        for name, value in numbers_of(metrics).items():
             columns[name].append((weight, value))
     kept = sorted(columns, key=lambda name: (-len(columns[name]), name))[:MAX_NAMES]
     return {name: _statistics(columns[name]) for name in sorted(kept)}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fma_core.metrics import MAX_NAME_LENGTH, MAX_NAMES, STATISTICS, leaves, merge
+from fma_core.metrics import MAX_NAME_LENGTH, MAX_NAMES, STATISTICS, merge, numbers_of
 
 values = st.floats(allow_nan=False, allow_infinity=False)
 weighted = st.lists(st.tuples(st.integers(1, 2**53), values), min_size=1, max_size=20)
@@ -63,13 +63,13 @@ def test_numbers_at_the_end_of_the_range_stay_finite() -> None:
     assert all(math.isfinite(value) for value in merged["x"].values())
 
 
-def test_only_finite_numbers_are_leaves() -> None:
+def test_only_finite_numbers_are_numbers_of() -> None:
     metrics = json.loads(
         '{"loss": 1, "ok": true, "note": "x", "none": null, "curve": [1, 2], "deep": {"a": {"b": 2.5}}}'
     )
     metrics |= {"nan": math.nan, "huge": 10**400}
 
-    assert leaves(metrics) == {"loss": 1.0, "deep.a.b": 2.5}
+    assert numbers_of(metrics) == {"loss": 1.0, "deep.a.b": 2.5}
 
 
 def test_one_client_cannot_crowd_out_the_names_of_the_others() -> None:
@@ -81,9 +81,14 @@ def test_one_client_cannot_crowd_out_the_names_of_the_others() -> None:
 
 
 def test_a_name_has_a_longest_length() -> None:
-    assert leaves({"x" * (MAX_NAME_LENGTH + 1): 1.0, "y": 1.0}) == {"y": 1.0}
+    assert numbers_of({"x" * (MAX_NAME_LENGTH + 1): 1.0, "y": 1.0}) == {"y": 1.0}
 
 
 def test_nothing_gives_nothing() -> None:
     assert merge([]) == {}
     assert merge([(3, {})]) == {}
+
+
+@pytest.mark.parametrize("said", [None, 3, "0.5", [0.5], [{"loss": 0.5}]])
+def test_what_is_no_object_has_no_numbers(said: object) -> None:
+    assert numbers_of(said) == {}

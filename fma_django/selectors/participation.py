@@ -1,0 +1,167 @@
+"""What the record knows of how clients take part: the inputs of a selection.
+
+A client was asked for a round when it was chosen for it, or, where everyone may answer, when it joined it or sent an
+update to it. It answered when an update of it counted in that round. Rounds of models whose clients never join leave
+no participations, so that updates without one count as asked and answered.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from django.db.models import Count, Exists, F, Max, OuterRef, Q, QuerySet, Subquery
+from django.db.models.fields.json import KeyTransform
+
+from fma_core.selection import Candidate, PastRound
+from fma_django.models import Client, FederatedModel, ModelUpdate, Participation, Round
+from fma_django.models.model_update import ACCEPTED
+from fma_django.models.round import ENDED
+
+IN_TIME = Q(answered_on__isnull=False, was_late=False)
+Facts = dict[str, Any]
+
+
+def candidates_of(federated_model: FederatedModel, now: datetime) -> list[Candidate]:
+    """Every active client of the model with what is known of it, in a constant number of queries."""
+    clients = (
+        Client.objects.filter(federated_models=federated_model, is_active=True)
+        .select_related("organisation")
+        .prefetch_related("tags")
+        .only("last_seen_on", "organisation__name")
+        .order_by("pk")
+    )
+    asked = _by_client(_asked(federated_model))
+    answered = _by_client(_answered(federated_model))
+    newest = _by_client(_newest_updates(federated_model))
+    number = federated_model.rounds.aggregate(newest=Max("number"))["newest"] or 0
+    return [
+        Candidate(
+            client=str(client.pk),
+            tags=frozenset(tag.name for tag in client.tags.all()),
+            organisation=None if client.organisation is None else client.organisation.name,
+            seconds_since_seen=_seconds(client.last_seen_on, now),
+            **_turns(asked.get(client.pk, {}), answered.get(client.pk, {}), number, now),
+            **_last_answer(newest.get(client.pk, {})),
+        )
+        for client in clients
+    ]
+
+
+def past_rounds(federated_model: FederatedModel, limit: int | None = None) -> list[PastRound]:
+    """The model's rounds that are over, the oldest first; of many, the `limit` newest. In three queries."""
+    ended = Round.objects.filter(federated_model=federated_model, state__in=ENDED).order_by("-number")
+    rounds = list(
+        ended.only("number", "opened_on", "started_on", "closed_on", "num_asked", "metrics")[:limit]
+    )
+    if not rounds:
+        return []
+    since = {"round__federated_model": federated_model, "round__number__gte": rounds[-1].number}
+    # By round and client, whether it answered in time.
+    asked: dict[int, dict[str, bool]] = defaultdict(dict)
+    chosen = Participation.objects.filter(**since, is_chosen=True).order_by().annotate(in_time=IN_TIME)
+    for number, client, in_time in chosen.values_list("round__number", "client_id", "in_time"):
+        asked[number][str(client)] = in_time
+    counted = ModelUpdate.objects.filter(**since, round__num_asked=None, status__in=ACCEPTED).order_by()
+    for number, client in counted.values_list("round__number", "client_id"):
+        asked[number][str(client)] = True
+    return [_past(found, asked[found.number]) for found in reversed(rounds)]
+
+
+def _asked(federated_model: FederatedModel) -> QuerySet[Any, Any]:
+    return (
+        Participation.objects.filter(round__federated_model=federated_model, is_chosen=True)
+        .order_by()
+        .values("client_id")
+        .annotate(
+            asked=Count("pk"),
+            answered=Count("pk", filter=IN_TIME),
+            last_number=Max("round__number"),
+            last_on=Max("created_on"),
+        )
+    )
+
+
+def _answered(federated_model: FederatedModel) -> QuerySet[Any, Any]:
+    """Of updates in rounds where nobody wrote down who was asked."""
+    known = Participation.objects.filter(round=OuterRef("round"), client=OuterRef("client"))
+    return (
+        ModelUpdate.objects.filter(~Exists(known), federated_model=federated_model, status__in=ACCEPTED)
+        .order_by()
+        .values("client_id")
+        .annotate(answered=Count("pk"), last_number=Max("round__number"), last_on=Max("created_on"))
+    )
+
+
+def _newest_updates(federated_model: FederatedModel) -> QuerySet[Any, Any]:
+    counting = ModelUpdate.objects.filter(federated_model=federated_model, status__in=ACCEPTED).order_by()
+    newest = counting.values("client_id").annotate(newest=Max("pk")).values("newest")
+    joined = Participation.objects.filter(round=OuterRef("round"), client=OuterRef("client"))
+    return (
+        ModelUpdate.objects.filter(pk__in=Subquery(newest))
+        .order_by()
+        .annotate(
+            loss=KeyTransform("loss", "metrics"),
+            loss_rms=KeyTransform("loss_rms", "metrics"),
+            joined_on=Subquery(joined.values("joined_on")[:1]),
+            began_on=F("round__started_on"),
+            opened_on=F("round__opened_on"),
+        )
+        .values(
+            "client_id",
+            "num_examples",
+            "loss",
+            "loss_rms",
+            "joined_on",
+            "began_on",
+            "opened_on",
+            "created_on",
+        )
+    )
+
+
+def _by_client(rows: Iterable[Facts]) -> dict[Any, Facts]:
+    return {row["client_id"]: row for row in rows}
+
+
+def _turns(asked: Facts, answered: Facts, number: int, now: datetime) -> Facts:
+    numbers = [facts["last_number"] for facts in (asked, answered) if facts]
+    moments = [facts["last_on"] for facts in (asked, answered) if facts]
+    unasked = answered.get("answered", 0)
+    return {
+        "times_chosen": asked.get("asked", 0) + unasked,
+        "times_answered": asked.get("answered", 0) + unasked,
+        "rounds_since_turn": number - max(numbers) if numbers else None,
+        "seconds_since_turn": _seconds(max(moments), now) if moments else None,
+    }
+
+
+def _last_answer(update: Facts) -> Facts:
+    if not update:
+        return {}
+    began = update["joined_on"] or update["began_on"] or update["opened_on"]
+    return {
+        "num_examples": update["num_examples"],
+        "loss": _number(update["loss"]),
+        "loss_rms": _number(update["loss_rms"]),
+        "round_s": _seconds(began, update["created_on"]),
+    }
+
+
+def _past(found: Round, asked: Mapping[str, bool]) -> PastRound:
+    return PastRound(
+        number=found.number,
+        chosen=tuple(sorted(asked)),
+        answered=tuple(sorted(client for client, in_time in asked.items() if in_time)),
+        seconds=_seconds(found.started_on or found.opened_on, found.closed_on),
+        metrics={name: statistics["mean"] for name, statistics in found.metrics.items()},
+    )
+
+
+def _seconds(start: datetime | None, end: datetime | None) -> float | None:
+    """None while one of them is unknown; never negative: clocks are set, and late updates count for later rounds."""
+    return None if start is None or end is None else max(0.0, (end - start).total_seconds())
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None

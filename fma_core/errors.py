@@ -18,6 +18,8 @@
     │   ├── UnknownPart                           unknown_part
     │   └── InvalidParameter                      invalid_parameter
     ├── InvalidStrategy                           invalid_strategy
+    ├── InvalidQuestion                           invalid_question
+    ├── InvalidStatistics                         invalid_statistics
     └── AggregationError                          aggregation_error
         ├── NoUpdates                             no_updates
         ├── UnreadableUpdate                      unreadable_update
@@ -152,6 +154,18 @@ class InvalidStrategy(FMAError):
     """Parts that cannot go together."""
 
     code = "invalid_strategy"
+
+
+class InvalidQuestion(FMAError):
+    """What no evaluation can ask: an unknown task, labels that are not, too many counts."""
+
+    code = "invalid_question"
+
+
+class InvalidStatistics(FMAError):
+    """Counts and sums that cannot be the answer to the question that was asked."""
+
+    code = "invalid_statistics"
 
 
 class AggregationError(FMAError):

@@ -1,0 +1,134 @@
+"""Regression: sums of errors, and the mean and spread of the targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import fsum, isfinite, sqrt
+from typing import Any
+
+import numpy as np
+
+from fma_core.errors import InvalidStatistics
+from fma_core.evaluation.question import Question
+from fma_core.evaluation.values import column_of, losses_of
+from fma_core.evaluation.wire import count_of, members_of, sum_of
+
+NAMES = ("num_examples", "errors", "absolute_errors", "squared_errors", "target_mean", "target_squares")
+SLACK = 1e-6  # between two sums of the same numbers in another order
+
+
+@dataclass(frozen=True)
+class ErrorSums:
+    """The statistics of a regression; an error is prediction minus target.
+
+    target_squares: of what the targets differ from their mean. Not of the targets themselves, whose squares lose every
+        digit of the spread when the mean is far from 0.
+    """
+
+    question: Question
+    num_examples: int
+    errors: float
+    absolute_errors: float
+    squared_errors: float
+    target_mean: float
+    target_squares: float
+    loss: float | None = None
+
+
+def count(question: Question, *, y_true: Any, y_pred: Any, losses: Any = None) -> ErrorSums:
+    """Raises InvalidStatistics."""
+    targets = column_of(y_true, "y_true", is_number=True)
+    predictions = column_of(y_pred, "y_pred", size=len(targets), is_number=True)
+    with np.errstate(over="ignore", invalid="ignore"):
+        errors = predictions - targets
+        mean = float(targets.mean())
+        sums = {
+            "errors": float(errors.sum()),
+            "absolute_errors": float(np.abs(errors).sum()),
+            "squared_errors": float(errors @ errors),
+            "target_mean": mean,
+            "target_squares": float(np.square(targets - mean).sum()),
+        }
+    for name, value in sums.items():
+        sum_of(value, name)
+    return ErrorSums(question, len(targets), **sums, loss=losses_of(question, losses, size=len(targets)))
+
+
+def merge(question: Question, found: Iterable[ErrorSums]) -> ErrorSums:
+    """Sums are exact before they are rounded once, so that their order does not matter.
+
+    Source: Chan, Golub and LeVeque 1983, doi:10.1080/00031305.1983.10483115, for the spread of the targets.
+    """
+    parts = list(found)
+    num_examples = sum(part.num_examples for part in parts)
+    mean = fsum(part.num_examples * part.target_mean for part in parts) / num_examples
+    return ErrorSums(
+        question,
+        num_examples,
+        errors=fsum(part.errors for part in parts),
+        absolute_errors=fsum(part.absolute_errors for part in parts),
+        squared_errors=fsum(part.squared_errors for part in parts),
+        target_mean=mean,
+        target_squares=fsum(
+            part.target_squares + part.num_examples * (part.target_mean - mean) ** 2 for part in parts
+        ),
+        loss=fsum(part.loss or 0.0 for part in parts) if question.with_loss else None,
+    )
+
+
+def to_json(sums: ErrorSums) -> dict[str, Any]:
+    said: dict[str, Any] = {name: getattr(sums, name) for name in NAMES}
+    return said if sums.loss is None else {**said, "loss": sums.loss}
+
+
+def from_json(question: Question, value: Any) -> ErrorSums:
+    """Raises InvalidStatistics, for sums that no errors can have too."""
+    said = members_of(value, [*NAMES, "loss"] if question.with_loss else NAMES)
+    num_examples = count_of(said["num_examples"], "num_examples")
+    if num_examples < 1:
+        raise InvalidStatistics("num_examples must be at least 1; found 0", where="num_examples")
+    absolute = sum_of(said["absolute_errors"], "absolute_errors", at_least=0.0)
+    squared = sum_of(said["squared_errors"], "squared_errors", at_least=0.0)
+    errors = sum_of(said["errors"], "errors")
+    if abs(errors) > absolute * (1 + SLACK):
+        raise InvalidStatistics("errors cannot sum up to more than absolute_errors", where="errors")
+    # Cauchy and Schwarz; by square roots, which neither overflow nor vanish.
+    if absolute > sqrt(num_examples) * sqrt(squared) * (1 + SLACK):
+        raise InvalidStatistics(
+            "absolute_errors cannot be above the root of num_examples * squared_errors",
+            where="absolute_errors",
+        )
+    return ErrorSums(
+        question,
+        num_examples,
+        errors=errors,
+        absolute_errors=absolute,
+        squared_errors=squared,
+        target_mean=sum_of(said["target_mean"], "target_mean"),
+        target_squares=sum_of(said["target_squares"], "target_squares", at_least=0.0),
+        loss=sum_of(said["loss"], "loss") if question.with_loss else None,
+    )
+
+
+def metrics(sums: ErrorSums) -> dict[str, Any]:
+    """r2 is None for targets that are all the same, which no model can explain."""
+    n = sums.num_examples
+    found = {
+        "num_examples": n,
+        "mse": sums.squared_errors / n,
+        "rmse": sqrt(sums.squared_errors / n),
+        "mae": sums.absolute_errors / n,
+        "mean_error": sums.errors / n,
+        "r2": _r2(sums),
+    }
+    return found if sums.loss is None else {**found, "loss": sums.loss / n}
+
+
+def _r2(sums: ErrorSums) -> float | None:
+    # What a mean is rounded by looks like a spread where there is none.
+    rounding = sums.num_examples * (16 * np.finfo(np.float64).eps * sums.target_mean) ** 2
+    if sums.target_squares <= rounding:
+        return None
+    found = 1 - sums.squared_errors / sums.target_squares
+    return found if isfinite(found) else None

@@ -17,6 +17,7 @@ from fma_core import dtypes
 from fma_core.aggregators import Aggregator, UpdateKind, aggregators
 from fma_core.errors import InvalidPart, InvalidStrategy
 from fma_core.optimisers import Optimiser, optimisers
+from fma_core.parameters import MAX_FLOAT
 from fma_core.spec import ArraySpec, Spec
 from fma_core.stages import ArrayStage, RowStage, Stage, stages
 from fma_core.staleness import Staleness, stalenesses
@@ -147,6 +148,33 @@ class Strategy:
             or not (self.acts_on_weights or self.is_translation_equivariant)
             or any(isinstance(stage, ArrayStage) for stage in self.stages)
         )
+
+    @property
+    def measures_from_bases(self) -> bool:
+        """Whether a row is what was changed of the weights that its client trained from, which the round must read."""
+        return (
+            self.update_kind == "weights"
+            and not self.acts_on_weights
+            and self.aggregator.relative_to == "base"
+        )
+
+    def reads_start(self, spec: Spec) -> bool:
+        """Whether a round reads the model that it starts from, for a model of this spec."""
+        return not self.acts_on_weights or set(self.roles(spec).values()) != {"shared"}
+
+    def check_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Raises ValueError when a number is missing, or useless, without which the rule cannot do."""
+        for name in self.aggregator.required_metrics:
+            value = metrics.get(name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) <= MAX_FLOAT:
+                raise ValueError(
+                    f"metrics must have {name!r}, a finite number, for the aggregator "
+                    f"{aggregators.name_of(self.aggregator)}; found {value!r:.80}"
+                )
+            try:
+                self.aggregator.check_metric(name, float(value))
+            except ValueError as error:
+                raise ValueError(f"metrics: {error}") from error
 
     @property
     def states(self) -> dict[str, float]:

@@ -12,8 +12,8 @@ from fma_core.engine.weight_files import Source
 from fma_core.errors import UnreadableModel, UnreadableUpdate
 from fma_core.spec import Spec
 from fma_core.strategy import Strategy
-from fma_django.models import ModelAggregate, ModelUpdate, Round
-from fma_django.selectors.aggregates import initial_artifact
+from fma_django.models import ModelUpdate, Round
+from fma_django.selectors.aggregates import initial_artifact, lineage
 from fma_django.services.executors import chosen_executor, reads_in_place
 from fma_django.services.round_state import LABEL, state_before
 from fma_django.storage import get_store
@@ -45,7 +45,9 @@ def fold_round(
     strategy = claimed.build_strategy()
     with _spooled(check) as local, chosen_executor(check) as executor:
         start = None
-        if _reads_start(strategy, spec):
+        # Fetching a model from a remote store for nothing would take time, and that the last one is damaged would end a
+        # round that can mend it.
+        if strategy.reads_start(spec):
             start = local.model(claimed.start_sha256, "the model before the round")
         bases = _Bases(claimed, strategy, start, local)
         rows = [
@@ -85,12 +87,6 @@ def fold_round(
         return folded
 
 
-def _reads_start(strategy: Strategy, spec: Spec) -> bool:
-    # A mean of weights does not: fetching a model from a remote store for it would be for nothing, and that the last
-    # one is damaged would end a round that can mend it.
-    return not strategy.acts_on_weights or set(strategy.roles(spec).values()) != {"shared"}
-
-
 def _metrics_of(update: ModelUpdate, strategy: Strategy) -> dict[str, float]:
     try:
         return {name: float(update.metrics[name]) for name in strategy.aggregator.required_metrics}
@@ -114,19 +110,10 @@ class _Bases:
         self._start = start
         # By the label of a base the first update that was trained from it.
         self.update_of: dict[str, str] = {}
-        self._needs_files = (
-            strategy.update_kind == "weights"
-            and not strategy.acts_on_weights
-            and strategy.aggregator.relative_to == "base"
-        )
+        self._needs_files = strategy.measures_from_bases
         self._initial = initial_artifact(claimed.federated_model)
-        parent_id = 0 if claimed.parent_id is None else claimed.parent_id
-        # Oldest first. Their number is that of the rounds, and their ids are small.
-        self._aggregates = list(
-            ModelAggregate.objects.filter(federated_model=claimed.federated_model, pk__lte=parent_id)
-            .order_by("pk")
-            .values_list("pk", flat=True)
-        )
+        # Oldest first.
+        self._aggregates = lineage(claimed.parent)
         self._ages = {pk: age for age, pk in enumerate(reversed(self._aggregates))}
 
     def staleness_of(self, update: ModelUpdate) -> int:

@@ -21,6 +21,10 @@
         ├── NotVerifiable           not_verifiable
         ├── IdempotencyKeyReused    idempotency_key_reused
         ├── IdempotencyKeyExpired   idempotency_key_expired
+        ├── ExperimentEnded         experiment_ended
+        ├── NotSelected             not_selected
+        ├── LateUpdate              late_update
+        ├── RoundFull               round_full
         ├── InvalidTransition       invalid_transition
         └── LeaseLost               lease_lost
 
@@ -126,6 +130,22 @@ class IdempotencyKeyReused(Refused):
 
 class IdempotencyKeyExpired(Refused):
     code = "idempotency_key_expired"
+
+
+class ExperimentEnded(Refused):
+    code = "experiment_ended"
+
+
+class NotSelected(Refused):
+    code = "not_selected"
+
+
+class LateUpdate(Refused):
+    code = "late_update"
+
+
+class RoundFull(Refused):
+    code = "round_full"
 
 
 class InvalidTransition(Refused):

@@ -26,7 +26,7 @@ from fma_django.models import (
 from fma_django.models.federated_model import UpdateKind
 from fma_django.models.model_update import MAX_NUM_EXAMPLES
 from fma_django.models.round import RoundState
-from fma_django.services.federated_models import MAX_STAGES
+from fma_django.services.validation import MAX_STAGES
 
 MAX_ID = 2**63 - 1
 

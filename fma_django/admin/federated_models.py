@@ -20,7 +20,7 @@ from fma_django.admin.links import NOTHING, catalogue_link, link, link_to, list_
 from fma_django.admin.object_filter import object_filter
 from fma_django.admin.pretty_json import IndentedEncoder, pretty_json
 from fma_django.admin.refusals import RefusableForm, RefusalsAdmin
-from fma_django.admin.rounds import CANCEL, cancel_open_round, short_table_of_rounds
+from fma_django.admin.rounds import CANCEL, short_table_of_rounds
 from fma_django.admin.row_count import row_count
 from fma_django.admin.themed import ModelAdmin, action
 from fma_django.models import (
@@ -33,6 +33,7 @@ from fma_django.models import (
     Round,
 )
 from fma_django.models.round import RoundState
+from fma_django.services import rounds
 from fma_django.services.federated_models import (
     change_federated_model,
     create_federated_model,
@@ -449,7 +450,7 @@ class FederatedModelAdmin(RefusalsAdmin[FederatedModel]):
     def _cancel_round(self, request: HttpRequest, row: FederatedModel) -> None:
         try:
             found = row.rounds.select_related("federated_model").get(state=RoundState.COLLECTING)
-            cancel_open_round(found)
+            rounds.cancel(found)
         except (FMAError, Round.DoesNotExist) as error:
             self.message_user(request, f"{row}: {getattr(error, 'message', error)}", messages.ERROR)
             return

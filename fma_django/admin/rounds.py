@@ -5,7 +5,6 @@ from typing import Any
 from django.contrib import messages
 from django.contrib.admin import display, register
 from django.contrib.admin.utils import unquote
-from django.db import transaction
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
@@ -22,7 +21,6 @@ from fma_django.admin.object_filter import object_filter
 from fma_django.admin.pretty_json import pretty_json
 from fma_django.admin.short_tables import MAX_ROWS, short_table
 from fma_django.admin.themed import action
-from fma_django.errors import InvalidTransition
 from fma_django.models import FederatedModel, ModelUpdate, Round
 from fma_django.models.round import RoundState
 from fma_django.services import rounds
@@ -42,15 +40,6 @@ CANCEL = {
 
 def state_label(row: Round) -> str:
     return label(row.get_state_display(), KINDS[row.state])
-
-
-def cancel_open_round(row: Round) -> None:
-    """Cancel this very round. Raises InvalidTransition when it is not the collecting one (any more)."""
-    with transaction.atomic():
-        # Without this look a round that was claimed meanwhile would cost the round after it.
-        if rounds.lock_open_round(row.federated_model).pk != row.pk:
-            raise InvalidTransition(f"{row} of {row.federated_model} is no longer collecting")
-        rounds.cancel(row.federated_model)
 
 
 @register(Round)
@@ -200,7 +189,7 @@ class RoundAdmin(HistoryAdmin[Round]):
 
     def _cancel(self, request: HttpRequest, row: Round) -> None:
         try:
-            cancel_open_round(row)
+            rounds.cancel(row)
         except FMAError as error:
             self.message_user(request, error.message, messages.ERROR)
             return

@@ -31,8 +31,28 @@ def newest_aggregate_ids(federated_model: FederatedModel, count: int | None) -> 
     """Ids of the `count` newest aggregates; None when every base counts: no bound is set, or no aggregate exists."""
     if count is None:
         return None
-    newest = ModelAggregate.objects.filter(federated_model=federated_model).order_by("-id")
+    newest = ModelAggregate.objects.filter(federated_model=federated_model, is_abandoned=False).order_by(
+        "-id"
+    )
     return list(newest.values_list("pk", flat=True)[:count]) or None
+
+
+def lineage(aggregate: ModelAggregate | None) -> list[int]:
+    """The ids of an aggregate and of all that it came from, the oldest first."""
+    if aggregate is None:
+        return []
+    # One query instead of one for each: their number is that of the rounds, and their ids are small.
+    parents = dict(
+        ModelAggregate.objects.filter(
+            federated_model=aggregate.federated_model_id, pk__lte=aggregate.pk
+        ).values_list("pk", "parent_id")
+    )
+    found: list[int] = []
+    current: int | None = aggregate.pk
+    while current is not None:
+        found.append(current)
+        current = parents[current]
+    return found[::-1]
 
 
 def start_of(federated_model: FederatedModel, parent: ModelAggregate | None) -> str:

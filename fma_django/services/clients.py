@@ -13,8 +13,11 @@ from fma_django import conf
 from fma_django.errors import IdempotencyKeyExpired, RegistrationClosed, UnknownClient, WrongEnrolmentToken
 from fma_django.models import Client, FederatedModel
 from fma_django.models.client import hash_credential
+from fma_django.services.closing import close_if_due
+from fma_django.services.cohorts import start_if_possible
 from fma_django.services.idempotency import KEPT_FOR
-from fma_django.services.rounds import check_requirement, drop_updates_that_no_longer_count, lock_open_round
+from fma_django.services.round_rows import find_open_round, read_open_round
+from fma_django.services.waiting_updates import drop_updates_that_no_longer_count
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ def register_client(
         else:
             registration = Registration(*create_client())
         federated_model.clients.add(registration.client)
+        _start_if_it_waited(federated_model)
     return registration
 
 
@@ -84,8 +88,20 @@ def revoke_client(client: Client) -> None:
     with transaction.atomic():
         Client.objects.filter(pk=client.pk).update(is_active=False)
         for federated_model in client.federated_models.order_by("pk"):
-            drop_updates_that_no_longer_count(federated_model, lock_open_round(federated_model))
-            check_requirement(federated_model)
+            collecting = find_open_round(federated_model)
+            if collecting is not None:
+                drop_updates_that_no_longer_count(federated_model, collecting)
+                close_if_due(collecting)
+
+
+def _start_if_it_waited(federated_model: FederatedModel) -> None:
+    # Looked at without a lock first: nearly always the round runs, and many clients register at once.
+    collecting = read_open_round(federated_model)
+    if collecting is None or collecting.started_on is not None:
+        return
+    collecting = find_open_round(federated_model)
+    if collecting is not None:
+        start_if_possible(collecting)
 
 
 def _require_enrolment(enrolment_token: str | None) -> None:

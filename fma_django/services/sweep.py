@@ -18,8 +18,10 @@ from fma_django.models import (
     Worker,
 )
 from fma_django.models.round import RoundState
+from fma_django.services.closing import close_if_due
+from fma_django.services.deadlines import fire_deadlines, look_at_the_time
 from fma_django.services.idempotency import KEPT_FOR
-from fma_django.services.rounds import check_requirement
+from fma_django.services.round_rows import find_open_round
 from fma_django.storage import get_store
 
 log = structlog.get_logger(__name__)
@@ -45,7 +47,11 @@ def sweep_rounds() -> None:
         waiting, allow_aggregation=True, rounds__state=RoundState.COLLECTING, rounds__num_updates__gt=0
     ):
         with transaction.atomic():
-            check_requirement(federated_model)
+            collecting = find_open_round(federated_model)
+            if collecting is not None:
+                close_if_due(collecting)
+    fire_deadlines()
+    look_at_the_time()
 
 
 def sweep_files() -> int:

@@ -15,9 +15,14 @@ from fma_django.errors import InvalidValue, NoInitialModel, NotRegistered, Unkno
 from fma_django.models import Client, FederatedModel, ModelAggregate, ModelUpdate, Round
 from fma_django.models.model_update import MAX_NUM_EXAMPLES, UpdateStatus
 from fma_django.selectors.aggregates import latest_model, newest_aggregate_ids
+from fma_django.services.admission import admit, has_answered
+from fma_django.services.closing import close_if_due
+from fma_django.services.cohorts import start_if_possible
+from fma_django.services.configuration import as_configured
 from fma_django.services.idempotency import Once, create_once
 from fma_django.services.json_values import require_storable
-from fma_django.services.rounds import check_requirement, lock_open_round, stale_reason
+from fma_django.services.round_rows import lock_open_round, read_open_round
+from fma_django.services.waiting_updates import ABANDONED, stale_reason
 from fma_django.services.weights import (
     StoredWeights,
     WeightsBody,
@@ -53,16 +58,17 @@ def receive_update(
     update that meets the model's requirement asks for the aggregation. An update trained from too old a base
     (`furthest_base_agg`) is kept, marked invalid, and does not count.
 
-    Raises NotRegistered, UnknownBaseAggregate, InvalidValue, NoInitialModel, and what `store_weights` and `create_once`
-    raise.
+    Raises NotRegistered, UnknownBaseAggregate, InvalidValue, NoInitialModel, ExperimentEnded, NotSelected, LateUpdate,
+    RoundFull, and what `store_weights` and `create_once` raise.
     """
-    strategy = federated_model.build_strategy()
-    base = _check(federated_model, client, facts, strategy)
+    experiment = _experiment_now(federated_model)
+    strategy = experiment.build_strategy()
+    base = _check(experiment, client, facts, strategy)
     stored = store_weights(
         body,
-        spec=update_spec(federated_model),
-        layout=update_layout(federated_model),
-        schema=federated_model.update_schema,
+        spec=update_spec(experiment),
+        layout=update_layout(experiment),
+        schema=experiment.update_schema,
     )
     once = None
     if idempotency_key is not None:
@@ -86,6 +92,15 @@ def require_metrics(strategy: Strategy, metrics: Mapping[str, Any]) -> None:
             aggregator.check_metric(name, float(value))
         except ValueError as error:
             raise InvalidValue(f"metrics: {error}", field="metrics") from error
+
+
+def _experiment_now(federated_model: FederatedModel) -> FederatedModel:
+    """The model as the open round is configured. What cannot be taken anyhow is refused before its body is read."""
+    current = read_open_round(federated_model)
+    if current is None:
+        # It has ended, or was claimed this moment; the answer is that of who holds the round.
+        return federated_model
+    return as_configured(current)
 
 
 def _check(
@@ -131,15 +146,16 @@ def _insert(
     # The round's row before the model's, as everybody does who takes both: two who wait for each other would fail.
     current = lock_open_round(federated_model)
     # What was true before the body travelled may have changed meanwhile.
-    federated_model.refresh_from_db()
-    _require_registered(federated_model, client)
-    _require_unchanged(federated_model, checked, facts)
-    settle_spec(federated_model, stored, is_update=True)
+    experiment = as_configured(current)
+    _require_registered(experiment, client)
+    _require_unchanged(experiment, checked, facts)
+    settle_spec(experiment, stored, is_update=True)
+    answers = admit(current, experiment, client, base)
     earlier = current.model_updates.filter(client=client, status=UpdateStatus.PENDING).first()
     if earlier is not None and _says_the_same(earlier, facts, stored):
         return earlier
-    allowed = newest_aggregate_ids(federated_model, federated_model.furthest_base_agg)
-    is_stale = allowed is not None and (base is None or base.pk not in allowed)
+    refusal = _does_not_count(experiment, current, base)
+    is_stale = bool(refusal)
     if earlier is not None and not is_stale:
         earlier.status = UpdateStatus.INVALID
         earlier.status_reason = "the client sent a later one in the same round"
@@ -154,13 +170,28 @@ def _insert(
         sha256=stored.sha256,
         size_bytes=stored.size_bytes,
         status=UpdateStatus.INVALID if is_stale else UpdateStatus.PENDING,
-        status_reason=stale_reason(federated_model) if is_stale else "",
+        status_reason=refusal,
     )
     if not is_stale:
         if earlier is None:
             Round.objects.filter(pk=current.pk).update(num_updates=F("num_updates") + 1)
-        check_requirement(federated_model)
+            current.num_updates += 1
+        if answers is not None:
+            has_answered(answers, current)
+        start_if_possible(current)
+        close_if_due(current)
     return update
+
+
+def _does_not_count(experiment: FederatedModel, current: Round, base: ModelAggregate | None) -> str:
+    """Why an update trained from this base does not count; "" when it does."""
+    if base is not None and base.pk != current.parent_id:
+        base.refresh_from_db(fields=["is_abandoned"])
+        if base.is_abandoned:
+            return ABANDONED
+    allowed = newest_aggregate_ids(experiment, experiment.furthest_base_agg)
+    is_stale = allowed is not None and (base is None or base.pk not in allowed)
+    return stale_reason(experiment) if is_stale else ""
 
 
 def _require_unchanged(federated_model: FederatedModel, checked: Strategy, facts: UpdateFacts) -> None:

@@ -19,7 +19,6 @@ from fma_core.spec import Spec
 from fma_django import conf
 from fma_django.errors import DigestMismatch
 from fma_django.models import FederatedModel
-from fma_django.models.federated_model import STRATEGY_COLUMNS
 from fma_django.services.json_schema import require_schema
 from fma_django.storage import get_store
 
@@ -130,7 +129,7 @@ def settle_spec(federated_model: FederatedModel, stored: StoredWeights, *, is_up
         federated_model.spec = stored.spec.to_json()
         federated_model.weights_layout = stored.layout
         return
-    federated_model.refresh_from_db(fields=["spec", "weights_layout", *STRATEGY_COLUMNS])
+    federated_model.refresh_from_db(fields=["spec", "weights_layout"])
     expected = update_spec(federated_model) if is_update else federated_model.array_spec
     if expected is not None:
         expected.check(stored.spec)

@@ -93,7 +93,7 @@ def test_an_update_that_races_with_the_claim_is_in_one_round_or_the_next() -> No
             assert (update.status, update.applied_aggregate) == (UpdateStatus.COMPLETE, aggregate)
         else:
             assert (update.status, update.round.state) == (UpdateStatus.PENDING, "collecting")
-            rounds.cancel(model)
+            rounds.cancel(model.rounds.get(state=RoundState.COLLECTING))
 
 
 def test_a_claim_that_waited_for_a_publication_starts_from_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -206,7 +206,7 @@ def test_failing_says_why_and_lets_the_model_go_on(model: FederatedModel) -> Non
 
 def test_cancelling_gives_up_what_was_sent_and_opens_the_next_round(model: FederatedModel) -> None:
     update = send_update(model, make_client(model).client)
-    cancelled = rounds.cancel(model)
+    cancelled = rounds.cancel(model.rounds.get(state=RoundState.COLLECTING))
     update.refresh_from_db()
     assert (cancelled.state, update.status) == (RoundState.CANCELLED, UpdateStatus.INVALID)
     assert "cancelled" in update.status_reason

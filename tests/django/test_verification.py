@@ -158,7 +158,7 @@ def fail(model: FederatedModel, people: list[Client]) -> None:
 
 
 def cancel(model: FederatedModel, people: list[Client]) -> None:
-    rounds.cancel(model)
+    rounds.cancel(model.rounds.get(state=RoundState.COLLECTING))
 
 
 @pytest.mark.parametrize(

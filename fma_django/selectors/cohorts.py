@@ -1,0 +1,10 @@
+"""Who was looked at for a round, who was chosen, and why the others were not."""
+
+from django.db.models import QuerySet
+
+from fma_django.models import Participation, Round
+
+
+def selection_of(round_: Round) -> QuerySet[Participation]:
+    """The chosen first, then the others, each in the order of their clients."""
+    return round_.participations.select_related("client").order_by("-is_chosen", "client_id")

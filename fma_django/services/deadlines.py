@@ -1,0 +1,103 @@
+"""What happens because time has passed: deadlines, end dates, clients that have become eligible.
+
+Called by the clock of every worker, and by the sweep. May run in many places at once.
+"""
+
+from datetime import timedelta
+
+import structlog
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+
+from fma_core.errors import InvalidPart
+from fma_django.models import FederatedModel, Round
+from fma_django.models.model_update import UpdateStatus
+from fma_django.models.round import RoundState
+from fma_django.services.closing import close_if_due, verdict_of
+from fma_django.services.cohorts import reopen, start_if_possible
+from fma_django.services.configuration import as_configured
+from fma_django.services.ending import end_experiment, end_if_over
+from fma_django.services.round_rows import find_open_round, move
+
+log = structlog.get_logger(__name__)
+
+# A round that cannot be judged now, because a plugin is gone, is looked at again after this.
+UNJUDGED_FOR = timedelta(minutes=1)
+
+
+def fire_deadlines() -> int:
+    """Close, reopen or end every round whose deadline has passed; how many that were."""
+    due = Round.objects.filter(
+        state=RoundState.COLLECTING,
+        deadline_at__lte=timezone.now(),
+        ready_on__isnull=True,
+        federated_model__allow_aggregation=True,
+    )
+    fired = 0
+    for found in due.select_related("federated_model"):
+        with transaction.atomic():
+            fired += _fire(found.federated_model)
+    return fired
+
+
+def look_at_the_time() -> None:
+    """End experiments whose end date has passed, and start rounds for which enough clients have become eligible."""
+    for federated_model in FederatedModel.objects.filter(allow_aggregation=True).exclude(round_policy={}):
+        if "end_date" in federated_model.round_policy:
+            with transaction.atomic():
+                find_open_round(federated_model)
+                end_if_over(federated_model)
+    waiting = FederatedModel.objects.filter(
+        allow_aggregation=True, rounds__state=RoundState.COLLECTING, rounds__started_on__isnull=True
+    )
+    for federated_model in waiting:
+        with transaction.atomic():
+            collecting = find_open_round(federated_model)
+            if collecting is not None:
+                start_if_possible(collecting)
+
+
+def _fire(federated_model: FederatedModel) -> bool:
+    collecting = find_open_round(federated_model)
+    if collecting is None or collecting.deadline_at is None or collecting.deadline_at > timezone.now():
+        return False
+    verdict = verdict_of(collecting)
+    if verdict == "close":
+        close_if_due(collecting)
+    elif verdict == "quorum_not_met":
+        _quorum_not_met(collecting)
+    else:
+        Round.objects.filter(pk=collecting.pk).update(deadline_at=F("deadline_at") + UNJUDGED_FOR)
+    return True
+
+
+def _quorum_not_met(collecting: Round) -> None:
+    experiment = as_configured(collecting)
+    try:
+        policy = experiment.build_round_policy()
+    except InvalidPart:
+        return
+    most = policy.max_reopenings
+    log.warning(
+        "quorum_not_met",
+        model=experiment.pk,
+        round=collecting.pk,
+        updates=collecting.num_updates,
+        reopenings=collecting.num_reopenings,
+    )
+    if policy.on_failed_quorum == "reopen" and (most is None or collecting.num_reopenings < most):
+        reopen(collecting)
+        return
+    detail = f"{collecting.num_updates} updates at its deadline are not enough"
+    collecting.model_updates.filter(status=UpdateStatus.PENDING).update(
+        status=UpdateStatus.FAILED, status_reason=f"round {collecting.number} failed: {detail}"
+    )
+    move(
+        collecting,
+        RoundState.FAILED,
+        closed_on=timezone.now(),
+        failure_code="quorum_not_met",
+        failure_detail=detail,
+    )
+    end_experiment(collecting.federated_model, "quorum_not_met")

@@ -1,0 +1,142 @@
+"""A client asks whether it may take part now."""
+
+import math
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from fma_core.client_config import resolve
+from fma_core.errors import FMAError
+from fma_django.errors import NotRegistered
+from fma_django.models import Client, FederatedModel, Participation, Round
+from fma_django.models.federated_model import ModelState
+from fma_django.selectors.aggregates import latest_model
+from fma_django.services.closing import num_clients
+from fma_django.services.cohorts import start_if_possible
+from fma_django.services.configuration import as_configured
+from fma_django.services.pacing import retry_after_s
+from fma_django.services.round_rows import find_open_round
+
+
+@dataclass(frozen=True)
+class JoinAnswer:
+    """Whether the client takes part, and all that it must know then; why not and when to ask again otherwise.
+
+    base_aggregate: the id of the newest aggregate; None when the newest weights are an artifact's, or there are none.
+    retry_after_s: None when asking again is of no use.
+    """
+
+    is_accepted: bool
+    round: int | None = None
+    base_aggregate: int | None = None
+    client_config: dict[str, Any] | None = None
+    deadline_at: datetime | None = None
+    reason: str = ""
+    detail: str = ""
+    retry_after_s: int | None = None
+
+
+def join(federated_model: FederatedModel, client: Client) -> JoinAnswer:
+    """Let a client take part in the open round, if it was chosen for it or everyone may. Raises NotRegistered."""
+    if not federated_model.clients.filter(pk=client.pk, is_active=True).exists():
+        raise NotRegistered(
+            f"this client is not registered with model {federated_model.pk}; "
+            f"POST models/{federated_model.pk}/register_client/ first"
+        )
+    with transaction.atomic():
+        now = timezone.now()
+        Client.objects.filter(pk=client.pk).update(last_seen_on=now)
+        current = find_open_round(federated_model)
+        if current is None:
+            ended = FederatedModel.objects.get(pk=federated_model.pk)
+            return JoinAnswer(
+                False, reason="experiment_ended", detail=f"the experiment ended: {ended.end_reason}"
+            )
+        refusal = _refusal(current, client, now)
+        if refusal is not None:
+            return _not_accepted(current, client, *refusal)
+        experiment = as_configured(current)
+        Participation.objects.filter(round=current, client=client, joined_on__isnull=True).update(
+            joined_on=now
+        )
+        newest = latest_model(current.federated_model)
+        return JoinAnswer(
+            True,
+            round=current.number,
+            base_aggregate=None if newest is None else newest.aggregate_id,
+            client_config=client_config_of(current, experiment, client),
+            deadline_at=current.deadline_at,
+        )
+
+
+def client_config_of(
+    current: Round, experiment: FederatedModel, client: Client | None = None
+) -> dict[str, Any]:
+    """What a client is told in a round; without a client, what all are told whom no override names."""
+    try:
+        said = dict(experiment.build_strategy().aggregator.client_config)
+    except FMAError:  # a plugin is gone, which must not make the round unreadable
+        said = {}
+    return resolve(
+        experiment.client_config,
+        experiment.client_config_overrides,
+        round_number=current.number,
+        client="" if client is None else str(client.pk),
+        tags=[] if client is None else list(client.tags.values_list("name", flat=True)),
+        strategy_config=said,
+    )
+
+
+Refused = tuple[str, str, float | None]
+
+
+def _refusal(current: Round, client: Client, now: datetime) -> Refused | None:
+    """Why the client cannot take part: a code, a sentence, and when it may have passed where that is known."""
+    federated_model = current.federated_model
+    if federated_model.state != ModelState.RUNNING:
+        return "paused", f"the experiment is {federated_model.state}", None
+    start_if_possible(current)
+    if current.started_on is None:
+        return "not_started", f"round {current.number} waits for {current.waits_for}", None
+    experiment = as_configured(current)
+    policy = experiment.build_round_policy()
+    if policy.max_updates is not None and current.num_updates >= policy.max_updates:
+        return "round_full", f"round {current.number} has all the updates that it takes", None
+    if not experiment.chooses_clients:
+        asked, _ = Participation.objects.get_or_create(
+            round=current, client=client, defaults={"is_chosen": True, "joined_on": now}
+        )
+        return _answered(asked)
+    looked_at = current.participations.filter(client=client).first()
+    if looked_at is None:
+        return "registered_later", f"the clients of round {current.number} had been chosen before", None
+    if not looked_at.is_chosen:
+        return looked_at.reason, looked_at.detail, None
+    return _answered(looked_at) or _no_longer_eligible(experiment, client, now)
+
+
+def _answered(asked: Participation) -> Refused | None:
+    if asked.answered_on is None:
+        return None
+    return "already_answered", "this client's update of the round is there", None
+
+
+def _no_longer_eligible(experiment: FederatedModel, client: Client, now: datetime) -> Refused | None:
+    """Whether what the client reported since it was chosen (its battery, its network) speaks against it now."""
+    return None
+
+
+def _not_accepted(
+    current: Round, client: Client, code: str, detail: str, after_s: float | None
+) -> JoinAnswer:
+    pause_s = retry_after_s(current, client, num_clients(current.federated_model))
+    return JoinAnswer(
+        False,
+        round=current.number,
+        reason=code,
+        detail=detail,
+        retry_after_s=math.ceil(pause_s if after_s is None else max(after_s, pause_s)),
+    )

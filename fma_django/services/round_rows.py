@@ -1,0 +1,87 @@
+"""The rows of rounds: opening one, holding one, and the one function that moves one."""
+
+from django.db.models import QuerySet
+
+from fma_django.errors import ExperimentEnded, InvalidTransition, UnknownModel
+from fma_django.models import FederatedModel, Round
+from fma_django.models.round import ENDED, TRANSITIONS, RoundState
+from fma_django.selectors.aggregates import latest_aggregate
+from fma_django.services.configuration import write_down
+
+
+def open_round(federated_model: FederatedModel) -> Round:
+    """The next round of a model that has none collecting."""
+    last = federated_model.rounds.order_by("-number").first()
+    return Round.objects.create(
+        federated_model=federated_model,
+        number=1 if last is None else last.number + 1,
+        parent=latest_aggregate(federated_model),
+        config_version=write_down(federated_model),
+    )
+
+
+def lock_open_round(federated_model: FederatedModel) -> Round:
+    """The collecting round of a model, with its model and its configuration as they are now, which nobody else changes
+    until this transaction ends. Raises ExperimentEnded when there is none, and UnknownModel.
+    """
+    found = find_open_round(federated_model)
+    if found is not None:
+        return found
+    ended = FederatedModel.objects.filter(pk=federated_model.pk, ended_on__isnull=False).first()
+    if ended is None:
+        raise UnknownModel(f"there is no model {federated_model.pk} any more")
+    raise ExperimentEnded(
+        f"the experiment of model {ended.pk} ended on {ended.ended_on:%Y-%m-%d %H:%M} UTC ({ended.end_reason})",
+        reason=ended.end_reason,
+    )
+
+
+def find_open_round(federated_model: FederatedModel) -> Round | None:
+    """As `lock_open_round`; None when the experiment has ended."""
+    for _ in range(10):
+        found = _open(federated_model).select_for_update().first()
+        if found is not None:
+            # Read after the lock: what was joined before it may be older.
+            return Round.objects.select_related("federated_model", "config_version").get(pk=found.pk)
+        # It was claimed while we waited for its row; the one after it exists since the same commit.
+        if FederatedModel.objects.filter(pk=federated_model.pk, ended_on__isnull=False).exists():
+            return None
+    return None
+
+
+def read_open_round(federated_model: FederatedModel) -> Round | None:
+    """The collecting round as it is at this moment; None when the experiment has ended."""
+    return _open(federated_model).select_related("federated_model", "config_version").first()
+
+
+def lock_unended_rounds(federated_model: FederatedModel) -> None:
+    """Keep every round of a model that has not ended, and all that belongs to it, as it is until this transaction ends.
+
+    A claim that we waited for has opened another round, which nobody sees before that claim has committed: look again
+    until there is none.
+    """
+    locked: set[int] | None = None
+    while True:
+        found = set(
+            Round.objects.select_for_update()
+            .filter(federated_model=federated_model)
+            .exclude(state__in=ENDED)
+            .order_by("pk")
+            .values_list("pk", flat=True)
+        )
+        if found == locked:
+            return
+        locked = found
+
+
+def move(moved: Round, to: RoundState, **changes: object) -> None:
+    """Move a round by compare-and-set. Raises InvalidTransition when the table or somebody else forbids it."""
+    if to not in TRANSITIONS[RoundState(moved.state)]:
+        raise InvalidTransition(f"a {moved.state} round cannot become {to.value}", round_id=moved.pk)
+    count = Round.objects.filter(pk=moved.pk, state=moved.state).update(state=to, **changes)
+    if count != 1:
+        raise InvalidTransition(f"round {moved.pk} is no longer {moved.state}", round_id=moved.pk)
+
+
+def _open(federated_model: FederatedModel) -> QuerySet[Round]:
+    return Round.objects.filter(federated_model=federated_model, state=RoundState.COLLECTING)

@@ -4,6 +4,8 @@ from fma_django.models.api_token import ApiToken
 from fma_django.models.client import Client
 from fma_django.models.client_aggregate_score import ClientAggregateScore
 from fma_django.models.config_version import ConfigVersion
+from fma_django.models.evaluation_result import EvaluationResult
+from fma_django.models.evaluation_round import EvaluationRound
 from fma_django.models.federated_model import FederatedModel
 from fma_django.models.idempotency_key import IdempotencyKey
 from fma_django.models.model_aggregate import ModelAggregate
@@ -20,6 +22,8 @@ __all__ = [
     "Client",
     "ClientAggregateScore",
     "ConfigVersion",
+    "EvaluationResult",
+    "EvaluationRound",
     "FederatedModel",
     "IdempotencyKey",
     "ModelAggregate",

@@ -3,19 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from hypothesis import strategies as st
 
-from fma_core.selection import Candidate, Everyone, PastRound, Poisson, Random, Selector
+from fma_core.selection import (
+    Candidate,
+    Everyone,
+    FedCS,
+    LeastRecentlyUsed,
+    Oort,
+    PastRound,
+    Poisson,
+    PowerOfChoice,
+    Random,
+    RoundRobin,
+    Selector,
+    Stratified,
+    TiFL,
+    Weighted,
+)
 
 SELECTORS: dict[str, Selector] = {
     "everyone": Everyone(),
+    "fedcs": FedCS(deadline_s=100.0, model_bytes=1_000_000, share=0.5),
+    "least_recently_used": LeastRecentlyUsed(),
+    "oort": Oort(pacer_step_s=1.0, pacer_window=2),
     "poisson": Poisson(q=0.3),
+    "power_of_choice": PowerOfChoice(),
     "random": Random(),
+    "round_robin": RoundRobin(),
+    "stratified": Stratified(),
+    "tifl": TiFL(tiers=3, interval=2, credits=(3, 3, 3)),
+    "weighted": Weighted(),
 }
 
 
+@cache
 def candidates_of(num: int) -> list[Candidate]:
     """Clients with every fact known, in no order of size or speed."""
     drawn = np.random.default_rng(1).random((num, 4))

@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import numpy.typing as npt
 
@@ -19,7 +17,7 @@ def draw(num_of: int, num: int, rng: np.random.Generator) -> Indices:
     return np.argsort(rng.random(num_of), kind="stable")[:num]
 
 
-def draw_weighted(weights: Sequence[float], num: int, rng: np.random.Generator) -> Indices:
+def draw_weighted(weights: npt.ArrayLike, num: int, rng: np.random.Generator) -> Indices:
     """`num` places of `weights`, one after another and without replacement, each with probability ∝ its weight.
 
     The first of exponential times at these rates are such a draw. Places without weight come last, in random order.
@@ -28,5 +26,6 @@ def draw_weighted(weights: Sequence[float], num: int, rng: np.random.Generator) 
     rates = np.asarray(weights, np.float64)
     uniform = rng.random(len(rates))
     arrivals = np.full(len(rates), np.inf)
-    np.divide(-np.log1p(-uniform), rates, out=arrivals, where=rates > 0)
+    with np.errstate(over="ignore"):  # a rate that is almost none
+        np.divide(-np.log1p(-uniform), rates, out=arrivals, where=rates > 0)
     return np.lexsort((uniform, arrivals))[:num]

@@ -1,0 +1,33 @@
+"""Whether an update that arrives is taken into the open round, by the rules of the server's services/admission."""
+
+from __future__ import annotations
+
+from fma_core.selection import Refusal
+from fma_core.simulation.configuration import Configuration
+from fma_core.simulation.files import Update
+from fma_core.simulation.open_round import OpenRound
+
+
+def refusal_of(
+    update: Update, current: OpenRound, configuration: Configuration, *, num_aggregates: int
+) -> Refusal | None:
+    """Why it does not count; None when it does. num_aggregates: how many there are when it arrives."""
+    policy = configuration.rules.policy
+    if policy.late_updates == "refuse" and _is_late(update, current, configuration, num_aggregates):
+        return Refusal("late_update", f"it was trained for round {update.round_number}")
+    if policy.max_updates is not None and len(current.updates) >= policy.max_updates:
+        return Refusal(
+            "round_full", f"round {current.number} has all the updates that it takes, {policy.max_updates}"
+        )
+    furthest = configuration.furthest_base_agg
+    # The weights that were given are no aggregate, and too old as soon as there is one.
+    if furthest is not None and num_aggregates > 0 and update.base <= max(0, num_aggregates - furthest):
+        return Refusal("too_old", f"its base is not among the {furthest} newest aggregates")
+    return None
+
+
+def _is_late(update: Update, current: OpenRound, configuration: Configuration, num_aggregates: int) -> bool:
+    if configuration.chooses_clients:
+        # Whoever was chosen again answers the open round, whatever it was trained from.
+        return update.client not in current.chosen
+    return update.base != num_aggregates

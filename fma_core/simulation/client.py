@@ -1,0 +1,111 @@
+"""A simulated client: a function that trains, and what the server would know of who runs it."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+
+from fma_core.selection import Candidate
+from fma_core.spec import Arrays
+
+MAX_NUM_EXAMPLES = 2**53  # exact in float64, in which the weights are summed
+
+# What is known of a candidate from rounds, and not from what its client reports.
+_FROM_ROUNDS = frozenset(
+    {
+        "client",
+        "tags",
+        "organisation",
+        "seconds_since_turn",
+        "rounds_since_turn",
+        "times_chosen",
+        "times_answered",
+        "loss",
+        "loss_rms",
+        "round_s",
+        "seconds_since_seen",
+    }
+)
+REPORTED = frozenset(each.name for each in fields(Candidate)) - _FROM_ROUNDS
+
+Facts = Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """What a client sends, and how long that took.
+
+    arrays: as the strategy asks for them (weights or deltas, payloads too). num_examples: its weight, 1 … 2**53.
+    seconds: from being asked to the last byte of the answer, in virtual time.
+    """
+
+    arrays: Arrays
+    num_examples: int = 1
+    metrics: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        # numpy's numbers are no JSON, which is what the server would see.
+        object.__setattr__(self, "num_examples", operator.index(self.num_examples))
+        object.__setattr__(self, "metrics", _plain(self.metrics))
+        object.__setattr__(self, "seconds", float(self.seconds))
+        if not 1 <= self.num_examples <= MAX_NUM_EXAMPLES:
+            raise ValueError(f"num_examples must be from 1 to 2**53, found {self.num_examples}")
+        if not 0 <= self.seconds < float("inf"):
+            raise ValueError(f"seconds must be 0 or more, and finite, found {self.seconds}")
+
+
+Train = Callable[[Arrays | None, Mapping[str, Any], int], Trained | None]
+
+
+@dataclass(frozen=True, eq=False)
+class SimulatedClient:
+    """A client of a simulation.
+
+    train: called with the model's weights (read-only; None while there are none), the client's configuration and the
+        number of the round; None is a dropout, of which the server hears nothing.
+    facts: what filters and selectors look at and a device reports: num_examples, ping_ms, download_mbps, upload_mbps,
+        free_memory_bytes, battery, is_charging, is_unmetered, version; or a function that gives them for a round.
+    """
+
+    id: str
+    train: Train
+    tags: Collection[str] = ()
+    organisation: str | None = None
+    facts: Facts | Callable[[int], Facts] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.id, str) or not self.id:
+            raise ValueError(f"the id of a client must be a string, found {self.id!r:.80}")
+        if isinstance(self.tags, str):
+            raise ValueError(f"tags must be several strings, found {self.tags!r:.80}")
+        if not callable(self.facts):
+            _require_reported(self.facts, self.id)
+
+    def facts_in(self, round_number: int) -> Facts:
+        if not callable(self.facts):
+            return self.facts
+        facts = self.facts(round_number)
+        _require_reported(facts, self.id)
+        return facts
+
+
+def _require_reported(facts: Facts, client: str) -> None:
+    if unknown := sorted(set(facts) - REPORTED):
+        raise ValueError(
+            f"facts of client {client!r}: {', '.join(unknown)} are unknown; known are {', '.join(sorted(REPORTED))}"
+        )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(member) for key, member in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(member) for member in value]
+    if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
+        return value.item()
+    return value

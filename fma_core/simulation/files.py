@@ -1,0 +1,167 @@
+"""The files of a simulation in a temporary folder: what the server has in its store, canonical and hashed alike."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from fma_core.codecs.receive import Received, write_arrays
+from fma_core.codecs.safetensors import read_file
+from fma_core.engine import Folded, ModelFile, UpdateFile, fold
+from fma_core.engine.executors import Threads
+from fma_core.errors import NoUpdates
+from fma_core.spec import Arrays, Spec
+from fma_core.strategy import Strategy
+
+
+@dataclass(frozen=True, eq=False)
+class Update:
+    """An update that waits, or is on its way: its file, who trained it for which round, and from which aggregate.
+
+    base: how many aggregates there were when its client began; 0 is the model that was given.
+    """
+
+    client: str
+    round_number: int
+    base: int
+    file: Path
+    num_examples: int
+    metrics: dict[str, Any]
+    began_s: float
+    seconds: float
+
+    @property
+    def arrives_s(self) -> float:
+        return self.began_s + self.seconds
+
+
+class Files:
+    """Updates, and the aggregates that somebody may still need, by their number.
+
+    spec: what the arrays of the model are; the first that are written say it where nobody has.
+    """
+
+    def __init__(self, folder: Path, *, spec: Spec | None) -> None:
+        self._folder = folder
+        self.spec = spec
+        self._models: dict[int, Path] = {}
+        self._state: Path | None = None
+        self._num_written = 0
+        self.num_aggregates = 0
+
+    def write_update(self, arrays: Arrays) -> Path:
+        """Raises what the server refuses weights with: NonFiniteValue, InvalidSpec, TooLarge."""
+        return self._write(arrays)
+
+    def write_initial(self, arrays: Arrays) -> None:
+        """Raises as `write_update`, and SpecMismatch."""
+        if self.spec is not None:
+            self.spec.check(arrays)
+        self._models[0] = self._write(arrays)
+
+    @property
+    def has_model(self) -> bool:
+        return self.num_aggregates in self._models
+
+    def read_model(self) -> dict[str, NDArray[Any]] | None:
+        """The newest weights, read-only; None while there are none."""
+        if not self.has_model:
+            return None
+        arrays = read_file(self._models[self.num_aggregates])
+        for array in arrays.values():
+            array.flags.writeable = False
+        return arrays
+
+    def fold(
+        self,
+        updates: Sequence[Update],
+        *,
+        strategy: Strategy,
+        round_number: int,
+        num_clients: int,
+    ) -> Received:
+        """Fold these updates, in this order, into the next aggregate. After an AggregationError nothing has changed."""
+        spec = self.spec
+        if spec is None:
+            raise NoUpdates("there are no updates")
+        out, state_out = self._path(), self._path()
+        out.touch()
+        state_out.touch()
+        keeps_state = strategy.state_spec(spec) is not None
+        start = self._model(self.num_aggregates) if strategy.reads_start(spec) else None
+        try:
+            folded = fold(
+                [self._row(update, strategy) for update in updates],
+                spec=spec,
+                strategy=strategy,
+                out=out,
+                start=start,
+                state=None if self._state is None else ModelFile(self._state, "the state before the round"),
+                state_out=state_out if keeps_state else None,
+                num_clients=num_clients,
+                round_number=round_number,
+                executor=Threads(),
+            )
+        except BaseException:
+            out.unlink()
+            state_out.unlink()
+            raise
+        self._take(folded, out, state_out)
+        return folded.weights
+
+    def drop_updates(self, updates: Sequence[Update]) -> None:
+        for update in updates:
+            update.file.unlink()
+
+    def drop_models(self, needed: set[int]) -> None:
+        """Keep the newest model, and those of these numbers."""
+        for number in set(self._models) - needed - {self.num_aggregates}:
+            self._models.pop(number).unlink()
+
+    def _row(self, update: Update, strategy: Strategy) -> UpdateFile:
+        is_newest = update.base == self.num_aggregates
+        return UpdateFile(
+            update.file,
+            update.num_examples,
+            f"of client {update.client}",
+            base=None if is_newest or not strategy.measures_from_bases else self._model(update.base),
+            staleness=self.num_aggregates - update.base,
+            client=update.client,
+            metrics={name: float(update.metrics[name]) for name in strategy.aggregator.required_metrics},
+        )
+
+    def _take(self, folded: Folded, out: Path, state_out: Path) -> None:
+        self.num_aggregates += 1
+        self._models[self.num_aggregates] = out
+        if self._state is not None:
+            self._state.unlink()
+        self._state = state_out if folded.state is not None else None
+        if folded.state is None:
+            state_out.unlink()
+
+    def _model(self, number: int) -> ModelFile | None:
+        path = self._models.get(number)
+        return None if path is None else ModelFile(path, f"model {number}")
+
+    def _write(self, arrays: Arrays) -> Path:
+        path = self._path()
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            received = write_arrays(arrays, fd)
+        except BaseException:
+            path.unlink()
+            raise
+        finally:
+            os.close(fd)
+        if self.spec is None:
+            self.spec = received.spec
+        return path
+
+    def _path(self) -> Path:
+        self._num_written += 1
+        return self._folder / str(self._num_written)

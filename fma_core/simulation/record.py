@@ -1,0 +1,55 @@
+"""A round that is over, as the result has it and as later selections know it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fma_core.metrics import merge
+from fma_core.selection import PastRound, Refusal
+from fma_core.simulation.open_round import OpenRound
+from fma_core.simulation.result import Outcome, SimulatedRound
+
+
+def write_down(
+    current: OpenRound,
+    outcome: Outcome,
+    *,
+    now_s: float,
+    sha256: str = "",
+    stale: tuple[str, ...] = (),
+    failure: Refusal | None = None,
+    validation: Mapping[str, float] | None = None,
+) -> SimulatedRound:
+    updates = current.updates
+    metrics = merge((float(each.num_examples), each.metrics) for each in updates.values())
+    missing = current.began - updates.keys() - current.dropped - current.rejected.keys()
+    return SimulatedRound(
+        number=current.number,
+        outcome=outcome,
+        chosen=current.chosen,
+        refused=current.refused,
+        answered=tuple(updates),
+        stale=stale,
+        late=tuple(sorted(missing)),
+        dropped=tuple(sorted(current.dropped)),
+        rejected=dict(sorted(current.rejected.items())),
+        opened_s=current.opened_s,
+        ended_s=now_s,
+        num_reopenings=current.num_reopenings,
+        sha256=sha256,
+        failure=failure,
+        metrics=metrics if outcome == "published" else {},
+        validation=validation or {},
+    )
+
+
+def as_past(over: SimulatedRound, current: OpenRound) -> PastRound:
+    # Where everyone may answer, only those were asked of whom something was heard.
+    asked = over.answered if current.num_asked is None else over.chosen
+    return PastRound(
+        number=over.number,
+        chosen=tuple(sorted(asked)),
+        answered=tuple(sorted(set(asked) & set(over.answered))),
+        seconds=over.ended_s - (current.opened_s if current.started_s is None else current.started_s),
+        metrics=over.means,
+    )

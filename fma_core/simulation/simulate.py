@@ -1,0 +1,76 @@
+"""`simulate`: an experiment in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from fma_core.simulation.client import SimulatedClient
+from fma_core.simulation.configuration import Configuration
+from fma_core.simulation.experiment import Experiment, Setting
+from fma_core.simulation.files import Files
+from fma_core.simulation.progress import Watcher
+from fma_core.simulation.result import Simulation
+from fma_core.spec import Arrays
+
+# An end date of a real experiment is never reached, unless the clock is set near it.
+BEGINS_ON = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def simulate(
+    configuration: Mapping[str, Any],
+    clients: Sequence[SimulatedClient],
+    *,
+    rounds: int,
+    initial: Arrays | None = None,
+    seed: int | None = None,
+    evaluate: Callable[[Arrays], Mapping[str, float]] | None = None,
+    executor: Executor | None = None,
+    progress: Watcher | None = None,
+    begins_on: datetime = BEGINS_ON,
+) -> Simulation:
+    """Run an experiment's whole configuration with clients that are functions.
+
+    The same clients are selected, the same rules are applied, and the aggregates have the same digests as on a server
+    with the same seed and the same ids, whose clients send the same updates in the same order. What is simulated is
+    time: a clock that jumps from one arrival or deadline to the next.
+
+    configuration: the members that a developer sends to `POST models/`. rounds: how many to play at most.
+    initial: the first weights. Without them clients are given None, and the strategy must be one that can begin so.
+    seed: of the selection; without it the configuration's, or 0.
+    evaluate: asked about each aggregate, with its weights. What it says is the metric_source `validation`.
+    executor: trains several clients at a time; a ProcessPoolExecutor needs `train` to pickle. No result depends on it.
+    progress: called with a `Progress` now and then; `progress_bar()` is one.
+    begins_on: what the round policy's `end_date` is compared with, when the clock is at 0.
+    Raises InvalidPart, InvalidStrategy or InvalidSpec for a configuration that the server refuses, ValueError for two
+    clients of one id, and what `train` and `evaluate` raise.
+    """
+    if rounds < 1:
+        raise ValueError(f"rounds must be at least 1, found {rounds}")
+    read = Configuration.of(configuration, seed=seed)
+    setting = Setting(
+        read,
+        _by_id(clients),
+        num_rounds=rounds,
+        evaluate=evaluate,
+        executor=executor,
+        progress=progress,
+        begins_on=begins_on,
+    )
+    with TemporaryDirectory(prefix="fma-simulate-") as folder:
+        return Experiment(setting, Files(Path(folder), spec=read.spec), initial).run()
+
+
+def _by_id(clients: Sequence[SimulatedClient]) -> dict[str, SimulatedClient]:
+    ordered = sorted(clients, key=lambda client: client.id)
+    found = {client.id: client for client in ordered}
+    if len(found) != len(ordered):
+        ids = [client.id for client in ordered]
+        twice = next(name for name, following in pairwise(ids) if name == following)
+        raise ValueError(f"two clients have the id {twice!r}")
+    return found

@@ -33,6 +33,7 @@ from fma_core.selection.eligibility import (
     Unmetered,
     filters,
 )
+from fma_core.selection.pace import pace_rng, retry_after_s
 from fma_core.selection.refusal import Refusal
 from fma_core.selection.select import Selection, screen, select
 
@@ -68,6 +69,8 @@ __all__ = [
     "Unmetered",
     "Weighted",
     "filters",
+    "pace_rng",
+    "retry_after_s",
     "screen",
     "select",
     "selectors",

@@ -36,7 +36,7 @@ def select(
 
     num: how many clients are wanted; None for no bound. Selectors whose `takes_num` is False decide it themselves.
     seed: of the model, 0 or more. The same seed, round and facts give the same choice, in whatever order they come.
-    past: the rounds before this one that are known.
+    past: the rounds before this one; the selector's `num_past` newest are enough.
     draw: how often clients were drawn for this round before; each draw has its own randomness.
     Raises ValueError when two candidates are the same client, or the selector breaks its contract.
     """
@@ -45,7 +45,7 @@ def select(
     eligible, refused = screen(candidates, filters)
     if not eligible:
         return Selection((), refused)
-    pool = Pool(eligible, num, round_number, tuple(sorted(past, key=lambda each: each.number)))
+    pool = Pool(eligible, num, round_number, _newest(past, selector.num_past))
     # Named here, and not default_rng: that may become another generator one day.
     rng = np.random.Generator(np.random.PCG64([seed, round_number, draw]))
     choice = selector.choose(pool, rng)
@@ -74,6 +74,11 @@ def screen(
         else:
             refused[candidate.client] = refusal
     return tuple(eligible), refused
+
+
+def _newest(past: Sequence[PastRound], num: int | None) -> tuple[PastRound, ...]:
+    ordered = sorted(past, key=lambda each: each.number)
+    return tuple(ordered if num is None else ordered[max(0, len(ordered) - num) :])
 
 
 def _check(choice: Choice, pool: Pool, selector: Selector) -> None:

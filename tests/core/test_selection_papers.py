@@ -502,3 +502,13 @@ def test_stratified_by_tags_takes_the_first_that_fits() -> None:
 def test_stratified_by_tags_needs_tags_and_only_then(params: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="tags must name the groups"):
         Stratified(**params)  # type: ignore[arg-type]
+
+
+def test_round_robin_needs_only_the_last_rounds() -> None:
+    clients = candidates_of(23)
+    past: list[PastRound] = []
+    for number in range(1, 60):
+        num = 1 + number * 7 % 22
+        names = chosen(RoundRobin(), clients, num, number=number, past=tuple(past))
+        past.append(PastRound(number, names))
+        assert names == chosen(RoundRobin(), clients, num, number=number, past=tuple(past[:-1][-20:]))

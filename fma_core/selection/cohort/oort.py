@@ -58,6 +58,10 @@ class Oort(Selector):
         if self.epsilon_min > self.epsilon:
             raise ValueError(f"epsilon_min must be at most epsilon, {self.epsilon}, found {self.epsilon_min}")
 
+    @property
+    def num_past(self) -> int | None:
+        return None if self.pacer_step_s else 0
+
     def choose(self, pool: Pool, rng: np.random.Generator) -> Choice:
         utility = self.utilities(pool)
         may = np.array(

@@ -11,6 +11,10 @@ import numpy as np
 from fma_core.selection.candidate import PastRound
 from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
 
+# Where the last turn ended follows from where the one before it did. A beginning that is missing does no harm for long:
+# of two that read from different rounds on, both are right after a few turns that do not take everybody.
+LONG_ENOUGH = 50
+
 
 @selectors.register("round_robin")
 @dataclass(frozen=True)
@@ -21,6 +25,10 @@ class RoundRobin(Selector):
     """
 
     source: ClassVar[str] = "FMA"
+
+    @property
+    def num_past(self) -> int | None:
+        return LONG_ENOUGH
 
     def choose(self, pool: Pool, rng: np.random.Generator) -> Choice:
         last = _last_of(pool.past)

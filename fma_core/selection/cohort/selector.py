@@ -47,6 +47,7 @@ class Selector(CheckedPart, ABC):
     """A way to choose clients; its subclasses are frozen dataclasses whose fields are its parameters.
 
     minimum: the smallest number of eligible clients, as a formula of its parameters.
+    num_past: how many of the last rounds it looks at, so that no more need be read; None for all of them.
     takes_num: whether the wanted number is what it chooses (fewer where there are fewer); False where its own rule
         decides how many.
     """
@@ -54,6 +55,10 @@ class Selector(CheckedPart, ABC):
     source: ClassVar[str] = ""
     minimum: ClassVar[str] = "1"
     takes_num: ClassVar[bool] = True
+
+    @property
+    def num_past(self) -> int | None:
+        return 0
 
     @abstractmethod
     def choose(self, pool: Pool, rng: np.random.Generator) -> Choice:

@@ -51,6 +51,10 @@ class TiFL(Selector):
         if self.credits and not any(self.credits):
             raise ValueError("credits must leave one tier a turn")
 
+    @property
+    def num_past(self) -> int | None:
+        return None
+
     def choose(self, pool: Pool, rng: np.random.Generator) -> Choice:
         tier_of, refused = self.tier_of(pool.candidates)
         if not tier_of:

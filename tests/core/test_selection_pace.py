@@ -1,0 +1,56 @@
+"""Pace steering: small populations meet, large ones are spread."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fma_core.selection.pace import pace_rng, retry_after_s
+
+
+def told(num_clients: int, until_s: float | None) -> list[float]:
+    return [
+        retry_after_s(pace_rng(7, 3, f"client{index}"), num_clients=num_clients, until_s=until_s)
+        for index in range(num_clients)
+    ]
+
+
+def test_a_small_population_meets_when_the_round_ends() -> None:
+    found = told(20, 600.0)
+
+    assert min(found) >= 600
+    assert max(found) < 601
+
+
+def test_a_large_population_is_spread_evenly() -> None:
+    found = told(20_000, 60.0)
+    counts, _ = np.histogram(found, bins=80, range=(60, 860))
+
+    # 25 calls a second in each bin of 10 s: half of what the server bears, which is for those that keep asking.
+    assert counts.sum() == 20_000
+    assert counts.min() == pytest.approx(250, abs=80)
+    assert counts.max() == pytest.approx(250, abs=80)
+
+
+def test_a_million_clients_that_keep_asking_are_no_more_than_the_server_bears() -> None:
+    rng = np.random.default_rng(0)
+    waits = [retry_after_s(rng, num_clients=1_000_000, max_calls_per_s=50) for _ in range(2000)]
+
+    assert 1_000_000 / np.mean(waits) == pytest.approx(50, rel=0.05)
+
+
+@given(st.integers(1, 10**9), st.none() | st.floats(-1e9, 1e9))
+def test_nobody_asks_at_once_and_the_bounds_hold(num_clients: int, until_s: float | None) -> None:
+    found = retry_after_s(pace_rng(0, 1, "a"), num_clients=num_clients, until_s=until_s)
+
+    assert 5 <= found <= 3600 + 2 * num_clients / 50
+
+
+def test_a_client_is_told_the_same_moment_again_and_others_another() -> None:
+    def moment(seed: int, round_number: int, client: str) -> float:
+        return retry_after_s(pace_rng(seed, round_number, client), num_clients=1000, until_s=100)
+
+    assert moment(1, 1, "a") == moment(1, 1, "a")
+    assert len({moment(1, 1, "a"), moment(1, 1, "b"), moment(1, 2, "a"), moment(2, 1, "a")}) == 4

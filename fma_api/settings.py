@@ -170,6 +170,10 @@ SPECTACULAR_SETTINGS = {
     "VERSION": version("federated-model-aggregation"),
     "OAS_VERSION": "3.1.0",
     "SERVE_INCLUDE_SCHEMA": False,
+    "ENUM_NAME_OVERRIDES": {
+        "ModelState": "fma_django.models.federated_model.ModelState",
+        "RoundState": "fma_django.models.round.RoundState",
+    },
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",

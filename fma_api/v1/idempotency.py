@@ -3,12 +3,16 @@
 import hashlib
 
 import orjson
+from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 
 from fma_api.errors import InvalidHeader
 from fma_django.services.idempotency import Once
 
 HEADER = "Idempotency-Key"
+IDEMPOTENCY_KEY = OpenApiParameter(
+    HEADER, str, OpenApiParameter.HEADER, description="The same key makes nothing twice."
+)
 
 
 def idempotency_key(request: Request, *, at_least: int = 1) -> str | None:

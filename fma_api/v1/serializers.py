@@ -11,7 +11,7 @@ from rest_framework import serializers
 from rest_framework.reverse import reverse
 
 from fma_api.algorithms import KINDS
-from fma_api.v1.callers import client_of, user_of
+from fma_api.v1.callers import user_of
 from fma_core.errors import FMAError
 from fma_core.strategy import Strategy
 from fma_django.models import (
@@ -23,10 +23,10 @@ from fma_django.models import (
     ModelUpdate,
     Round,
 )
-from fma_django.models.federated_model import UpdateKind
+from fma_django.models.federated_model import ModelState, UpdateKind
 from fma_django.models.model_update import MAX_NUM_EXAMPLES
-from fma_django.models.round import RoundState
-from fma_django.services.validation import MAX_STAGES
+from fma_django.selectors.configurations import newest_number
+from fma_django.services.validation import MAX_FILTERS, MAX_STAGES
 
 MAX_ID = 2**63 - 1
 
@@ -63,6 +63,16 @@ class StateUrl(WeightsUrl):
 @extend_schema_field(serializers.ListField(child=serializers.DictField(), max_length=MAX_STAGES))
 class StagesField(serializers.JSONField):
     """A list of parts. Their number is checked before anything looks at each of them."""
+
+
+@extend_schema_field(serializers.ListField(child=serializers.DictField(), max_length=MAX_FILTERS))
+class FiltersField(serializers.JSONField):
+    """A list of filters."""
+
+
+@extend_schema_field(serializers.ListField(child=serializers.DictField()))
+class OverridesField(serializers.JSONField):
+    """A list of overrides."""
 
 
 @extend_schema_field(serializers.ListField(child=serializers.UUIDField()))
@@ -131,6 +141,28 @@ class FederatedModelSerializer(serializers.ModelSerializer[FederatedModel]):
         min_value=1, max_value=2147483647, required=False, allow_null=True
     )
     spec = serializers.DictField(required=False, allow_null=True)
+    round_policy = serializers.DictField(
+        required=False, help_text="When a round closes and when the experiment ends."
+    )
+    selector = PartField(required=False, help_text="By what the clients of a round are chosen.")
+    eligibility = FiltersField(
+        required=False, help_text="Which clients may be chosen at all; up to 16 filters."
+    )
+    seed = serializers.IntegerField(
+        min_value=0,
+        max_value=2**53 - 1,
+        required=False,
+        help_text="The same seed and history choose the same clients.",
+    )
+    client_config = serializers.DictField(required=False, help_text="What clients are told with a round.")
+    client_config_overrides = OverridesField(
+        required=False, help_text="What of it differs for some rounds, tags or clients."
+    )
+    client_config_schema = serializers.JSONField(required=False, allow_null=True)
+    state = serializers.ChoiceField(choices=ModelState.choices, read_only=True)
+    config_version = serializers.SerializerMethodField(
+        help_text="The number of the newest version of its configuration."
+    )
 
     class Meta:
         model = FederatedModel
@@ -150,15 +182,35 @@ class FederatedModelSerializer(serializers.ModelSerializer[FederatedModel]):
             "min_updates",
             "requirement",
             "requirement_args",
+            "round_policy",
+            "selector",
+            "eligibility",
+            "seed",
+            "client_config",
+            "client_config_overrides",
+            "client_config_schema",
             "furthest_base_agg",
             "update_schema",
             "client_agg_results_schema",
             "spec",
             "weights_layout",
+            "state",
+            "end_reason",
+            "config_version",
+            "started_on",
+            "ended_on",
             "created_on",
             "last_modified",
         )
-        read_only_fields = ("current_artifact", "weights_layout", "created_on", "last_modified")
+        read_only_fields = (
+            "current_artifact",
+            "weights_layout",
+            "end_reason",
+            "started_on",
+            "ended_on",
+            "created_on",
+            "last_modified",
+        )
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping):
@@ -178,6 +230,9 @@ class FederatedModelSerializer(serializers.ModelSerializer[FederatedModel]):
     def get_min_updates(self, federated_model: FederatedModel) -> int | None:
         strategy = strategy_of(federated_model)
         return None if strategy is None else strategy.min_updates
+
+    def get_config_version(self, federated_model: FederatedModel) -> int | None:
+        return newest_number(federated_model)
 
     def validate_requirement(self, value: str | None) -> str:
         return value or ""
@@ -341,76 +396,6 @@ class ScoreSerializer(serializers.ModelSerializer[ClientAggregateScore]):
         model = ClientAggregateScore
         fields = ("id", "aggregate", "client", "validation_results", "created_on")
         read_only_fields = fields
-
-
-class FailureSerializer(serializers.Serializer[Any]):
-    code = serializers.CharField()
-    detail = serializers.CharField()
-
-
-class SecondsSerializer(serializers.Serializer[Any]):
-    """How long each part of a round took, in seconds; null for what has not ended."""
-
-    collect = serializers.FloatField(allow_null=True, help_text="From opening to the requirement met.")
-    wait = serializers.FloatField(allow_null=True, help_text="From then until a worker took it.")
-    aggregate = serializers.FloatField(allow_null=True, help_text="From then to its end.")
-
-
-class RoundSerializer(serializers.ModelSerializer[Round]):
-    state = serializers.ChoiceField(choices=RoundState.choices)
-    client_config = serializers.SerializerMethodField(
-        help_text="What a client must know to train for it; the strategy's own settings."
-    )
-    clients = serializers.SerializerMethodField(help_text="Who answered; for the owner of the model only.")
-    seconds = serializers.SerializerMethodField()
-    failure = serializers.SerializerMethodField()
-
-    class Meta:
-        model = Round
-        fields = (
-            "number",
-            "federated_model",
-            "state",
-            "parent",
-            "aggregate",
-            "num_updates",
-            "client_config",
-            "clients",
-            "attempts",
-            "seconds",
-            "failure",
-            "opened_on",
-            "ready_on",
-            "claimed_on",
-            "closed_on",
-        )
-        read_only_fields = fields
-
-    @extend_schema_field(serializers.ListField(child=serializers.UUIDField(), allow_null=True))
-    def get_clients(self, round_: Round) -> list[str] | None:
-        if client_of(self.context["request"]) is not None:
-            return None
-        return [str(update.client_id) for update in round_.model_updates.all() if update.counted]
-
-    @extend_schema_field({"type": "object", "additionalProperties": {}})
-    def get_client_config(self, round_: Round) -> dict[str, Any]:
-        strategy = strategy_of(round_)
-        return {} if strategy is None else dict(strategy.aggregator.client_config)
-
-    @extend_schema_field(SecondsSerializer)
-    def get_seconds(self, round_: Round) -> dict[str, float | None]:
-        moments = (round_.opened_on, round_.ready_on, round_.claimed_on, round_.closed_on)
-        parts = zip(("collect", "wait", "aggregate"), moments[:-1], moments[1:], strict=True)
-        return {
-            name: round((end - start).total_seconds(), 6) if start is not None and end is not None else None
-            for name, start, end in parts
-        }
-
-    @extend_schema_field(FailureSerializer(allow_null=True))
-    def get_failure(self, round_: Round) -> dict[str, str] | None:
-        if not round_.failure_code:
-            return None
-        return {"code": round_.failure_code, "detail": round_.failure_detail}
 
 
 @extend_schema_field({"oneOf": [{"type": "integer"}, {"type": "string", "format": "uuid"}]})

@@ -6,7 +6,9 @@ is answered at once, as if its time were over.
 
 import threading
 import time
+from collections.abc import Callable
 from functools import cache
+from typing import TypeVar
 
 from rest_framework import serializers
 from rest_framework.request import Request
@@ -16,6 +18,7 @@ from fma_django.models import FederatedModel, ModelAggregate
 from fma_django.selectors.aggregates import latest_aggregate
 
 LOOK_EVERY_S = 0.1
+FoundT = TypeVar("FoundT")
 
 
 class WaitSerializer(serializers.Serializer[None]):
@@ -36,15 +39,24 @@ def newer_aggregate(request: Request, federated_model: FederatedModel) -> ModelA
     query = WaitSerializer(data=request.query_params)
     query.is_valid(raise_exception=True)
     after: int = query.validated_data["after"]
-    wait_s = min(query.validated_data["wait"], conf.get("FMA_MAX_WAIT_SECONDS"))
-    found = _newer(federated_model, after)
-    if found is not None or wait_s == 0 or not _places().acquire(blocking=False):
+    wait_s = seconds_to_wait(query.validated_data["wait"])
+    return wait_for(lambda: _newer(federated_model, after), wait_s)
+
+
+def seconds_to_wait(said_s: float) -> float:
+    return min(said_s, float(conf.get("FMA_MAX_WAIT_SECONDS")))
+
+
+def wait_for(look: Callable[[], FoundT | None], wait_s: float) -> FoundT | None:
+    """What `look` finds within this time; it must be cheap, for it is asked ten times a second."""
+    found = look()
+    if found is not None or wait_s <= 0 or not _places().acquire(blocking=False):
         return found
     try:
         until = time.monotonic() + wait_s
         while found is None and (left := until - time.monotonic()) > 0:
             time.sleep(min(LOOK_EVERY_S, left))
-            found = _newer(federated_model, after)
+            found = look()
         return found
     finally:
         _places().release()

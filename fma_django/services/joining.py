@@ -13,12 +13,13 @@ from fma_core.errors import FMAError
 from fma_django.errors import NotRegistered
 from fma_django.models import Client, FederatedModel, Participation, Round
 from fma_django.models.federated_model import ModelState
+from fma_django.models.model_update import ACCEPTED
 from fma_django.selectors.aggregates import latest_model
 from fma_django.services.closing import num_clients
 from fma_django.services.cohorts import start_if_possible
 from fma_django.services.configuration import as_configured
 from fma_django.services.pacing import retry_after_s
-from fma_django.services.round_rows import find_open_round
+from fma_django.services.round_rows import find_open_round, read_open_round
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def join(federated_model: FederatedModel, client: Client) -> JoinAnswer:
     with transaction.atomic():
         now = timezone.now()
         Client.objects.filter(pk=client.pk).update(last_seen_on=now)
-        current = find_open_round(federated_model)
+        current = _current_round(federated_model)
         if current is None:
             ended = FederatedModel.objects.get(pk=federated_model.pk)
             return JoinAnswer(
@@ -85,12 +86,33 @@ def client_config_of(
         experiment.client_config_overrides,
         round_number=current.number,
         client="" if client is None else str(client.pk),
-        tags=[] if client is None else list(client.tags.values_list("name", flat=True)),
+        tags=_tags_of(client) if client is not None and _asks_for_tags(experiment) else (),
         strategy_config=said,
     )
 
 
+def _asks_for_tags(experiment: FederatedModel) -> bool:
+    return any("tags" in override for override in experiment.client_config_overrides)
+
+
+def _tags_of(client: Client) -> list[str]:
+    # Of what may have been loaded already: a list of rounds asks for each of them.
+    return [tag.name for tag in client.tags.all()]
+
+
 Refused = tuple[str, str, float | None]
+
+
+def _current_round(federated_model: FederatedModel) -> Round | None:
+    """The open round. It is held only where joining may change it: of a cohort that is chosen, very many ask at once,
+    and must not wait for each other.
+    """
+    current = read_open_round(federated_model)
+    if current is None or not current.federated_model.allow_aggregation:
+        return current
+    if current.started_on is not None and current.num_asked is not None:
+        return current
+    return find_open_round(federated_model)
 
 
 def _refusal(current: Round, client: Client, now: datetime) -> Refused | None:
@@ -105,21 +127,24 @@ def _refusal(current: Round, client: Client, now: datetime) -> Refused | None:
     policy = experiment.build_round_policy()
     if policy.max_updates is not None and current.num_updates >= policy.max_updates:
         return "round_full", f"round {current.number} has all the updates that it takes", None
-    if not experiment.chooses_clients:
-        asked, _ = Participation.objects.get_or_create(
-            round=current, client=client, defaults={"is_chosen": True, "joined_on": now}
-        )
-        return _answered(asked)
     looked_at = current.participations.filter(client=client).first()
+    if not experiment.chooses_clients:
+        refused = _answered(current, client)
+        if refused is None and looked_at is None:
+            Participation.objects.create(round=current, client=client, is_chosen=True, joined_on=now)
+        return refused
     if looked_at is None:
         return "registered_later", f"the clients of round {current.number} had been chosen before", None
     if not looked_at.is_chosen:
         return looked_at.reason, looked_at.detail, None
-    return _answered(looked_at) or _no_longer_eligible(experiment, client, now)
+    if looked_at.answered_on is not None:
+        return _answered(current, client)
+    return _no_longer_eligible(experiment, client, now)
 
 
-def _answered(asked: Participation) -> Refused | None:
-    if asked.answered_on is None:
+def _answered(current: Round, client: Client) -> Refused | None:
+    """Asked of what counts: who sent what was dropped later may send again."""
+    if not current.model_updates.filter(client=client, status__in=ACCEPTED).exists():
         return None
     return "already_answered", "this client's update of the round is there", None
 

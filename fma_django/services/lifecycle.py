@@ -15,6 +15,7 @@ from fma_django.services.closing import close_if_due, is_aggregating
 from fma_django.services.cohorts import start_if_possible
 from fma_django.services.configuration import write_down
 from fma_django.services.ending import end_experiment, end_if_over
+from fma_django.services.idempotency import Once, create_once
 from fma_django.services.round_rows import find_open_round, lock_open_round, move, open_round
 from fma_django.services.waiting_updates import drop_updates
 
@@ -25,10 +26,15 @@ def start(federated_model: FederatedModel) -> FederatedModel:
     One that has ended goes on with a new round. Raises InvalidTransition while its policy says that it is over.
     """
     with transaction.atomic():
-        collecting = find_open_round(federated_model) or _begin_again(federated_model)
-        switch(collecting, on=True)
-        start_if_possible(collecting)
-        close_if_due(collecting)
+        _run(find_open_round(federated_model) or _begin_again(federated_model))
+    federated_model.refresh_from_db()
+    return federated_model
+
+
+def resume(federated_model: FederatedModel) -> FederatedModel:
+    """As `start`, but one that has ended stays ended. Raises ExperimentEnded."""
+    with transaction.atomic():
+        _run(lock_open_round(federated_model))
     federated_model.refresh_from_db()
     return federated_model
 
@@ -74,14 +80,18 @@ def cancel_experiment(federated_model: FederatedModel) -> FederatedModel:
     return federated_model
 
 
-def rewind(federated_model: FederatedModel, aggregate: ModelAggregate) -> ModelAggregate:
+def rewind(
+    federated_model: FederatedModel, aggregate: ModelAggregate, *, once: Once | None = None
+) -> ModelAggregate:
     """Go on from an earlier aggregate; the new aggregate, which is a copy of it and the newest of the model.
 
     It begins a new branch of the tree. What came after `aggregate` stays readable, but is abandoned: updates that are
     trained from it do not count. The open round begins again.
-    Raises ExperimentEnded, InvalidTransition while a round is being aggregated, InvalidValue.
+    Raises ExperimentEnded, InvalidTransition while a round is being aggregated, InvalidValue, and what `create_once`
+    raises.
     """
-    with transaction.atomic():
+
+    def create() -> ModelAggregate:
         collecting = lock_open_round(federated_model)
         if is_aggregating(federated_model):
             raise InvalidTransition("a round is being aggregated; rewind when it has been published")
@@ -111,7 +121,9 @@ def rewind(federated_model: FederatedModel, aggregate: ModelAggregate) -> ModelA
         drop_updates(collecting, f"the model was rewound to aggregate {aggregate.pk}")
         move(collecting, RoundState.CANCELLED, closed_on=timezone.now())
         start_if_possible(open_round(collecting.federated_model))
-    return restored
+        return restored
+
+    return create_once(once, ModelAggregate, create)
 
 
 def clone(
@@ -121,10 +133,12 @@ def clone(
     name: str | None = None,
     aggregate: ModelAggregate | None = None,
     clients: Iterable[Client] = (),
+    once: Once | None = None,
 ) -> FederatedModel:
     """A new experiment with the configuration of another, not started.
 
-    Its initial model is `aggregate`, or, without one, the initial model of the other. Raises InvalidValue.
+    Its initial model is `aggregate`, or, without one, the initial model of the other. Raises InvalidValue, and what
+    `create_once` raises.
     """
     start_from: ModelAggregate | ModelArtifact | None = aggregate
     if aggregate is None:
@@ -138,14 +152,23 @@ def clone(
         weights_layout=federated_model.weights_layout,
     )
     made.configure(federated_model.configuration)
-    with transaction.atomic():
+
+    def create() -> FederatedModel:
         made.save()
         made.clients.set(clients)
         if start_from is not None:
             create_artifact(made, version="1.0.0", sha256=start_from.sha256, size_bytes=start_from.size_bytes)
         write_down(made, by=developer)
         open_round(made)
-    return made
+        return made
+
+    return create_once(once, FederatedModel, create)
+
+
+def _run(collecting: Round) -> None:
+    switch(collecting, on=True)
+    start_if_possible(collecting)
+    close_if_due(collecting)
 
 
 def _begin_again(federated_model: FederatedModel) -> Round:

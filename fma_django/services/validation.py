@@ -13,7 +13,7 @@ from fma_core.strategy import Strategy
 from fma_django.errors import InvalidValue
 from fma_django.models import Client, FederatedModel
 from fma_django.models.federated_model import EVERYONE
-from fma_django.services.json_schema import require_valid_schema
+from fma_django.services.json_schema import require_schema, require_valid_schema
 from fma_django.services.json_values import require_storable
 
 MAX_FILTERS = 16
@@ -75,14 +75,32 @@ def _require_workable_rounds(federated_model: FederatedModel) -> None:
         raise InvalidValue(
             f"must be an integer from 0 to 2**53 - 1; found {federated_model.seed!r:.60}", field="seed"
         )
-    _built(
-        "client_config",
-        lambda: client_config.check(federated_model.client_config, federated_model.client_config_overrides),
-    )
+    _require_workable_client_config(federated_model)
+
+
+def _require_workable_client_config(federated_model: FederatedModel) -> None:
+    """Whether what clients are told can be made of what the developer says, and fits the schema where there is one.
+
+    Each override is looked at alone, in the first of its rounds: how two of them meet is known only in a round.
+    """
+    config, overrides = federated_model.client_config, federated_model.client_config_overrides
+    require_storable(config, field="client_config")
+    require_storable(overrides, field="client_config_overrides")
+    _built("client_config", lambda: client_config.check(config, overrides))
     schema = federated_model.client_config_schema
-    if schema is not None:
-        require_storable(schema, field="client_config_schema")
-        require_valid_schema(schema, field="client_config_schema")
+    if schema is None:
+        return
+    require_storable(schema, field="client_config_schema", max_bytes=MAX_PARAMETERS_BYTES)
+    require_valid_schema(schema, field="client_config_schema")
+    said = dict(federated_model.build_strategy().aggregator.client_config)
+    told = client_config.resolve(config, round_number=1, strategy_config=said)
+    require_schema(told, schema, field="client_config")
+    for override in overrides:
+        number = (override.get("rounds") or (1, None))[0]
+        told = client_config.resolve(
+            config, [{"set": override["set"]}], round_number=number, strategy_config=said
+        )
+        require_schema(told, schema, field="client_config_overrides")
 
 
 BuiltT = TypeVar("BuiltT")

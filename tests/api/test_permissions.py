@@ -52,6 +52,16 @@ GET    /api/v1/models/<pk>/get_latest_model/               401 401 403 200 401 2
 POST   /api/v1/models/<pk>/initial_model/                  401 401 403 403 401 409 404 409
 GET    /api/v1/models/<pk>/rounds/                         401 401 403 200 401 200 404 200
 GET    /api/v1/models/<pk>/rounds/<number>/                401 401 403 200 401 200 404 200
+GET    /api/v1/models/<pk>/rounds/<number>/selection/      401 401 403 200 401 200 404 200
+POST   /api/v1/models/<pk>/rounds/<number>/cancel/         401 401 403 403 401 409 404 409
+POST   /api/v1/models/<pk>/join/                           401 401 403 200 401 403 403 403
+POST   /api/v1/models/<pk>/start/                          401 401 403 403 401 200 404 200
+POST   /api/v1/models/<pk>/pause/                          401 401 403 403 401 200 404 200
+POST   /api/v1/models/<pk>/resume/                         401 401 403 403 401 200 404 200
+POST   /api/v1/models/<pk>/cancel/                         401 401 403 403 401 200 404 200
+POST   /api/v1/models/<pk>/rewind/                         401 401 403 403 401 201 404 201
+POST   /api/v1/models/<pk>/clone/                          401 401 403 403 401 201 404 201
+GET    /api/v1/models/<pk>/history/                        401 401 403 403 401 200 404 200
 GET    /api/v1/model_updates/                              401 401 200 200 401 200 200 200
 POST   /api/v1/model_updates/                              401 401 403 201 401 201 400 201
 GET    /api/v1/model_updates/<pk>/                         401 401 404 200 401 200 404 200
@@ -121,6 +131,7 @@ def world(db: None) -> World:
         ("PUT", "/api/v1/models/<pk>/"): change,
         ("PATCH", "/api/v1/models/<pk>/"): {"name": "renamed"},
         ("POST", "/api/v1/models/<pk>/initial_model/"): WEIGHTS,
+        ("POST", "/api/v1/models/<pk>/rewind/"): {"aggregate": aggregate.pk},
         ("POST", "/api/v1/model_updates/"): update_body,
         ("PATCH", "/api/v1/model_aggregates/<pk>/"): {"validation_score": 1.0},
         ("POST", "/api/v1/model_aggregates/<pk>/publish_aggregate/"): {"version": "2"},

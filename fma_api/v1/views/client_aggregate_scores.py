@@ -14,10 +14,9 @@ from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.authentication import HEADER
 from fma_api.v1.callers import IsClient, IsUserOrClient, client_of
 from fma_api.v1.filters import LIST_FILTERS, ClientAggregateScoreFilters
-from fma_api.v1.idempotency import idempotency_key
+from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key
 from fma_api.v1.pagination import LinkedPages
 from fma_api.v1.serializers import NewScoreSerializer, ScoreSerializer
-from fma_api.v1.views.federated_models import IDEMPOTENCY_KEY
 from fma_django.errors import ClientMismatch
 from fma_django.models import Client, ClientAggregateScore, ModelAggregate
 from fma_django.selectors.visible import visible_to

@@ -1,6 +1,6 @@
 """`models/`: models, the clients that register with them, and their newest weights."""
 
-from typing import Any, cast
+from typing import Any
 
 from django.db.models import QuerySet
 from django.http import HttpResponse, HttpResponseBase
@@ -8,7 +8,6 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import viewsets
 from rest_framework.decorators import action
-from rest_framework.generics import get_object_or_404
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -17,10 +16,10 @@ from fma_api.parsers import OrjsonParser, SafetensorsParser
 from fma_api.renderers import SAFETENSORS, OrjsonRenderer, SafetensorsRenderer
 from fma_api.v1 import authentication
 from fma_api.v1.announced_bodies import AnnouncedBodies
-from fma_api.v1.callers import IsUser, IsUserOrClient, client_of
+from fma_api.v1.callers import IsUser, IsUserOrClient, client_of, user_of
 from fma_api.v1.filters import LIST_FILTERS, FederatedModelFilters
-from fma_api.v1.idempotency import idempotency_key, once_for_json, scope
-from fma_api.v1.pagination import LargePages, LinkedPages
+from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key, once_for_json, scope
+from fma_api.v1.pagination import LargePages
 from fma_api.v1.serializers import (
     FederatedModelSerializer,
     LatestModelSerializer,
@@ -28,25 +27,33 @@ from fma_api.v1.serializers import (
     ModelArtifactSerializer,
     NewFederatedModelSerializer,
     RegistrationSerializer,
-    RoundSerializer,
 )
+from fma_api.v1.views.joining import Joining
+from fma_api.v1.views.life import ExperimentLife
+from fma_api.v1.views.rounds import ModelRounds
 from fma_api.v1.waiting import WaitSerializer, asks_for_newer, newer_aggregate
 from fma_api.v1.weights import wants_safetensors, weights_response
 from fma_django.errors import NotRegistered
 from fma_django.models import FederatedModel
 from fma_django.selectors.aggregates import LatestModel, latest_aggregate, latest_model
-from fma_django.selectors.rounds import rounds_of
+from fma_django.selectors.configurations import with_newest_number
 from fma_django.selectors.visible import visible_to
 from fma_django.services import clients, federated_models
 from fma_django.services.weights import JsonBody, SafetensorsBody
 
 READ_BY_CLIENTS = frozenset(
-    {"get_latest_aggregate", "get_current_artifact", "get_latest_model", "rounds", "round_by_number"}
+    {
+        "get_latest_aggregate",
+        "get_current_artifact",
+        "get_latest_model",
+        "rounds",
+        "round_by_number",
+        "selection",
+    }
 )
+# Their services say what a client lacks.
+ASKED_BY_CLIENTS = frozenset({"register_client", "join"})
 NOTHING_NEWER = OpenApiResponse(description="Nothing newer came in time.")
-IDEMPOTENCY_KEY = OpenApiParameter(
-    "Idempotency-Key", str, OpenApiParameter.HEADER, description="The same key makes nothing twice."
-)
 
 
 @extend_schema_view(
@@ -62,7 +69,9 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     partial_update=extend_schema(summary="Change a model; `allow_aggregation` pauses and resumes it"),
     destroy=extend_schema(summary="Delete a model with everything in it"),
 )
-class FederatedModelViewSet(AnnouncedBodies, viewsets.ModelViewSet[FederatedModel]):
+class FederatedModelViewSet(
+    AnnouncedBodies, ExperimentLife, ModelRounds, Joining, viewsets.ModelViewSet[FederatedModel]
+):
     serializer_class = FederatedModelSerializer
     pagination_class = LargePages
     permission_classes = (IsUser,)
@@ -76,7 +85,9 @@ class FederatedModelViewSet(AnnouncedBodies, viewsets.ModelViewSet[FederatedMode
         found = super().get_queryset().select_related("current_artifact")
         if self.action in ("list", "retrieve", "create", "update", "partial_update"):
             found = found.prefetch_related("clients")
-        if self.action == "register_client":
+        if self.action == "list":
+            found = with_newest_number(found)
+        if self.action in ASKED_BY_CLIENTS:
             return found
         if client_of(self.request) is not None and self.action in READ_BY_CLIENTS:
             return found  # check_object_permissions tells a client to register, where that is all that is missing
@@ -107,7 +118,7 @@ class FederatedModelViewSet(AnnouncedBodies, viewsets.ModelViewSet[FederatedMode
 
     def perform_update(self, serializer: Any) -> None:
         serializer.instance = federated_models.change_federated_model(
-            serializer.instance, dict(serializer.validated_data)
+            serializer.instance, dict(serializer.validated_data), by=user_of(self.request)
         )
         serializer.instance._prefetched_objects_cache = {}
 
@@ -236,36 +247,6 @@ class FederatedModelViewSet(AnnouncedBodies, viewsets.ModelViewSet[FederatedMode
             found, body, once_key=None if key is None else (scope(request, f"initial model {found.pk}"), key)
         )
         return Response(self._rendered(ModelArtifactSerializer, artifact), status=201)
-
-    @extend_schema(
-        summary="The rounds of the model, newest first", responses=RoundSerializer(many=True), filters=False
-    )
-    @action(
-        methods=["get"],
-        detail=True,
-        permission_classes=[IsUserOrClient],
-        pagination_class=LinkedPages,
-        filter_backends=[],
-    )
-    def rounds(self, request: Request, pk: str) -> Response:
-        page = self.paginate_queryset(cast("QuerySet[Any]", rounds_of(self.get_object())))
-        return self.get_paginated_response(self._rendered(RoundSerializer, page, many=True))
-
-    @extend_schema(
-        summary="One round: its state, who answered, its timings, why it failed",
-        responses=RoundSerializer,
-        parameters=[OpenApiParameter("number", int, OpenApiParameter.PATH)],
-    )
-    @action(
-        methods=["get"],
-        detail=True,
-        permission_classes=[IsUserOrClient],
-        url_path=r"rounds/(?P<number>\d{1,9})",
-        url_name="round",
-    )
-    def round_by_number(self, request: Request, pk: str, number: str) -> Response:
-        found = get_object_or_404(rounds_of(self.get_object()), number=int(number))
-        return Response(self._rendered(RoundSerializer, found))
 
     def _rendered(self, serializer: Any, found: Any, many: bool = False) -> Any:
         return serializer(found, many=many, context=self.get_serializer_context()).data

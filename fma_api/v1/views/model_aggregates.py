@@ -17,7 +17,7 @@ from fma_api.renderers import SAFETENSORS, OrjsonRenderer, SafetensorsRenderer
 from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.callers import IsUser, IsUserOrClient
 from fma_api.v1.filters import LIST_FILTERS, ModelAggregateFilters
-from fma_api.v1.idempotency import idempotency_key, scope
+from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key, scope
 from fma_api.v1.pagination import LinkedPages
 from fma_api.v1.serializers import (
     ModelAggregateSerializer,
@@ -25,7 +25,6 @@ from fma_api.v1.serializers import (
     ModelArtifactSerializer,
     VersionSerializer,
 )
-from fma_api.v1.views.federated_models import IDEMPOTENCY_KEY
 from fma_api.v1.weights import blob_response, json_weights, weights_response
 from fma_django.models import ModelAggregate
 from fma_django.selectors.visible import visible_to

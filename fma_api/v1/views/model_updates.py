@@ -18,7 +18,7 @@ from fma_api.renderers import SAFETENSORS, OrjsonRenderer, SafetensorsRenderer
 from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.callers import IsUserOrClient, client_of
 from fma_api.v1.filters import LIST_FILTERS, ModelUpdateFilters
-from fma_api.v1.idempotency import idempotency_key
+from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key
 from fma_api.v1.pagination import LinkedPages
 from fma_api.v1.serializers import (
     ClientModelUpdateSerializer,
@@ -26,7 +26,6 @@ from fma_api.v1.serializers import (
     NewModelUpdateSerializer,
     UpdateFactsSerializer,
 )
-from fma_api.v1.views.federated_models import IDEMPOTENCY_KEY
 from fma_api.v1.weights import weights_response
 from fma_core.errors import TruncatedBody
 from fma_django.errors import UnknownModel

@@ -142,6 +142,19 @@ SETTINGS: tuple[Setting, ...] = (
         is_secret=True,
     ),
     Setting(
+        "FMA_EVALUATION_MIN_CONTRIBUTORS",
+        whole(least=2),
+        "3",
+        "The least number of organisations (or clients without one) whose merged metrics are shown; a developer may "
+        "ask for more, never for fewer.",
+    ),
+    Setting(
+        "FMA_EVALUATION_REFUSE_ISOLATION",
+        boolean,
+        "true",
+        "Whether metrics are withheld that, beside those shown before, would speak of too few contributors.",
+    ),
+    Setting(
         "FMA_LOGIN_RATE",
         rate,
         "30/min",

@@ -25,6 +25,10 @@
         ├── NotSelected             not_selected
         ├── LateUpdate              late_update
         ├── RoundFull               round_full
+        ├── TooFewContributors      too_few_contributors
+        ├── IsolatesContributors    isolates_contributors
+        ├── EvaluationClosed        evaluation_closed
+        ├── ResultTaken             result_taken
         ├── InvalidTransition       invalid_transition
         └── LeaseLost               lease_lost
 
@@ -146,6 +150,22 @@ class LateUpdate(Refused):
 
 class RoundFull(Refused):
     code = "round_full"
+
+
+class TooFewContributors(Refused):
+    code = "too_few_contributors"
+
+
+class IsolatesContributors(Refused):
+    code = "isolates_contributors"
+
+
+class EvaluationClosed(Refused):
+    code = "evaluation_closed"
+
+
+class ResultTaken(Refused):
+    code = "result_taken"
 
 
 class InvalidTransition(Refused):

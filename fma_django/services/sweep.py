@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from fma_django import conf, queue
 from fma_django.models import (
+    EvaluationRound,
     FederatedModel,
     IdempotencyKey,
     ModelAggregate,
@@ -18,8 +19,10 @@ from fma_django.models import (
     Worker,
 )
 from fma_django.models.round import RoundState
+from fma_django.models.weights import WithWeights
 from fma_django.services.closing import close_if_due
 from fma_django.services.deadlines import fire_deadlines, look_at_the_time
+from fma_django.services.evaluation_ends import close_due_evaluations
 from fma_django.services.idempotency import KEPT_FOR
 from fma_django.services.round_rows import find_open_round
 from fma_django.storage import get_store
@@ -27,11 +30,7 @@ from fma_django.storage import get_store
 log = structlog.get_logger(__name__)
 
 LOST_AFTER = timedelta(seconds=30)
-WITH_WEIGHTS: tuple[type[ModelUpdate] | type[ModelAggregate] | type[ModelArtifact], ...] = (
-    ModelUpdate,
-    ModelAggregate,
-    ModelArtifact,
-)
+WITH_WEIGHTS: tuple[type[WithWeights], ...] = (ModelUpdate, ModelAggregate, ModelArtifact, EvaluationRound)
 
 
 def sweep_rounds() -> None:
@@ -52,6 +51,7 @@ def sweep_rounds() -> None:
                 close_if_due(collecting)
     fire_deadlines()
     look_at_the_time()
+    close_due_evaluations()
 
 
 def sweep_files() -> int:

@@ -1,0 +1,61 @@
+"""Who contributes, and whether what is about to be shown would, beside what was shown, speak of few of them."""
+
+from collections.abc import Mapping
+
+from fma_core.evaluation import Isolation, isolation_of
+from fma_django import conf
+from fma_django.errors import IsolatesContributors
+from fma_django.models import Client, EvaluationResult, FederatedModel
+from fma_django.models.evaluation_round import EvaluationState
+
+MAX_LOOKED_AT = 200  # of the newest evaluations: their number is squared in the arithmetic
+
+ByClient = Mapping[str, str]
+
+
+def contributor_of(client: Client) -> str:
+    """The organisation, or the client when it belongs to none."""
+    return EvaluationResult(client=client, organisation=client.organisation).contributor
+
+
+def require_no_isolation(federated_model: FederatedModel, new: ByClient, *, min_contributors: int) -> None:
+    """Raises IsolatesContributors when metrics of all these clients could not be shown.
+
+    new: who contributes, by client.
+    """
+    found = isolation_beside_shown(federated_model, new, min_contributors=min_contributors)
+    if found is not None:
+        raise IsolatesContributors(found)
+
+
+def isolation_beside_shown(
+    federated_model: FederatedModel, new: ByClient, *, min_contributors: int
+) -> str | None:
+    """Why metrics of `new` cannot be shown beside those that are; None when they can.
+
+    Whatever was asked and of which weights: those of an upload can be made to answer alike, and the number of examples
+    is part of every answer.
+    """
+    if not conf.get("FMA_EVALUATION_REFUSE_ISOLATION"):
+        return None
+    shown = _shown(federated_model)
+    found = isolation_of(new, list(shown.values()), min_contributors=min_contributors)
+    return None if found is None else _in_words(found, list(shown))
+
+
+def _shown(federated_model: FederatedModel) -> dict[int, dict[str, str]]:
+    evaluations = federated_model.evaluations.filter(state=EvaluationState.CLOSED, withheld="")
+    newest = list(evaluations.order_by("-pk").values_list("pk", flat=True)[:MAX_LOOKED_AT])
+    shown: dict[int, dict[str, str]] = {pk: {} for pk in newest}
+    for result in EvaluationResult.objects.filter(evaluation__in=newest, is_counted=True).defer("statistics"):
+        shown[result.evaluation_id][str(result.client_id)] = result.contributor
+    return shown
+
+
+def _in_words(found: Isolation, evaluations: list[int]) -> str:
+    if found.shown is None:
+        return "together with evaluations that were shown, it would speak of one contributor alone"
+    return (
+        f"it would differ from evaluation {evaluations[found.shown]}, which was shown, by {found.num_contributors} "
+        "contributors, of whom the difference would speak; choose the same clients, or ones that differ by more"
+    )

@@ -27,6 +27,7 @@ DEFAULTS: Mapping[str, Any] = {
     "FMA_WORKER_SEEN_SECONDS": 15,
     "FMA_MAX_WAIT_SECONDS": 60,
     "FMA_WEB_THREADS": 32,
+    "FMA_TELEMETRY_DAYS": 14,
 }
 
 

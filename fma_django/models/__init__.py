@@ -3,10 +3,13 @@
 from fma_django.models.api_token import ApiToken
 from fma_django.models.client import Client
 from fma_django.models.client_aggregate_score import ClientAggregateScore
+from fma_django.models.client_error import ClientError
+from fma_django.models.client_telemetry import ClientTelemetry
 from fma_django.models.config_version import ConfigVersion
 from fma_django.models.evaluation_result import EvaluationResult
 from fma_django.models.evaluation_round import EvaluationRound
 from fma_django.models.federated_model import FederatedModel
+from fma_django.models.forwarding import Forwarding
 from fma_django.models.idempotency_key import IdempotencyKey
 from fma_django.models.model_aggregate import ModelAggregate
 from fma_django.models.model_artifact import ModelArtifact
@@ -21,10 +24,13 @@ __all__ = [
     "ApiToken",
     "Client",
     "ClientAggregateScore",
+    "ClientError",
+    "ClientTelemetry",
     "ConfigVersion",
     "EvaluationResult",
     "EvaluationRound",
     "FederatedModel",
+    "Forwarding",
     "IdempotencyKey",
     "ModelAggregate",
     "ModelArtifact",

@@ -29,6 +29,9 @@ class Client(models.Model):
     last_seen_on = models.DateTimeField(
         null=True, blank=True, editable=False, help_text="When it last joined, reported or sent an update."
     )
+    latest_telemetry = models.ForeignKey(
+        "ClientTelemetry", on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="+"
+    )
     created_on = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -14,11 +14,22 @@ from django.db.models import Count, Exists, F, Max, OuterRef, Q, QuerySet, Subqu
 from django.db.models.fields.json import KeyTransform
 
 from fma_core.selection import Candidate, PastRound
-from fma_django.models import Client, FederatedModel, ModelUpdate, Participation, Round
+from fma_django.models import Client, ClientTelemetry, FederatedModel, ModelUpdate, Participation, Round
 from fma_django.models.model_update import ACCEPTED
 from fma_django.models.round import ENDED
 
 IN_TIME = Q(answered_on__isnull=False, was_late=False)
+# What a client's newest report says, by the names of a candidate's facts.
+REPORTED = {
+    "ping_ms": "ping_ms",
+    "download_mbps": "download_mbps",
+    "upload_mbps": "upload_mbps",
+    "free_memory_bytes": "free_memory_bytes",
+    "battery": "battery",
+    "is_charging": "is_charging",
+    "is_unmetered": "is_unmetered",
+    "version": "client_version",
+}
 Facts = dict[str, Any]
 
 
@@ -26,9 +37,11 @@ def candidates_of(federated_model: FederatedModel, now: datetime) -> list[Candid
     """Every active client of the model with what is known of it, in a constant number of queries."""
     clients = (
         Client.objects.filter(federated_models=federated_model, is_active=True)
-        .select_related("organisation")
+        .select_related("organisation", "latest_telemetry")
         .prefetch_related("tags")
-        .only("last_seen_on", "organisation__name")
+        .only(
+            "last_seen_on", "organisation__name", *(f"latest_telemetry__{name}" for name in REPORTED.values())
+        )
         .order_by("pk")
     )
     asked = _by_client(_asked(federated_model))
@@ -41,6 +54,7 @@ def candidates_of(federated_model: FederatedModel, now: datetime) -> list[Candid
             tags=frozenset(tag.name for tag in client.tags.all()),
             organisation=None if client.organisation is None else client.organisation.name,
             seconds_since_seen=_seconds(client.last_seen_on, now),
+            **_reported(client.latest_telemetry),
             **_turns(asked.get(client.pk, {}), answered.get(client.pk, {}), number, now),
             **_last_answer(newest.get(client.pk, {})),
         )
@@ -118,6 +132,13 @@ def _newest_updates(federated_model: FederatedModel) -> QuerySet[Any, Any]:
             "created_on",
         )
     )
+
+
+def _reported(newest: ClientTelemetry | None) -> Facts:
+    if newest is None:
+        return {}
+    said = {fact: getattr(newest, column) for fact, column in REPORTED.items()}
+    return {**said, "version": newest.client_version or None}
 
 
 def _by_client(rows: Iterable[Facts]) -> dict[Any, Facts]:

@@ -12,6 +12,7 @@ from fma_core.selection import Candidate
 from fma_django.models import Client, FederatedModel, ModelUpdate, Organisation, Participation, Round, Tag
 from fma_django.selectors.participation import candidates_of, past_rounds
 from fma_django.services.clients import revoke_client
+from fma_django.services.reports import receive_telemetry
 from fma_django.services.updates import UpdateFacts, receive_update
 from fma_django.services.weights import JsonBody
 from tests.records import aggregate_now, make_client, make_model, weights
@@ -119,7 +120,7 @@ def test_turns_are_counted_since_the_client_was_last_chosen(model: FederatedMode
 
     found = [candidate(model, client) for client in (often, once, never)]
 
-    assert [(row.times_chosen, row.times_answered) for row in found] == [(2, 1), (1, 0), (0, 0)]
+    assert [(row.times_chosen, row.times_answered) for row in found] == [(2, 2), (1, 0), (0, 0)]
     assert [row.rounds_since_turn for row in found] == [1, 2, None]
     assert found[0].seconds_since_turn == pytest.approx(30, abs=5)
     assert found[2].seconds_since_turn is None
@@ -180,6 +181,7 @@ def test_facts_take_as_many_queries_for_many_clients_as_for_two(model: Federated
             client.organisation = Organisation.objects.get_or_create(name=f"organisation {index}")[0]
             client.save()
             ask(model, client)
+            receive_telemetry(client, {"battery": 0.5})
             send(model, client, loss=0.5)
             aggregate_now(model)
 
@@ -189,3 +191,15 @@ def test_facts_take_as_many_queries_for_many_clients_as_for_two(model: Federated
 
     assert cost() == before
     assert before == (6, 3)
+
+
+def test_candidate_has_what_it_reported_last(model: FederatedModel) -> None:
+    client = make_client(model).client
+    receive_telemetry(client, {"ping_ms": 9.0, "client_version": "0.0.9", "battery": 0.5})
+    receive_telemetry(client, {"ping_ms": 5.0, "is_charging": True, "free_memory_bytes": 2**30})
+
+    found = candidate(model, client)
+
+    assert (found.ping_ms, found.is_charging, found.free_memory_bytes) == (5.0, True, 2**30)
+    assert (found.battery, found.version, found.upload_mbps) == (None, None, None)
+    assert found.seconds_since_seen == pytest.approx(0, abs=5)

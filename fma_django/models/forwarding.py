@@ -1,0 +1,24 @@
+"""How far the metrics of a model have been forwarded to a place outside."""
+
+from django.db import models
+
+from fma_django.models.federated_model import FederatedModel
+
+
+class Forwarding(models.Model):
+    """target: "mlflow" or "tensorboard". run: what the place calls the experiment. round_number: the last one sent."""
+
+    federated_model = models.ForeignKey(FederatedModel, on_delete=models.CASCADE, related_name="forwardings")
+    target = models.CharField(max_length=16)
+    run = models.CharField(max_length=255, blank=True)
+    round_number = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=("federated_model", "target"), name="forwarding_once_per_model_and_target"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.target} of {self.federated_model}"

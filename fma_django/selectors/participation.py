@@ -33,10 +33,12 @@ REPORTED = {
 Facts = dict[str, Any]
 
 
-def candidates_of(federated_model: FederatedModel, now: datetime) -> list[Candidate]:
-    """Every active client of the model with what is known of it, in a constant number of queries."""
+def candidates_of(
+    federated_model: FederatedModel, now: datetime, *, only: Client | None = None
+) -> list[Candidate]:
+    """Every active client of the model, or this one, with what is known of it, in a constant number of queries."""
     clients = (
-        Client.objects.filter(federated_models=federated_model, is_active=True)
+        _of(only, Client.objects.filter(federated_models=federated_model, is_active=True), "pk")
         .select_related("organisation", "latest_telemetry")
         .prefetch_related("tags")
         .only(
@@ -44,9 +46,9 @@ def candidates_of(federated_model: FederatedModel, now: datetime) -> list[Candid
         )
         .order_by("pk")
     )
-    asked = _by_client(_asked(federated_model))
-    answered = _by_client(_answered(federated_model))
-    newest = _by_client(_newest_updates(federated_model))
+    asked = _by_client(_of(only, _asked(federated_model)))
+    answered = _by_client(_of(only, _answered(federated_model)))
+    newest = _by_client(_of(only, _newest_updates(federated_model)))
     number = federated_model.rounds.aggregate(newest=Max("number"))["newest"] or 0
     return [
         Candidate(
@@ -80,6 +82,10 @@ def past_rounds(federated_model: FederatedModel, limit: int | None = None) -> li
     for number, client in counted.values_list("round__number", "client_id"):
         asked[number][str(client)] = True
     return [_past(found, asked[found.number]) for found in reversed(rounds)]
+
+
+def _of(only: Client | None, rows: QuerySet[Any, Any], column: str = "client_id") -> QuerySet[Any, Any]:
+    return rows if only is None else rows.filter(**{column: only.pk})
 
 
 def _asked(federated_model: FederatedModel) -> QuerySet[Any, Any]:

@@ -10,16 +10,21 @@ from django.utils import timezone
 
 from fma_core.client_config import resolve
 from fma_core.errors import FMAError
+from fma_core.selection import Battery, Charging, FreeMemory, Speed, Unmetered, filters, screen
 from fma_django.errors import NotRegistered
 from fma_django.models import Client, FederatedModel, Participation, Round
 from fma_django.models.federated_model import ModelState
 from fma_django.models.model_update import ACCEPTED
 from fma_django.selectors.aggregates import latest_model
+from fma_django.selectors.participation import candidates_of
 from fma_django.services.closing import num_clients
 from fma_django.services.cohorts import start_if_possible
 from fma_django.services.configuration import as_configured
 from fma_django.services.pacing import retry_after_s
 from fma_django.services.round_rows import find_open_round, read_open_round
+
+# Filters of what changes from one minute to the next.
+LIVE = (Battery, Charging, FreeMemory, Speed, Unmetered)
 
 
 @dataclass(frozen=True)
@@ -150,8 +155,15 @@ def _answered(current: Round, client: Client) -> Refused | None:
 
 
 def _no_longer_eligible(experiment: FederatedModel, client: Client, now: datetime) -> Refused | None:
-    """Whether what the client reported since it was chosen (its battery, its network) speaks against it now."""
-    return None
+    """Whether what the client reported since it was chosen (its battery, its network) speaks against it now.
+
+    What it did, and how often it was asked, is no reason any more: being chosen changes both.
+    """
+    live = [part for part in map(filters.build_spec, experiment.eligibility) if isinstance(part, LIVE)]
+    if not live:
+        return None
+    _, refused = screen(candidates_of(experiment, now, only=client), live)
+    return next(((why.code, why.detail, None) for why in refused.values()), None)
 
 
 def _not_accepted(

@@ -38,8 +38,8 @@ class Bulyan(Aggregator[tuple[int, ...]]):
         return krum_picks(squared_distances(rows.gram()), count=rows.num_rows - 2 * self.f, f=self.f)
 
     def combine(self, block: Block, decision: tuple[int, ...]) -> Float64:
-        columns = block.sorted_columns(decision)
-        return kernels.mean_nearest_median_of_sorted(columns, len(decision) - 2 * self.f)
+        ordered = block.order_statistics(rows=decision)
+        return kernels.mean_nearest_median_of_ordered(ordered, len(decision) - 2 * self.f)
 
 
 def krum_picks(squared: Float64, *, count: int, f: int) -> tuple[int, ...]:

@@ -55,7 +55,7 @@ class FileBlock:
     def matrix(self) -> Float64:
         matrix = kernels.padded_matrix(self.num_rows, self.num_columns, np.float64)
         np.copyto(matrix, self._raw_rows(range(self.num_rows)))
-        for base, rows in self._rows_of_bases():
+        for base, rows in self._rows_of_bases(range(self.num_rows)):
             matrix[rows] -= self._base(base)
         return matrix
 
@@ -66,7 +66,10 @@ class FileBlock:
         as long as BLAS itself.
         """
         raw = self._raw_rows(range(self.num_rows))
-        bases = [(rows, self._base(base).astype(np.float64)) for base, rows in self._rows_of_bases()]
+        bases = [
+            (rows, self._base(base).astype(np.float64))
+            for base, rows in self._rows_of_bases(range(self.num_rows))
+        ]
         total = np.zeros((self.num_rows, self.num_rows))
         width = widths.tile_columns(self.num_rows)
         for first in range(0, self.num_columns, width):
@@ -79,16 +82,19 @@ class FileBlock:
         return kernels.mirrored(total)
 
     def sorted_columns(self, rows: Sequence[int] | None = None) -> Floats:
+        return np.ascontiguousarray(self.order_statistics(rows=rows).T)
+
+    def order_statistics(self, ranks: slice = slice(None), rows: Sequence[int] | None = None) -> Floats:
         chosen = range(self.num_rows) if rows is None else rows
-        raw = self._raw_rows(chosen)
+        matrix = self._raw_rows(chosen)
         if max(self._base_of) >= 0:
-            matrix = np.stack([self.row(index) for index in chosen])
-        elif raw.itemsize < 4:
+            matrix = matrix.astype(np.float64)
+            for base, of_base in self._rows_of_bases(chosen):
+                matrix[of_base] -= self._base(base)
+        elif matrix.itemsize < 4:
             # Every narrower value is a float32 exactly.
-            matrix = raw.astype(np.float32)
-        else:
-            matrix = raw
-        return kernels.sorted_columns(matrix)
+            matrix = matrix.astype(np.float32)
+        return kernels.order_statistics(matrix, ranks)
 
     def weighted_sum(self, weights: Sequence[float] | Float64) -> Float64:
         dtype = NUMPY_DTYPES[self._cut.segment.dtype]
@@ -130,10 +136,11 @@ class FileBlock:
     def _model_start(self) -> int:
         return self._cut.segment.model_start
 
-    def _rows_of_bases(self) -> Iterator[tuple[int, NDArray[np.intp]]]:
-        """Each base with the rows that are measured from it."""
+    def _rows_of_bases(self, indices: Sequence[int]) -> Iterator[tuple[int, NDArray[np.intp]]]:
+        """Each base with those of the rows that are measured from it."""
+        bases = np.take(self._base_of, indices)
         for base in range(max(self._base_of) + 1):
-            yield base, np.flatnonzero(np.equal(self._base_of, base))
+            yield base, np.flatnonzero(bases == base)
 
     def _raw_rows(self, indices: Sequence[int]) -> NDArray[Any]:
         """Rows in their own dtype, valid until others are read: (rows, columns)."""
@@ -142,8 +149,10 @@ class FileBlock:
         matrix = kernels.padded_matrix(
             len(indices), self.num_columns, dtype, buffers.take("rows", size_bytes)
         )
-        for row, index in zip(matrix, indices, strict=True):
-            self._read_into(row, self._job.update_files, index, self._start)
+        # There are thousands of them a second: what can be done once is not done for each.
+        offset = self._start + self._cut.first * matrix.itemsize
+        for row, index in zip(matrix.view(np.uint8), indices, strict=True):
+            self._job.update_files.read_into(index, row.data, offset)
         return matrix
 
     def _read(self, files: WeightFiles, index: int, start: int) -> NDArray[Any]:
@@ -180,8 +189,11 @@ class MixedBlock:
         return mixed
 
     def sorted_columns(self, rows: Sequence[int] | None = None) -> Floats:
+        return np.ascontiguousarray(self.order_statistics(rows=rows).T)
+
+    def order_statistics(self, ranks: slice = slice(None), rows: Sequence[int] | None = None) -> Floats:
         matrix = self._matrix if rows is None else self._matrix[list(rows)]
-        return kernels.sorted_columns(np.matmul(matrix, self._block.matrix()))
+        return kernels.order_statistics(np.matmul(matrix, self._block.matrix()), ranks)
 
     def weighted_sum(self, weights: Sequence[float] | Float64) -> Float64:
         return self._block.weighted_sum(mixed_weights(weights, self._matrix))

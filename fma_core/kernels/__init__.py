@@ -3,15 +3,16 @@
 from fma_core.kernels.blas_threads import one_blas_thread
 from fma_core.kernels.chosen import add_scaled, add_scaled_rows, set_scaled
 from fma_core.kernels.gram import add_lower_gram, gram, mirrored
-from fma_core.kernels.scaled_sum import ScaledSum
-from fma_core.kernels.sorted_columns import (
-    mean_nearest_median_of_sorted,
-    median_of_sorted,
+from fma_core.kernels.order_statistics import (
+    mean_nearest_median_of_ordered,
+    mean_of_ordered,
+    median_of_ordered,
+    middle_ranks,
+    order_statistics,
     padded_matrix,
     padded_size_bytes,
-    sorted_columns,
-    trimmed_mean_of_sorted,
 )
+from fma_core.kernels.scaled_sum import ScaledSum
 
 __all__ = [
     "ScaledSum",
@@ -19,13 +20,14 @@ __all__ = [
     "add_scaled",
     "add_scaled_rows",
     "gram",
-    "mean_nearest_median_of_sorted",
-    "median_of_sorted",
+    "mean_nearest_median_of_ordered",
+    "mean_of_ordered",
+    "median_of_ordered",
+    "middle_ranks",
     "mirrored",
     "one_blas_thread",
+    "order_statistics",
     "padded_matrix",
     "padded_size_bytes",
     "set_scaled",
-    "sorted_columns",
-    "trimmed_mean_of_sorted",
 ]

@@ -14,6 +14,10 @@ from fma_core.kernels import scaled_rows
 Float64 = NDArray[np.float64]
 
 
+# matrix, comparators, first rank, result
+SortRows = Callable[[NDArray[Any], NDArray[np.uint32], int, NDArray[Any]], None]
+
+
 class ScaledRows(Protocol):
     """raw: of any floating-point dtype that weights may have. scratch: float64, at least as long as a row."""
 
@@ -28,8 +32,9 @@ class ScaledRows(Protocol):
         self, total: Float64, raw: NDArray[Any], weights: Float64, scratch: Float64
     ) -> None: ...
 
-    # Sorts the columns of a matrix in place by comparators; numpy has nothing that were faster than its own sort.
-    sort_rows: Callable[[NDArray[Any], NDArray[np.intp]], None] | None
+    @property
+    def sort_rows(self) -> SortRows | None:
+        """Sorts columns by comparators, and gives some of their ranks; None: nothing is faster than numpy's sort."""
 
 
 @cache

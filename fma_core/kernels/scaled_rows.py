@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ Float64 = NDArray[np.float64]
 # numpy passes over the total for each row, however many there are.
 ROWS_AT_ONCE = 1
 # np.sort is the reference.
-sort_rows: Callable[[NDArray[Any], NDArray[np.intp]], None] | None = None
+sort_rows = None
 
 
 def set_scaled(total: Float64, raw: NDArray[Any], weight: float) -> None:

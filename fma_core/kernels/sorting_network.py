@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Iterator
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-@cache
-def comparators(num_rows: int) -> NDArray[np.intp]:
+@lru_cache(maxsize=16)
+def comparators(num_rows: int, first: int = 0, last: int | None = None) -> NDArray[np.uint32]:
     """Pairs (i, j), i < j, that sort `num_rows` values when each puts the smaller one into i: (comparators, 2).
 
-    Source: Batcher 1968, "Sorting networks and their applications" (odd-even merge sort).
+    Only the places from `first` up to `last` are right in the end: what decides nothing there is left out.
     """
+    needed = set(range(num_rows)[first:last])
     pairs = []
+    for pair in reversed(list(_merge_exchange(num_rows))):
+        if not needed.isdisjoint(pair):
+            needed.update(pair)
+            pairs.append(pair)
+    return np.array(pairs[::-1], np.uint32).reshape(-1, 2)
+
+
+def _merge_exchange(num_rows: int) -> Iterator[tuple[int, int]]:
+    """Source: Batcher 1968, "Sorting networks and their applications" (odd-even merge sort)."""
     run = 1
     while run < num_rows:
         step = run
@@ -22,7 +33,6 @@ def comparators(num_rows: int) -> NDArray[np.intp]:
             for first in range(step % run, num_rows - step, 2 * step):
                 for low in range(first, min(first + step, num_rows - step)):
                     if low // (2 * run) == (low + step) // (2 * run):
-                        pairs.append((low, low + step))
+                        yield low, low + step
             step //= 2
         run *= 2
-    return np.array(pairs, np.intp).reshape(-1, 2)

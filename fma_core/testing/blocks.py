@@ -23,6 +23,9 @@ class StreamedBlock(FileBlock):
     def sorted_columns(self, rows: Sequence[int] | None = None) -> NDArray[Any]:
         raise AssertionError("a rule whose `combine` asks for sorted columns must say needs_matrix = True")
 
+    def order_statistics(self, ranks: slice = slice(None), rows: Sequence[int] | None = None) -> NDArray[Any]:
+        raise AssertionError("a rule whose `combine` asks for order statistics must say needs_matrix = True")
+
 
 @contextmanager
 def small_blocks() -> Iterator[None]:

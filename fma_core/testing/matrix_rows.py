@@ -35,8 +35,11 @@ class MatrixBlock:
         return self.values.copy()
 
     def sorted_columns(self, rows: Sequence[int] | None = None) -> Floats:
+        return np.ascontiguousarray(self.order_statistics(rows=rows).T)
+
+    def order_statistics(self, ranks: slice = slice(None), rows: Sequence[int] | None = None) -> Floats:
         chosen = self.values if rows is None else self.values[list(rows)]
-        return np.sort(chosen.T, axis=1)
+        return np.sort(chosen, axis=0)[ranks]
 
     def weighted_sum(self, weights: Sequence[float] | Float64) -> Float64:
         total = np.zeros(self.num_columns)

@@ -173,15 +173,15 @@ def sorting(implementation):
     with pytest.MonkeyPatch.context() as patch:
         # By its module: the package gives a function of the same name.
         patch.setattr(
-            sys.modules["fma_core.kernels.sorted_columns"], "implementation", lambda: implementation
+            sys.modules["fma_core.kernels.order_statistics"], "implementation", lambda: implementation
         )
         yield
 
 
-def sorted_by_kernel(matrix):
+def sorted_by_kernel(matrix, ranks=slice(None)):
     copy = kernels.padded_matrix(*matrix.shape, matrix.dtype)
     copy[:] = matrix
-    return kernels.sorted_columns(copy)
+    return kernels.order_statistics(copy, ranks)
 
 
 def test_rows_of_whole_pages_are_set_apart_and_sorted(sorting):
@@ -189,7 +189,7 @@ def test_rows_of_whole_pages_are_set_apart_and_sorted(sorting):
     padded = kernels.padded_matrix(5, 1024, np.float32)
     padded[:] = matrix
     assert padded.strides == (4096 + 64, 4)
-    assert kernels.sorted_columns(padded).tolist() == np.sort(matrix, axis=0).T.tolist()
+    assert kernels.order_statistics(padded).tolist() == np.sort(matrix, axis=0).tolist()
 
 
 def nearest(column, count):
@@ -202,12 +202,12 @@ def nearest(column, count):
 
 
 def statistics_of(matrix):
-    columns = sorted_by_kernel(matrix)
+    ordered = sorted_by_kernel(matrix)
     trim = (matrix.shape[0] - 1) // 2
     return [
-        kernels.median_of_sorted(columns),
-        kernels.trimmed_mean_of_sorted(columns, trim),
-        kernels.mean_nearest_median_of_sorted(columns, matrix.shape[0] - trim),
+        kernels.median_of_ordered(ordered),
+        kernels.mean_of_ordered(ordered),
+        kernels.mean_nearest_median_of_ordered(ordered, matrix.shape[0] - trim),
     ]
 
 
@@ -215,7 +215,10 @@ def statistics_of(matrix):
 @given(data=st.data())
 def test_columns_are_sorted(sorting, dtype, data):
     matrix = data.draw(matrices(dtype))
-    assert sorted_by_kernel(matrix).tolist() == [sorted(column) for column in matrix.T.tolist()]
+    first, last = sorted([data.draw(st.integers(0, len(matrix))), data.draw(st.integers(0, len(matrix)))])
+    expected = np.array([sorted(column) for column in matrix.T.tolist()]).T
+    assert sorted_by_kernel(matrix).tolist() == expected.tolist()
+    assert sorted_by_kernel(matrix, slice(first, last)).tolist() == expected[first:last].tolist()
 
 
 @pytest.mark.parametrize("dtype", SORTABLE)
@@ -223,7 +226,9 @@ def test_columns_are_sorted(sorting, dtype, data):
 def test_median_is_that_of_numpy(sorting, dtype, data):
     matrix = data.draw(matrices(dtype))
     expected = np.median(matrix.astype(np.float64), axis=0)
-    assert kernels.median_of_sorted(sorted_by_kernel(matrix)).tolist() == expected.tolist()
+    assert kernels.median_of_ordered(sorted_by_kernel(matrix)).tolist() == expected.tolist()
+    middle = sorted_by_kernel(matrix, kernels.middle_ranks(len(matrix)))
+    assert kernels.median_of_ordered(middle).tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize("dtype", SORTABLE)
@@ -231,7 +236,7 @@ def test_median_is_that_of_numpy(sorting, dtype, data):
 def test_trimmed_mean_is_the_mean_of_what_is_left(sorting, dtype, data):
     matrix = data.draw(matrices(dtype))
     trim = data.draw(st.integers(0, (len(matrix) - 1) // 2))
-    means = kernels.trimmed_mean_of_sorted(sorted_by_kernel(matrix), trim)
+    means = kernels.mean_of_ordered(sorted_by_kernel(matrix, slice(trim, len(matrix) - trim)))
     for mean, column in zip(means, matrix.T.tolist(), strict=True):
         kept = sorted(column)[trim : len(column) - trim]
         assert mean == pytest.approx(math.fsum(kept) / len(kept), rel=1e-15, abs=1e-14 * max(map(abs, kept)))
@@ -242,7 +247,7 @@ def test_trimmed_mean_is_the_mean_of_what_is_left(sorting, dtype, data):
 def test_mean_nearest_the_median_takes_the_nearest_and_of_two_the_lower(sorting, dtype, data):
     matrix = data.draw(matrices(dtype))
     count = data.draw(st.integers(1, len(matrix)))
-    means = kernels.mean_nearest_median_of_sorted(sorted_by_kernel(matrix), count)
+    means = kernels.mean_nearest_median_of_ordered(sorted_by_kernel(matrix), count)
     for mean, column in zip(means, matrix.T, strict=True):
         kept = nearest(column, count)
         assert mean == pytest.approx(math.fsum(kept) / count, rel=1e-15, abs=1e-14 * max(map(abs, kept)))
@@ -262,7 +267,7 @@ def test_order_statistics_have_the_same_bits_in_any_order_and_any_cut(sorting, d
 def test_the_median_of_enormous_and_of_denormal_values_neither_overflows_nor_vanishes():
     largest, least = np.finfo(np.float64).max, 5e-324
     matrix = np.array([[largest, -largest, least, largest], [largest, largest, 3 * least, -1.0]])
-    assert kernels.median_of_sorted(sorted_by_kernel(matrix)).tolist() == [
+    assert kernels.median_of_ordered(sorted_by_kernel(matrix)).tolist() == [
         largest,
         0.0,
         2 * least,
@@ -273,7 +278,7 @@ def test_the_median_of_enormous_and_of_denormal_values_neither_overflows_nor_van
 def test_more_columns_than_a_tile_are_told_apart():
     matrix = np.random.default_rng(1).standard_normal((10, 1000))
     ordered = np.sort(matrix, axis=0)
-    means = kernels.trimmed_mean_of_sorted(sorted_by_kernel(matrix), 2)
+    means = kernels.mean_of_ordered(sorted_by_kernel(matrix, slice(2, 8)))
     np.testing.assert_allclose(means, ordered[2:8].mean(axis=0), rtol=1e-14)
 
 
@@ -303,16 +308,20 @@ def test_comparators_sort_every_column_of_zeros_and_ones(num_rows):
     assert (matrix == expected).all()
 
 
-def test_buffers_are_used_again(monkeypatch):
-    monkeypatch.setattr(sys.modules["fma_core.kernels.sorted_columns"], "implementation", lambda: scaled_rows)
-    size_bytes = kernels.padded_size_bytes(4, 100, np.float32)
-    buffers = np.empty((2, size_bytes), np.uint8)
-    matrix = kernels.padded_matrix(4, 100, np.float32, buffers[0])
-    matrix[:] = np.random.default_rng(3).standard_normal((4, 100))
-    columns = kernels.sorted_columns(matrix, buffers[1])
-    assert np.shares_memory(matrix, buffers[0])
-    assert np.shares_memory(columns, buffers[1])
-    assert columns.tolist() == np.sort(matrix, axis=0).T.tolist()
+def test_comparators_of_some_ranks_are_fewer_and_enough():
+    rng = np.random.default_rng(5)
+    assert len(comparators(100, 49, 51)) < len(comparators(100))
+    matrix = rng.random((100, 500))
+    expected = np.sort(matrix, axis=0)[49:51]
+    for low, high in comparators(100, 49, 51):
+        matrix[[low, high]] = np.sort(matrix[[low, high]], axis=0)
+    assert (matrix[49:51] == expected).all()
+
+
+@pytest.mark.parametrize("dtype", SORTABLE)
+def test_infinities_and_what_is_not_a_number_are_sorted_as_numpy_has_it(sorting, dtype):
+    matrix = np.array([[np.inf, -np.nan, 1], [-np.inf, 2, np.nan], [0, np.inf, -np.inf]], dtype)
+    np.testing.assert_array_equal(sorted_by_kernel(matrix), np.sort(matrix, axis=0))
 
 
 def blas_threads():

@@ -13,12 +13,22 @@ from fma_core.optimisers import optimisers
 from fma_core.parameters import Parameter, parameters_of
 from fma_core.registry import Description, Registry
 from fma_core.requirements import requirements
+from fma_core.selection import filters, selectors
 from fma_core.stages import ArrayStage, RowStage, stages
 from fma_core.staleness import stalenesses
 
 KINDS: Mapping[str, Registry[Any]] = {
     registry.kind: registry
-    for registry in (aggregators, stages, optimisers, stalenesses, requirements, schedules)
+    for registry in (
+        aggregators,
+        stages,
+        optimisers,
+        stalenesses,
+        requirements,
+        filters,
+        selectors,
+        schedules,
+    )
 }
 TITLES = {
     "aggregator": (
@@ -41,6 +51,15 @@ TITLES = {
     "requirement": (
         "Requirements",
         "A model's `requirement`, with its parameters in order in `requirement_args`: when a round may close.",
+    ),
+    "filter": (
+        "Filters",
+        "A model's `eligibility`, a list of them: which clients may be asked at all. A client must pass all of them.",
+    ),
+    "selector": (
+        "Selectors",
+        "A model's `selector`: whom of the eligible clients a round asks. See "
+        "[choosing clients](../how-to/select-clients.md).",
     ),
     "schedule": (
         "Schedules",

@@ -36,7 +36,16 @@ def test_every_registered_part_is_listed(owner: APIClient) -> None:
     found = [(part["kind"], part["name"]) for part in owner.get(ALGORITHMS).json()]
 
     assert found == [(kind, name) for kind, registry in KINDS.items() for name in registry.names()]
-    assert {kind for kind, _ in found} == {"aggregator", "stage", "optimiser", "staleness", "requirement", "schedule"}
+    assert {kind for kind, _ in found} == {
+        "aggregator",
+        "filter",
+        "optimiser",
+        "requirement",
+        "schedule",
+        "selector",
+        "stage",
+        "staleness",
+    }
 
 
 def test_every_part_can_be_used_and_says_what_it_is(owner: APIClient) -> None:
@@ -98,6 +107,17 @@ def test_a_stage_says_what_it_changes(owner: APIClient) -> None:
 
     assert (found["only"], found["clip_norm"], found["nnm"]) == ("arrays", "clipped_rows", "mixed_rows")
     assert listed(owner, "only")["goes_with"] is None
+
+
+def test_filters_and_selectors_say_what_they_take(owner: APIClient) -> None:
+    q = listed(owner, "poisson", kind="selector")["parameters"]["properties"]["q"]
+
+    assert (q["type"], q["exclusiveMinimum"], q["maximum"]) == ("number", 0, 1)
+    assert listed(owner, "charging", kind="filter")["parameters"]["properties"]["if_unknown"] == {
+        "enum": ["refuse", "accept"],
+        "description": "what becomes of a client that has never reported what the filter looks at",
+        "default": "refuse",
+    }
 
 
 def test_the_list_asks_the_database_for_the_caller_only(owner: APIClient) -> None:

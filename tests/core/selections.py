@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
-import numpy as np
 from hypothesis import strategies as st
 
 from fma_core.selection import (
@@ -24,6 +23,7 @@ from fma_core.selection import (
     TiFL,
     Weighted,
 )
+from fma_core.testing.drawn_candidates import known_candidates
 
 SELECTORS: dict[str, Selector] = {
     "everyone": Everyone(),
@@ -40,28 +40,7 @@ SELECTORS: dict[str, Selector] = {
 }
 
 
-@cache
-def candidates_of(num: int) -> list[Candidate]:
-    """Clients with every fact known, in no order of size or speed."""
-    drawn = np.random.default_rng(1).random((num, 4))
-    return [
-        Candidate(
-            f"c{index:06}",
-            tags=frozenset({("red", "green", "blue")[index % 3]}),
-            organisation=f"o{index % 7}",
-            num_examples=1 + int(100 * examples),
-            rounds_since_turn=1 + index % 5,
-            seconds_since_turn=60.0 * (1 + index % 5),
-            times_chosen=index % 4,
-            times_answered=index % 4,
-            loss=float(loss),
-            loss_rms=float(1.1 * loss),
-            round_s=float(10 + 50 * seconds),
-            upload_mbps=float(1 + 20 * speed),
-            download_mbps=float(2 + 40 * speed),
-        )
-        for index, (examples, loss, seconds, speed) in enumerate(drawn)
-    ]
+candidates_of = cache(known_candidates)
 
 
 def _amount(most: float) -> st.SearchStrategy[float | None]:

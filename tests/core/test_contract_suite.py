@@ -18,13 +18,16 @@ from fma_core.client_config import schedules
 from fma_core.optimisers import optimisers
 from fma_core.registry import Registry
 from fma_core.requirements import requirements
+from fma_core.selection import Candidate, filters, selectors
 from fma_core.stages import stages
 from fma_core.staleness import stalenesses
 from fma_core.testing import (
     AggregatorContract,
+    FilterContract,
     OptimiserContract,
     RequirementContract,
     ScheduleContract,
+    SelectorContract,
     StageContract,
     StalenessContract,
 )
@@ -53,6 +56,11 @@ class Case:
 
 def case(params: Mapping[str, Any] | None = None, **options: Any) -> Case:
     return Case(params or {}, options)
+
+
+def clients(params: Mapping[str, Any], eligible: Mapping[str, Any], ineligible: Mapping[str, Any]) -> Case:
+    """A filter, with the facts of a client that passes and of one that does not."""
+    return case(params, eligible=Candidate("a", **eligible), ineligible=Candidate("b", **ineligible))
 
 
 SCALES = {"is_scale_equivariant": True}
@@ -118,6 +126,40 @@ SCHEDULES: Mapping[str, Case] = {
     "step": case({"initial": 0.1, "every": 10}),
     "warmup_cosine": case({"peak": 0.1, "num_warmup": 5, "num_rounds": 30}),
 }
+FILTERS: Mapping[str, Case] = {
+    "battery": clients({"min_level": 0.5}, {"battery": 0.6}, {"battery": 0.4}),
+    "charging": clients({}, {"is_charging": True}, {"is_charging": False}),
+    "client_version": clients({"at_least": "1.10"}, {"version": "1.11"}, {"version": "1.9"}),
+    "free_memory": clients({"min_bytes": 10}, {"free_memory_bytes": 10}, {"free_memory_bytes": 9}),
+    "min_examples": clients({"num": 10}, {"num_examples": 10}, {"num_examples": 9}),
+    "min_rounds_between_turns": clients({"rounds": 2}, {}, {"rounds_since_turn": 2}),
+    "min_seconds_between_turns": clients({"seconds": 60.0}, {}, {"seconds_since_turn": 59.0}),
+    "seen_within": clients({"seconds": 60.0}, {"seconds_since_seen": 1.0}, {}),
+    "speed": clients({"max_ping_ms": 50.0}, {"ping_ms": 50.0}, {"ping_ms": 51.0}),
+    "tags": clients({"any_of": ["a"]}, {"tags": frozenset({"a"})}, {}),
+    "unmetered": clients({}, {"is_unmetered": True}, {"is_unmetered": False}),
+}
+FEWER = "test_it_chooses_as_many_as_are_wanted"
+NOBODY = "test_it_finds_somebody"
+SELECTORS: Mapping[str, Case] = {
+    "everyone": case(),
+    "fedcs": case(
+        {"deadline_s": 40.0, "model_bytes": 1000},
+        departures={
+            FEWER: "only those that are in time are asked",
+            NOBODY: "one client that never was in time is not asked",
+        },
+    ),
+    "least_recently_used": case(),
+    "oort": case({"pacer_step_s": 2.0, "pacer_window": 3}),
+    "poisson": case({"q": 0.3}, departures={NOBODY: "all may be unlucky"}),
+    "power_of_choice": case(),
+    "random": case(),
+    "round_robin": case(),
+    "stratified": case({"by": "tags", "tags": ["red", "blue"]}),
+    "tifl": case({"tiers": 3}, departures={FEWER: "a tier has no more clients than it has"}),
+    "weighted": case(),
+}
 KINDS: tuple[tuple[type[PartContract], Registry[Any], Mapping[str, Case]], ...] = (
     (AggregatorContract, aggregators, AGGREGATORS),
     (StageContract, stages, STAGES),
@@ -125,6 +167,8 @@ KINDS: tuple[tuple[type[PartContract], Registry[Any], Mapping[str, Case]], ...] 
     (RequirementContract, requirements, REQUIREMENTS),
     (StalenessContract, stalenesses, STALENESSES),
     (ScheduleContract, schedules, SCHEDULES),
+    (FilterContract, filters, FILTERS),
+    (SelectorContract, selectors, SELECTORS),
 )
 
 

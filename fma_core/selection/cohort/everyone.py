@@ -15,7 +15,7 @@ from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
 class Everyone(Selector):
     """Every eligible client, however many are wanted. FMA's clients, which never ask to join, need it."""
 
-    source: ClassVar[str] = "FMA"
+    source: ClassVar[str] = "Capital One's Federated Model Aggregation"
     takes_num: ClassVar[bool] = False
 
     def choose(self, pool: Pool, rng: np.random.Generator) -> Choice:

@@ -16,7 +16,7 @@ from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
 class LeastRecentlyUsed(Selector):
     """The clients whose last turn is the most rounds ago, before them those that had none; by lot among equals."""
 
-    source: ClassVar[str] = "FMA"
+    source: ClassVar[str] = "fma"
 
     def choose(self, pool: Pool, rng: np.random.Generator) -> Choice:
         waited = facts(pool.candidates, "rounds_since_turn")

@@ -24,7 +24,7 @@ class RoundRobin(Selector):
     A client that is not eligible when its turn comes is passed over, and waits for the next time round.
     """
 
-    source: ClassVar[str] = "FMA"
+    source: ClassVar[str] = "fma"
 
     @property
     def num_past(self) -> int | None:

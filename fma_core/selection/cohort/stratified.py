@@ -22,7 +22,7 @@ class Stratified(Selector):
     organisation, or of the first of `tags` that it has; those without one are a group of their own.
     """
 
-    source: ClassVar[str] = "FMA; shares by Hamilton's method (largest remainder)"
+    source: ClassVar[str] = "fma; shares by Hamilton's method (largest remainder)"
 
     by: Annotated[Literal["organisation", "tags"], "what makes a group"] = "organisation"
     tags: Annotated[tuple[str, ...], "the tags that make groups, the first one first"] = ()

@@ -19,7 +19,7 @@ class ClientVersion(Filter):
     Versions are ordered as in PEP 440: 0.9 < 0.10.dev1 < 0.10rc1 < 0.10 < 0.10.post1. One that is none is refused.
     """
 
-    source: ClassVar[str] = "FMA"
+    source: ClassVar[str] = "fma"
 
     at_least: Annotated[str | None, "the first version that is allowed; null: any"] = None
     before: Annotated[str | None, "the first version that is not allowed any more; null: any"] = None

@@ -16,7 +16,7 @@ from fma_core.selection.refusal import Refusal
 class FreeMemory(Filter):
     """Clients that reported at least `min_bytes` of free memory."""
 
-    source: ClassVar[str] = "FMA"
+    source: ClassVar[str] = "fma"
 
     min_bytes: Annotated[int, Bounds(ge=1), "how much memory must be free"]
     if_unknown: IfUnknown = "refuse"

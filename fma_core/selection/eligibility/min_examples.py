@@ -14,12 +14,15 @@ from fma_core.selection.refusal import Refusal
 @filters.register("min_examples")
 @dataclass(frozen=True)
 class MinExamples(Filter):
-    """Clients whose last reported number of examples is at least `num`."""
+    """Clients that had at least `num` examples in their last update.
 
-    source: ClassVar[str] = "FMA"
+    A client that has sent none is accepted, unless `if_unknown` says otherwise: its first turn is when it says so.
+    """
+
+    source: ClassVar[str] = "fma"
 
     num: Annotated[int, Bounds(ge=1), "how many examples a client needs"]
-    if_unknown: IfUnknown = "refuse"
+    if_unknown: IfUnknown = "accept"
 
     def refuse(self, candidate: Candidate) -> Refusal | None:
         return check_fact(candidate.num_examples, "number of examples", self.if_unknown, self._refuse_too_few)

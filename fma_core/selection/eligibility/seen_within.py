@@ -16,7 +16,7 @@ from fma_core.selection.refusal import Refusal
 class SeenWithin(Filter):
     """Clients that called the server within the last `seconds`; one that never called is refused."""
 
-    source: ClassVar[str] = "FMA"
+    source: ClassVar[str] = "fma"
 
     seconds: Annotated[float, Bounds(gt=0), "how long ago the client's last call may be"]
 

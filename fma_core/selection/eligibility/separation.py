@@ -20,7 +20,7 @@ from fma_core.selection.refusal import Refusal
 class MinSecondsBetweenTurns(Filter):
     """Clients that were last chosen at least `seconds` ago, or never."""
 
-    source: ClassVar[str] = "FMA"
+    source: ClassVar[str] = "fma"
 
     seconds: Annotated[float, Bounds(gt=0), "from being chosen to being eligible again"]
 

@@ -16,7 +16,7 @@ from fma_core.selection.refusal import Refusal
 class Speed(Filter):
     """Clients whose measured round trip, download and upload keep the bounds that are given."""
 
-    source: ClassVar[str] = "FMA"
+    source: ClassVar[str] = "fma"
 
     max_ping_ms: Annotated[float | None, Bounds(gt=0), "the longest round trip; null: any"] = None
     min_download_mbps: Annotated[float | None, Bounds(gt=0), "the least download, in Mbit/s; null: any"] = (

@@ -15,7 +15,7 @@ from fma_core.selection.refusal import Refusal
 class Tags(Filter):
     """Clients that have one of `any_of`, all of `all_of` and none of `none_of`; an empty list asks for nothing."""
 
-    source: ClassVar[str] = "FMA"
+    source: ClassVar[str] = "fma"
 
     any_of: Annotated[tuple[str, ...], "tags of which the client has at least one"] = ()
     all_of: Annotated[tuple[str, ...], "tags that the client has"] = ()

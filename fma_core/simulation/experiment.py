@@ -311,7 +311,9 @@ class Experiment:
 
     def _finish(self, outcome: Outcome, **facts: Any) -> None:
         """Write the open round down."""
-        over = write_down(self._open, outcome, now_s=self._now_s, **facts)
+        number = self._open.number
+        late = [client for client, each in self._training.items() if each.round_number == number]
+        over = write_down(self._open, outcome, now_s=self._now_s, late=late, **facts)
         self._over.append(over)
         self._history.past.append(as_past(over, self._open))
         self._tell(is_over=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from fma_core.metrics import merge
 from fma_core.selection import PastRound, Refusal
@@ -15,6 +15,7 @@ def write_down(
     outcome: Outcome,
     *,
     now_s: float,
+    late: Iterable[str],
     sha256: str = "",
     stale: tuple[str, ...] = (),
     failure: Refusal | None = None,
@@ -22,7 +23,6 @@ def write_down(
 ) -> SimulatedRound:
     updates = current.updates
     metrics = merge((float(each.num_examples), each.metrics) for each in updates.values())
-    missing = current.began - updates.keys() - current.dropped - current.rejected.keys()
     return SimulatedRound(
         number=current.number,
         outcome=outcome,
@@ -30,7 +30,7 @@ def write_down(
         refused=current.refused,
         answered=tuple(updates),
         stale=stale,
-        late=tuple(sorted(missing)),
+        late=tuple(sorted(late)),
         dropped=tuple(sorted(current.dropped)),
         rejected=dict(sorted(current.rejected.items())),
         opened_s=current.opened_s,

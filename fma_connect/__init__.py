@@ -6,8 +6,19 @@ client. Nothing here needs Django, and torch and scikit-learn are imported only 
 
 from fma_connect import exceptions
 from fma_connect.clients import Client, DeveloperClient, WebClient
+from fma_connect.joining import Joined, NotJoined
 from fma_connect.pulled import Pulled
 from fma_connect.retry import RetryPolicy
 from fma_connect.version import __version__
 
-__all__ = ["Client", "DeveloperClient", "Pulled", "RetryPolicy", "WebClient", "__version__", "exceptions"]
+__all__ = [
+    "Client",
+    "DeveloperClient",
+    "Joined",
+    "NotJoined",
+    "Pulled",
+    "RetryPolicy",
+    "WebClient",
+    "__version__",
+    "exceptions",
+]

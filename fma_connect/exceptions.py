@@ -6,8 +6,12 @@
     │   │   ├── InvalidRequest      400, 411, 413, 415, 422 and every other 4xx: what was sent cannot be accepted
     │   │   ├── NotAuthenticated    401: no credential, or one that the server does not know
     │   │   ├── NotAllowed          403: a known caller who may not do this
+    │   │   │   └── NotSelected         an update of a client that was not chosen for the round
     │   │   ├── NotFound            404
     │   │   ├── Conflict            409: right in itself, but not in this state
+    │   │   │   ├── LateUpdate          trained for an earlier round, and the model refuses those
+    │   │   │   ├── RoundFull           the round takes no more updates
+    │   │   │   └── ExperimentEnded     there is no round to send it to
     │   │   ├── TooManyRequests     429, when waiting longer would pass the time limit
     │   │   └── ServerFailed        5xx, after the retries
     │   └── ConnectionFailed    no usable answer within the time limit (also a ConnectionError, hence an OSError)
@@ -27,12 +31,16 @@ __all__ = [
     "Conflict",
     "ConnectionFailed",
     "CredentialError",
+    "ExperimentEnded",
     "FMAConnectError",
     "InvalidRequest",
+    "LateUpdate",
     "NotAllowed",
     "NotAuthenticated",
     "NotFound",
+    "NotSelected",
     "Refused",
+    "RoundFull",
     "ServerFailed",
     "TooManyRequests",
     "UnexpectedAnswer",
@@ -112,6 +120,22 @@ class Conflict(Refused):
     """The request is right in itself, but not in the state that the object is in."""
 
 
+class NotSelected(NotAllowed):
+    """The client was not chosen for the round; `join` says when to ask again."""
+
+
+class LateUpdate(Conflict):
+    """The update was trained for an earlier round, and the model's policy refuses those."""
+
+
+class RoundFull(Conflict):
+    """The round has all the updates that it takes; there will be another one."""
+
+
+class ExperimentEnded(Conflict):
+    """The experiment has ended: it takes no updates any more."""
+
+
 class TooManyRequests(Refused):
     """The server asked for a longer pause than the time limit leaves."""
 
@@ -144,6 +168,12 @@ _BY_STATUS: dict[int, type[Refused]] = {
     409: Conflict,
     429: TooManyRequests,
 }
+_BY_CODE: dict[tuple[int, str], type[Refused]] = {
+    (403, "not_selected"): NotSelected,
+    (409, "late_update"): LateUpdate,
+    (409, "round_full"): RoundFull,
+    (409, "experiment_ended"): ExperimentEnded,
+}
 _STANDARD_MEMBERS = frozenset({"type", "title", "status", "detail", "code", "instance"})
 _LONGEST_DETAIL = 300
 
@@ -155,10 +185,11 @@ def refusal(status: int, body: Any, *, retry_after_s: float | None = None) -> Re
     # Field lists come under "errors" as well, where no member of the standard hides one.
     lists = own.pop("errors", {}) if isinstance(own.get("errors"), Mapping) else {}
     detail = members.get("detail") or members.get("title") or ("" if members else _in_words(body))
-    kind = _BY_STATUS.get(status, ServerFailed if status >= 500 else InvalidRequest)
-    return kind(
+    code = str(members.get("code") or f"http_{status}")
+    by_status = _BY_STATUS.get(status, ServerFailed if status >= 500 else InvalidRequest)
+    return _BY_CODE.get((status, code), by_status)(
         status,
-        code=str(members.get("code") or f"http_{status}"),
+        code=code,
         detail=_in_words(detail)[:_LONGEST_DETAIL],
         fields={**own, **lists},
         message=body,

@@ -1,13 +1,13 @@
-"""The client of an edge device: register once, pull, train, push, wait, again.
+"""The client of an edge device: register once, join a round, pull, train, push, again.
 
     with Client("https://fma.example.org/", model=3, credential_file="client.json") as client:
-        pulled = client.pull()
-        while pulled is not None:
-            weights, examples = train(pulled.copies())
+        while (joined := client.join()) is not None:
+            pulled = client.pull()
+            weights, examples = train(pulled.copies(), joined.client_config)
             client.push(weights, num_examples=examples)
-            pulled = client.wait_for_next(timeout_s=600)
 
-A first update may also be the first weights that a model ever has: `pull` answers None until then.
+Where every client takes part in each round, as in a model that does not say otherwise, `wait_for_next` will do instead
+of joining. A first update may also be the first weights that a model ever has: `pull` answers None until then.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from fma_connect.exceptions import (
     Refused,
     UnexpectedAnswer,
 )
+from fma_connect.joining import Joined, Joining, NotJoined, answer_of
 from fma_connect.pulled import Arrays, Pulled
 from fma_connect.retry import RETRYABLE_STATUSES, RetryPolicy
 from fma_connect.transport import SILENCE_TIMEOUT_S, Answer, BrokenTransfer, Params, Transport, base_url
@@ -60,7 +61,7 @@ MAX_METRICS_IN_QUERY = 32 * 1024
 
 
 class _LastPulled:
-    """The default of base_aggregate: whatever `pull` or `wait_for_next` answered last."""
+    """The default of base_aggregate: whatever `pull` or `wait_for_next` answered last, or the joined round's."""
 
     def __repr__(self) -> str:
         return "<the last pulled>"
@@ -107,11 +108,13 @@ class Client:
         self._fresh = Credential(server=base_url(url), model=model)
         self._credential: Credential | None = None
         self._pulled: Pulled | None = None
+        self._joined: Joined | None = None
         self._lock = threading.Lock()
         self._transport = Transport(
             url, timeout_s=timeout_s, retry=retry or RetryPolicy(), verify=verify, http=http, rng=rng, sleep=sleep,
             clock=clock,
         )  # fmt: skip
+        self._joining = Joining(self._ask_to_join, sleep=sleep, clock=clock)
 
     @property
     def url(self) -> str:
@@ -136,6 +139,18 @@ class Client:
     def register(self) -> str | None:
         """Register unless that has been done; answers the client's public id (None from servers that keep it)."""
         return self._registered().client
+
+    def join(self, *, timeout_s: float | None = None) -> Joined | None:
+        """Take part in a round: this one, or a later one, asked for again whenever the server said.
+
+        None when no turn came within timeout_s; without a time limit, when the experiment has ended. `join_once` tells
+        why. A server that is away for a while is waited for.
+        """
+        return self._joining.in_time(timeout_s)
+
+    def join_once(self) -> Joined | NotJoined:
+        """Whether the client may take part now; if not, why, and when to ask again."""
+        return self._joining.once()
 
     def pull(self) -> Pulled | None:
         """The model's newest weights, or None when it has none yet.
@@ -176,7 +191,12 @@ class Client:
                 self._transport.sleep(min(max(pause_s, polite_s), remaining_s))
 
     def client_config(self) -> dict[str, Any]:
-        """What the model's strategy wants clients to know in the open round; FedProx's {"mu": …}, for instance."""
+        """What clients are to know in the round: of the owner's own, and FedProx's {"mu": …}, for instance.
+
+        That of the round that this client joined last, or of the open one if it never joined.
+        """
+        if self._joined is not None:
+            return dict(self._joined.client_config)
         params: dict[str, str | int] = {"page_size": 1}
         path = f"api/v1/models/{self.model}/rounds/"
         newest = self._transport.call("GET", path, params=params, headers=self._who()).json()[0]
@@ -221,14 +241,14 @@ class Client:
         """Send trained weights; answers the stored update.
 
         num_examples: how many examples they were trained on, the weight of this update in a weighted mean.
-        metrics: JSON of some kilobytes; what training measured. base_aggregate: what the training started from.
-        Raises InvalidRequest, naming the array, when the weights do not fit the model.
+        metrics: JSON of some kilobytes; what training measured. base_aggregate: what the training started from; unless
+        said, the last pulled one, or that of the joined round if nothing was pulled.
+        Raises InvalidRequest, naming the array, when the weights do not fit the model; NotSelected, LateUpdate,
+        RoundFull or ExperimentEnded when this update is not (or no longer) wanted.
         """
         if num_examples is not None and num_examples < 1:
             raise ValueError(f"num_examples must be at least 1; got {num_examples}")
-        base = base_aggregate
-        if isinstance(base, _LastPulled):
-            base = self._pulled.base_aggregate if self._pulled is not None else None
+        base = self._last_base() if isinstance(base_aggregate, _LastPulled) else base_aggregate
         params: dict[str, str | int] = {"federated_model": self.model}
         if base is not None:
             params["base_aggregate"] = base
@@ -281,6 +301,28 @@ class Client:
         """Who the server takes this client for, and what it may do."""
         caller: dict[str, Any] = self._transport.call("GET", "api/v1/me/", headers=self._who()).json()
         return caller
+
+    def _ask_to_join(self, wait_s: int) -> Joined | NotJoined:
+        params = {"wait": wait_s} if wait_s > 0 else None
+        answer = answer_of(
+            self._transport.call(
+                "POST",
+                f"api/v1/models/{self.model}/join/",
+                params=params,
+                headers=self._who(),
+                silence_s=wait_s + SILENCE_TIMEOUT_S,
+                timeout_s=wait_s + self._transport.timeout_s,
+            ).json()
+        )
+        if isinstance(answer, Joined):
+            self._joined = answer
+            logger.info("round_joined model=%d round=%d", self.model, answer.round)
+        return answer
+
+    def _last_base(self) -> int | None:
+        if self._pulled is not None:
+            return self._pulled.base_aggregate
+        return self._joined.base_aggregate if self._joined is not None else None
 
     def _next_after(self, after: int, wait_s: int) -> Pulled | None:
         answer = self._fetch(

@@ -111,6 +111,13 @@ class DeveloperClient:
         requirement_args: Sequence[Any] | None = None,
         allow_aggregation: bool = True,
         furthest_base_agg: int | None = None,
+        round_policy: Mapping[str, Any] | None = None,
+        selector: Mapping[str, Any] | None = None,
+        eligibility: Sequence[Mapping[str, Any]] | None = None,
+        seed: int | None = None,
+        client_config: Mapping[str, Any] | None = None,
+        client_config_overrides: Sequence[Mapping[str, Any]] | None = None,
+        client_config_schema: Mapping[str, Any] | None = None,
         spec: Mapping[str, Any] | None = None,
         clients: Sequence[str] | None = None,
         update_schema: Mapping[str, Any] | None = None,
@@ -121,8 +128,13 @@ class DeveloperClient:
         stages, optimiser, staleness: what is done before and after the aggregator's rule, each a mapping with its
         `name` and its parameters. update_kind: "delta" when clients send what they changed instead of what they have.
         requirement: when a round may close; None closes it at the first update. allow_aggregation: unlike the API, on
-        unless said otherwise. furthest_base_agg: how many aggregates back an update may start. spec: names, shapes and
-        dtypes; otherwise the first weights decide. update_schema, client_agg_results_schema: JSON Schema.
+        unless said otherwise; off leaves it to `start`, when enough clients are there. furthest_base_agg: how many
+        aggregates back an update may start.
+        round_policy: goal, deadline, quorum, end of the experiment. selector, eligibility, seed: which clients are
+        asked, the same for the same seed. client_config, client_config_overrides, client_config_schema: what clients
+        are told, what differs for some rounds, tags or clients, and the JSON Schema that it keeps.
+        spec: names, shapes and dtypes; otherwise the first weights decide. update_schema, client_agg_results_schema:
+        JSON Schema.
         """
         wanted = {
             "name": name,
@@ -136,6 +148,13 @@ class DeveloperClient:
             "requirement_args": requirement_args,
             "allow_aggregation": allow_aggregation,
             "furthest_base_agg": furthest_base_agg,
+            "round_policy": round_policy,
+            "selector": selector,
+            "eligibility": eligibility,
+            "seed": seed,
+            "client_config": client_config,
+            "client_config_overrides": client_config_overrides,
+            "client_config_schema": client_config_schema,
             "spec": spec,
             "clients": clients,
             "update_schema": update_schema,
@@ -153,13 +172,48 @@ class DeveloperClient:
         """One model."""
         return self._get(f"models/{model}/")
 
+    def change_model(self, model: int, **changes: Any) -> Json:
+        """Change a model by the names of `create_model`; answers it.
+
+        A round that has begun goes on as it was; `history` keeps every version.
+        """
+        return self._send("PATCH", f"models/{model}/", changes)
+
+    def start(self, model: int) -> Json:
+        """Let the rounds of an experiment run, for the first time or again after its end; answers the model."""
+        return self._act(model, "start")
+
     def pause(self, model: int) -> Json:
-        """Let updates wait instead of aggregating them; answers the model."""
-        return self._send("PATCH", f"models/{model}/", {"allow_aggregation": False})
+        """Close no round and ask no client until it is resumed; updates wait. Answers the model."""
+        return self._act(model, "pause")
 
     def resume(self, model: int) -> Json:
-        """Aggregate again, what waits included; answers the model."""
-        return self._send("PATCH", f"models/{model}/", {"allow_aggregation": True})
+        """Go on, with what waits included; answers the model. Raises ExperimentEnded once it has ended."""
+        return self._act(model, "resume")
+
+    def cancel(self, model: int) -> Json:
+        """End an experiment; what waits does not count. Answers the model."""
+        return self._act(model, "cancel")
+
+    def rewind(self, model: int, aggregate: int) -> Json:
+        """Go on from an earlier aggregate; answers its copy, the newest aggregate from now on."""
+        return self._send("POST", f"models/{model}/rewind/", {"aggregate": aggregate})
+
+    def clone(
+        self, model: int, *, name: str | None = None, aggregate: int | None = None, clients: bool = False
+    ) -> Json:
+        """A new model with the same configuration, not started; answers it.
+
+        aggregate: what it begins with; None for the initial model. clients: whether the same ones are registered.
+        """
+        wanted: Json = {"clients": clients}
+        wanted |= {"name": name} if name is not None else {}
+        wanted |= {"aggregate": aggregate} if aggregate is not None else {}
+        return self._send("POST", f"models/{model}/clone/", wanted)
+
+    def history(self, model: int, *, limit: int | None = None) -> list[Json]:
+        """The versions of a model's configuration: who changed what, and when."""
+        return self._list(f"models/{model}/history/", limit=limit)
 
     def set_initial_model(self, model: int, arrays: Arrays) -> Json:
         """Give a model its first weights, before its first aggregate; answers the artifact (version 1.0.0)."""
@@ -176,6 +230,22 @@ class DeveloperClient:
     def rounds(self, model: int, *, limit: int | None = None) -> list[Json]:
         """The rounds of a model: state, who answered, timings, why one failed."""
         return self._list(f"models/{model}/rounds/", limit=limit)
+
+    def selection(self, model: int, round: int) -> Json:
+        """Who was chosen for a round, who was not, and why: one row for each client that was looked at, all of them."""
+        path = f"models/{model}/rounds/{round}/selection/"
+        params: dict[str, str | int] | None = {"page_size": PAGE_SIZE}
+        found: Json = {}
+        while params is not None:
+            answer = self._transport.call("GET", f"api/v1/{path}", params=params, headers=self._who())
+            page: Json = answer.json()
+            found = page | {"clients": [*found.get("clients", []), *page["clients"]]}
+            params = _next_page(answer.headers)
+        return found
+
+    def cancel_round(self, model: int, round: int) -> Json:
+        """End a collecting round without what was sent; the next one opens. Answers the round."""
+        return self._act(model, f"rounds/{round}/cancel")
 
     def updates(self, model: int, *, limit: int | None = None) -> list[Json]:
         """What the clients of a model sent."""
@@ -258,6 +328,12 @@ class DeveloperClient:
             lambda response, deadline: None,
             params={"after": after, "wait": wait_s},
         )
+
+    def _act(self, model: int, action: str) -> Json:
+        answered: Json = self._transport.call(
+            "POST", f"api/v1/models/{model}/{action}/", headers=self._who()
+        ).json()
+        return answered
 
     def _get(self, path: str) -> Json:
         found: Json = self._transport.call("GET", f"api/v1/{path}", headers=self._who()).json()

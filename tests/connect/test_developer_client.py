@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fma_connect import DeveloperClient
-from fma_connect.exceptions import InvalidRequest, NotFound, UnexpectedAnswer
+from fma_connect.exceptions import ExperimentEnded, InvalidRequest, NotFound, UnexpectedAnswer
 from fma_core.codecs import safetensors
 from tests.connect.conftest import FakeTime
 from tests.connect.scripted_server import DROP, Reply, ScriptedServer, Seen, json_reply
@@ -133,17 +133,86 @@ def test_field_errors_are_told(server: ScriptedServer, developer: DeveloperClien
     assert caught.value.fields == {"aggregator": ["unknown; known: mean"]}
 
 
-def test_pause_and_resume_change_one_field(server: ScriptedServer, developer: DeveloperClient) -> None:
+def test_model_is_created_with_the_experiment_that_was_said(
+    server: ScriptedServer, developer: DeveloperClient
+) -> None:
+    server.on("POST", "api/v1/models/", json_reply({"id": 3}, 201))
+    experiment: dict[str, Any] = {
+        "aggregator": "mean",
+        "allow_aggregation": False,
+        "round_policy": {"goal": 3, "deadline_s": 60},
+        "selector": {"name": "random"},
+        "eligibility": [{"name": "charging"}],
+        "seed": 0,
+        "client_config": {"epochs": 2},
+        "client_config_overrides": [{"rounds": [1, 2], "set": {"epochs": 5}}],
+        "client_config_schema": {"type": "object"},
+    }
+
+    developer.create_model("digits", **experiment)
+
+    assert server.seen[0].json() == {"name": "digits", **experiment}
+
+
+def test_model_is_changed_by_what_was_said(server: ScriptedServer, developer: DeveloperClient) -> None:
     server.on("PATCH", "api/v1/models/3/", json_reply({"id": 3}))
 
-    developer.pause(3)
-    developer.resume(3)
+    assert developer.change_model(3, round_policy={"goal": 2}) == {"id": 3}
+    assert server.seen[0].json() == {"round_policy": {"goal": 2}}
+    assert "idempotency-key" not in server.seen[0].headers
+
+
+@pytest.mark.parametrize("action", ["start", "pause", "resume", "cancel"])
+def test_life_of_an_experiment(server: ScriptedServer, developer: DeveloperClient, action: str) -> None:
+    server.on("POST", f"api/v1/models/3/{action}/", json_reply({"id": 3}))
+
+    assert getattr(developer, action)(3) == {"id": 3}
+
+
+def test_experiment_that_has_ended_is_not_resumed(server: ScriptedServer, developer: DeveloperClient) -> None:
+    server.on("POST", "api/v1/models/3/resume/", json_reply({"code": "experiment_ended"}, 409))
+
+    with pytest.raises(ExperimentEnded):
+        developer.resume(3)
+
+
+def test_rewinding_names_the_aggregate(server: ScriptedServer, developer: DeveloperClient) -> None:
+    server.on("POST", "api/v1/models/3/rewind/", DROP, json_reply({"id": 9}, 201))
+
+    assert developer.rewind(3, 7) == {"id": 9}
+    assert server.seen[0].json() == {"aggregate": 7}
+    assert len({seen.headers["idempotency-key"] for seen in server.seen}) == 1
+
+
+def test_clone_says_what_differs_and_nothing_else(server: ScriptedServer, developer: DeveloperClient) -> None:
+    server.on("POST", "api/v1/models/3/clone/", json_reply({"id": 4}, 201))
+
+    developer.clone(3)
+    developer.clone(3, name="again", aggregate=7, clients=True)
 
     assert [seen.json() for seen in server.seen] == [
-        {"allow_aggregation": False},
-        {"allow_aggregation": True},
+        {"clients": False},
+        {"clients": True, "name": "again", "aggregate": 7},
     ]
-    assert "idempotency-key" not in server.seen[0].headers
+
+
+def test_selection_has_the_rows_of_all_pages(server: ScriptedServer, developer: DeveloperClient) -> None:
+    path = "api/v1/models/3/rounds/2/selection/"
+    pages = [{"round": 2, "num_asked": 1, "clients": [{"client": name}]} for name in ("a", "b")]
+    server.on("GET", path, json_reply(pages[0], Link='<?page=2>; rel="next"'), json_reply(pages[1]))
+
+    assert developer.selection(3, 2) == {
+        "round": 2,
+        "num_asked": 1,
+        "clients": [{"client": "a"}, {"client": "b"}],
+    }
+    assert [seen.query for seen in server.seen] == [{"page_size": "100"}, {"page": "2"}]
+
+
+def test_round_is_cancelled_by_its_number(server: ScriptedServer, developer: DeveloperClient) -> None:
+    server.on("POST", "api/v1/models/3/rounds/2/cancel/", json_reply({"number": 2, "state": "cancelled"}))
+
+    assert developer.cancel_round(3, 2)["state"] == "cancelled"
 
 
 def test_initial_model_is_sent_as_bytes(server: ScriptedServer, developer: DeveloperClient) -> None:
@@ -176,6 +245,7 @@ def test_one_model_and_a_stranger_to_it(server: ScriptedServer, developer: Devel
     [
         ("models/", {}, lambda fma: fma.models()),
         ("models/3/rounds/", {}, lambda fma: fma.rounds(3)),
+        ("models/3/history/", {}, lambda fma: fma.history(3)),
         ("model_updates/", {"federated_model": "3"}, lambda fma: fma.updates(3)),
         ("model_aggregates/", {"federated_model": "3"}, lambda fma: fma.aggregates(3)),
         ("model_artifacts/", {"federated_model": "3"}, lambda fma: fma.artifacts(3)),

@@ -31,6 +31,26 @@ def test_status_chooses_the_class(status: int, name: str) -> None:
     assert type(refusal(status, {})).__name__ == name
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "name", "branch"),
+    [
+        (403, "not_selected", "NotSelected", "NotAllowed"),
+        (409, "late_update", "LateUpdate", "Conflict"),
+        (409, "round_full", "RoundFull", "Conflict"),
+        (409, "experiment_ended", "ExperimentEnded", "Conflict"),
+    ],
+)
+def test_code_chooses_a_narrower_class(status: int, code: str, name: str, branch: str) -> None:
+    error = refusal(status, {"code": code, "detail": "why"})
+
+    assert type(error).__name__ == name
+    assert isinstance(error, getattr(exceptions, branch))
+
+
+def test_code_of_another_status_chooses_nothing() -> None:
+    assert type(refusal(400, {"code": "late_update"})).__name__ == "InvalidRequest"
+
+
 def test_problem_details_become_attributes() -> None:
     body = {
         "type": "about:blank",

@@ -9,6 +9,8 @@ def test_public_names_are_exactly_these() -> None:
     assert fma_connect.__all__ == [
         "Client",
         "DeveloperClient",
+        "Joined",
+        "NotJoined",
         "Pulled",
         "RetryPolicy",
         "WebClient",

@@ -171,7 +171,7 @@ def _of_fma_error(error: FMAError) -> dict[str, Any]:
 
 def _of_api_exception(error: exceptions.APIException) -> dict[str, Any]:
     if isinstance(error, exceptions.ValidationError):
-        fields: dict[str, Any] = (
+        fields: dict[str, Any] = _with_text_keys(
             error.detail if isinstance(error.detail, dict) else {"non_field_errors": error.detail}
         )
         name, first = next(iter(fields.items()), ("", ""))
@@ -179,6 +179,13 @@ def _of_api_exception(error: exceptions.APIException) -> dict[str, Any]:
         return problem_of(status.HTTP_400_BAD_REQUEST, "invalid", detail, fields)
     code = getattr(error.detail, "code", None) or error.default_code
     return problem_of(error.status_code, str(code), str(error.detail))
+
+
+def _with_text_keys(found: Any) -> Any:
+    """What is wrong with the members of a list is told by their numbers, which JSON has as texts only."""
+    if isinstance(found, dict):
+        return {str(key): _with_text_keys(member) for key, member in found.items()}
+    return found
 
 
 def _first_message(found: Any) -> str:

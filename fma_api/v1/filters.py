@@ -12,6 +12,7 @@ from rest_framework.request import Request
 
 from fma_django.models import (
     ClientAggregateScore,
+    EvaluationRound,
     FederatedModel,
     ModelAggregate,
     ModelArtifact,
@@ -76,6 +77,14 @@ class ClientAggregateScoreFilters(FilterSet):
     class Meta:
         model = ClientAggregateScore
         fields = ("aggregate", "client")
+
+
+class EvaluationFilters(FilterSet):
+    federated_model = IdFilter()
+
+    class Meta:
+        model = EvaluationRound
+        fields = ("federated_model", "state")
 
 
 class StableOrdering(OrderingFilter):

@@ -6,6 +6,7 @@ from rest_framework.routers import SimpleRouter
 from fma_api.v1.me import MeView
 from fma_api.v1.views.algorithms import AlgorithmsView
 from fma_api.v1.views.client_aggregate_scores import ClientAggregateScoreViewSet
+from fma_api.v1.views.evaluations import EvaluationViewSet
 from fma_api.v1.views.federated_models import FederatedModelViewSet
 from fma_api.v1.views.model_aggregates import ModelAggregateViewSet
 from fma_api.v1.views.model_artifacts import ModelArtifactViewSet
@@ -17,6 +18,7 @@ router.register("model_updates", ModelUpdateViewSet, basename="model_update")
 router.register("model_aggregates", ModelAggregateViewSet, basename="model_aggregate")
 router.register("model_artifacts", ModelArtifactViewSet, basename="model_artifact")
 router.register("client_aggregate_scores", ClientAggregateScoreViewSet, basename="client_aggregate_score")
+router.register("evaluations", EvaluationViewSet, basename="evaluation")
 
 urlpatterns = [
     path("me/", MeView.as_view(), name="me"),

@@ -10,10 +10,10 @@ from fma_api.errors import RangeNotSatisfiable
 from fma_api.renderers import SAFETENSORS
 from fma_core.codecs import json_bytes
 from fma_core.codecs.safetensors import Limits, decode
-from fma_django.models import ModelAggregate, ModelArtifact, ModelUpdate
+from fma_django.models import EvaluationRound, ModelAggregate, ModelArtifact, ModelUpdate
 from fma_django.storage import get_store
 
-Weights = ModelAggregate | ModelArtifact | ModelUpdate
+Weights = ModelAggregate | ModelArtifact | ModelUpdate | EvaluationRound
 
 RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 

@@ -1,7 +1,10 @@
 """What one client counted in one evaluation."""
 
+from typing import Any
+
 from django.db import models
 
+from fma_core.evaluation import from_json, metrics_of
 from fma_django.models.client import Client
 from fma_django.models.evaluation_round import EvaluationRound
 from fma_django.models.organisation import Organisation
@@ -40,3 +43,8 @@ class EvaluationResult(models.Model):
         if self.organisation_id is None:
             return f"client {self.client_id}"
         return f"organisation {self.organisation_id}"
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """What these statistics say alone."""
+        return metrics_of(from_json(self.evaluation.asked, self.statistics))

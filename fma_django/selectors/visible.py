@@ -1,17 +1,21 @@
 """Which rows a caller may see: the one place that decides it.
 
 Staff see all; a developer what belongs to own models; a client what belongs to the models that it is registered with,
-and of what clients send only its own; anybody else nothing.
+and of what clients send only its own; anybody else nothing. Evaluations are also seen by the members of an organisation
+that was asked, and by no client that was not; what one client answered is seen by itself and by members of its own
+organisation, and by neither developers nor staff.
 """
 
 from typing import TypeVar
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-from django.db.models import Model, Q, QuerySet
+from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 
 from fma_django.models import (
     Client,
     ClientAggregateScore,
+    EvaluationResult,
+    EvaluationRound,
     FederatedModel,
     ModelAggregate,
     ModelArtifact,
@@ -27,17 +31,32 @@ PATH_TO_MODEL: dict[type[Model], str] = {
     ModelArtifact: "federated_model__",
     ModelUpdate: "federated_model__",
     ClientAggregateScore: "aggregate__federated_model__",
+    EvaluationRound: "federated_model__",
 }
-SENT_BY_CLIENTS = (ModelUpdate, ClientAggregateScore)
+SENT_BY_CLIENTS = (ModelUpdate, ClientAggregateScore, EvaluationResult)
 
 
 def visible_to(caller: Caller, rows: QuerySet[Row]) -> QuerySet[Row]:
     """Those of `rows` that the caller may see."""
     if isinstance(caller, Client):
-        own = issubclass(rows.model, SENT_BY_CLIENTS)
-        return rows.filter(Q(client=caller) if own else Q(**{f"{PATH_TO_MODEL[rows.model]}clients": caller}))
+        if issubclass(rows.model, SENT_BY_CLIENTS):
+            return rows.filter(client=caller)
+        of_registered = Q(**{f"{PATH_TO_MODEL[rows.model]}clients": caller})
+        return (
+            rows.filter(of_registered, clients=caller) if _is_evaluation(rows) else rows.filter(of_registered)
+        )
     if not isinstance(caller, AbstractBaseUser):
         return rows.none()
+    if issubclass(rows.model, EvaluationResult):
+        return rows.filter(organisation__members=caller.pk)
     if getattr(caller, "is_staff", False):
         return rows
-    return rows.filter(**{f"{PATH_TO_MODEL[rows.model]}developer": caller})
+    owned = Q(**{f"{PATH_TO_MODEL[rows.model]}developer": caller})
+    if _is_evaluation(rows):
+        asked = Client.objects.filter(evaluations=OuterRef("pk"), organisation__members=caller.pk)
+        return rows.filter(owned | Q(Exists(asked)))
+    return rows.filter(owned)
+
+
+def _is_evaluation(rows: QuerySet[Row]) -> bool:
+    return issubclass(rows.model, EvaluationRound)

@@ -13,6 +13,7 @@ from fma_django.models import FederatedModel
 from fma_django.services.api_tokens import issue_token
 from fma_django.services.clients import revoke_client
 from tests.api.callers import API, SAFETENSORS, as_client, as_user
+from tests.evaluations import BINARY, counted, open_to
 from tests.records import (
     PASSWORD,
     WEIGHTS,
@@ -78,6 +79,15 @@ GET    /api/v1/model_artifacts/<pk>/weights/               401 401 404 200 401 2
 GET    /api/v1/client_aggregate_scores/                    401 401 200 200 401 200 200 200
 POST   /api/v1/client_aggregate_scores/                    401 401 403 201 401 403 403 403
 GET    /api/v1/client_aggregate_scores/<pk>/               401 401 404 200 401 200 404 200
+GET    /api/v1/models/<pk>/evaluations/                    401 401 403 403 401 200 404 200
+POST   /api/v1/models/<pk>/evaluations/                    401 401 403 403 401 201 404 201
+GET    /api/v1/evaluations/                                401 401 200 200 401 200 200 200
+GET    /api/v1/evaluations/<pk>/                           401 401 404 200 401 200 404 200
+GET    /api/v1/evaluations/<pk>/model/                     401 401 404 200 401 200 404 200
+GET    /api/v1/evaluations/<pk>/results/                   401 401 404 200 401 200 404 200
+POST   /api/v1/evaluations/<pk>/results/                   401 401 404 201 401 403 403 403
+POST   /api/v1/evaluations/<pk>/close/                     401 401 403 403 401 200 404 200
+POST   /api/v1/evaluations/<pk>/cancel/                    401 401 403 403 401 200 404 200
 """
 EXPECTED = {
     (method, path): dict(zip(CALLERS, map(int, statuses), strict=True))
@@ -110,6 +120,8 @@ def world(db: None) -> World:
     score = make_score(aggregate, registered.client)
     newer = make_aggregate(model, registered.client)
     make_score(newer, scored.client)
+    make_client(model)  # an evaluation needs three contributors
+    evaluation = open_to(model)
     revoke_client(revoked.client)
     make_model(make_user("bob"))
     callers = {
@@ -135,6 +147,11 @@ def world(db: None) -> World:
         ("POST", "/api/v1/model_updates/"): update_body,
         ("PATCH", "/api/v1/model_aggregates/<pk>/"): {"validation_score": 1.0},
         ("POST", "/api/v1/model_aggregates/<pk>/publish_aggregate/"): {"version": "2"},
+        ("POST", "/api/v1/models/<pk>/evaluations/"): {
+            "question": BINARY,
+            "artifact": model.current_artifact_id,
+        },
+        ("POST", "/api/v1/evaluations/<pk>/results/"): {"statistics": counted()},
         ("POST", "/api/v1/client_aggregate_scores/"): {"aggregate": newer.pk, "validation_results": {}},
     }
     ids = {
@@ -143,6 +160,7 @@ def world(db: None) -> World:
         "model_aggregates": aggregate.pk,
         "model_artifacts": model.current_artifact_id,
         "client_aggregate_scores": score.pk,
+        "evaluations": evaluation.pk,
     }
     return World(model, callers, ids, bodies)
 

@@ -30,6 +30,7 @@ from fma_api.v1.serializers import (
 )
 from fma_api.v1.views.joining import Joining
 from fma_api.v1.views.life import ExperimentLife
+from fma_api.v1.views.model_evaluations import ModelEvaluations
 from fma_api.v1.views.rounds import ModelRounds
 from fma_api.v1.waiting import WaitSerializer, asks_for_newer, newer_aggregate
 from fma_api.v1.weights import wants_safetensors, weights_response
@@ -70,7 +71,12 @@ NOTHING_NEWER = OpenApiResponse(description="Nothing newer came in time.")
     destroy=extend_schema(summary="Delete a model with everything in it"),
 )
 class FederatedModelViewSet(
-    AnnouncedBodies, ExperimentLife, ModelRounds, Joining, viewsets.ModelViewSet[FederatedModel]
+    AnnouncedBodies,
+    ExperimentLife,
+    ModelRounds,
+    ModelEvaluations,
+    Joining,
+    viewsets.ModelViewSet[FederatedModel],
 ):
     serializer_class = FederatedModelSerializer
     pagination_class = LargePages

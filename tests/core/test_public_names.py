@@ -6,22 +6,42 @@ from pathlib import Path
 import fma_core
 
 # What a single file may import beside numpy and the standard library.
-OPTIONAL = {"json_bytes.py": {"orjson"}, "compiled.py": {"numba"}, "blas_threads.py": {"threadpoolctl"}}
+OPTIONAL = {
+    "json_bytes.py": {"orjson"},
+    "compiled.py": {"numba"},
+    "blas_threads.py": {"threadpoolctl"},
+    "curve.py": {"matplotlib"},
+}
 
 
 def test_public_names_of_fma_core():
-    assert fma_core.__all__ == ["ArraySpec", "FMAError", "Limits", "Spec", "decode", "encode", "read_file"]
+    assert fma_core.__all__ == [
+        "ArraySpec",
+        "FMAError",
+        "Limits",
+        "Spec",
+        "decode",
+        "encode",
+        "read_file",
+        "simulate",
+    ]
     assert all(hasattr(fma_core, name) for name in fma_core.__all__)
 
 
 def test_importing_all_of_the_core_brings_no_framework():
     program = (
         "import sys, fma_core.engine, fma_core.in_memory, fma_core.requirements;"
-        "import fma_core.codecs.receive, fma_core.codecs.json_layouts;"
+        "import fma_core.simulation, fma_core.codecs.receive, fma_core.codecs.json_layouts;"
         "print(sorted({'django', 'torch', 'orjson', 'safetensors', 'httpx', 'pytest'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_an_edge_device_does_not_wait_for_the_engine():
+    program = "import sys, fma_core; print('fma_core.engine' in sys.modules, fma_core.simulate.__name__)"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "simulate"]
 
 
 def test_nothing_is_unpickled_and_only_numpy_and_the_standard_library_are_imported():

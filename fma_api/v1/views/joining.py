@@ -45,8 +45,10 @@ def _joined_in_time(federated_model: FederatedModel, client: Client, wait_s: flo
     while True:
         turn = turn_of(federated_model) if wait_s > 0 else None
         answer = join(federated_model, client)
-        is_final = answer.is_accepted or answer.retry_after_s is None
-        if is_final or wait_for(partial(_changed, federated_model, turn), until - time.monotonic()) is None:
+        left_s = until - time.monotonic()
+        if answer.is_accepted or answer.retry_after_s is None or left_s <= 0:
+            return answer
+        if wait_for(partial(_changed, federated_model, turn), left_s) is None:
             return answer
 
 

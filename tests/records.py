@@ -21,7 +21,7 @@ from fma_django.models import Client, ClientAggregateScore, FederatedModel, Mode
 from fma_django.models.round import RoundState
 from fma_django.services.aggregation import aggregate_round
 from fma_django.services.clients import Registration, create_client, register_client
-from fma_django.services.federated_models import create_federated_model
+from fma_django.services.federated_models import change_federated_model, create_federated_model
 from fma_django.services.scores import receive_score
 from fma_django.services.updates import UpdateFacts, receive_update
 from fma_django.services.weights import JsonBody
@@ -58,6 +58,13 @@ def make_model(developer: User | None = None, *, initial_model: Any = None, **op
         initial_model=None if initial_model is None else JsonBody(initial_model),
         **said,
     )
+
+
+def change_now(model: FederatedModel, changes: Mapping[str, Any]) -> None:
+    """Change an experiment while it is paused, so that the open round follows, whoever has relied on it."""
+    change_federated_model(model, {"allow_aggregation": False})
+    change_federated_model(model, changes)
+    change_federated_model(model, {"allow_aggregation": True})
 
 
 def make_client(*models: FederatedModel) -> Registration:

@@ -1,14 +1,14 @@
-"""Whether a round may be closed, by all that its configuration says."""
+"""Whether a round may be closed, by all that its configuration says; `fma_core.closing` decides."""
 
 from collections import Counter
 
 import structlog
 from django.utils import timezone
 
+from fma_core import closing
+from fma_core.closing import RoundFacts, RoundRules
 from fma_core.errors import InvalidPart, InvalidStrategy
-from fma_core.requirements import RoundProgress
-from fma_core.round_policy import Answers, Verdict
-from fma_core.strategy import Strategy
+from fma_core.round_policy import Verdict
 from fma_django import queue
 from fma_django.models import FederatedModel, Round
 from fma_django.models.model_update import UpdateStatus
@@ -43,20 +43,12 @@ def verdict_of(current: Round) -> Verdict:
     """
     experiment = as_configured(current)
     try:
-        strategy = experiment.build_strategy() if current.is_open else current.build_strategy()
-        policy = experiment.build_round_policy()
-        deadline_passed = current.deadline_at is not None and current.deadline_at <= timezone.now()
-        answers = Answers(
-            num_updates=current.num_updates,
-            requirement_met=policy.goal is not None or _requirement_met(experiment, current),
-            num_asked=current.num_asked,
-            by_organisation=_by_organisation(current) if policy.quorum_organisations else {},
-            deadline_passed=deadline_passed,
+        rules = RoundRules(
+            policy=experiment.build_round_policy(),
+            strategy=experiment.build_strategy() if current.is_open else current.build_strategy(),
+            requirement=experiment.build_requirement() if experiment.requirement else None,
         )
-        verdict = policy.verdict(answers, min_updates=strategy.min_updates)
-        if verdict == "close" and not _has_what_it_needs(experiment, strategy, current):
-            return "quorum_not_met" if deadline_passed else "wait"
-        return verdict
+        return closing.verdict_of(rules, _facts(current, experiment, rules))
     except (InvalidPart, InvalidStrategy) as error:
         # It was there when the model was saved.
         log.error("model_unusable", model=experiment.pk, error=error.message)
@@ -79,30 +71,25 @@ def num_clients(federated_model: FederatedModel) -> int:
     return federated_model.clients.filter(is_active=True).count()
 
 
-def _requirement_met(experiment: FederatedModel, current: Round) -> bool:
-    if current.num_asked is not None and not experiment.requirement:
-        return False  # whoever chooses clients waits for them
-    progress = RoundProgress(
-        num_updates=current.num_updates,
-        num_clients=num_clients(experiment) if current.num_asked is None else current.num_asked,
-        # An accepted update is the only one of its client in the round, and does not outlive its registration.
-        num_clients_answered=current.num_updates,
-    )
-    return experiment.build_requirement().is_met(progress)
-
-
-def _by_organisation(current: Round) -> dict[str, int]:
+def _facts(current: Round, experiment: FederatedModel, rules: RoundRules) -> RoundFacts:
+    """How far the round is; what its rules do not look at is not looked up."""
     answered = current.model_updates.filter(status__in=COUNTED)
-    return dict(Counter(name or "" for name in answered.values_list("client__organisation__name", flat=True)))
-
-
-def _has_what_it_needs(experiment: FederatedModel, strategy: Strategy, current: Round) -> bool:
-    """Whether the rule has all that it needs: what it lacks holds the round open, and never fails inside."""
-    if strategy.needs_start and not start_of(experiment, current.parent):
-        return False
-    needed = strategy.aggregator.required_clients
-    if not needed:
-        return True
-    waiting = current.model_updates.filter(status__in=COUNTED)
-    answered = {str(client_id) for client_id in waiting.values_list("client_id", flat=True)}
-    return answered.issuperset(needed)
+    strategy, policy = rules.strategy, rules.policy
+    return RoundFacts(
+        # An accepted update is the only one of its client in the round, and does not outlive its registration.
+        num_updates=current.num_updates,
+        num_clients=0 if rules.requirement is None else num_clients(experiment),
+        num_asked=current.num_asked,
+        has_start=not strategy.needs_start
+        or current.num_updates < strategy.min_updates
+        or bool(start_of(experiment, current.parent)),
+        deadline_passed=current.deadline_at is not None and current.deadline_at <= timezone.now(),
+        answered=[str(client_id) for client_id in answered.values_list("client_id", flat=True)]
+        if strategy.aggregator.required_clients
+        else (),
+        by_organisation=Counter(
+            name or "" for name in answered.values_list("client__organisation__name", flat=True)
+        )
+        if policy.quorum_organisations
+        else {},
+    )

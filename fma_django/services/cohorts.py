@@ -8,17 +8,15 @@ from datetime import timedelta
 import structlog
 from django.utils import timezone
 
+from fma_core.cohorts import Cohort, draw_cohort, num_needed
 from fma_core.errors import InvalidPart, InvalidStrategy
-from fma_core.selection import Selection, filters, screen, select, selectors
+from fma_core.selection import filters, selectors
 from fma_django.models import FederatedModel, Participation, Round
 from fma_django.selectors.participation import candidates_of, past_rounds
 from fma_django.services.closing import is_aggregating, num_clients
 from fma_django.services.configuration import as_configured
 
 log = structlog.get_logger(__name__)
-
-# A selector that decides by itself how many it takes (poisson) may take too few. Each draw has its own randomness.
-MAX_DRAWS = 100
 
 
 def start_if_possible(collecting: Round) -> bool:
@@ -34,22 +32,23 @@ def start_if_possible(collecting: Round) -> bool:
     experiment = as_configured(collecting)
     try:
         policy = experiment.build_round_policy()
-        needed = max(policy.goal or 1, policy.min_updates, experiment.build_strategy().min_updates)
+        needed = num_needed(policy, experiment.build_strategy())
         registered = num_clients(federated_model)
         if registered < needed:
             return _wait(collecting, f"clients to register: {registered} of {needed}")
         if not experiment.chooses_clients:
             _start(collecting, policy.deadline_s, num_asked=None)
             return True
-        selection = _draw(collecting, experiment, needed, policy.cohort_size)
+        cohort = _draw(collecting, experiment, needed, policy.cohort_size)
     except (InvalidPart, InvalidStrategy) as error:
         log.error("model_unusable", model=federated_model.pk, error=error.message)
         return _wait(collecting, error.message)
-    if len(selection.chosen) < needed:
-        return _wait(collecting, f"clients that may be asked: {len(selection.chosen)} of {needed}")
-    _write_down(collecting, selection)
-    _start(collecting, policy.deadline_s, num_asked=_num_chosen(collecting))
-    log.info("cohort_chosen", model=federated_model.pk, round=collecting.pk, clients=len(selection.chosen))
+    collecting.num_draws = cohort.num_draws
+    if len(cohort.chosen) < needed:
+        return _wait(collecting, f"clients that may be asked: {len(cohort.chosen)} of {needed}")
+    _write_down(collecting, cohort)
+    _start(collecting, policy.deadline_s, num_asked=len(cohort.chosen))
+    log.info("cohort_chosen", model=federated_model.pk, round=collecting.pk, clients=len(cohort.chosen))
     return True
 
 
@@ -68,61 +67,39 @@ def reopen(collecting: Round) -> None:
     start_if_possible(collecting)
 
 
-def _draw(collecting: Round, experiment: FederatedModel, needed: int, num: int | None) -> Selection:
-    parts = [filters.build_spec(spec) for spec in experiment.eligibility]
-    selector = selectors.build_spec(experiment.selector)
-    asked = {str(client_id) for client_id in _asked(collecting)}
-    candidates = [
-        candidate for candidate in candidates_of(experiment, timezone.now()) if candidate.client not in asked
-    ]
-    eligible, refused = screen(candidates, parts)
-    if len(eligible) < needed and not asked:
-        return Selection(tuple(candidate.client for candidate in eligible), refused)
-    past = past_rounds(experiment)
-    draw = collecting.num_draws
-    while True:
-        selection = select(
-            candidates,
-            filters=parts,
-            selector=selector,
-            num=num,
-            seed=experiment.seed,
-            round_number=collecting.number,
-            past=past,
-            draw=draw,
-        )
-        draw += 1
-        if len(selection.chosen) + len(asked) >= needed or draw - collecting.num_draws == MAX_DRAWS:
-            Round.objects.filter(pk=collecting.pk).update(num_draws=draw)
-            return Selection(tuple(sorted({*selection.chosen, *asked})), selection.refused)
-
-
-def _asked(collecting: Round) -> list[object]:
-    chosen = collecting.participations.filter(is_chosen=True)
-    return list(chosen.values_list("client_id", flat=True))
-
-
-def _num_chosen(collecting: Round) -> int:
-    return collecting.participations.filter(is_chosen=True).count()
-
-
-def _write_down(collecting: Round, selection: Selection) -> None:
-    collecting.participations.filter(is_chosen=False).delete()
-    known = {str(client_id) for client_id in _asked(collecting)}
-    Participation.objects.bulk_create(
-        [
-            Participation(round=collecting, client_id=client, is_chosen=True)
-            for client in selection.chosen
-            if client not in known
-        ]
-        + [
-            Participation(
-                round=collecting, client_id=client, is_chosen=False, reason=why.code, detail=why.detail
-            )
-            for client, why in selection.refused.items()
-        ],
-        batch_size=1000,
+def _draw(collecting: Round, experiment: FederatedModel, needed: int, wanted: int | None) -> Cohort:
+    return draw_cohort(
+        candidates_of(experiment, timezone.now()),
+        filters=[filters.build_spec(spec) for spec in experiment.eligibility],
+        selector=selectors.build_spec(experiment.selector),
+        num_needed=needed,
+        num_wanted=wanted,
+        seed=experiment.seed,
+        round_number=collecting.number,
+        past=lambda: past_rounds(experiment),
+        asked=_asked(collecting),
+        num_draws=collecting.num_draws,
     )
+
+
+def _asked(collecting: Round) -> set[str]:
+    chosen = collecting.participations.filter(is_chosen=True)
+    return {str(client_id) for client_id in chosen.values_list("client_id", flat=True)}
+
+
+def _write_down(collecting: Round, cohort: Cohort) -> None:
+    collecting.participations.filter(is_chosen=False).delete()
+    known = _asked(collecting)
+    rows = [
+        Participation(round=collecting, client_id=client, is_chosen=True)
+        for client in cohort.chosen
+        if client not in known
+    ]
+    rows += [
+        Participation(round=collecting, client_id=client, is_chosen=False, reason=why.code, detail=why.detail)
+        for client, why in cohort.refused.items()
+    ]
+    Participation.objects.bulk_create(rows, batch_size=1000)
 
 
 def _start(collecting: Round, deadline_s: float | None, *, num_asked: int | None) -> None:
@@ -131,11 +108,11 @@ def _start(collecting: Round, deadline_s: float | None, *, num_asked: int | None
     collecting.deadline_at = None if deadline_s is None else now + timedelta(seconds=deadline_s)
     collecting.num_asked = num_asked
     collecting.waits_for = ""
-    collecting.save(update_fields=["started_on", "deadline_at", "num_asked", "waits_for"])
+    collecting.save(update_fields=["started_on", "deadline_at", "num_asked", "num_draws", "waits_for"])
 
 
 def _wait(collecting: Round, what: str) -> bool:
     if collecting.waits_for != what:
         collecting.waits_for = what
-        collecting.save(update_fields=["waits_for"])
+        collecting.save(update_fields=["waits_for", "num_draws"])
     return False

@@ -51,7 +51,9 @@ def find_open_round(federated_model: FederatedModel) -> Round | None:
 
 def read_open_round(federated_model: FederatedModel) -> Round | None:
     """The collecting round as it is at this moment; None when the experiment has ended."""
-    return _open(federated_model).select_related("federated_model", "config_version").first()
+    return (
+        _open(federated_model).select_related("federated_model__current_artifact", "config_version").first()
+    )
 
 
 def lock_unended_rounds(federated_model: FederatedModel) -> None:

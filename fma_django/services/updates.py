@@ -2,14 +2,12 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from django.db.models import F
 
-from fma_core.aggregators import aggregators
 from fma_core.strategy import Strategy
 from fma_django.errors import InvalidValue, NoInitialModel, NotRegistered, UnknownBaseAggregate
 from fma_django.models import Client, FederatedModel, ModelAggregate, ModelUpdate, Round
@@ -82,16 +80,10 @@ def receive_update(
 
 def require_metrics(strategy: Strategy, metrics: Mapping[str, Any]) -> None:
     """Raises InvalidValue when a number is missing, or useless, without which the strategy's rule cannot do."""
-    aggregator = strategy.aggregator
-    for name in aggregator.required_metrics:
-        value = metrics.get(name)
-        what = f"metrics must have {name!r}, a finite number, for the aggregator {aggregators.name_of(aggregator)}"
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not math.isfinite(value):
-            raise InvalidValue(f"{what}; found {value!r:.80}", field="metrics")
-        try:
-            aggregator.check_metric(name, float(value))
-        except ValueError as error:
-            raise InvalidValue(f"metrics: {error}", field="metrics") from error
+    try:
+        strategy.check_metrics(metrics)
+    except ValueError as error:
+        raise InvalidValue(str(error), field="metrics") from error
 
 
 def _experiment_now(federated_model: FederatedModel) -> FederatedModel:

@@ -159,9 +159,12 @@ def test_a_model_whose_plugin_is_gone_holds_up_nobody(
 
 def test_a_round_whose_aggregator_is_gone_waits_until_it_is_back(model: FederatedModel) -> None:
     due = due_round(model)
-    FederatedModel.objects.filter(pk=model.pk).update(aggregator="of a plugin that is gone")
+    configuration = model.config_versions.get()
+    model.config_versions.update(
+        configuration={**configuration.configuration, "aggregator": "of a plugin that is gone"}
+    )
     assert tasks.aggregate(due.pk) is None
     due.refresh_from_db()
     assert due.state == "collecting"
-    FederatedModel.objects.filter(pk=model.pk).update(aggregator="mean")
+    configuration.save()
     assert tasks.aggregate(due.pk) is not None

@@ -13,10 +13,9 @@ from fma_django.errors import NotVerifiable
 from fma_django.models import FederatedModel, Round
 from fma_django.services import rounds
 from fma_django.services.aggregation import aggregate_round
-from fma_django.services.federated_models import change_federated_model
 from fma_django.services.verification import verify_round
 from tests.django.stored import weights_of
-from tests.records import WEIGHTS, aggregate_now, make_client, make_model, send_update, weights
+from tests.records import WEIGHTS, aggregate_now, change_now, make_client, make_model, send_update, weights
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -58,7 +57,7 @@ def test_rounds_that_were_published_and_under_way_go_on(newest: list[tuple[str, 
         verify_round(found, 1)
     assert verify_round(found, 2).is_equal
 
-    change_federated_model(found, {"optimiser": {"name": "sgd", "learning_rate": 0.5}})
+    change_now(found, {"optimiser": {"name": "sgd", "learning_rate": 0.5}})
     send_update(found, people[1], weights(4.0), base_aggregate=aggregate)
     send_update(found, people[0], weights(6.5), base_aggregate=aggregate)
     np.testing.assert_allclose(weights_of(aggregate_now(found))["b"], [5.875, 5.875])

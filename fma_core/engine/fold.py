@@ -92,7 +92,10 @@ def fold(
         width = block_columns or widths.STREAM_COLUMNS
         if aggregator.needs_matrix:
             # Not narrower than this: BLAS has ways of its own for a few columns, whose bits may differ.
-            width = min(max(width, widths.MIN_MATRIX_COLUMNS), widths.matrix_columns(len(updates)))
+            # What a stage mixes is in memory three times, twice of it in float64.
+            values = widths.MATRIX_VALUES if matrix is None else widths.MATRIX_VALUES // 2
+            most = widths.matrix_columns(len(updates), values=values)
+            width = min(max(width, widths.MIN_MATRIX_COLUMNS), most)
         work = Combine(
             decision=aggregator.measure(rows),
             matrix=matrix,

@@ -7,8 +7,8 @@ from __future__ import annotations
 STREAM_COLUMNS = 24576
 # A rule that needs the matrix gets blocks of this many values in all, and so does the Gram matrix. Measured: with fewer
 # columns the calls to read them cost more than the reading.
-MATRIX_VALUES = 2**19
-GRAM_VALUES = 2**19
+MATRIX_VALUES = 2**20
+GRAM_VALUES = 2**20
 # What is worked on at once of such a block, in float64 within the second-level cache.
 TILE_VALUES = 2**17
 MIN_MATRIX_COLUMNS = 64

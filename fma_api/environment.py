@@ -224,6 +224,18 @@ SETTINGS: tuple[Setting, ...] = (
         "",
         "With `dask`, the address of the cluster's scheduler, such as `tcp://scheduler:8786`.",
     ),
+    Setting(
+        "FMA_TELEMETRY_DAYS",
+        whole(least=1),
+        "14",
+        "How many days [what clients report](telemetry.md) of themselves is kept.",
+    ),
+    Setting(
+        "FMA_TELEMETRY",
+        one_of("on", "off"),
+        "on",
+        "Read by clients, not by the server: `off` keeps those that are started with it from reporting on themselves.",
+    ),
     # The processes
     Setting("FMA_WEB_WORKERS", whole(least=1), "1", "The processes of the HTTP server."),
     Setting(

@@ -81,6 +81,18 @@ class SafetensorsParser(BaseParser):
         )
 
 
+class DiscardingParser(BaseParser):
+    """Reads bytes and forgets them; what is left is `{"size_bytes": …}`."""
+
+    media_type = "application/octet-stream"
+    max_bytes = 4 * 2**20
+
+    def parse(
+        self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
+    ) -> dict[str, int]:
+        return {"size_bytes": len(_read_bounded(stream, parser_context, self.max_bytes))}
+
+
 def content_digest(header: str | None) -> str | None:
     """The sha-256 (hex) of a `Content-Digest` header; None without one, or with other algorithms only.
 

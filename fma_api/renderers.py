@@ -7,10 +7,12 @@ import orjson
 from rest_framework.renderers import BaseRenderer
 
 SAFETENSORS = "application/vnd.safetensors"
+CSV = "text/csv"
 
 
 def dumps(value: Any) -> bytes:
-    return orjson.dumps(value, default=str)
+    # What is wrong with the members of a list stands under their numbers.
+    return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
 
 
 class OrjsonRenderer(BaseRenderer):
@@ -36,3 +38,10 @@ class SafetensorsRenderer(OrjsonRenderer):
 
     media_type = SAFETENSORS
     format = "safetensors"
+
+
+class CsvRenderer(OrjsonRenderer):
+    """Lets `Accept: text/csv` or `?format=csv` choose the table of a view, which streams it by itself."""
+
+    media_type = CSV
+    format = "csv"

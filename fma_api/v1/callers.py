@@ -26,6 +26,14 @@ class IsUser(BasePermission):
         return user_of(request) is not None
 
 
+class IsStaff(BasePermission):
+    message = "This is for the server's staff."
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        user = user_of(request)
+        return user is not None and user.is_staff
+
+
 class IsUserOrClient(BasePermission):
     def has_permission(self, request: Request, view: Any) -> bool:
         return user_of(request) is not None or client_of(request) is not None

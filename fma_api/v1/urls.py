@@ -1,16 +1,21 @@
 """The routes of version 1."""
 
-from django.urls import path
+from django.urls import path, re_path
 from rest_framework.routers import SimpleRouter
 
 from fma_api.v1.me import MeView
 from fma_api.v1.views.algorithms import AlgorithmsView
 from fma_api.v1.views.client_aggregate_scores import ClientAggregateScoreViewSet
+from fma_api.v1.views.client_reports import ClientErrorsView, ClientTelemetryView
+from fma_api.v1.views.clients import UUID, ClientViewSet
 from fma_api.v1.views.evaluations import EvaluationViewSet
 from fma_api.v1.views.federated_models import FederatedModelViewSet
 from fma_api.v1.views.model_aggregates import ModelAggregateViewSet
 from fma_api.v1.views.model_artifacts import ModelArtifactViewSet
+from fma_api.v1.views.model_clients import ModelClientErrorsView, ModelParticipationView
+from fma_api.v1.views.model_metrics import ModelMetricsView
 from fma_api.v1.views.model_updates import ModelUpdateViewSet
+from fma_api.v1.views.own_reports import OwnErrorsView, OwnTelemetryView, SpeedTestView
 
 router = SimpleRouter()
 router.register("models", FederatedModelViewSet, basename="model")
@@ -19,9 +24,21 @@ router.register("model_aggregates", ModelAggregateViewSet, basename="model_aggre
 router.register("model_artifacts", ModelArtifactViewSet, basename="model_artifact")
 router.register("client_aggregate_scores", ClientAggregateScoreViewSet, basename="client_aggregate_score")
 router.register("evaluations", EvaluationViewSet, basename="evaluation")
+router.register("clients", ClientViewSet, basename="client")
+
+CLIENT = rf"^clients/(?P<pk>{UUID})"
+MODEL = r"^models/(?P<pk>\d{1,18})"
 
 urlpatterns = [
     path("me/", MeView.as_view(), name="me"),
     path("algorithms/", AlgorithmsView.as_view(), name="algorithms"),
+    path("clients/me/telemetry/", OwnTelemetryView.as_view(), name="own-telemetry"),
+    path("clients/me/errors/", OwnErrorsView.as_view(), name="own-errors"),
+    path("clients/me/speed-test/", SpeedTestView.as_view(), name="speed-test"),
+    re_path(rf"{CLIENT}/telemetry/$", ClientTelemetryView.as_view(), name="client-telemetry"),
+    re_path(rf"{CLIENT}/errors/$", ClientErrorsView.as_view(), name="client-errors"),
+    re_path(rf"{MODEL}/metrics/$", ModelMetricsView.as_view(), name="model-metrics"),
+    re_path(rf"{MODEL}/participation/$", ModelParticipationView.as_view(), name="model-participation"),
+    re_path(rf"{MODEL}/client_errors/$", ModelClientErrorsView.as_view(), name="model-client-errors"),
     *router.urls,
 ]

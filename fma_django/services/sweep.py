@@ -24,6 +24,7 @@ from fma_django.services.closing import close_if_due
 from fma_django.services.deadlines import fire_deadlines, look_at_the_time
 from fma_django.services.evaluation_ends import close_due_evaluations
 from fma_django.services.idempotency import KEPT_FOR
+from fma_django.services.reports import forget_old_reports
 from fma_django.services.round_rows import find_open_round
 from fma_django.storage import get_store
 
@@ -76,10 +77,11 @@ def sweep_files() -> int:
 
 
 def sweep_memory() -> None:
-    """Forget idempotency keys and workers that no longer matter."""
+    """Forget idempotency keys, workers and reports of clients that no longer matter."""
     now = timezone.now()
     IdempotencyKey.objects.filter(created_on__lt=now - KEPT_FOR).delete()
     Worker.objects.filter(seen_on__lt=now - timedelta(days=1)).delete()
+    forget_old_reports()
 
 
 def _remove_orphans(candidates: list[str], deadline: datetime) -> int:

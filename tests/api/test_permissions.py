@@ -63,6 +63,19 @@ POST   /api/v1/models/<pk>/cancel/                         401 401 403 403 401 2
 POST   /api/v1/models/<pk>/rewind/                         401 401 403 403 401 201 404 201
 POST   /api/v1/models/<pk>/clone/                          401 401 403 403 401 201 404 201
 GET    /api/v1/models/<pk>/history/                        401 401 403 403 401 200 404 200
+GET    /api/v1/models/<pk>/metrics/                        401 401 403 403 401 200 404 200
+GET    /api/v1/models/<pk>/participation/                  401 401 403 403 401 200 404 200
+GET    /api/v1/models/<pk>/client_errors/                  401 401 403 403 401 200 404 200
+POST   /api/v1/clients/me/telemetry/                       401 401 201 201 401 403 403 403
+POST   /api/v1/clients/me/errors/                          401 401 201 201 401 403 403 403
+GET    /api/v1/clients/me/speed-test/                      401 401 200 200 401 403 403 403
+POST   /api/v1/clients/me/speed-test/                      401 401 200 200 401 403 403 403
+GET    /api/v1/clients/                                    401 401 403 403 401 200 200 200
+GET    /api/v1/clients/<pk>/                               401 401 403 403 401 200 404 200
+PATCH  /api/v1/clients/<pk>/                               401 401 403 403 401 403 403 200
+GET    /api/v1/clients/<pk>/telemetry/                     401 401 403 403 401 200 404 200
+GET    /api/v1/clients/<pk>/errors/                        401 401 403 403 401 200 404 200
+GET    /api/v1/clients/<pk>/participation/                 401 401 403 403 401 200 404 200
 GET    /api/v1/model_updates/                              401 401 200 200 401 200 200 200
 POST   /api/v1/model_updates/                              401 401 403 201 401 201 400 201
 GET    /api/v1/model_updates/<pk>/                         401 401 404 200 401 200 404 200
@@ -103,10 +116,12 @@ class World:
     callers: dict[str, APIClient]
     ids: dict[str, int]
     bodies: dict[tuple[str, str], Any]
+    client: str
 
     def url(self, path: str) -> str:
         kind = path.removeprefix(API).split("/")[0]
-        return path.replace("<pk>", str(self.ids.get(kind, 0))).replace("<number>", "1")
+        pk = self.client if kind == "clients" else self.ids.get(kind, 0)
+        return path.replace("<pk>", str(pk)).replace("<number>", "1")
 
 
 @pytest.fixture
@@ -144,6 +159,9 @@ def world(db: None) -> World:
         ("PATCH", "/api/v1/models/<pk>/"): {"name": "renamed"},
         ("POST", "/api/v1/models/<pk>/initial_model/"): WEIGHTS,
         ("POST", "/api/v1/models/<pk>/rewind/"): {"aggregate": aggregate.pk},
+        ("POST", "/api/v1/clients/me/telemetry/"): {"resources": {"battery": 0.5}},
+        ("POST", "/api/v1/clients/me/errors/"): {"code": "out_of_memory"},
+        ("PATCH", "/api/v1/clients/<pk>/"): {"name": "renamed"},
         ("POST", "/api/v1/model_updates/"): update_body,
         ("PATCH", "/api/v1/model_aggregates/<pk>/"): {"validation_score": 1.0},
         ("POST", "/api/v1/model_aggregates/<pk>/publish_aggregate/"): {"version": "2"},
@@ -162,7 +180,7 @@ def world(db: None) -> World:
         "client_aggregate_scores": score.pk,
         "evaluations": evaluation.pk,
     }
-    return World(model, callers, ids, bodies)
+    return World(model, callers, ids, bodies, str(registered.client.pk))
 
 
 @pytest.mark.parametrize(("method", "path"), list(EXPECTED))

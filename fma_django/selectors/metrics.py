@@ -1,0 +1,118 @@
+"""What was measured, round after round, as rows: of training by clients, of validation by clients and by developers."""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from django.db.models import QuerySet
+
+from fma_core.metrics import STATISTICS, merge, numbers_of
+from fma_django.models import ClientAggregateScore, FederatedModel, ModelUpdate, Round
+from fma_django.models.model_update import ACCEPTED
+from fma_django.models.round import RoundState
+
+Source = Literal["training", "validation", "developer"]
+SOURCES: tuple[Source, ...] = ("training", "validation", "developer")
+EXAMPLES = "num_examples"
+
+
+@dataclass(frozen=True)
+class MergedMetric:
+    """One metric of one round. source: training (in the updates), validation (scores of clients for the aggregate), or
+    developer (the aggregate's validation_score). statistics: those of `fma_core.metrics.merge`."""
+
+    source: Source
+    round: int
+    aggregate: int
+    metric: str
+    statistics: Mapping[str, float]
+
+    def as_row(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "round": self.round,
+            "aggregate": self.aggregate,
+            "metric": self.metric,
+            **{name: self.statistics[name] for name in STATISTICS},
+        }
+
+
+@dataclass(frozen=True)
+class ClientMetric:
+    """One number that one client measured. weight: how much it counts in the mean."""
+
+    source: Source
+    round: int
+    aggregate: int
+    client: str
+    metric: str
+    value: float
+    weight: float
+
+    def as_row(self) -> dict[str, Any]:
+        return {**self.__dict__}
+
+
+def published_rounds(federated_model: FederatedModel) -> QuerySet[Round]:
+    """Those that have metrics, the oldest first."""
+    return (
+        Round.objects.filter(federated_model=federated_model, state=RoundState.PUBLISHED)
+        .order_by("number")
+        .select_related("aggregate")
+        .only("number", "metrics", "aggregate__validation_score")
+    )
+
+
+def merged_metrics(rounds: Sequence[Round]) -> Iterator[MergedMetric]:
+    """Every metric of these published rounds, in order of round, source and name. In one query."""
+    scores = _scores(rounds)
+    for found in rounds:
+        aggregate = found.aggregate_id or 0
+        for name, statistics in sorted(found.metrics.items()):
+            yield MergedMetric("training", found.number, aggregate, name, statistics)
+        rows = [(weight, numbers) for _, weight, numbers in scores[aggregate]]
+        for name, statistics in merge(rows).items():
+            yield MergedMetric("validation", found.number, aggregate, name, statistics)
+        own = None if found.aggregate is None else found.aggregate.validation_score
+        if own is not None:
+            statistics = merge([(1, {"validation_score": own})])["validation_score"]
+            yield MergedMetric("developer", found.number, aggregate, "validation_score", statistics)
+
+
+def client_metrics(rounds: Sequence[Round]) -> Iterator[ClientMetric]:
+    """What each client measured in these published rounds. In two queries."""
+    scores = _scores(rounds)
+    updates = defaultdict(list)
+    applied = ModelUpdate.objects.filter(round__in=[found.pk for found in rounds], status__in=ACCEPTED)
+    names = ("round_id", "client_id", "num_examples", "metrics")
+    for round_id, client, num_examples, metrics in applied.order_by("pk").values_list(*names):
+        updates[round_id].append((str(client), float(num_examples), numbers_of(metrics)))
+    for found in rounds:
+        aggregate = found.aggregate_id or 0
+        said: tuple[tuple[Source, Any], ...] = (
+            ("training", updates[found.pk]),
+            ("validation", scores[aggregate]),
+        )
+        for source, rows in said:
+            for client, weight, numbers in rows:
+                for name, value in numbers.items():
+                    yield ClientMetric(source, found.number, aggregate, client, name, value, weight)
+
+
+def _scores(rounds: Sequence[Round]) -> dict[int, list[tuple[str, float, dict[str, float]]]]:
+    """By aggregate: client, weight and numbers of each score.
+
+    A score says by `num_examples` on how many examples it was measured; where one does not, all count alike.
+    """
+    found: dict[int, list[tuple[str, float, dict[str, float]]]] = defaultdict(list)
+    scores = ClientAggregateScore.objects.filter(aggregate__in=[each.aggregate_id for each in rounds])
+    for aggregate, client, results in scores.order_by("pk").values_list(
+        "aggregate_id", "client_id", "validation_results"
+    ):
+        numbers = numbers_of(results)
+        found[aggregate].append((str(client), numbers.pop(EXAMPLES, 0.0), numbers))
+    for aggregate, rows in found.items():
+        if any(weight <= 0 for _, weight, _ in rows):
+            found[aggregate] = [(client, 1.0, numbers) for client, _, numbers in rows]
+    return found

@@ -25,9 +25,20 @@ def state_before(claimed: Round, strategy: Strategy, spec: Spec) -> str:
     parent, wanted = claimed.parent, strategy.state_spec(spec)
     if parent is None or not parent.state_sha256 or wanted is None:
         return ""
-    if _keepers(parent.round.strategy, strategy) != _keepers(strategy.to_json(), strategy):
+    if _keepers(_strategy_of(parent), strategy) != _keepers(strategy.to_json(), strategy):
         return ""
     return parent.state_sha256 if _stored_spec(parent) == wanted else ""
+
+
+def _strategy_of(aggregate: ModelAggregate) -> Mapping[str, Any] | None:
+    """What the round was aggregated by that an aggregate is of; of a copy that a rewind made, its original's."""
+    original: ModelAggregate | None = aggregate
+    while original is not None:
+        made_by = Round.objects.filter(aggregate=original).first()
+        if made_by is not None:
+            return made_by.strategy
+        original = original.parent
+    return None
 
 
 def _keepers(said: Mapping[str, Any] | None, strategy: Strategy) -> tuple[str, ...]:

@@ -8,9 +8,11 @@ from django.db import IntegrityError, transaction
 
 from fma_django.errors import InvalidValue, NotRegistered, ScoreTaken
 from fma_django.models import Client, ClientAggregateScore, ModelAggregate
+from fma_django.services.ending import end_if_over
 from fma_django.services.idempotency import Once, create_once
 from fma_django.services.json_schema import require_schema
 from fma_django.services.json_values import require_storable
+from fma_django.services.round_rows import find_open_round
 
 MAX_RESULTS_BYTES = 64 * 1024
 
@@ -34,11 +36,15 @@ def receive_score(
     def create() -> ClientAggregateScore:
         try:
             with transaction.atomic():
-                return ClientAggregateScore.objects.create(
+                score = ClientAggregateScore.objects.create(
                     aggregate=aggregate, client=client, validation_results=validation_results
                 )
         except IntegrityError as error:
             raise ScoreTaken("this client has sent its results for this aggregate already") from error
+        if federated_model.round_policy.get("metric_source") == "validation":
+            find_open_round(federated_model)
+            end_if_over(federated_model)
+        return score
 
     once = None
     if idempotency_key is not None:

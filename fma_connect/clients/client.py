@@ -45,6 +45,7 @@ from fma_connect.retry import RETRYABLE_STATUSES, RetryPolicy
 from fma_connect.transport import SILENCE_TIMEOUT_S, Answer, BrokenTransfer, Params, Transport, base_url
 from fma_core.codecs import safetensors
 from fma_core.errors import FMAError
+from fma_core.evaluation import Question, Statistics, to_json
 
 __all__ = ["Client"]
 
@@ -55,6 +56,8 @@ NO_MODEL_IN_JSON = b"{}"
 LONGEST_WAIT_S = 30
 SHORTEST_PAUSE_S = 0.2
 POLLING = RetryPolicy(first_delay_s=1.0, max_delay_s=15.0)
+
+Measure = Callable[[Arrays, Question], Statistics]
 
 # What URLs may have everywhere on their way, proxies included, is less than what the server takes.
 MAX_METRICS_IN_QUERY = 32 * 1024
@@ -293,6 +296,38 @@ class Client:
         }
         answer = self._transport.call(
             "POST", "api/v1/client_aggregate_scores/", headers=self._who(), json_body=score
+        )
+        stored: dict[str, Any] = answer.json()
+        return stored
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """The evaluations of the model that wait for this client, oldest first."""
+        params: dict[str, str | int] = {"federated_model": self.model, "page_size": 200}
+        answer = self._transport.call("GET", "api/v1/evaluations/", params=params, headers=self._who())
+        waiting: list[dict[str, Any]] = answer.json()
+        return waiting
+
+    def evaluate(self, evaluation: Mapping[str, Any], measure: Measure) -> dict[str, Any]:
+        """Measure the weights of one of `evaluations()` on this client's own examples, and report what was counted.
+
+        measure: from the weights and the question, the statistics: `statistics_of(question, y_true=…, y_pred=…)`.
+        """
+        answer = self._transport.call(
+            "GET",
+            f"api/v1/evaluations/{evaluation['id']}/model/",
+            headers={"Accept": SAFETENSORS, **self._who()},
+            check=_check_etag,
+        )
+        question = Question.from_json(evaluation["question"])
+        return self.report_evaluation(evaluation["id"], measure(_arrays_of(answer), question))
+
+    def report_evaluation(self, evaluation: int, statistics: Statistics) -> dict[str, Any]:
+        """Send what this client counted, once; answers it as stored. The same again changes nothing."""
+        answer = self._transport.call(
+            "POST",
+            f"api/v1/evaluations/{evaluation}/results/",
+            headers=self._who(),
+            json_body={"statistics": to_json(statistics)},
         )
         stored: dict[str, Any] = answer.json()
         return stored

@@ -11,6 +11,7 @@ Objects are answered as the API gives them, as dictionaries; lists come newest f
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import ssl
@@ -30,6 +31,7 @@ from fma_connect.retry import RetryPolicy
 from fma_connect.transport import Transport
 from fma_connect.watching import finished_rounds
 from fma_core.codecs import safetensors
+from fma_core.evaluation import Question
 
 __all__ = ["DeveloperClient"]
 
@@ -266,6 +268,74 @@ class DeveloperClient:
     def publish(self, aggregate: int, version: str) -> Json:
         """Publish an aggregate under a version; answers the artifact, the model's current one from now on."""
         return self._send("POST", f"model_aggregates/{aggregate}/publish_aggregate/", {"version": version})
+
+    def open_evaluation(
+        self,
+        model: int,
+        question: Question,
+        *,
+        aggregate: int | None = None,
+        artifact: int | None = None,
+        weights: Arrays | None = None,
+        clients: Sequence[str] | None = None,
+        tags: Sequence[str] | None = None,
+        organisations: Sequence[str] | None = None,
+        min_contributors: int | None = None,
+        quorum_per_organisation: int | None = None,
+        deadline_s: float | None = None,
+        name: str | None = None,
+    ) -> Json:
+        """Ask clients what they count of one aggregate, one artifact or these weights; answers the evaluation.
+
+        Asked are the clients that are named, carry one of the tags or belong to one of the organisations (by name);
+        without any of these, every client of the model. deadline_s: from now, a day by default.
+        """
+        wanted = {
+            "name": name,
+            "question": question.to_json(),
+            "aggregate": aggregate,
+            "artifact": artifact,
+            "clients": clients,
+            "tags": tags,
+            "organisations": organisations,
+            "min_contributors": min_contributors,
+            "quorum_per_organisation": quorum_per_organisation,
+            "deadline_s": deadline_s,
+        }
+        asked = {key: value for key, value in wanted.items() if value is not None}
+        path = f"models/{model}/evaluations/"
+        if weights is None:
+            return self._send("POST", path, asked)
+        answer = self._transport.call(
+            "POST",
+            f"api/v1/{path}",
+            params={"evaluation": json.dumps(asked, allow_nan=False)},
+            headers=self._who(),
+            body=safetensors.encode(weights),
+            body_type=SAFETENSORS,
+        )
+        opened: Json = answer.json()
+        return opened
+
+    def evaluations(self, model: int, *, limit: int | None = None) -> list[Json]:
+        """The evaluations of a model."""
+        return self._list(f"models/{model}/evaluations/", limit=limit)
+
+    def evaluation(self, evaluation: int) -> Json:
+        """One evaluation: how far it is, and when it has closed its `metrics`, or in `withheld` why there are none."""
+        return self._get(f"evaluations/{evaluation}/")
+
+    def evaluation_results(self, evaluation: int, *, limit: int | None = None) -> list[Json]:
+        """What the clients of one's own organisation sent; nothing for somebody who is a member of none."""
+        return self._list(f"evaluations/{evaluation}/results/", limit=limit)
+
+    def close_evaluation(self, evaluation: int) -> Json:
+        """Take no more results; answers the evaluation with its metrics, if enough have answered."""
+        return self._send("POST", f"evaluations/{evaluation}/close/", {})
+
+    def cancel_evaluation(self, evaluation: int) -> Json:
+        """Take no more results, and show none."""
+        return self._send("POST", f"evaluations/{evaluation}/cancel/", {})
 
     def watch(
         self, model: int, *, after_round: int | None = None, timeout_s: float | None = None

@@ -5,6 +5,7 @@ Whoever owns the model says how updates are aggregated when it is created; the c
 
 import argparse
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -74,6 +75,17 @@ def federate(
                 raise Problem(_why_none_came(developer, model, round_number))
             accuracies.append(accuracy(newest.arrays, digits.test))
     return accuracies
+
+
+def finished_round(developer: DeveloperClient, model: int, number: int) -> dict[str, Any]:
+    """A round of the model once it is over, however it ended."""
+    ends_at = time.monotonic() + PATIENCE_S
+    while time.monotonic() < ends_at:
+        for round_ in developer.rounds(model, limit=2):  # the next one is open already
+            if round_["number"] == number and round_["state"] in ("published", "failed", "cancelled"):
+                return round_
+        time.sleep(0.1)
+    raise Problem(f"round {number} of model {model} did not end within {PATIENCE_S:g} seconds")
 
 
 def add_server_options(parser: argparse.ArgumentParser) -> None:

@@ -42,6 +42,7 @@ from fma_connect.exceptions import (
 from fma_connect.joining import Joined, Joining, NotJoined, answer_of
 from fma_connect.pulled import Arrays, Pulled
 from fma_connect.retry import RETRYABLE_STATUSES, RetryPolicy
+from fma_connect.telemetry import Telemetry
 from fma_connect.transport import SILENCE_TIMEOUT_S, Answer, BrokenTransfer, Params, Transport, base_url
 from fma_core.codecs import safetensors
 from fma_core.errors import FMAError
@@ -80,6 +81,7 @@ class Client:
         and writes it (mode 0600). None keeps the credential in memory: the next start is a new client.
     uuid: a credential from elsewhere (of WebClient, say) to take over when the file does not exist yet.
     enrolment_token: for servers that ask for one at registration.
+    telemetry: whether it reports on its device now and then (docs/reference/telemetry.md), unless FMA_TELEMETRY=off.
     timeout_s: the limit of one call, all attempts and pauses included. retry, verify: see RetryPolicy and httpx.
     http, rng, sleep, clock: injected by tests.
 
@@ -95,6 +97,7 @@ class Client:
         credential_file: str | os.PathLike[str] | None,
         uuid: str | None = None,
         enrolment_token: str | None = None,
+        telemetry: bool = True,
         timeout_s: float = 60.0,
         retry: RetryPolicy | None = None,
         verify: bool | ssl.SSLContext = True,
@@ -118,6 +121,7 @@ class Client:
             clock=clock,
         )  # fmt: skip
         self._joining = Joining(self._ask_to_join, sleep=sleep, clock=clock)
+        self._telemetry = Telemetry(self._transport, self._who, is_on=telemetry)
 
     @property
     def url(self) -> str:
@@ -141,7 +145,37 @@ class Client:
 
     def register(self) -> str | None:
         """Register unless that has been done; answers the client's public id (None from servers that keep it)."""
-        return self._registered().client
+        public_id = self._registered().client
+        self._telemetry.report_if_due()
+        return public_id
+
+    def describe(self, **facts: Mapping[str, Any]) -> None:
+        """Say more of this device in its reports: `describe(connectivity={"is_unmetered": True})`.
+
+        facts: by section (device, system, resources, connectivity, versions) and field; docs/reference/telemetry.md has
+        them all. They go with the next call's report and with all later ones.
+        """
+        self._telemetry.describe(facts)
+
+    def report_error(
+        self,
+        error: BaseException | str,
+        message: str = "",
+        *,
+        round: int | None = None,
+        traceback: bool = False,
+    ) -> bool:
+        """Tell the model's owner what went wrong here; whether the server has kept it. Raises nothing.
+
+        error: a code ("out_of_memory"), or an exception, of which only the name of its class is sent.
+        message: for people. round: its number, if it is not the one that was joined last.
+        traceback: send the exception's traceback too, which names files and may hold values.
+        """
+        if round is None and self._joined is not None:
+            round = self._joined.round
+        return self._telemetry.report_error(
+            error, message, model=self.model, round=round, traceback=traceback
+        )
 
     def join(self, *, timeout_s: float | None = None) -> Joined | None:
         """Take part in a round: this one, or a later one, asked for again whenever the server said.
@@ -162,8 +196,9 @@ class Client:
         """
         known = self._pulled
         headers = {"If-None-Match": known.etag} if known is not None and known.etag else {}
-        answer = self._fetch(headers=headers)
-        return self._keep(answer, known)
+        pulled = self._keep(self._fetch(headers=headers), known)
+        self._telemetry.report_if_due()
+        return pulled
 
     def wait_for_next(self, *, timeout_s: float) -> Pulled | None:
         """The first aggregate after the last pulled one (any aggregate, before the first pull), or None in time.
@@ -277,6 +312,7 @@ class Client:
             base,
             len(body),
         )
+        self._telemetry.report_if_due()
         return update
 
     def report_scores(
@@ -338,6 +374,8 @@ class Client:
         return caller
 
     def _ask_to_join(self, wait_s: int) -> Joined | NotJoined:
+        # Before, so that whoever chooses knows how this device is now.
+        self._telemetry.report_if_due()
         params = {"wait": wait_s} if wait_s > 0 else None
         answer = answer_of(
             self._transport.call(
@@ -365,6 +403,7 @@ class Client:
             silence_s=wait_s + SILENCE_TIMEOUT_S,
             timeout_s=wait_s + self._transport.timeout_s,
         )
+        self._telemetry.report_if_due()
         if _aggregate_of(answer) is None or (_aggregate_of(answer) or 0) <= after:
             return None  # also from a server that does not know `after`
         return self._keep(answer, None)

@@ -41,7 +41,8 @@ def make(server: ScriptedServer, fake_time: FakeTime, tmp_path: Path) -> Iterato
     made: list[Client] = []
 
     def make(**changes: Any) -> Client:
-        options = {"credential_file": tmp_path / "client.json", **fake_time.injected, **changes}
+        quiet = {"credential_file": tmp_path / "client.json", "telemetry": False}
+        options = {**quiet, **fake_time.injected, **changes}
         made.append(Client(server.url, 3, **options))
         return made[-1]
 

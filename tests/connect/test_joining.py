@@ -19,7 +19,9 @@ UPDATES = "api/v1/model_updates/"
 @pytest.fixture
 def client(server: ScriptedServer, fake_time: FakeTime) -> Iterator[Client]:
     server.on("POST", "api/v1/models/3/register_client/", json_reply({"uuid": "s3cr3t", "id": "c-17"}))
-    with Client(server.url, 3, credential_file=None, timeout_s=20, **fake_time.injected) as client:
+    with Client(
+        server.url, 3, credential_file=None, telemetry=False, timeout_s=20, **fake_time.injected
+    ) as client:
         yield client
 
 

@@ -485,3 +485,23 @@ def check_transcript(answers: dict[str, Any], initial: Any, weights: list[Any]) 
     for what, status in statuses.items():
         assert answers[what].startswith(f"An API error occurred (status_code={status}): {{"), answers[what]
     assert answers["not weights"].startswith("An API error occurred (status_code=4")
+
+
+def test_reports_reach_the_owner(
+    fma: DeveloperClient, model: int, owner: User, join: Callable[[int, str], Client]
+) -> None:
+    client = join(model, "reporting")
+    client.describe(device={"kind": "server"}, versions={"framework": "numpy 2"})
+    public_id = client.register()
+    assert client.report_error(MemoryError(), "a batch of 512", round=1)
+
+    answers = httpx.Client(base_url=f"{fma.url}api/v1/", headers=owner.headers, trust_env=False)
+    with answers as api:
+        row = api.get(f"clients/{public_id}/").json()
+        (error,) = api.get(f"models/{model}/client_errors/").json()
+
+    report = row["telemetry"]
+    assert (report["device"]["kind"], report["versions"]["framework"]) == ("server", "numpy 2")
+    assert min(report["connectivity"][name] for name in ("ping_ms", "download_mbps", "upload_mbps")) > 0
+    assert report["resources"]["num_cpus"] >= 1
+    assert (error["code"], error["client"], error["round"]) == ("MemoryError", public_id, 1)

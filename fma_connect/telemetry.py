@@ -1,0 +1,149 @@
+"""Reports of a client on itself: now and then, beside its other calls, and never in their way.
+
+docs/reference/telemetry.md lists every field. `telemetry=False` of a client, or FMA_TELEMETRY=off in its environment,
+switch all of it off.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+import traceback as tracebacks
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fma_connect.device_facts import SECTIONS, Facts, facts_of_this_device
+from fma_connect.exceptions import InvalidRequest, NotFound
+from fma_connect.transport import Transport
+
+__all__ = ["REPORT_EVERY_S", "Telemetry", "is_switched_off"]
+
+logger = logging.getLogger("fma_connect")
+
+REPORT_EVERY_S = 15 * 60.0
+TEST_SPEED_EVERY_S = 24 * 3600.0
+SPEED_TEST_BYTES = 256 * 1024
+NUM_PINGS = 3
+# Nobody waits longer than this for a report, and for each half of a speed test.
+PATIENCE_S = 5.0
+MOST_MBPS = 1e6
+
+LONGEST_MESSAGE = 2000
+LONGEST_TRACEBACK = 8000
+REPORTS = "api/v1/clients/me/telemetry/"
+ERRORS = "api/v1/clients/me/errors/"
+SPEED_TEST = "api/v1/clients/me/speed-test/"
+
+
+def is_switched_off() -> bool:
+    """Whether whoever runs this process wants no reports."""
+    return os.environ.get("FMA_TELEMETRY", "").strip().lower() in ("off", "false", "no", "0")
+
+
+class Telemetry:
+    """Sends a report when one is due. Nothing that goes wrong here is raised.
+
+    who: the headers that say which client this is, asked for only when something is sent.
+    """
+
+    def __init__(self, transport: Transport, who: Callable[[], Mapping[str, str]], *, is_on: bool) -> None:
+        self.is_on = is_on and not is_switched_off()
+        self._transport = transport
+        self._who = who
+        self._told: Facts = {}
+        self._line: dict[str, float] = {}
+        self._next_report_at = -float("inf")
+        self._next_test_at = -float("inf")
+        self._lock = threading.Lock()
+
+    def describe(self, facts: Mapping[str, Mapping[str, Any]]) -> None:
+        """Say these facts with the next report, which is due now, and with all that follow.
+
+        Raises ValueError for a section that does not exist.
+        """
+        for section, fields in facts.items():
+            if section not in SECTIONS:
+                raise ValueError(f"telemetry has the sections {', '.join(SECTIONS)}; there is no {section!r}")
+            self._told[section] = {**self._told.get(section, {}), **fields}
+        self._next_report_at = -float("inf")
+
+    def report_if_due(self) -> None:
+        """Send a report unless one was sent lately, or another thread is at it."""
+        if not self.is_on or self._transport.clock() < self._next_report_at:
+            return
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            self._next_report_at = self._transport.clock() + REPORT_EVERY_S
+            self._report()
+        except NotFound:
+            self.is_on = False
+            logger.info("telemetry_off reason=%s", "the server takes none")
+        except InvalidRequest as error:
+            logger.warning("telemetry_refused reason=%s", error)
+        except Exception as error:
+            logger.debug("telemetry_failed cause=%r", error)
+        finally:
+            self._lock.release()
+
+    def report_error(
+        self, error: BaseException | str, message: str, *, model: int, round: int | None, traceback: bool
+    ) -> bool:
+        """Say what went wrong; whether the server has kept it."""
+        if not self.is_on:
+            return False
+        body: dict[str, Any] = {"code": _code(error), "federated_model": model}
+        if message:
+            body["message"] = message[:LONGEST_MESSAGE]
+        if round is not None:
+            body["round"] = round
+        if traceback and isinstance(error, BaseException):
+            # Its end says what failed.
+            body["traceback"] = "".join(tracebacks.format_exception(error))[-LONGEST_TRACEBACK:]
+        try:
+            self._transport.call("POST", ERRORS, headers=self._who(), json_body=body, timeout_s=PATIENCE_S)
+        except Exception as failure:
+            logger.warning("error_not_reported code=%s cause=%s", body["code"], failure)
+            return False
+        return True
+
+    def _report(self) -> None:
+        body = facts_of_this_device()
+        if self._told.get("connectivity", {}).get("is_unmetered") is not False:
+            self._test_line()
+        body["connectivity"] = dict(self._line)
+        for section, fields in self._told.items():
+            body[section] = {**body.get(section, {}), **fields}
+        self._transport.call("POST", REPORTS, headers=self._who(), json_body=body, timeout_s=PATIENCE_S)
+
+    def _test_line(self) -> None:
+        ping_s = min(self._seconds("GET") for _ in range(NUM_PINGS))
+        self._line["ping_ms"] = ping_s * 1000
+        if self._transport.clock() < self._next_test_at:
+            return
+        self._next_test_at = self._transport.clock() + TEST_SPEED_EVERY_S
+        for name, method in (("download_mbps", "GET"), ("upload_mbps", "POST")):
+            taken_s = self._seconds(method, SPEED_TEST_BYTES)
+            # The round trip is no part of the speed, unless it is all that there was to see.
+            moving_s = taken_s - ping_s if taken_s > 2 * ping_s else taken_s
+            if moving_s > 0:
+                self._line[name] = min(SPEED_TEST_BYTES * 8 / 1e6 / moving_s, MOST_MBPS)
+
+    def _seconds(self, method: str, size: int = 0) -> float:
+        body = os.urandom(size) if method == "POST" else None
+        params = {"bytes": size} if method == "GET" else None
+        headers = self._who()
+        began = self._transport.clock()
+        self._transport.call(
+            method, SPEED_TEST, params=params, headers=headers, body=body, timeout_s=PATIENCE_S
+        )
+        return self._transport.clock() - began
+
+
+def _code(error: BaseException | str) -> str:
+    """The class of an exception says what went wrong; its text may hold a path or a value, and is not sent."""
+    if isinstance(error, BaseException):
+        error = type(error).__name__
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", error)[:64] or "error"

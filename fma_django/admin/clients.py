@@ -14,15 +14,15 @@ from unfold.widgets import UnfoldAdminSelectMultipleWidget
 from fma_core.errors import FMAError
 from fma_django.admin.confirmation import ask, is_confirmed
 from fma_django.admin.labels import label
-from fma_django.admin.links import NOTHING, link, list_url
+from fma_django.admin.links import NOTHING, link, link_to, list_url
 from fma_django.admin.model_updates import short_table_of_updates
 from fma_django.admin.object_filter import object_filter
 from fma_django.admin.refusals import RefusableForm, RefusalsAdmin
 from fma_django.admin.row_count import row_count
 from fma_django.admin.secret_once import show_once
 from fma_django.admin.themed import action
-from fma_django.models import Client, ClientAggregateScore, FederatedModel, ModelUpdate
-from fma_django.services.clients import create_client, revoke_client
+from fma_django.models import Client, ClientAggregateScore, FederatedModel, ModelUpdate, Organisation, Tag
+from fma_django.services.clients import create_client, describe_client, revoke_client
 from fma_django.services.federated_models import change_federated_model
 
 REVOKE = {
@@ -43,7 +43,7 @@ class ClientForm(RefusableForm):
 
     class Meta:
         model = Client
-        fields: tuple[str, ...] = ()
+        fields: tuple[str, ...] = ("name", "organisation", "tags")
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -55,16 +55,29 @@ class ClientForm(RefusableForm):
 @register(Client)
 class ClientAdmin(RefusalsAdmin[Client]):
     form = ClientForm
-    list_display = ("name", "state", "models", "updates", "last_update_on", "created_on")
+    list_display = (
+        "shown",
+        "state",
+        "organisation_shown",
+        "tags_shown",
+        "models",
+        "updates",
+        "last_update_on",
+        "last_seen_on",
+        "created_on",
+    )
     list_filter = (
         "is_active",
+        object_filter(Organisation, "organisation"),
+        object_filter(Tag, "tags", title="tag"),
         object_filter(FederatedModel, "federated_models", title="federated model"),
         "created_on",
     )
     list_per_page = 50
     show_full_result_count = False
-    search_fields = ("id", "federated_models__name")
-    search_help_text = "Client id or the name of one of its models"
+    search_fields = ("id", "name", "organisation__name", "tags__name", "federated_models__name")
+    search_help_text = "Client id, its name, organisation, a tag, or one of its models"
+    autocomplete_fields = ("organisation",)
     date_hierarchy = "created_on"
     actions = ("revoke_selected",)
     actions_detail = ("revoke_this",)
@@ -72,16 +85,30 @@ class ClientAdmin(RefusalsAdmin[Client]):
         (
             None,
             {
-                "fields": ("federated_models",),
+                "fields": ("name", "organisation", "tags", "federated_models"),
                 "description": "Saving makes a client and shows its credential, once, for you to hand over.",
             },
         ),
     )
     fieldsets = (
-        (None, {"fields": ("id", "state", "created_on", "federated_models")}),
+        (
+            None,
+            {
+                "fields": (
+                    "id",
+                    "state",
+                    "name",
+                    "organisation",
+                    "tags",
+                    "last_seen_on",
+                    "created_on",
+                    "federated_models",
+                )
+            },
+        ),
         ("Work", {"fields": ("updates", "scores", "latest_updates")}),
     )
-    readonly_fields = ("id", "state", "created_on", "updates", "scores", "latest_updates")
+    readonly_fields = ("id", "state", "last_seen_on", "created_on", "updates", "scores", "latest_updates")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Client]:
         registrations = FederatedModel.clients.through.objects.filter(client=OuterRef("pk"))
@@ -90,6 +117,8 @@ class ClientAdmin(RefusalsAdmin[Client]):
             super()
             .get_queryset(request)
             .defer("credential_hash")
+            .select_related("organisation")
+            .prefetch_related("tags")
             .annotate(
                 num_models=row_count(registrations, "client"),
                 num_sent=row_count(sent, "client"),
@@ -114,9 +143,14 @@ class ClientAdmin(RefusalsAdmin[Client]):
         if not change:
             created, credential = create_client()
             obj.pk = created.pk
-            obj.refresh_from_db(fields=["is_active", "created_on"])
+            obj.refresh_from_db()
             obj.credential_to_show = credential
-        self._register(obj, set(form.cleaned_data["federated_models"]))
+        said = form.cleaned_data
+        describe_client(obj, name=said["name"], organisation=said["organisation"], tags=said["tags"])
+        self._register(obj, set(said["federated_models"]))
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        """Its service has saved its tags already."""
 
     def response_add(
         self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
@@ -134,8 +168,16 @@ class ClientAdmin(RefusalsAdmin[Client]):
     # Columns
 
     @display(description="client", ordering="id")
-    def name(self, row: Client) -> str:
+    def shown(self, row: Client) -> str:
         return str(row)
+
+    @display(description="organisation", ordering="organisation__name")
+    def organisation_shown(self, row: Client) -> str:
+        return link_to(row.organisation)
+
+    @display(description="tags")
+    def tags_shown(self, row: Client) -> str:
+        return ", ".join(tag.name for tag in row.tags.all()) or NOTHING
 
     @display(description="state", ordering="is_active")
     def state(self, row: Client) -> str:

@@ -43,7 +43,7 @@ def add_counts(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 def _models() -> list[Card]:
     counts = FederatedModel.objects.aggregate(
         active=Count("pk", filter=Q(allow_aggregation=True)),
-        paused=Count("pk", filter=Q(allow_aggregation=False)),
+        paused=Count("pk", filter=Q(allow_aggregation=False, ended_on__isnull=True)),
     )
     return [
         Card(

@@ -1,28 +1,28 @@
 """Federated models: the one thing of the record that is edited here, through the services."""
 
+import copy
 from typing import Any
 
-from django.contrib import messages
 from django.contrib.admin import SimpleListFilter, display, register
-from django.contrib.admin.utils import unquote
-from django.db.models import F, OuterRef, QuerySet, Subquery
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.db.models import F, OuterRef, Q, QuerySet, Subquery
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html_join
 
 from fma_core.aggregators import aggregators
 from fma_core.errors import FMAError
 from fma_core.requirements import requirements
-from fma_django.admin.confirmation import ask, is_confirmed
+from fma_django.admin.config_versions import short_table_of_configurations
 from fma_django.admin.durations import ago
-from fma_django.admin.labels import label
+from fma_django.admin.experiment_life import ExperimentLifeAdmin, user_of
+from fma_django.admin.labels import Kind, label
 from fma_django.admin.links import NOTHING, catalogue_link, link, link_to, list_url
 from fma_django.admin.object_filter import object_filter
 from fma_django.admin.pretty_json import IndentedEncoder, pretty_json
-from fma_django.admin.refusals import RefusableForm, RefusalsAdmin
-from fma_django.admin.rounds import CANCEL, short_table_of_rounds
+from fma_django.admin.refusals import RefusableForm
+from fma_django.admin.rounds import short_table_of_rounds
 from fma_django.admin.row_count import row_count
-from fma_django.admin.themed import ModelAdmin, action
+from fma_django.admin.themed import ModelAdmin
 from fma_django.models import (
     Client,
     ClientAggregateScore,
@@ -32,21 +32,36 @@ from fma_django.models import (
     ModelUpdate,
     Round,
 )
+from fma_django.models.federated_model import EVERYONE, ModelState
 from fma_django.models.round import RoundState
-from fma_django.services import rounds
 from fma_django.services.federated_models import (
     change_federated_model,
     create_federated_model,
     delete_federated_model,
 )
 
-EMPTY_JSON: dict[str, Any] = {"aggregator_params": {}, "stages": [], "requirement_args": []}
+EMPTY_JSON: dict[str, Any] = {
+    "aggregator_params": {},
+    "stages": [],
+    "requirement_args": [],
+    "round_policy": {},
+    "selector": {"name": EVERYONE},
+    "eligibility": [],
+    "client_config": {},
+    "client_config_overrides": [],
+}
 JSON_FIELDS = (
     "aggregator_params",
     "stages",
     "optimiser",
     "staleness",
     "requirement_args",
+    "round_policy",
+    "selector",
+    "eligibility",
+    "client_config",
+    "client_config_overrides",
+    "client_config_schema",
     "update_schema",
     "client_agg_results_schema",
     "spec",
@@ -59,14 +74,21 @@ HELP_TEXTS = {
     "empty: the aggregator's answer is final.",
     "staleness": 'The discount for updates of an old base, such as {"name": "polynomial", "a": 0.5}; empty: none.',
     "requirement_args": "Its parameters in order, such as [10].",
+    "round_policy": 'When a round closes and the experiment ends, such as {"goal": 10, "deadline_s": 600, '
+    '"num_rounds": 50}; empty: the requirement closes rounds, and nothing ends them.',
+    "selector": 'By what the clients of a round are chosen, such as {"name": "random"}; empty: everyone.',
+    "eligibility": 'Which clients may be chosen at all, such as [{"name": "battery", "min_level": 0.5}]; empty: all.',
+    "seed": "The same seed and history choose the same clients; empty: a random one, or the one that it has.",
+    "client_config": 'What clients are told with a round, such as {"local_epochs": 2}.',
+    "client_config_overrides": 'What of it differs, such as [{"tags": ["gpu"], "set": {"batch_size": 64}}].',
+    "client_config_schema": "JSON Schema that it must keep to; empty: any.",
 }
-PAUSE = {
-    "button": "Pause",
-    "consequence": "Updates are still accepted and wait; no round closes until the model is resumed.",
-}
-RESUME = {
-    "button": "Resume",
-    "consequence": "Rounds close again when the requirement is met; one that meets it already closes at once.",
+
+KINDS: dict[str, Kind] = {
+    ModelState.CREATED: "info",
+    ModelState.RUNNING: "success",
+    ModelState.PAUSED: "warning",
+    ModelState.ENDED: "neutral",
 }
 
 
@@ -82,22 +104,20 @@ class FederatedModelForm(RefusableForm):
         for field, text in HELP_TEXTS.items():
             if field in self.fields:
                 self.fields[field].help_text = text
+        if "seed" in self.fields:
+            self.fields["seed"].required = False
         for field in JSON_FIELDS:
             if field in self.fields:
                 self.fields[field].encoder = IndentedEncoder  # type: ignore[attr-defined]
 
-    def clean_aggregator_params(self) -> Any:
-        return self._json_or_empty("aggregator_params")
-
-    def clean_stages(self) -> Any:
-        return self._json_or_empty("stages")
-
-    def clean_requirement_args(self) -> Any:
-        return self._json_or_empty("requirement_args")
-
-    def _json_or_empty(self, field: str) -> Any:
-        value = self.cleaned_data[field]
-        return EMPTY_JSON[field] if value is None else value
+    def clean(self) -> dict[str, Any] | None:
+        cleaned = super().clean() or {}
+        for field, empty in EMPTY_JSON.items():
+            if field in cleaned and cleaned[field] is None:
+                cleaned[field] = copy.deepcopy(empty)
+        if cleaned.get("seed", 0) is None:
+            del cleaned["seed"]
+        return cleaned
 
     def _choices(self, field: str, known: tuple[str, ...], none: str) -> list[tuple[str, str]]:
         names = [*known]
@@ -114,19 +134,19 @@ class ActivityFilter(SimpleListFilter):
     parameter_name = "state"
 
     def lookups(self, request: HttpRequest, model_admin: ModelAdmin[Any]) -> list[tuple[str, str]]:
-        return [("active", "Active"), ("paused", "Paused")]
+        return [("active", "Running"), ("paused", "Not started, or paused"), ("ended", "Ended")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        states = {"active": True, "paused": False}
-        return (
-            queryset.filter(allow_aggregation=states[self.value() or ""])
-            if self.value() in states
-            else queryset
-        )
+        states: dict[str | None, Q] = {
+            "active": Q(allow_aggregation=True),
+            "paused": Q(allow_aggregation=False, ended_on__isnull=True),
+            "ended": Q(ended_on__isnull=False),
+        }
+        return queryset.filter(states.get(self.value(), Q()))
 
 
 @register(FederatedModel)
-class FederatedModelAdmin(RefusalsAdmin[FederatedModel]):
+class FederatedModelAdmin(ExperimentLifeAdmin):
     form = FederatedModelForm
     list_display = (
         "name",
@@ -153,8 +173,6 @@ class FederatedModelAdmin(RefusalsAdmin[FederatedModel]):
     search_help_text = "Name, id, or developer"
     date_hierarchy = "created_on"
     autocomplete_fields = ("developer",)
-    actions = ("pause_selected", "resume_selected", "cancel_selected")
-    actions_detail = ("resume_this", "pause_this", "cancel_this")
     settings_fieldsets = (
         (None, {"fields": ("name", "developer", "allow_aggregation")}),
         (
@@ -173,6 +191,11 @@ class FederatedModelAdmin(RefusalsAdmin[FederatedModel]):
                 )
             },
         ),
+        ("Rounds", {"fields": ("round_policy", "selector", "eligibility", "seed")}),
+        (
+            "Told to clients",
+            {"fields": ("client_config", "client_config_overrides", "client_config_schema")},
+        ),
         ("Formats", {"fields": ("spec", "update_schema", "client_agg_results_schema")}),
     )
     overview_fieldset = (
@@ -180,10 +203,14 @@ class FederatedModelAdmin(RefusalsAdmin[FederatedModel]):
         {
             "fields": (
                 "state",
+                "end_reason",
                 "version",
                 "least_updates",
                 "related",
                 "latest_rounds",
+                "latest_configurations",
+                "started_on",
+                "ended_on",
                 "created_on",
                 "last_modified",
             )
@@ -191,10 +218,14 @@ class FederatedModelAdmin(RefusalsAdmin[FederatedModel]):
     )
     readonly_fields = (
         "state",
+        "end_reason",
         "version",
         "least_updates",
         "related",
         "latest_rounds",
+        "latest_configurations",
+        "started_on",
+        "ended_on",
         "created_on",
         "last_modified",
         "spec_shown",
@@ -257,7 +288,8 @@ class FederatedModelAdmin(RefusalsAdmin[FederatedModel]):
     def save_model(self, request: HttpRequest, obj: FederatedModel, form: Any, change: bool) -> None:
         given = {name: form.cleaned_data[name] for name in form.cleaned_data if name in form.Meta.fields}
         if change:
-            change_federated_model(obj, {name: given[name] for name in form.changed_data})
+            changes = {name: given[name] for name in form.changed_data if name in given}
+            change_federated_model(obj, changes, by=user_of(request))
             return
         developer: Any = given.pop("developer")
         created = create_federated_model(
@@ -297,7 +329,7 @@ class FederatedModelAdmin(RefusalsAdmin[FederatedModel]):
 
     @display(description="state", ordering="allow_aggregation")
     def state(self, row: FederatedModel) -> str:
-        return label("active", "success") if row.allow_aggregation else label("paused", "warning")
+        return label(row.state.label.lower(), KINDS[row.state])
 
     @display(description="developer", ordering="developer__username")
     def developer_shown(self, row: FederatedModel) -> str:
@@ -363,99 +395,13 @@ class FederatedModelAdmin(RefusalsAdmin[FederatedModel]):
     def latest_rounds(self, row: FederatedModel) -> str:
         return short_table_of_rounds(row)
 
+    @display(description="configuration")
+    def latest_configurations(self, row: FederatedModel) -> str:
+        return short_table_of_configurations(row)
+
     @display(description="spec")
     def spec_shown(self, row: FederatedModel) -> str:
         return pretty_json(row.spec)
-
-    # Actions
-
-    @action(description="Pause selected models", permissions=["change"])
-    def pause_selected(self, request: HttpRequest, queryset: QuerySet[FederatedModel]) -> None:
-        for row in queryset:
-            self._allow_aggregation(request, row, allow=False)
-
-    @action(description="Resume selected models", permissions=["change"])
-    def resume_selected(self, request: HttpRequest, queryset: QuerySet[FederatedModel]) -> None:
-        for row in queryset:
-            self._allow_aggregation(request, row, allow=True)
-
-    @action(description="Cancel the open round of selected models", permissions=["change"])
-    def cancel_selected(
-        self, request: HttpRequest, queryset: QuerySet[FederatedModel]
-    ) -> HttpResponse | None:
-        if not is_confirmed(request):
-            return ask(self, request, queryset, question="Cancel the open round of these models?", **CANCEL)
-        for row in queryset:
-            self._cancel_round(request, row)
-        return None
-
-    @action(description="Pause", permissions=["change"])
-    def pause_this(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        row = self._found(request, object_id)
-        if not is_confirmed(request):
-            return self._ask(request, row, "Pause this model?", PAUSE)
-        self._allow_aggregation(request, row, allow=False)
-        return HttpResponseRedirect(self._page(row))
-
-    @action(description="Resume", permissions=["change"])
-    def resume_this(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        row = self._found(request, object_id)
-        if not is_confirmed(request):
-            return self._ask(request, row, "Resume this model?", RESUME)
-        self._allow_aggregation(request, row, allow=True)
-        return HttpResponseRedirect(self._page(row))
-
-    @action(description="Cancel the open round", permissions=["change"])
-    def cancel_this(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        row = self._found(request, object_id)
-        if not is_confirmed(request):
-            return self._ask(request, row, "Cancel the open round of this model?", CANCEL)
-        self._cancel_round(request, row)
-        return HttpResponseRedirect(self._page(row))
-
-    def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]:
-        offered: list[Any] = super().get_actions_detail(request, object_id)  # type: ignore[misc]
-        row = self.get_object(request, unquote(object_id))
-        if row is None:
-            return []
-        idle = "pause_this" if not row.allow_aggregation else "resume_this"
-        return [one for one in offered if not one.action_name.endswith(f"_{idle}")]
-
-    def _found(self, request: HttpRequest, object_id: str) -> FederatedModel:
-        row = self.get_object(request, unquote(object_id))
-        if row is None:
-            raise Http404
-        return row
-
-    def _page(self, row: FederatedModel) -> str:
-        return reverse("admin:fma_django_federatedmodel_change", args=[row.pk])
-
-    def _ask(
-        self, request: HttpRequest, row: FederatedModel, question: str, texts: dict[str, str]
-    ) -> HttpResponse:
-        return ask(self, request, [row], question=question, cancel_url=self._page(row), **texts)
-
-    def _allow_aggregation(self, request: HttpRequest, row: FederatedModel, *, allow: bool) -> None:
-        if row.allow_aggregation == allow:
-            return
-        said = "resumed" if allow else "paused"
-        try:
-            change_federated_model(row, {"allow_aggregation": allow})
-        except FMAError as error:
-            self.message_user(request, f"{row} is not {said}: {error.message}", messages.ERROR)
-            return
-        self.log_change(request, row, f"{said.capitalize()}.")
-        self.message_user(request, f"{row} is {said}.", messages.SUCCESS)
-
-    def _cancel_round(self, request: HttpRequest, row: FederatedModel) -> None:
-        try:
-            found = row.rounds.select_related("federated_model").get(state=RoundState.COLLECTING)
-            rounds.cancel(found)
-        except (FMAError, Round.DoesNotExist) as error:
-            self.message_user(request, f"{row}: {getattr(error, 'message', error)}", messages.ERROR)
-            return
-        self.log_change(request, row, f"Cancelled {found}.")
-        self.message_user(request, f"{found} of {row} is cancelled.", messages.SUCCESS)
 
     def _spec_is_fixed(self, row: FederatedModel) -> bool:
         return any(rows.exists() for rows in (row.artifacts, row.aggregates, row.model_updates))

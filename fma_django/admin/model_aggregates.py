@@ -2,15 +2,21 @@
 
 from typing import Any
 
+from django.contrib import messages
 from django.contrib.admin import display, register
+from django.contrib.admin.utils import unquote
 from django.db.models import F, OuterRef, QuerySet, Subquery
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.defaultfilters import filesizeformat
+from django.urls import reverse
 
+from fma_core.errors import FMAError
+from fma_django.admin.confirmation import ask, is_confirmed
 from fma_django.admin.history import HistoryAdmin
 from fma_django.admin.links import NOTHING, link, link_to, list_url, state_link, weights_link
 from fma_django.admin.object_filter import object_filter
 from fma_django.admin.row_count import row_count
+from fma_django.admin.themed import action
 from fma_django.models import (
     ClientAggregateScore,
     FederatedModel,
@@ -19,6 +25,13 @@ from fma_django.models import (
     ModelUpdate,
     Round,
 )
+from fma_django.services.lifecycle import rewind
+
+REWIND = {
+    "button": "Rewind",
+    "consequence": "A copy of it becomes the newest aggregate. What came after it stays readable, but is abandoned; "
+    "the open round begins again, and what clients have sent in it will not be used.",
+}
 
 
 @register(ModelAggregate)
@@ -64,6 +77,12 @@ class ModelAggregateAdmin(HistoryAdmin[ModelAggregate]):
         "state_digest",
         "state",
     )
+
+    actions_detail = ("rewind_this",)
+
+    def has_operate_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Whoever may change models may rewind them."""
+        return bool(request.user.has_perm("fma_django.change_federatedmodel"))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ModelAggregate]:
         rounds = Round.objects.filter(aggregate=OuterRef("pk"))
@@ -135,3 +154,23 @@ class ModelAggregateAdmin(HistoryAdmin[ModelAggregate]):
     @display(description="kept for the next round")
     def state(self, row: ModelAggregate) -> str:
         return state_link(row) if row.state_sha256 else NOTHING
+
+    @action(description="Rewind the model to this", permissions=["operate"])
+    def rewind_this(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        row = self.get_object(request, unquote(object_id))
+        if row is None:
+            raise Http404
+        page = reverse("admin:fma_django_modelaggregate_change", args=[row.pk])
+        if not is_confirmed(request):
+            question = f"Let {row.federated_model} go on from this aggregate?"
+            return ask(self, request, [row], question=question, cancel_url=page, **REWIND)
+        try:
+            restored = rewind(row.federated_model, row)
+        except FMAError as error:
+            self.message_user(request, error.message, messages.ERROR)
+            return HttpResponseRedirect(page)
+        self.log_change(request, row.federated_model, f"Rewound to {row}.")
+        self.message_user(
+            request, f"{row.federated_model} goes on from {row}, as {restored}.", messages.SUCCESS
+        )
+        return HttpResponseRedirect(reverse("admin:fma_django_modelaggregate_change", args=[restored.pk]))

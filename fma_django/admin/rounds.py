@@ -18,10 +18,11 @@ from fma_django.admin.labels import Kind, label
 from fma_django.admin.links import link, link_to, list_url
 from fma_django.admin.model_updates import short_table_of_updates
 from fma_django.admin.object_filter import object_filter
+from fma_django.admin.participations import short_table_of_selection
 from fma_django.admin.pretty_json import pretty_json
 from fma_django.admin.short_tables import MAX_ROWS, short_table
 from fma_django.admin.themed import action
-from fma_django.models import FederatedModel, ModelUpdate, Round
+from fma_django.models import ConfigVersion, FederatedModel, ModelUpdate, Round
 from fma_django.models.round import RoundState
 from fma_django.services import rounds
 
@@ -49,15 +50,23 @@ class RoundAdmin(HistoryAdmin[Round]):
         "of_model",
         "state_shown",
         "updates",
+        "num_asked",
         "attempts",
         "opened_on",
+        "deadline_at",
         "lasted",
         "aggregating_took",
         "result",
         "failure",
     )
     list_select_related = ("federated_model", "aggregate")
-    list_filter = ("state", object_filter(FederatedModel, "federated_model"), "opened_on", "closed_on")
+    list_filter = (
+        "state",
+        object_filter(FederatedModel, "federated_model"),
+        object_filter(ConfigVersion, "config_version", newest=0),
+        "opened_on",
+        "closed_on",
+    )
     search_fields = ("federated_model__name", "^number", "failure_code", "failure_detail")
     search_help_text = "Model, round number, or words of a failure"
     date_hierarchy = "opened_on"
@@ -65,13 +74,19 @@ class RoundAdmin(HistoryAdmin[Round]):
     actions_detail = ("cancel_this",)
     fieldsets = (
         (None, {"fields": ("of_model", "number", "state_shown", "failure_code", "failure_detail")}),
-        ("Weights", {"fields": ("started_from", "result", "num_updates", "latest_updates")}),
+        (
+            "Clients",
+            {"fields": ("ran_with", "waits_for", "num_asked", "num_reopenings", "selection")},
+        ),
+        ("Weights", {"fields": ("started_from", "result", "num_updates", "latest_updates", "measured")}),
         ("Rules when it was claimed", {"fields": ("strategy_shown", "num_clients", "start_sha256")}),
         (
             "Timing",
             {
                 "fields": (
                     "opened_on",
+                    "started_on",
+                    "deadline_at",
                     "ready_on",
                     "claimed_on",
                     "closed_on",
@@ -87,6 +102,9 @@ class RoundAdmin(HistoryAdmin[Round]):
     readonly_fields = (
         "of_model",
         "state_shown",
+        "ran_with",
+        "selection",
+        "measured",
         "started_from",
         "result",
         "latest_updates",
@@ -98,7 +116,9 @@ class RoundAdmin(HistoryAdmin[Round]):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Round]:
         rows = super().get_queryset(request).select_related("federated_model", "parent", "aggregate")
-        return rows.defer("federated_model__spec", "strategy")
+        return rows.select_related("config_version").defer(
+            "federated_model__spec", "strategy", "config_version__configuration"
+        )
 
     def has_operate_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Whoever may change models may cancel their rounds."""
@@ -161,6 +181,18 @@ class RoundAdmin(HistoryAdmin[Round]):
     @display(description="latest updates")
     def latest_updates(self, row: Round) -> str:
         return short_table_of_updates(row.model_updates.all(), all_url=list_url(ModelUpdate, round=row.pk))
+
+    @display(description="configuration")
+    def ran_with(self, row: Round) -> str:
+        return link_to(row.config_version)
+
+    @display(description="selection")
+    def selection(self, row: Round) -> str:
+        return short_table_of_selection(row)
+
+    @display(description="metrics")
+    def measured(self, row: Round) -> str:
+        return pretty_json(row.metrics or None)
 
     @display(description="strategy")
     def strategy_shown(self, row: Round) -> str:

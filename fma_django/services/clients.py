@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -11,7 +12,7 @@ from django.utils import timezone
 
 from fma_django import conf
 from fma_django.errors import IdempotencyKeyExpired, RegistrationClosed, UnknownClient, WrongEnrolmentToken
-from fma_django.models import Client, FederatedModel
+from fma_django.models import Client, FederatedModel, Organisation, Tag
 from fma_django.models.client import hash_credential
 from fma_django.services.closing import close_if_due
 from fma_django.services.cohorts import start_if_possible
@@ -80,6 +81,18 @@ def register_client(
         federated_model.clients.add(registration.client)
         _start_if_it_waited(federated_model)
     return registration
+
+
+def describe_client(
+    client: Client, *, name: str, organisation: Organisation | None, tags: Iterable[Tag]
+) -> None:
+    """What operators say of a client. Rounds that waited for somebody like it may start."""
+    with transaction.atomic():
+        Client.objects.filter(pk=client.pk).update(name=name, organisation=organisation)
+        client.tags.set(tags)
+        for federated_model in client.federated_models.order_by("pk"):
+            _start_if_it_waited(federated_model)
+    client.refresh_from_db()
 
 
 def revoke_client(client: Client) -> None:

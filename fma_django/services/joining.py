@@ -15,7 +15,7 @@ from fma_django.errors import NotRegistered
 from fma_django.models import Client, FederatedModel, Participation, Round
 from fma_django.models.federated_model import ModelState
 from fma_django.models.model_update import ACCEPTED
-from fma_django.selectors.aggregates import latest_model
+from fma_django.selectors.aggregates import latest_aggregate
 from fma_django.selectors.participation import candidates_of
 from fma_django.services.closing import num_clients
 from fma_django.services.cohorts import start_if_possible
@@ -68,11 +68,11 @@ def join(federated_model: FederatedModel, client: Client) -> JoinAnswer:
         Participation.objects.filter(round=current, client=client, joined_on__isnull=True).update(
             joined_on=now
         )
-        newest = latest_model(current.federated_model)
+        newest = latest_aggregate(current.federated_model)
         return JoinAnswer(
             True,
             round=current.number,
-            base_aggregate=None if newest is None else newest.aggregate_id,
+            base_aggregate=None if newest is None else newest.pk,
             client_config=client_config_of(current, experiment, client),
             deadline_at=current.deadline_at,
         )

@@ -11,15 +11,21 @@ from django.utils import timezone
 from fma_django.models import (
     Client,
     ClientAggregateScore,
+    ConfigVersion,
     FederatedModel,
     ModelAggregate,
     ModelArtifact,
     ModelUpdate,
+    Organisation,
+    Participation,
     Round,
+    Tag,
     Worker,
 )
 from fma_django.services import rounds
 from fma_django.services.artifacts import publish_aggregate
+from fma_django.services.clients import describe_client
+from fma_django.services.joining import join
 from tests.records import make_aggregate, make_client, make_model, make_score, make_user, send_update
 
 SHOWN = (
@@ -31,6 +37,9 @@ SHOWN = (
     ModelArtifact,
     ClientAggregateScore,
     Worker,
+    ConfigVersion,
+    Organisation,
+    Participation,
 )
 
 
@@ -44,6 +53,10 @@ def add_rows(count: int) -> None:
             requirement_args=[1],
         )
         ann = make_client(model).client
+        organisation = Organisation.objects.create(name=f"hospital {Organisation.objects.count()}")
+        tag = Tag.objects.create(name=f"site-{Tag.objects.count()}")
+        describe_client(ann, name=f"scanner {number}", organisation=organisation, tags=[tag])
+        join(model, ann)
         aggregate = make_aggregate(model, ann)
         publish_aggregate(aggregate, "2.0.0")
         make_score(aggregate, ann)

@@ -14,6 +14,7 @@ from fma_django.models import Client, FederatedModel, ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus
 from fma_django.services.api_tokens import find_user, issue_token
 from fma_django.services.clients import find_client
+from fma_django.services.lifecycle import cancel_experiment, pause
 from tests.django.admin.conftest import fail_a_round
 from tests.django.admin.test_pages import url_of
 from tests.records import make_aggregate, make_client, make_model, make_user, send_update
@@ -42,6 +43,13 @@ def form_of(model: FederatedModel, **changes: Any) -> dict[str, Any]:
         "furthest_base_agg": "",
         "update_schema": "",
         "client_agg_results_schema": "",
+        "round_policy": "",
+        "selector": "",
+        "eligibility": "",
+        "seed": "",
+        "client_config": "",
+        "client_config_overrides": "",
+        "client_config_schema": "",
         "spec": "",
         **changes,
     }
@@ -81,6 +89,13 @@ def test_model_is_made_with_its_first_round_open(browser: Browser, admin_user: U
         ("update_kind", "gradient", "gradient"),
         ("requirement_args", "[0]", "require_x_updates"),
         ("furthest_base_agg", "0", "1"),
+        ("round_policy", '{"goals": 3}', "goals"),
+        ("selector", '{"name": "random"}', "round_policy.goal"),
+        ("eligibility", '{"name": "charging"}', "a list"),
+        ("seed", "-1", "0"),
+        ("client_config", "[]", "object"),
+        ("client_config_overrides", '[{"tags": []}]', "set"),
+        ("client_config_schema", '{"type": 3}', "JSON Schema"),
         ("update_schema", '{"type": 3}', "JSON Schema"),
         ("client_agg_results_schema", '{"type": 3}', "JSON Schema"),
         ("spec", '{"w": {"shape": [-1], "dtype": "float32"}}', "w"),
@@ -124,9 +139,11 @@ def test_parts_that_cannot_go_together_are_said_at_the_one_that_is_too_many(
 
 def test_change_goes_through_the_service(browser: Browser, model: FederatedModel) -> None:
     send_update(model, make_client(model).client)
+    pause(model)
     assert model.rounds.get().ready_on is None
     # One update is enough from now on, so the round that has one is due at once.
-    answer = browser.post(url_of(FederatedModel, "change", model.pk), form_of(model, requirement_args="[1]"))
+    form = form_of(model, requirement_args="[1]", allow_aggregation="on")
+    answer = browser.post(url_of(FederatedModel, "change", model.pk), form)
     assert answer.status_code == 302
     assert model.rounds.get().ready_on is not None
 
@@ -188,9 +205,9 @@ def test_pause_and_resume_on_the_page_of_a_model(browser: Browser, model: Federa
 
 
 def test_model_that_cannot_be_changed_says_why(browser: Browser, model: FederatedModel) -> None:
-    FederatedModel.objects.update(aggregator="gone")
-    page = choose(browser, [model], "pause_selected")
-    assert "experiment is not paused: aggregator &#x27;gone&#x27; is unknown" in page.content.decode()
+    cancel_experiment(model)
+    page = choose(browser, [model], "resume_selected")
+    assert "experiment is not resumed: the experiment of model" in page.content.decode()
 
 
 def test_open_rounds_are_cancelled_after_a_question(browser: Browser, model: FederatedModel) -> None:

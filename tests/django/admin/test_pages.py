@@ -21,14 +21,16 @@ from fma_django.models import (
     ModelAggregate,
     ModelArtifact,
     ModelUpdate,
+    Organisation,
     Round,
+    Tag,
 )
 from tests.django.admin.conftest import SHOWN, add_rows
 from tests.records import WEIGHTS, make_aggregate, make_client, make_model, make_user, send_update
 
 pytestmark = pytest.mark.django_db
 
-EVERY = (*SHOWN, get_user_model(), Group)
+EVERY = (*SHOWN, Tag, get_user_model(), Group)
 
 
 def url_of(model: type[Model], page: str, *args: object) -> str:
@@ -117,7 +119,7 @@ def test_row_that_is_not_there_is_said_to_be_so(browser: Browser) -> None:
         assert "exist" in content
 
 
-@pytest.mark.parametrize("model", [FederatedModel, Client, get_user_model(), Group])
+@pytest.mark.parametrize("model", [FederatedModel, Client, Organisation, Tag, get_user_model(), Group])
 def test_add_page_opens(browser: Browser, model: type[Model]) -> None:
     assert browser.get(url_of(model, "add")).status_code == 200
 

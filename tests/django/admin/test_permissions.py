@@ -10,10 +10,12 @@ from django.urls import reverse
 from fma_django.models import (
     Client,
     ClientAggregateScore,
+    ConfigVersion,
     FederatedModel,
     ModelAggregate,
     ModelArtifact,
     ModelUpdate,
+    Participation,
     Round,
 )
 from tests.django.admin.conftest import SHOWN
@@ -22,7 +24,15 @@ from tests.records import make_client, make_model, make_user, send_update
 
 pytestmark = pytest.mark.django_db
 
-HISTORY = (Round, ModelUpdate, ModelAggregate, ModelArtifact, ClientAggregateScore)
+HISTORY = (
+    Round,
+    ModelUpdate,
+    ModelAggregate,
+    ModelArtifact,
+    ClientAggregateScore,
+    ConfigVersion,
+    Participation,
+)
 
 
 def browser_of(user: User, *permissions: str) -> Browser:
@@ -61,7 +71,7 @@ def test_staff_with_the_view_permission_sees_and_changes_nothing(rows: None) -> 
     assert model is not None
     assert browser.get(url_of(FederatedModel, "change", model.pk)).status_code == 200
     assert browser.post(url_of(FederatedModel, "change", model.pk), {"name": "mine"}).status_code == 403
-    for action in ("pause_this", "cancel_this"):
+    for action in ("start_this", "pause_this", "cancel_this", "end_this", "clone_this"):
         url = reverse(f"admin:fma_django_federatedmodel_{action}", args=[model.pk])
         assert browser.post(url, {"confirmed": "yes"}).status_code == 403
     open_round = model.rounds.get(state="collecting")

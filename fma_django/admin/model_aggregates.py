@@ -169,7 +169,7 @@ class ModelAggregateAdmin(HistoryAdmin[ModelAggregate]):
         except FMAError as error:
             self.message_user(request, error.message, messages.ERROR)
             return HttpResponseRedirect(page)
-        self.log_change(request, row.federated_model, f"Rewound to {row}.")
+        self.log_change(request, row, "The model was rewound to it.")
         self.message_user(
             request, f"{row.federated_model} goes on from {row}, as {restored}.", messages.SUCCESS
         )

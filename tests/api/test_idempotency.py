@@ -83,12 +83,24 @@ def report(world: World, caller: APIClient, key: str, n: int) -> Any:
     return _post(caller, "client_aggregate_scores/", said, key)
 
 
+def rewind(world: World, caller: APIClient, key: str, n: int) -> Any:
+    # Another aggregate cannot be had so cheaply: another request is one with another member.
+    said = {"aggregate": world.aggregate.pk, **({"n": n} if n > 1 else {})}
+    return _post(caller, f"models/{world.model.pk}/rewind/", said, key)
+
+
+def clone(world: World, caller: APIClient, key: str, n: int) -> Any:
+    return _post(caller, f"models/{world.model.pk}/clone/", {"name": f"clone {n}"}, key)
+
+
 CREATING = [
     pytest.param(send_model, "owner", FederatedModel, id="model"),
     pytest.param(send_update, "device", ModelUpdate, id="update"),
     pytest.param(send_bytes, "device", ModelUpdate, id="update in bytes"),
     pytest.param(send_initial, "owner", ModelArtifact, id="initial model"),
     pytest.param(publish, "owner", ModelArtifact, id="artifact"),
+    pytest.param(rewind, "owner", ModelAggregate, id="rewinding"),
+    pytest.param(clone, "owner", FederatedModel, id="clone"),
     pytest.param(report, "device", ClientAggregateScore, id="score"),
 ]
 

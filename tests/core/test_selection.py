@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fma_core.selection import (
@@ -33,6 +33,7 @@ def test_every_selector_is_under_test() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_every_candidate_is_chosen_or_refused_with_a_reason(name: str, data: st.DataObject) -> None:
     candidates = data.draw(drawn_candidates())
@@ -59,6 +60,7 @@ def test_every_candidate_is_chosen_or_refused_with_a_reason(name: str, data: st.
 
 
 @pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_the_order_of_what_is_known_changes_nothing(name: str, data: st.DataObject) -> None:
     candidates = data.draw(drawn_candidates())

@@ -23,7 +23,7 @@ class PowerOfChoice(Selector):
     infinite, and equal losses are parted by lot. d is at least the number of wanted clients.
     """
 
-    source: ClassVar[str] = "Cho et al. 2020, arXiv:2010.01243, section 3 and appendix (π_rpow-d)"
+    source: ClassVar[str] = "Cho et al. 2020, arXiv:2010.01243 (π_rpow-d)"
 
     d: Annotated[
         int | None, Bounds(ge=1), "how many candidates are drawn; null: twice as many as are wanted"

@@ -9,7 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fma_core.selection import (
@@ -248,10 +248,15 @@ def fedcs(clients: dict[str, tuple[float, float, float]], T_round: float, T_cs_a
         return max((clients[name][0] for name in names), default=0.0)
 
     while K:
-        x = min(K, key=lambda k: slowest(S | {k}) - slowest(S) + K[k][2] + max(0.0, K[k][1] - theta))
+        costs = {k: slowest(S | {k}) - slowest(S) + K[k][2] + max(0.0, K[k][1] - theta) for k in K}
+        x = min(costs, key=lambda k: costs[k])
+        # Equal costs are parted by lot, which the paper leaves open.
+        assume(all(costs[k] > costs[x] + 1e-9 for k in costs if k != x))
         _, t_UD, t_UL = K.pop(x)
         theta_new = theta + t_UL + max(0.0, t_UD - theta)
-        if T_cs_agg + slowest(S | {x}) + theta_new < T_round:
+        t = T_cs_agg + slowest(S | {x}) + theta_new
+        assume(abs(t - T_round) > 1e-9)
+        if t < T_round:
             theta = theta_new
             S.add(x)
     return S
@@ -281,9 +286,6 @@ def test_fedcs_is_algorithm_3(times: list[tuple[float, float, float]], deadline:
             clients, estimates.download, estimates.update, estimates.upload, strict=True
         )
     }
-    costs = [each for triple in named.values() for each in triple]
-    if len(set(costs)) < len(costs):  # equal ones are parted by lot
-        return
     found = select(clients, selector=selector, num=None, seed=0, round_number=1)
 
     assert set(found.chosen) == fedcs(named, deadline, 2.0)

@@ -9,7 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from rich.console import Console
 from rich.markup import escape
 
-from fma_api.cli import client, manage, serve, user, verify, web, worker
+from fma_api.cli import client, manage, plot, serve, user, verify, web, worker
 from fma_api.cli.demo import command as demo
 from fma_api.cli.problem import Problem
 
@@ -27,6 +27,7 @@ application.command("serve")(serve.serve)
 application.command("web")(web.web)
 application.command("worker")(worker.worker)
 application.command("verify")(verify.verify)
+application.command("plot")(plot.plot)
 application.command("demo")(demo.demo)
 application.command("manage", **manage.RAW_ARGUMENTS)(manage.manage)
 application.add_typer(user.application, name="user")

@@ -45,11 +45,11 @@ def verify(
     fma verify 3 --json --data ./fma-data
     ```
     """
-    _open_existing(data_folder.use(data))
+    open_existing(data_folder.use(data))
     from fma_core.errors import FMAError
     from fma_django.services.verification import verify_round
 
-    found = _find(model)
+    found = find_model(model)
     facts: dict[str, Any] = {"model": found.pk, "name": found.name}
     try:
         with _shown() as progress:
@@ -64,7 +64,7 @@ def verify(
     raise typer.Exit(0 if verified.is_equal else 1)
 
 
-def _open_existing(data: Path) -> None:
+def open_existing(data: Path) -> None:
     """Make Django usable on a record that is there: nothing is made or migrated."""
     is_ours = not (os.environ.get("FMA_DATABASE_URL") or os.environ.get("FMA_DATABASE_URL_FILE"))
     if is_ours and not (data / "fma.sqlite3").exists():
@@ -72,7 +72,7 @@ def _open_existing(data: Path) -> None:
     data_folder.require_migrated()
 
 
-def _find(wanted: str) -> "FederatedModel":
+def find_model(wanted: str) -> "FederatedModel":
     from fma_django.models import FederatedModel
 
     rows = FederatedModel.objects.all()

@@ -13,6 +13,7 @@ from fma_core.aggregators import aggregators
 from fma_core.errors import FMAError
 from fma_core.requirements import requirements
 from fma_django.admin.config_versions import short_table_of_configurations
+from fma_django.admin.curves import curves_html
 from fma_django.admin.durations import ago
 from fma_django.admin.experiment_life import ExperimentLifeAdmin, user_of
 from fma_django.admin.labels import Kind, label
@@ -211,6 +212,7 @@ class FederatedModelAdmin(ExperimentLifeAdmin):
                 "latest_configurations",
                 "started_on",
                 "ended_on",
+                "curves",
                 "created_on",
                 "last_modified",
             )
@@ -226,6 +228,7 @@ class FederatedModelAdmin(ExperimentLifeAdmin):
         "latest_configurations",
         "started_on",
         "ended_on",
+        "curves",
         "created_on",
         "last_modified",
         "spec_shown",
@@ -398,6 +401,10 @@ class FederatedModelAdmin(ExperimentLifeAdmin):
     @display(description="configuration")
     def latest_configurations(self, row: FederatedModel) -> str:
         return short_table_of_configurations(row)
+
+    @display(description="metrics")
+    def curves(self, row: FederatedModel) -> str:
+        return curves_html(row)
 
     @display(description="spec")
     def spec_shown(self, row: FederatedModel) -> str:

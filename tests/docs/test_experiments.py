@@ -48,6 +48,18 @@ def test_adaptive_optimisers_reach_90_percent_before_the_mean(fma_server: StartF
     assert (tmp_path / "picture.png").read_bytes().startswith(PNG)
 
 
+def test_simulation_learns_from_clients_with_a_few_images_each(tmp_path: Path) -> None:
+    few = ["--clients", "200", "--rounds", "6", "--out", "picture.png"]
+    printed = run("simulation.py", *few, folder=tmp_path)
+
+    rows = re.findall(r"^ +(\d+) +68 +(\d+) .* ([0-9a-f]{12}) .* (0\.\d{4})$", printed, re.MULTILINE)
+    assert [row[0] for row in rows] == ["1", "2", "3", "4", "5", "6"], printed
+    assert all(int(row[1]) >= 30 for row in rows), printed
+    assert float(rows[-1][-1]) > 0.3, printed
+    assert "ended by: rounds" in printed
+    assert (tmp_path / "picture.png").read_bytes().startswith(PNG)
+
+
 def test_server_that_cannot_be_asked_is_told_in_a_sentence(tmp_path: Path) -> None:
     command = [
         sys.executable,

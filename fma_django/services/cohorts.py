@@ -68,15 +68,16 @@ def reopen(collecting: Round) -> None:
 
 
 def _draw(collecting: Round, experiment: FederatedModel, needed: int, wanted: int | None) -> Cohort:
+    selector = selectors.build_spec(experiment.selector)
     return draw_cohort(
         candidates_of(experiment, timezone.now()),
         filters=[filters.build_spec(spec) for spec in experiment.eligibility],
-        selector=selectors.build_spec(experiment.selector),
+        selector=selector,
         num_needed=needed,
         num_wanted=wanted,
         seed=experiment.seed,
         round_number=collecting.number,
-        past=lambda: past_rounds(experiment),
+        past=lambda: past_rounds(experiment, limit=selector.num_past),
         asked=_asked(collecting),
         num_draws=collecting.num_draws,
     )

@@ -16,7 +16,13 @@ LINE_HEIGHT = 0.055  # of a label, as a share of the axes' height
 Curves = Mapping[str, Sequence[float]]
 
 
-def draw(panels: Mapping[str, Curves], *, title: str, to: Path) -> Path:
+def draw(
+    panels: Mapping[str, Curves],
+    *,
+    title: str,
+    to: Path,
+    ylabel: str = "accuracy on images that no client has",
+) -> Path:
     """Write a PNG. Panels by their titles, curves by their labels; a label has the same colour in all panels."""
     # Without pyplot: nothing global, and no window system is looked for.
     from matplotlib.figure import Figure
@@ -28,7 +34,7 @@ def draw(panels: Mapping[str, Curves], *, title: str, to: Path) -> Path:
         _draw_panel(axes, heading, curves)
     lowest = min(min(accuracies) for curves in panels.values() for accuracies in curves.values())
     every_axes[0].set_ylim(max(0.0, lowest - 0.1), 1.02)
-    every_axes[0].set_ylabel("accuracy on images that no client has")
+    every_axes[0].set_ylabel(ylabel)
     _label(every_axes[-1], list(panels.values())[-1])
     to.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(to, format="png")

@@ -97,22 +97,23 @@ class FileBlock:
         return kernels.order_statistics(matrix, ranks)
 
     def weighted_sum(self, weights: Sequence[float] | Float64) -> Float64:
-        terms = self._terms(np.asarray(weights, np.float64).tolist())
-        if not terms:
-            return np.zeros(self.num_columns)
-        rows, scratch = self._room_for_sum()
-        rooms = [row.view(np.uint8).data for row in rows]
-        # Not zeros: 0.0 + -0.0 is 0.0, and a single update must come out as it is.
-        total = kernels.aligned_empty(self.num_columns, np.float64)
-        total.fill(-0.0)
-        for first in range(0, len(terms), len(rows)):
-            group = terms[first : first + len(rows)]
-            for room, (files, index, offset, _) in zip(rooms, group, strict=False):
-                files.read_into(index, room, offset)
-            kernels.add_scaled_rows(
-                total, rows[: len(group)], np.array([weight for *_, weight in group]), scratch
-            )
-        return total
+        dtype = NUMPY_DTYPES[self._cut.segment.dtype]
+        buffer = buffers.take("sum", kernels.ScaledSum.size_bytes(self.num_columns, dtype))
+        scaled = kernels.ScaledSum(self.num_columns, dtype, buffer)
+        of_bases = [0.0] * (max(self._base_of) + 1)
+        for index in range(self.num_rows):
+            weight = float(weights[index])
+            if weight == 0:
+                continue
+            self._read_into(scaled.room, self._job.update_files, index, self._start)
+            scaled.add(weight)
+            if self._base_of[index] >= 0:
+                of_bases[self._base_of[index]] += weight
+        for base, weight in enumerate(of_bases):
+            if weight != 0:
+                self._read_into(scaled.room, self._job.base_files, base, self._model_start)
+                scaled.add(-weight)
+        return scaled.total()
 
     def state(self, name: str) -> Float64:
         return self._states[name]
@@ -134,27 +135,6 @@ class FileBlock:
     @property
     def _model_start(self) -> int:
         return self._cut.segment.model_start
-
-    def _terms(self, weights: Sequence[float]) -> list[tuple[WeightFiles, int, int, float]]:
-        """What is added up, in this order: rows of files, each with the byte where it starts and its weight."""
-        of_bases = [0.0] * (max(self._base_of) + 1)
-        for base, weight in zip(self._base_of, weights, strict=True):
-            if base >= 0:
-                of_bases[base] += weight
-        files, start = self._job.update_files, self._offset(self._start)
-        terms = [(files, index, start, weight) for index, weight in enumerate(weights) if weight != 0]
-        files, start = self._job.base_files, self._offset(self._model_start)
-        return terms + [(files, base, start, -weight) for base, weight in enumerate(of_bases) if weight != 0]
-
-    def _room_for_sum(self) -> tuple[NDArray[Any], Float64]:
-        """Rows to read into, as many as a kernel takes at once, and the scratch that it needs."""
-        dtype, num_rows = NUMPY_DTYPES[self._cut.segment.dtype], kernels.rows_at_once()
-        scratch_bytes = kernels.whole_lines(self.num_columns * 8)
-        rows_bytes = num_rows * self.num_columns * dtype.itemsize
-        buffer = buffers.take("sum", scratch_bytes + rows_bytes + kernels.CACHE_LINE_BYTES)
-        memory = kernels.aligned(buffer, scratch_bytes + rows_bytes)
-        rows = memory[scratch_bytes:].view(dtype).reshape(num_rows, self.num_columns)
-        return rows, memory[: self.num_columns * 8].view(np.float64)
 
     def _rows_of_bases(self, indices: Sequence[int]) -> Iterator[tuple[int, NDArray[np.intp]]]:
         """Each base with those of the rows that are measured from it."""
@@ -182,11 +162,8 @@ class FileBlock:
         return view_of(buffer.data, segment.dtype)
 
     def _read_into(self, room: NDArray[Any], files: WeightFiles, index: int, start: int) -> None:
-        files.read_into(index, room.view(np.uint8).data, self._offset(start))
-
-    def _offset(self, start: int) -> int:
-        """Where its columns begin, in a file that has the segment at `start`."""
-        return start + self._cut.first * self._cut.segment.item_size
+        offset = start + self._cut.first * self._cut.segment.item_size
+        files.read_into(index, room.view(np.uint8).data, offset)
 
 
 class MixedBlock:

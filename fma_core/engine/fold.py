@@ -15,7 +15,7 @@ from fma_core.aggregators import Float64
 from fma_core.aggregators.aggregator import Aggregator, Rows
 from fma_core.aggregators.mean import lowest_terms
 from fma_core.codecs.header import canonical_header
-from fma_core.codecs.receive import Received
+from fma_core.codecs.receive import Received, sha256_of_file, write_all
 from fma_core.engine import widths
 from fma_core.engine.combine import Combine
 from fma_core.engine.executors import Executor, Threads
@@ -73,21 +73,20 @@ def fold(
         )
     if start is None and strategy.needs_start:
         raise ValueError("this strategy needs a model to start from")
-    output, state_output = FileOutput(out), None if state_out is None else FileOutput(state_out)
     job = Job(
         updates,
         spec=spec,
         strategy=strategy,
         start=start,
         state=state,
-        out=output,
-        state_out=state_output,
+        out=FileOutput(out),
+        state_out=None if state_out is None else FileOutput(state_out),
         num_clients=len(updates) if num_clients is None else num_clients,
         round_number=round_number,
     )
     report = _Progress(progress, num_columns=sum(segment.num_columns for segment in job.segments))
     with kernels.one_blas_thread(), job:
-        num_steps = _write_headers(job, output, state_output)
+        num_steps = _write_headers(job, out, state_out)
         rows, matrix = _after_stages(FileRows(job, executor, progress=report.measured), strategy)
         aggregator = strategy.aggregator
         width = block_columns or widths.STREAM_COLUMNS
@@ -106,11 +105,7 @@ def fold(
         )
         for num_columns in executor.run(work, job, len(job.cuts(width, of_rows_only=False))):
             report.combined(num_columns)
-    state_spec = job.layouts.state_spec
-    folded = Folded(
-        _received(output, spec),
-        None if state_spec is None or state_output is None else _received(state_output, state_spec),
-    )
+    folded = Folded(_received(out, spec), _received_state(job, state_out))
     report.done()
     return folded
 
@@ -132,7 +127,7 @@ def _integer_weights(aggregator: Aggregator[Any], updates: Sequence[UpdateFile])
     return tuple(lowest_terms(aggregator.integer_weights([update.num_examples for update in updates])))
 
 
-def _write_headers(job: Job, out: FileOutput, state_out: FileOutput | None) -> int:
+def _write_headers(job: Job, out: Path, state_out: Path | None) -> int:
     """Begin the files that the work is written into; how many steps the state has seen with this one."""
     _begin(out, job.layouts.spec)
     state_spec = job.layouts.state_spec
@@ -146,18 +141,28 @@ def _write_headers(job: Job, out: FileOutput, state_out: FileOutput | None) -> i
     if job.has_state:
         job.state_file.read_into(0, num_steps.reshape(1).view(np.uint8).data, offset)
         num_steps += 1
-    state_out.write(num_steps.tobytes(), offset)
+    job.written_state.write(num_steps.tobytes(), offset)
     return int(num_steps)
 
 
-def _begin(out: FileOutput, spec: Spec) -> None:
+def _begin(path: Path, spec: Spec) -> None:
     header = canonical_header(spec)
-    os.truncate(out.path, len(header) + spec.data_size_bytes)
-    out.write(header, 0)
+    with open(path, "r+b") as file:
+        file.truncate(len(header) + spec.data_size_bytes)
+        write_all(file.fileno(), header, 0)
 
 
-def _received(out: FileOutput, spec: Spec) -> Received:
-    return Received(spec, out.sha256(), out.path.stat().st_size)
+def _received(path: Path, spec: Spec) -> Received:
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        return Received(spec, sha256_of_file(fd), os.fstat(fd).st_size)
+    finally:
+        os.close(fd)
+
+
+def _received_state(job: Job, state_out: Path | None) -> Received | None:
+    spec = job.layouts.state_spec
+    return None if spec is None or state_out is None else _received(state_out, spec)
 
 
 class _Progress:

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from fma_core import dtypes
 from fma_core.codecs.receive import write_all
-from fma_core.engine.running_digest import RunningDigest
 from fma_core.engine.segments import STATE_DTYPE, Cut, Layouts, Segment, cut, segments_of
 from fma_core.engine.weight_files import ModelFile, Source, UpdateFile, WeightFiles
 from fma_core.spec import Spec
@@ -167,7 +166,6 @@ class FileOutput:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._digest = RunningDigest(path)
         self._fd: int | None = None
         self._opening = threading.Lock()
 
@@ -182,14 +180,8 @@ class FileOutput:
             if self._fd is None:
                 self._fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
         write_all(self._fd, data, offset)
-        self._digest.wrote(offset, offset + len(data))
-
-    def sha256(self) -> str:
-        """Of the whole file, whoever wrote it; to be called when all is written, after `close`."""
-        return self._digest.of_whole_file()
 
     def close(self) -> None:
-        self._digest.stop()
         with self._opening:
             if self._fd is not None:
                 os.close(self._fd)

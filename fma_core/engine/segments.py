@@ -127,9 +127,6 @@ def cut(segments: Sequence[Segment], *, max_columns: int) -> Iterator[Cut]:
         num_units = segment.num_columns // unit
         limit = STREAM_COLUMNS if segment.role == "computed" else max_columns
         num_blocks = -(-num_units // max(1, limit // unit))
-        if num_blocks > 1 and segment.role != "computed":
-            # An even number: of five blocks a second thread would be idle for the last.
-            num_blocks += num_blocks % 2
         width = -(-num_units // num_blocks) * unit
         for first in range(0, segment.num_columns, width):
             yield Cut(segment, first, min(first + width, segment.num_columns))

@@ -1,8 +1,7 @@
 """The engine's arithmetic: pure functions on arrays, without files and without threads of their own."""
 
-from fma_core.kernels.aligned import CACHE_LINE_BYTES, aligned, aligned_empty, whole_lines
 from fma_core.kernels.blas_threads import one_blas_thread
-from fma_core.kernels.chosen import add_scaled_rows, rows_at_once, set_scaled
+from fma_core.kernels.chosen import add_scaled, add_scaled_rows, set_scaled
 from fma_core.kernels.gram import add_lower_gram, gram, mirrored
 from fma_core.kernels.order_statistics import (
     mean_nearest_median_of_ordered,
@@ -13,13 +12,13 @@ from fma_core.kernels.order_statistics import (
     padded_matrix,
     padded_size_bytes,
 )
+from fma_core.kernels.scaled_sum import ScaledSum
 
 __all__ = [
-    "CACHE_LINE_BYTES",
+    "ScaledSum",
     "add_lower_gram",
+    "add_scaled",
     "add_scaled_rows",
-    "aligned",
-    "aligned_empty",
     "gram",
     "mean_nearest_median_of_ordered",
     "mean_of_ordered",
@@ -30,7 +29,5 @@ __all__ = [
     "order_statistics",
     "padded_matrix",
     "padded_size_bytes",
-    "rows_at_once",
     "set_scaled",
-    "whole_lines",
 ]

@@ -26,6 +26,8 @@ class ScaledRows(Protocol):
 
     def set_scaled(self, total: Float64, raw: NDArray[Any], weight: float) -> None: ...
 
+    def add_scaled(self, total: Float64, raw: NDArray[Any], weight: float, scratch: Float64) -> None: ...
+
     def add_scaled_rows(
         self, total: Float64, raw: NDArray[Any], weights: Float64, scratch: Float64
     ) -> None: ...
@@ -51,14 +53,14 @@ def set_scaled(total: Float64, raw: NDArray[Any], weight: float) -> None:
     implementation().set_scaled(total, raw, weight)
 
 
-def add_scaled_rows(total: Float64, raw: NDArray[Any], weights: Float64, scratch: Float64) -> None:
-    """total += weights[i] · raw[i], row after row, each product rounded to float64 before it is added.
+def add_scaled(total: Float64, raw: NDArray[Any], weight: float, scratch: Float64) -> None:
+    """total += weight · raw, the product rounded to float64 before it is added.
 
-    raw: (rows, columns) of any floating-point dtype. scratch: float64, `columns` or longer; what it holds is lost.
+    raw: (columns,) of any floating-point dtype. scratch: float64, `columns` or longer; what it holds is lost.
     """
+    implementation().add_scaled(total, raw, weight, scratch)
+
+
+def add_scaled_rows(total: Float64, raw: NDArray[Any], weights: Float64, scratch: Float64) -> None:
+    """total += weights[i] · raw[i], row after row: the same bits as `add_scaled` for one after the other."""
     implementation().add_scaled_rows(total, raw, weights, scratch)
-
-
-def rows_at_once() -> int:
-    """How many rows make `add_scaled_rows` fastest; no bit depends on it."""
-    return implementation().ROWS_AT_ONCE

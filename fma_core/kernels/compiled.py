@@ -33,8 +33,13 @@ def set_scaled(total: Float64, raw: NDArray[Any], weight: float) -> None:
     _set(total, _for_numba(raw), weight)
 
 
+def add_scaled(total: Float64, raw: NDArray[Any], weight: float, scratch: Float64) -> None:
+    """total += weight · raw; the product is rounded to float64 before it is added. scratch: not needed here."""
+    _add(total, _for_numba(raw), weight)
+
+
 def add_scaled_rows(total: Float64, raw: NDArray[Any], weights: Float64, scratch: Float64) -> None:
-    """total += weights[i] · raw[i], row after row. scratch: not needed here."""
+    """total += weights[i] · raw[i], row after row."""
     _add_rows(total, _for_numba(raw), weights)
 
 
@@ -84,6 +89,11 @@ def _widen_float16(bits: Any) -> Any:
 def _set_scaled(total: Any, raw: Any, weight: Any) -> None:
     for column in range(total.size):
         total[column] = weight * _widen(raw[column])
+
+
+def _add_scaled(total: Any, raw: Any, weight: Any) -> None:
+    for column in range(total.size):
+        total[column] += weight * _widen(raw[column])
 
 
 def _add_scaled_rows(total: Any, raw: Any, weights: Any) -> None:
@@ -161,5 +171,6 @@ def _compiled(function: Callable[..., None]) -> Callable[..., None]:
 
 
 _set = _compiled(_set_scaled)
+_add = _compiled(_add_scaled)
 _add_rows = _compiled(_add_scaled_rows)
 _sort_bits = _compiled(_sort_bits_of_floats)

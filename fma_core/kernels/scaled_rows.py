@@ -22,11 +22,15 @@ def set_scaled(total: Float64, raw: NDArray[Any], weight: float) -> None:
         np.multiply(total, weight, out=total)
 
 
+def add_scaled(total: Float64, raw: NDArray[Any], weight: float, scratch: Float64) -> None:
+    """total += weight · raw; the product is rounded to float64 before it is added."""
+    scaled = scratch[: raw.size]
+    # Measured: to cast first and then to work on float64 alone is faster than numpy's casting while it multiplies.
+    set_scaled(scaled, raw, weight)
+    np.add(total, scaled, out=total)
+
+
 def add_scaled_rows(total: Float64, raw: NDArray[Any], weights: Float64, scratch: Float64) -> None:
     """total += weights[i] · raw[i], row after row."""
-    scaled = scratch[: total.size]
     for row, weight in zip(raw, weights.tolist(), strict=True):
-        # Measured: to cast first and then to work on float64 alone is faster than numpy's casting while it multiplies,
-        # and row by row faster than several rows in a call, whose products leave the second-level cache.
-        set_scaled(scaled, row, weight)
-        np.add(total, scaled, out=total)
+        add_scaled(total, row, weight, scratch)

@@ -72,12 +72,33 @@ def plain_sum(rows, weights):
 def test_a_scaled_sum_is_products_then_sums_in_float64_bit_by_bit(implementation, dtype, data):
     rows = data.draw(rows_of(dtype))
     weights = data.draw(st.lists(WEIGHTS, min_size=len(rows), max_size=len(rows)))
-    total, grouped, scratch = np.full((3, rows.shape[1]), -0.0)
+    total, grouped, scratch = np.empty((3, rows.shape[1]))
     with np.errstate(all="ignore"):
-        for index, weight in enumerate(weights):
-            implementation.add_scaled_rows(total, rows[index : index + 1], np.array([weight]), scratch)
-        implementation.add_scaled_rows(grouped, rows, np.array(weights), scratch)
+        implementation.set_scaled(total, rows[0], weights[0])
+        grouped[:] = total
+        for row, weight in zip(rows[1:], weights[1:], strict=True):
+            implementation.add_scaled(total, row, weight, scratch)
+        implementation.add_scaled_rows(grouped, rows[1:], np.array(weights[1:]), scratch)
     assert bits_of(total) == bits_of(grouped) == bits_of(plain_sum(rows, weights))
+
+
+@pytest.mark.parametrize("dtype", ALL_FLOATS)
+@pytest.mark.parametrize("num_rows", [0, 1, 4, 5, 10])
+def test_a_sum_of_rows_that_come_one_at_a_time_has_the_same_bits(
+    implementation, num_rows, dtype, monkeypatch
+):
+    monkeypatch.setattr("fma_core.kernels.scaled_sum.implementation", lambda: implementation)
+    rng = np.random.default_rng(num_rows)
+    rows = rng.standard_normal((num_rows, 37)).astype(NUMPY_DTYPES[dtype])
+    weights = rng.random(num_rows).tolist()
+    buffer = np.empty(kernels.ScaledSum.size_bytes(37, rows.dtype), np.uint8)
+    running = kernels.ScaledSum(37, rows.dtype, buffer)
+    for row, weight in zip(rows, weights, strict=True):
+        running.room[:] = row
+        running.add(weight)
+    total = running.total()
+    assert not np.shares_memory(total, buffer)
+    assert total.tolist() == (plain_sum(rows, weights).tolist() if num_rows else [0.0] * 37)
 
 
 @pytest.mark.parametrize("dtype", ALL_FLOATS)
@@ -133,7 +154,7 @@ def test_kernels_compile_where_no_folder_for_a_cache_is_writable(monkeypatch):
 
     monkeypatch.setattr(caching.CacheImpl, "_locator_classes", [])
     total = np.zeros(3)
-    compiled._compiled(compiled._set_scaled)(total, np.ones(3, np.float32), 2.0)
+    compiled._compiled(compiled._add_scaled)(total, np.ones(3, np.float32), 2.0)
     assert total.tolist() == [2.0, 2.0, 2.0]
 
 

@@ -300,6 +300,7 @@ class ModelAggregateSerializer(serializers.ModelSerializer[ModelAggregate]):
             "sha256",
             "size_bytes",
             "state",
+            "is_abandoned",
             "created_on",
         )
         read_only_fields = tuple(name for name in fields if name != "validation_score")

@@ -236,6 +236,21 @@ SETTINGS: tuple[Setting, ...] = (
         "on",
         "Read by clients, not by the server: `off` keeps those that are started with it from reporting on themselves.",
     ),
+    # Where metrics go as well
+    Setting(
+        "FMA_MLFLOW_TRACKING_URI",
+        text,
+        "",
+        "The MLflow server that [metrics are sent to](../how-to/watch-clients.md#elsewhere), such as "
+        "`http://mlflow:5000`; needs the extra `mlflow`.",
+        is_secret=True,
+    ),
+    Setting(
+        "FMA_TENSORBOARD_DIR",
+        optional_path,
+        "",
+        "The folder where metrics are written for TensorBoard; needs the extra `tensorboard`.",
+    ),
     # The processes
     Setting("FMA_WEB_WORKERS", whole(least=1), "1", "The processes of the HTTP server."),
     Setting(
@@ -371,6 +386,14 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
         if find_spec("distributed") is None:
             problems.append(
                 "FMA_EXECUTOR is 'dask', which is not installed: pip install 'federated-model-aggregation[dask]'"
+            )
+    for name, package, extra in (
+        ("FMA_MLFLOW_TRACKING_URI", "mlflow", "mlflow"),
+        ("FMA_TENSORBOARD_DIR", "tensorboard", "tensorboard"),
+    ):
+        if values[name] and find_spec(package) is None:
+            problems.append(
+                f"{name} is set, and {package} is not installed: pip install 'federated-model-aggregation[{extra}]'"
             )
     for origin in values["FMA_CSRF_TRUSTED_ORIGINS"]:
         if not re.match(r"https?://", origin):

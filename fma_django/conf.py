@@ -28,6 +28,8 @@ DEFAULTS: Mapping[str, Any] = {
     "FMA_MAX_WAIT_SECONDS": 60,
     "FMA_WEB_THREADS": 32,
     "FMA_TELEMETRY_DAYS": 14,
+    "FMA_MLFLOW_TRACKING_URI": "",
+    "FMA_TENSORBOARD_DIR": None,
 }
 
 

@@ -15,9 +15,18 @@ def aggregate(round_id: int) -> None:
 
     A broker that is down does not undo what was committed: the sweep finds the round and asks again.
     """
+    _enqueue("aggregate", round=round_id)
+
+
+def forward(federated_model_id: int) -> None:
+    """Enqueue the forwarding of a model's metrics; the sweep asks again for what was not enqueued."""
+    _enqueue("forward", model=federated_model_id)
+
+
+def _enqueue(task: str, **subject: int) -> None:
     from django_q.tasks import async_task
 
     try:
-        async_task("fma_django.tasks.aggregate", round_id)
+        async_task(f"fma_django.tasks.{task}", *subject.values())
     except Exception as error:  # whatever the broker's library raises
-        log.error("enqueue_failed", round=round_id, error=repr(error))
+        log.error("enqueue_failed", task=task, **subject, error=repr(error))

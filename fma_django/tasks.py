@@ -1,6 +1,6 @@
 """What the django-q worker runs. Each takes ids only, calls one service, and may run twice without harm."""
 
-from fma_django.services import aggregation
+from fma_django.services import aggregation, forwarding
 from fma_django.services import sweep as sweeps
 
 
@@ -9,8 +9,13 @@ def aggregate(round_id: int) -> int | None:
     return None if aggregate is None else aggregate.pk
 
 
+def forward(federated_model_id: int) -> None:
+    forwarding.forward(federated_model_id)
+
+
 def sweep_rounds() -> None:
     sweeps.sweep_rounds()
+    forwarding.sweep_forwarding()
 
 
 def sweep_files() -> int:

@@ -69,6 +69,7 @@ class Migration(migrations.Migration):
                 ('target', models.CharField(max_length=16)),
                 ('run', models.CharField(blank=True, max_length=255)),
                 ('round_number', models.PositiveIntegerField(default=0)),
+                ('busy_until', models.DateTimeField(blank=True, null=True)),
                 ('federated_model', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='forwardings', to='fma_django.federatedmodel')),
             ],
         ),

@@ -6,12 +6,17 @@ from fma_django.models.federated_model import FederatedModel
 
 
 class Forwarding(models.Model):
-    """target: "mlflow" or "tensorboard". run: what the place calls the experiment. round_number: the last one sent."""
+    """How far one place is with one model.
+
+    target: "mlflow" or "tensorboard". run: what the place calls the experiment. round_number: the last one sent.
+    busy_until: while one worker sends, no other does, until it is done or this moment has passed (UTC).
+    """
 
     federated_model = models.ForeignKey(FederatedModel, on_delete=models.CASCADE, related_name="forwardings")
     target = models.CharField(max_length=16)
     run = models.CharField(max_length=255, blank=True)
     round_number = models.PositiveIntegerField(default=0)
+    busy_until = models.DateTimeField(null=True, blank=True)
 
     class Meta:
         constraints = [

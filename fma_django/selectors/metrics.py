@@ -60,7 +60,7 @@ def published_rounds(federated_model: FederatedModel) -> QuerySet[Round]:
         Round.objects.filter(federated_model=federated_model, state=RoundState.PUBLISHED)
         .order_by("number")
         .select_related("aggregate")
-        .only("number", "metrics", "aggregate__validation_score")
+        .only("number", "metrics", "closed_on", "aggregate__validation_score")
     )
 
 

@@ -21,6 +21,7 @@ from fma_django.models import ModelAggregate
 from fma_django.models.model_update import UpdateStatus
 from fma_django.services import rounds
 from fma_django.services.fold_round import Results, fold_round
+from fma_django.services.forwarding import ask_to_forward
 from fma_django.services.rounds import Lease
 from fma_django.services.weights import spool_file
 from fma_django.storage import get_store
@@ -78,6 +79,7 @@ def aggregate_round(round_id: int) -> ModelAggregate | None:
         aggregate=aggregate.pk,
         seconds=round(time.monotonic() - started, 3),
     )
+    ask_to_forward(aggregate.federated_model_id)
     return aggregate
 
 

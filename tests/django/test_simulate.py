@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from django.utils import timezone
 
 from fma_core.codecs.safetensors import encode
 from fma_core.simulation import SimulatedClient, SimulatedRound, Simulation, Trained, simulate
@@ -18,6 +19,7 @@ from fma_django.models import Client, FederatedModel, ModelAggregate, Round, Tag
 from fma_django.models.round import RoundState
 from fma_django.services import lifecycle
 from fma_django.services.aggregation import aggregate_round
+from fma_django.services.deadlines import fire_deadlines
 from fma_django.services.federated_models import create_federated_model
 from fma_django.services.joining import join
 from fma_django.services.updates import UpdateFacts, receive_update
@@ -117,9 +119,31 @@ def test_the_cases_have_what_they_are_named_after() -> None:
     assert any(each.late for each in rounds_of("mean of some"))
 
 
-def simulated(configuration: Mapping[str, Any]) -> Simulation:
-    clients = [SimulatedClient(name, train_of(name, configuration), tags=tags_of(name)) for name in IDS]
-    return simulate(configuration, clients, initial=INITIAL, rounds=NUM_ROUNDS)
+def test_a_round_that_is_opened_again_asks_the_same_others_and_gives_the_same_bytes() -> None:
+    policy = {"goal": 5, "over_selection": 1.0, "deadline_s": 1e6, "quorum": 5}
+    configuration = {"aggregator": "mean", "seed": 5, **TOLD, **RANDOM, "round_policy": policy}
+
+    found = simulated(configuration, rounds=1, silent=IDS[:4]).rounds[0]
+
+    assert found.num_reopenings > 0
+    server = Server(configuration)
+    server.play_again_and_again(found)
+    assert server.chosen[-1] == found.chosen
+    assert server.digests == [found.sha256]
+
+
+def simulated(
+    configuration: Mapping[str, Any], *, rounds: int = NUM_ROUNDS, silent: Sequence[str] = ()
+) -> Simulation:
+    clients = [
+        SimulatedClient(
+            name,
+            (lambda *_: None) if name in silent else train_of(name, configuration),
+            tags=tags_of(name),
+        )
+        for name in IDS
+    ]
+    return simulate(configuration, clients, initial=INITIAL, rounds=rounds)
 
 
 def tags_of(name: str) -> list[str]:
@@ -172,6 +196,7 @@ class Server:
             client.tags.set([tag] if tags_of(name) else [])
         self.model.clients.set(self.clients.values())
         self.training: dict[str, tuple[Trained, ModelAggregate | None]] = {}
+        self.sent: set[str] = set()
         self.configuration = configuration
         lifecycle.start(self.model)
 
@@ -188,6 +213,23 @@ class Server:
         self._train([name for name in expected.rejected if name in self.chosen[-1]], collecting)
         for name in expected.answered:
             assert self._send(name)
+        self._aggregate(collecting)
+
+    def play_again_and_again(self, expected: SimulatedRound) -> None:
+        """One round whose deadline passes, as often as the simulation says."""
+        collecting = self.model.rounds.get(state=RoundState.COLLECTING)
+        for _ in range(expected.num_reopenings + 1):
+            Round.objects.filter(pk=collecting.pk, num_updates__gt=0).update(deadline_at=timezone.now())
+            fire_deadlines()
+            collecting.refresh_from_db()
+            self.chosen.append(tuple(self._chosen(collecting)))
+            self._train(set(self.chosen[-1]).intersection(expected.answered) - self.sent, collecting)
+            for name in expected.answered:
+                if name in self.training:
+                    assert self._send(name)
+        self._aggregate(collecting)
+
+    def _aggregate(self, collecting: Round) -> None:
         aggregate = aggregate_round(collecting.pk)
         assert aggregate is not None
         self.digests.append(aggregate.sha256)
@@ -213,6 +255,7 @@ class Server:
     def _send(self, name: str) -> bool:
         """Whether the update counts."""
         trained, base = self.training.pop(name)
+        self.sent.add(name)
         encoded = encode(trained.arrays)
         facts = UpdateFacts(
             base_aggregate_id=None if base is None else base.pk,

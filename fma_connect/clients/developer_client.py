@@ -235,15 +235,32 @@ class DeveloperClient:
 
     def selection(self, model: int, round: int) -> Json:
         """Who was chosen for a round, who was not, and why: one row for each client that was looked at, all of them."""
-        path = f"models/{model}/rounds/{round}/selection/"
-        params: dict[str, str | int] | None = {"page_size": PAGE_SIZE}
-        found: Json = {}
-        while params is not None:
-            answer = self._transport.call("GET", f"api/v1/{path}", params=params, headers=self._who())
-            page: Json = answer.json()
-            found = page | {"clients": [*found.get("clients", []), *page["clients"]]}
-            params = _next_page(answer.headers)
-        return found
+        pages = list(self._pages(f"models/{model}/rounds/{round}/selection/"))
+        return {**pages[-1], "clients": [row for page in pages for row in page["clients"]]}
+
+    def metrics(
+        self,
+        model: int,
+        *,
+        metric: str | None = None,
+        source: str | None = None,
+        first_round: int | None = None,
+        last_round: int | None = None,
+        per_client: bool = False,
+    ) -> list[Json]:
+        """What was measured in the published rounds, oldest first: mean, least, most and percentiles of each metric.
+
+        source: "training", "validation" or "developer"; None for all. per_client: each client's number instead.
+        """
+        wanted = {"metric": metric, "source": source, "first_round": first_round, "last_round": last_round}
+        filters: dict[str, str | int] = {key: value for key, value in wanted.items() if value is not None}
+        if per_client:
+            filters["per_client"] = "true"
+        return [row for page in self._pages(f"models/{model}/metrics/", filters) for row in page]
+
+    def participation(self, model: int) -> list[Json]:
+        """How each client of a model took part: asked, answered, late, how long it took, when it was last seen."""
+        return self._list(f"models/{model}/participation/", limit=None)
 
     def cancel_round(self, model: int, round: int) -> Json:
         """End a collecting round without what was sent; the next one opens. Answers the round."""
@@ -423,19 +440,22 @@ class DeveloperClient:
         return found
 
     def _newest_first(self, path: str, filters: Mapping[str, int] | None = None) -> Iterator[Json]:
-        params: dict[str, str | int] | None = {**(filters or {}), "page_size": PAGE_SIZE}
-        seen: set[int] = set()
-        while params is not None:
-            answer = self._transport.call("GET", f"api/v1/{path}", params=params, headers=self._who())
-            page = answer.json()
+        seen: set[int | str] = set()
+        for page in self._pages(path, filters):
             if not isinstance(page, list):
                 raise UnexpectedAnswer(f"{path} answered {type(page).__name__}; a list was expected")
             for item in page:
                 # What is made meanwhile moves the last of a page to the next one.
-                key = item.get("id", item.get("number"))
+                key = item.get("id", item.get("number", item.get("client")))
                 if key not in seen:
                     seen.add(key)
                     yield item
+
+    def _pages(self, path: str, filters: Mapping[str, str | int] | None = None) -> Iterator[Any]:
+        params: dict[str, str | int] | None = {**(filters or {}), "page_size": PAGE_SIZE}
+        while params is not None:
+            answer = self._transport.call("GET", f"api/v1/{path}", params=params, headers=self._who())
+            yield answer.json()
             params = _next_page(answer.headers)
 
     def _who(self) -> dict[str, str]:

@@ -209,6 +209,39 @@ def test_selection_has_the_rows_of_all_pages(server: ScriptedServer, developer: 
     assert [seen.query for seen in server.seen] == [{"page_size": "100"}, {"page": "2"}]
 
 
+def test_metrics_are_the_rows_of_all_pages(server: ScriptedServer, developer: DeveloperClient) -> None:
+    rows = [
+        {"round": 1, "metric": "loss"},
+        {"round": 1, "metric": "accuracy"},
+        {"round": 2, "metric": "loss"},
+    ]
+    pages = [json_reply(rows[:2], Link='<?page=2>; rel="next"'), json_reply(rows[2:])]
+    server.on("GET", "api/v1/models/3/metrics/", *pages)
+
+    assert developer.metrics(3) == rows
+    assert server.seen[0].query == {"page_size": "100"}
+
+
+def test_metrics_can_be_narrowed(server: ScriptedServer, developer: DeveloperClient) -> None:
+    server.on("GET", "api/v1/models/3/metrics/", json_reply([]))
+
+    assert developer.metrics(3, metric="loss", source="training", first_round=2, per_client=True) == []
+    assert server.seen[0].query == {
+        "metric": "loss",
+        "source": "training",
+        "first_round": "2",
+        "per_client": "true",
+        "page_size": "100",
+    }
+
+
+def test_participation_has_a_row_for_each_client(server: ScriptedServer, developer: DeveloperClient) -> None:
+    rows = [{"client": "a", "asked": 2}, {"client": "b", "asked": 1}]
+    server.on("GET", "api/v1/models/3/participation/", json_reply(rows))
+
+    assert developer.participation(3) == rows
+
+
 def test_round_is_cancelled_by_its_number(server: ScriptedServer, developer: DeveloperClient) -> None:
     server.on("POST", "api/v1/models/3/rounds/2/cancel/", json_reply({"number": 2, "state": "cancelled"}))
 

@@ -14,6 +14,7 @@ from fma_django.models import Client, FederatedModel, Participation, Round, Tag
 from fma_django.services.clients import Registration
 from fma_django.services.federated_models import change_federated_model
 from fma_django.services.lifecycle import cancel_experiment, pause, start
+from fma_django.services.reports import receive_telemetry
 from tests.api.callers import API, as_client
 from tests.records import WEIGHTS, aggregate_now, make_aggregate, make_client, make_model, send_update
 
@@ -285,3 +286,26 @@ def queries(registration: Registration, model: FederatedModel) -> int:
     with CaptureQueriesContext(connection) as captured:
         join(caller, model)
     return len(captured)
+
+
+def test_who_was_chosen_and_ran_low_since_is_not_accepted(alice: Any) -> None:
+    model = choosing(
+        alice,
+        eligibility=[
+            {"name": "battery", "min_level": 0.5},
+            {"name": "min_rounds_between_turns", "rounds": 9},
+        ],
+        allow_aggregation=False,
+    )
+    ann = make_client(model)
+    receive_telemetry(ann.client, {"battery": 0.9, "is_charging": False})
+    start(model)
+
+    accepted = join(as_client(ann), model).json()
+    receive_telemetry(ann.client, {"battery": 0.2, "is_charging": False})
+    refused = join(as_client(ann), model).json()
+
+    # That it has just had its turn is no reason: it is this one.
+    assert accepted["accepted"] is True
+    assert refused["accepted"] is False
+    assert "20%" in refused["detail"]

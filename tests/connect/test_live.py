@@ -505,3 +505,63 @@ def test_reports_reach_the_owner(
     assert min(report["connectivity"][name] for name in ("ping_ms", "download_mbps", "upload_mbps")) > 0
     assert report["resources"]["num_cpus"] >= 1
     assert (error["code"], error["client"], error["round"]) == ("MemoryError", public_id, 1)
+
+
+def test_clients_take_turns_until_the_experiment_ends(
+    fma: DeveloperClient, join: Callable[[int, str], Client]
+) -> None:
+    model = fma.create_model(
+        "turns",
+        round_policy={"goal": 2, "over_selection": 1.0, "num_rounds": 2},
+        selector={"name": "round_robin"},
+        client_config={"local_epochs": {"$schedule": {"name": "piecewise", "values": [3, 1], "starts": [2]}}},
+        allow_aggregation=False,
+    )["id"]
+    fma.set_initial_model(model, {"w": np.zeros((3, 4), np.float32), "b": np.zeros(4)})
+    clients = [join(model, name) for name in ("alice", "bob", "carol")]
+    names = [client.register() for client in clients]
+
+    def take_turns(client: Client) -> list[tuple[int, int]]:
+        turns = []
+        while (joined := client.join(timeout_s=PATIENCE_S)) is not None:
+            update = client.push(trained(start_of(client), joined.round))
+            assert update["base_aggregate"] == joined.base_aggregate
+            turns.append((joined.round, joined.client_config["local_epochs"]))
+        return turns
+
+    fma.start(model)
+    with ThreadPoolExecutor(3) as pool:
+        turns = dict(zip(names, pool.map(take_turns, clients), strict=True))
+
+    for number, epochs in ((1, 3), (2, 1)):
+        listed = {row["client"] for row in fma.selection(model, number)["clients"] if row["is_chosen"]}
+        assert listed == {name for name, mine in turns.items() if (number, epochs) in mine}
+        assert len(listed) == 2
+    assert {len(mine) for mine in turns.values()} == {1, 2}
+    assert (fma.model(model)["state"], fma.model(model)["end_reason"]) == ("ended", "num_rounds")
+    with pytest.raises(exceptions.ExperimentEnded):
+        clients[0].push(trained(start_of(clients[0]), 9))
+
+
+def test_experiment_goes_back_goes_on_and_is_copied(
+    fma: DeveloperClient, model: int, join: Callable[[int, str], Client]
+) -> None:
+    clients = [join(model, "alice"), join(model, "bob")]
+    for _ in range(2):
+        for client in clients:
+            client.push(trained(start_of(client), 1))
+        for client in clients:
+            assert client.wait_for_next(timeout_s=PATIENCE_S) is not None
+    first = fma.aggregates(model)[-1]
+
+    fma.pause(model)
+    restored = fma.rewind(model, first["id"])
+    copy = fma.clone(model, name="copy", aggregate=first["id"], clients=True)
+    fma.change_model(model, requirement_args=[1])
+    fma.resume(model)
+
+    assert (restored["parent"], restored["sha256"]) == (first["id"], first["sha256"])
+    assert start_of(clients[0]).base_aggregate == restored["id"]
+    assert (copy["state"], sorted(copy["clients"])) == ("created", sorted(str(c.register()) for c in clients))
+    assert fma.history(model)[0]["changes"]["requirement_args"] == {"before": [2], "after": [1]}
+    assert fma.cancel(model)["end_reason"] == "cancelled"

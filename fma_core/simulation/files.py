@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from numpy.typing import NDArray
 
@@ -14,7 +14,6 @@ from fma_core.codecs.receive import Received, write_arrays
 from fma_core.codecs.safetensors import read_file
 from fma_core.engine import Folded, ModelFile, UpdateFile, fold
 from fma_core.engine.executors import Threads
-from fma_core.errors import NoUpdates
 from fma_core.spec import Arrays, Spec
 from fma_core.strategy import Strategy
 
@@ -86,9 +85,7 @@ class Files:
         num_clients: int,
     ) -> Received:
         """Fold these updates, in this order, into the next aggregate. After an AggregationError nothing has changed."""
-        spec = self.spec
-        if spec is None:
-            raise NoUpdates("there are no updates")
+        spec = cast("Spec", self.spec)  # settled by the first of them
         out, state_out = self._path(), self._path()
         out.touch()
         state_out.touch()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections import Counter
@@ -13,10 +14,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fma_core import FMAError, simulate
+from fma_core import FMAError, Spec, simulate
 from fma_core.aggregators import Mean
-from fma_core.in_memory import Update, fold_arrays
+from fma_core.codecs.safetensors import encode
+from fma_core.errors import ShapeMismatch
+from fma_core.in_memory import ArrayRounds, Update, fold_arrays
+from fma_core.optimisers import optimisers
 from fma_core.simulation import Progress, SimulatedClient, Trained, progress_bar
+from fma_core.strategy import Strategy
 
 START = {"w": np.zeros(3)}
 
@@ -52,6 +57,15 @@ def test_an_aggregate_is_the_fold_of_the_answers_in_their_order():
         {"mean": 1, "min": 0, "max": 2, "p5": 0.1, "p50": 1, "p95": 1.9, "count": 3, "weight": 3}
     )
     assert (found.opened_s, found.ended_s) == (0, 3)
+
+
+def test_a_state_is_kept_from_round_to_round():
+    found = run({"requirement": "all_clients", "optimiser": {"name": "fedadam"}}, team(3, 1, 2), rounds=3)
+    by_hand = ArrayRounds(Strategy(Mean(), optimiser=optimisers.build("fedadam")), START)
+    for _ in range(3):
+        expected = by_hand.play([{"w": np.full(3, value)} for value in (1.0, 2.0, 0.0)])
+    assert found.arrays["w"].tobytes() == expected["w"].tobytes()
+    assert found.sha256 == hashlib.sha256(encode(expected)).hexdigest()
 
 
 CONFIGURATIONS = st.fixed_dictionaries(
@@ -301,6 +315,35 @@ def test_organisations_must_answer():
     policy = {"goal": 2, "quorum_organisations": 2}
     found = run({"round_policy": policy}, clients).rounds[0]
     assert (set(found.answered) >= {"a1", "a2"}, len(found.answered), found.ended_s) == (True, 3, 2)
+
+
+def test_a_full_round_takes_no_more():
+    clients = [client("a1", organisation="a"), client("a2", organisation="a"), client("b1", seconds=2)]
+    policy = {"goal": 2, "max_updates": 2, "quorum_organisations": 2}
+    found = run({"round_policy": policy}, clients)
+    assert (found.end_reason, found.rounds[0].rejected["b1"].code) == ("stalled", "round_full")
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"), [({}, "stalled"), ({"deadline_s": 9, "on_failed_quorum": "end"}, "quorum_not_met")]
+)
+def test_a_round_waits_for_a_client_that_the_rule_cannot_do_without(policy, reason):
+    configuration = {"aggregator": "fltrust", "aggregator_params": {"root_client": "root"}}
+    found = run({**configuration, "round_policy": policy}, [*team(1, 1, 1), client("root", drops=True)])
+    assert (found.end_reason, len(found.rounds[0].answered)) == (reason, 3)
+
+
+def test_a_round_that_nobody_ever_answers_does_not_go_on_for_ever():
+    found = run({"round_policy": {"goal": 1, "deadline_s": 1}}, [client("gone", drops=True)])
+    assert (found.end_reason, found.rounds[0].num_reopenings) == ("stalled", 1000)
+
+
+def test_a_spec_is_that_of_the_weights():
+    spec = Spec.of({"w": np.zeros(4)}).to_json()
+    with pytest.raises(ShapeMismatch):
+        run({"spec": spec}, team(1))
+    found = run({"spec": spec}, team(1), initial=None)
+    assert found.rounds[0].rejected["c0"].code == "shape_mismatch"
 
 
 @pytest.mark.parametrize(

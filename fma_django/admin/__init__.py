@@ -1,6 +1,7 @@
 """What operators see and do: every model of the record, its history read-only, its changes through the services.
 
-Left out on purpose: IdempotencyKey, whose rows mean nothing to a person and hold what clients keep to themselves.
+Left out on purpose: IdempotencyKey, whose rows mean nothing to a person and hold what clients keep to themselves, and
+EvaluationResult, which only the organisation may see that it came from.
 """
 
 from django.contrib import admin
@@ -10,6 +11,7 @@ from fma_django.admin import (
     client_aggregate_scores,
     clients,
     config_versions,
+    evaluations,
     federated_models,
     model_aggregates,
     model_artifacts,
@@ -26,6 +28,7 @@ __all__ = [
     "client_aggregate_scores",
     "clients",
     "config_versions",
+    "evaluations",
     "federated_models",
     "model_aggregates",
     "model_artifacts",

@@ -21,7 +21,15 @@ from fma_django.admin.refusals import RefusableForm, RefusalsAdmin
 from fma_django.admin.row_count import row_count
 from fma_django.admin.secret_once import show_once
 from fma_django.admin.themed import action
-from fma_django.models import Client, ClientAggregateScore, FederatedModel, ModelUpdate, Organisation, Tag
+from fma_django.models import (
+    Client,
+    ClientAggregateScore,
+    EvaluationRound,
+    FederatedModel,
+    ModelUpdate,
+    Organisation,
+    Tag,
+)
 from fma_django.services.clients import create_client, describe_client, revoke_client
 from fma_django.services.federated_models import change_federated_model
 
@@ -71,6 +79,7 @@ class ClientAdmin(RefusalsAdmin[Client]):
         object_filter(Organisation, "organisation"),
         object_filter(Tag, "tags", title="tag"),
         object_filter(FederatedModel, "federated_models", title="federated model"),
+        object_filter(EvaluationRound, "evaluations", newest=0),
         "created_on",
     )
     list_per_page = 50

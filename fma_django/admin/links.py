@@ -15,6 +15,7 @@ WEIGHTS_ROUTES = {
     "modelupdate": "model_update-weights",
     "modelaggregate": "model_aggregate-weights",
     "modelartifact": "model_artifact-weights",
+    "evaluationround": "evaluation-weights",
 }
 
 

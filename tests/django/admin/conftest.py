@@ -12,6 +12,7 @@ from fma_django.models import (
     Client,
     ClientAggregateScore,
     ConfigVersion,
+    EvaluationRound,
     FederatedModel,
     ModelAggregate,
     ModelArtifact,
@@ -25,7 +26,9 @@ from fma_django.models import (
 from fma_django.services import rounds
 from fma_django.services.artifacts import publish_aggregate
 from fma_django.services.clients import describe_client
+from fma_django.services.evaluations import Chosen, open_evaluation
 from fma_django.services.joining import join
+from tests.evaluations import BINARY, answer
 from tests.records import make_aggregate, make_client, make_model, make_score, make_user, send_update
 
 SHOWN = (
@@ -40,6 +43,7 @@ SHOWN = (
     ConfigVersion,
     Organisation,
     Participation,
+    EvaluationRound,
 )
 
 
@@ -59,12 +63,24 @@ def add_rows(count: int) -> None:
         join(model, ann)
         aggregate = make_aggregate(model, ann)
         publish_aggregate(aggregate, "2.0.0")
+        open_and_close_evaluations(aggregate)
         make_score(aggregate, ann)
         fail_a_round(model, ann)
         send_update(model, ann, base_aggregate=aggregate)
         Worker.objects.create(
             name=f"host:{Worker.objects.count()}", seen_on=timezone.now() - timedelta(hours=number)
         )
+
+
+def open_and_close_evaluations(aggregate: ModelAggregate) -> None:
+    """One that has closed with three contributors, one that is open, of clients of their own."""
+    model = aggregate.federated_model
+    clients = [make_client(model).client for _ in range(3)]
+    for is_closed in (True, False):
+        chosen = Chosen(clients=[client.pk for client in clients])
+        evaluation = open_evaluation(model, BINARY, aggregate_id=aggregate.pk, chosen=chosen)
+        for client in clients if is_closed else clients[:1]:
+            answer(evaluation, client)
 
 
 def fail_a_round(model: FederatedModel, client: Client) -> Round:

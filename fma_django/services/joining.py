@@ -17,7 +17,6 @@ from fma_django.models.federated_model import ModelState
 from fma_django.models.model_update import ACCEPTED
 from fma_django.selectors.aggregates import latest_aggregate
 from fma_django.selectors.participation import candidates_of
-from fma_django.services.closing import num_clients
 from fma_django.services.cohorts import start_if_possible
 from fma_django.services.configuration import as_configured
 from fma_django.services.pacing import retry_after_s
@@ -169,7 +168,7 @@ def _no_longer_eligible(experiment: FederatedModel, client: Client, now: datetim
 def _not_accepted(
     current: Round, client: Client, code: str, detail: str, after_s: float | None
 ) -> JoinAnswer:
-    pause_s = retry_after_s(current, client, num_clients(current.federated_model))
+    pause_s = retry_after_s(current, client)
     return JoinAnswer(
         False,
         round=current.number,

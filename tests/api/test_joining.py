@@ -204,7 +204,7 @@ def test_the_round_tells_each_client_the_same(alice: Any, owner: APIClient) -> N
 
 
 def test_many_clients_do_not_come_back_at_once(alice: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fma_django.services.joining.num_clients", lambda _: 1_000_000)
+    monkeypatch.setattr("fma_django.services.pacing.num_clients", lambda _: 1_000_000)
     model = make_model(alice, allow_aggregation=False)
     clients = [make_client(model) for _ in range(8)]
 
@@ -265,6 +265,15 @@ def test_the_time_to_wait_passes(alice: Any) -> None:
     model = make_model(alice, allow_aggregation=False)
 
     assert join(as_client(make_client(model)), model, "?wait=0.2").json()["reason"] == "paused"
+
+
+def test_clients_are_not_counted_for_each_that_asks(alice: Any) -> None:
+    model = make_model(alice, allow_aggregation=False)
+    first, second = make_client(model), make_client(model)
+
+    before = queries(first, model)
+
+    assert queries(second, model) == before - 1
 
 
 def test_asking_is_cheap_and_costs_the_same_among_many(alice: Any) -> None:

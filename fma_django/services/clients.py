@@ -79,6 +79,7 @@ def register_client(
         else:
             registration = Registration(*create_client())
         federated_model.clients.add(registration.client)
+        Client.objects.filter(pk=registration.client.pk).update(last_seen_on=timezone.now())
         _start_if_it_waited(federated_model)
     return registration
 

@@ -55,8 +55,10 @@ def candidate(model: FederatedModel, client: Client) -> Candidate:
 
 def test_new_client_is_a_candidate_of_whom_little_is_known(model: FederatedModel) -> None:
     client = make_client(model).client
+    client.refresh_from_db()
+    assert client.last_seen_on is not None  # registering is a sign of life
 
-    assert candidates_of(model, timezone.now()) == [Candidate(str(client.pk))]
+    assert candidates_of(model, client.last_seen_on) == [Candidate(str(client.pk), seconds_since_seen=0.0)]
 
 
 def test_clients_of_other_models_and_revoked_ones_are_no_candidates(model: FederatedModel) -> None:

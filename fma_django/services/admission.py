@@ -19,17 +19,19 @@ def admit(
     """
     policy = experiment.build_round_policy()
     answers = current.participations.filter(client=client).first()
-    if not (answers is not None and answers.is_chosen) and not _is_in(current, client):
-        missed = _missed(current, client) if experiment.chooses_clients else None
-        if experiment.chooses_clients and missed is None:
+    missed = None
+    is_asked = answers is not None and answers.is_chosen
+    if experiment.chooses_clients and not is_asked and not _is_in(current, client):
+        missed = _missed(current, client)
+        if missed is None:
             raise NotSelected(_not_selected(current, answers), round=current.number)
-        is_late = missed is not None or _is_of_an_earlier_round(current, base)
-        if is_late and policy.late_updates == "refuse":
-            raise LateUpdate(
-                f"round {current.number} is open, and the update was trained for an earlier one; "
-                "the model's policy refuses late updates"
-            )
-        answers = missed if missed is not None else answers
+        answers = missed
+    is_late = missed is not None or _is_of_an_earlier_round(current, base)
+    if is_late and policy.late_updates == "refuse":
+        raise LateUpdate(
+            f"round {current.number} is open, and the update was trained for an earlier one; "
+            "the model's policy refuses late updates"
+        )
     if (
         policy.max_updates is not None
         and current.num_updates >= policy.max_updates

@@ -206,6 +206,18 @@ def test_late_updates_of_everyone_are_known_by_their_base() -> None:
     assert send_update(model, bob, base_aggregate=second).status == UpdateStatus.PENDING
 
 
+def test_who_is_asked_again_must_train_again() -> None:
+    model = choosing(goal=1, round_policy={"late_updates": "refuse"})
+    client = make_client(model).client
+    send_update(model, client)
+    first = aggregate_now(model)
+    send_update(model, client, weights(2.0), base_aggregate=first)
+    second = aggregate_now(model)
+    with pytest.raises(LateUpdate):
+        send_update(model, client, weights(3.0), base_aggregate=first)
+    assert send_update(model, client, weights(3.0), base_aggregate=second).status == UpdateStatus.PENDING
+
+
 def test_a_full_round_takes_no_further_client() -> None:
     model = make_model(initial_model=WEIGHTS, round_policy={"max_updates": 1}, allow_aggregation=False)
     ann, bob = make_client(model).client, make_client(model).client

@@ -1,7 +1,7 @@
 """What operators see and do: every model of the record, its history read-only, its changes through the services.
 
-Left out on purpose: IdempotencyKey, whose rows mean nothing to a person and hold what clients keep to themselves, and
-EvaluationResult, which only the organisation may see that it came from.
+Left out on purpose: IdempotencyKey, whose rows mean nothing to a person and hold what clients keep to themselves,
+EvaluationResult, which only the organisation may see that it came from, and Forwarding, which is the worker's own.
 """
 
 from django.contrib import admin
@@ -18,6 +18,7 @@ from fma_django.admin import (
     model_updates,
     organisations,
     participations,
+    reports,
     rounds,
     task_queue,
     workers,
@@ -35,6 +36,7 @@ __all__ = [
     "model_updates",
     "organisations",
     "participations",
+    "reports",
     "rounds",
     "task_queue",
     "workers",

@@ -9,7 +9,7 @@ from django.db import transaction
 from fma_django.errors import InvalidValue
 from fma_django.models import Client, Organisation, Tag
 from fma_django.models.tag import TAG
-from fma_django.services.clients import revoke_client
+from fma_django.services.clients import describe_client, revoke_client
 
 MAX_TAGS = 64
 
@@ -23,13 +23,14 @@ def change_client(client: Client, changes: Mapping[str, Any]) -> Client:
     if changes.get("is_active") and not client.is_active:
         raise InvalidValue("a revoked client stays revoked; register a new one", field="is_active")
     with transaction.atomic():
-        if "name" in changes:
-            client.name = changes["name"]
-        if "organisation" in changes:
-            client.organisation = _organisation(changes["organisation"])
-        client.save(update_fields=["name", "organisation"])
-        if "tags" in changes:
-            client.tags.set(_tags(changes["tags"]))
+        describe_client(
+            client,
+            name=changes.get("name", client.name),
+            organisation=_organisation(changes["organisation"])
+            if "organisation" in changes
+            else client.organisation,
+            tags=_tags(changes["tags"]) if "tags" in changes else client.tags.all(),
+        )
     # Beside the rest, since it takes the rows of rounds in an order of its own.
     if changes.get("is_active") is False and client.is_active:
         revoke_client(client)

@@ -11,6 +11,8 @@ from django.utils import timezone
 from fma_django.models import (
     Client,
     ClientAggregateScore,
+    ClientError,
+    ClientTelemetry,
     ConfigVersion,
     EvaluationRound,
     FederatedModel,
@@ -28,6 +30,7 @@ from fma_django.services.artifacts import publish_aggregate
 from fma_django.services.clients import describe_client
 from fma_django.services.evaluations import Chosen, open_evaluation
 from fma_django.services.joining import join
+from fma_django.services.reports import receive_error, receive_telemetry
 from tests.evaluations import BINARY, answer
 from tests.records import make_aggregate, make_client, make_model, make_score, make_user, send_update
 
@@ -44,6 +47,8 @@ SHOWN = (
     Organisation,
     Participation,
     EvaluationRound,
+    ClientTelemetry,
+    ClientError,
 )
 
 
@@ -65,6 +70,8 @@ def add_rows(count: int) -> None:
         publish_aggregate(aggregate, "2.0.0")
         open_and_close_evaluations(aggregate)
         make_score(aggregate, ann)
+        receive_telemetry(ann, {"battery": 0.5, "free_memory_bytes": 2**30})
+        receive_error(ann, "out_of_memory", federated_model=model, round_number=1)
         fail_a_round(model, ann)
         send_update(model, ann, base_aggregate=aggregate)
         Worker.objects.create(

@@ -50,6 +50,7 @@ def test_every_model_of_the_record_is_there_but_secrets() -> None:
     assert ours == {model.__name__ for model in apps.get_app_config("fma_django").get_models()} - {
         "ApiToken",
         "EvaluationResult",
+        "Forwarding",
         "IdempotencyKey",
     }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fma_core.selection import Refusal
 from fma_core.simulation.configuration import Configuration
 from fma_core.simulation.files import Update
@@ -9,13 +11,21 @@ from fma_core.simulation.open_round import OpenRound
 
 
 def refusal_of(
-    update: Update, current: OpenRound, configuration: Configuration, *, num_aggregates: int
+    update: Update,
+    current: OpenRound,
+    configuration: Configuration,
+    *,
+    num_aggregates: int,
+    may_close: Callable[[], bool],
 ) -> Refusal | None:
-    """Why it does not count; None when it does. num_aggregates: how many there are when it arrives."""
+    """Why it does not count; None when it does.
+
+    num_aggregates: how many there are when it arrives. may_close: whether the round lacks nobody.
+    """
     policy = configuration.rules.policy
     if policy.late_updates == "refuse" and _is_late(update, current, configuration, num_aggregates):
         return Refusal("late_update", f"it was trained for round {update.round_number}")
-    if policy.max_updates is not None and len(current.updates) >= policy.max_updates:
+    if policy.max_updates is not None and len(current.updates) >= policy.max_updates and may_close():
         return Refusal(
             "round_full", f"round {current.number} has all the updates that it takes, {policy.max_updates}"
         )

@@ -7,6 +7,7 @@ from fma_django.errors import LateUpdate, NotSelected, RoundFull
 from fma_django.models import Client, FederatedModel, ModelAggregate, ModelUpdate, Participation, Round
 from fma_django.models.model_update import ACCEPTED
 from fma_django.models.round import RoundState
+from fma_django.services.closing import is_full
 
 
 def admit(
@@ -32,11 +33,7 @@ def admit(
             f"round {current.number} is open, and the update was trained for an earlier one; "
             "the model's policy refuses late updates"
         )
-    if (
-        policy.max_updates is not None
-        and current.num_updates >= policy.max_updates
-        and not _is_in(current, client)
-    ):
+    if is_full(current, policy) and not _is_in(current, client):
         raise RoundFull(
             f"round {current.number} has {current.num_updates} updates, which is all that it takes (max_updates)"
         )

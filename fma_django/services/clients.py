@@ -15,7 +15,7 @@ from fma_django.errors import IdempotencyKeyExpired, RegistrationClosed, Unknown
 from fma_django.models import Client, FederatedModel, Organisation, Tag
 from fma_django.models.client import hash_credential
 from fma_django.services.closing import close_if_due
-from fma_django.services.cohorts import start_if_possible
+from fma_django.services.cohorts import go_on_without_who_left, start_if_possible
 from fma_django.services.idempotency import KEPT_FOR
 from fma_django.services.round_rows import find_open_round, read_open_round
 from fma_django.services.waiting_updates import drop_updates_that_no_longer_count
@@ -105,6 +105,7 @@ def revoke_client(client: Client) -> None:
             collecting = find_open_round(federated_model)
             if collecting is not None:
                 drop_updates_that_no_longer_count(federated_model, collecting)
+                go_on_without_who_left(collecting)
                 close_if_due(collecting)
 
 

@@ -8,7 +8,7 @@ from django.utils import timezone
 from fma_core import closing
 from fma_core.closing import RoundFacts, RoundRules
 from fma_core.errors import InvalidPart, InvalidStrategy
-from fma_core.round_policy import Verdict
+from fma_core.round_policy import RoundPolicy, Verdict
 from fma_django import queue
 from fma_django.models import FederatedModel, Round
 from fma_django.models.model_update import UpdateStatus
@@ -53,6 +53,14 @@ def verdict_of(current: Round) -> Verdict:
         # It was there when the model was saved.
         log.error("model_unusable", model=experiment.pk, error=error.message)
         return "wait"
+
+
+def is_full(current: Round, policy: RoundPolicy) -> bool:
+    """Whether a round takes no further client. One that lacks an organisation, or who its rule cannot do without, would
+    otherwise wait for them for ever.
+    """
+    most = policy.max_updates
+    return most is not None and current.num_updates >= most and verdict_of(current) == "close"
 
 
 def may_start_aggregating(collecting: Round) -> bool:

@@ -4,6 +4,7 @@ A model whose selector is `everyone`, without filters, has no cohort: each regis
 """
 
 from datetime import timedelta
+from typing import Any
 
 import structlog
 from django.utils import timezone
@@ -67,6 +68,59 @@ def reopen(collecting: Round) -> None:
     start_if_possible(collecting)
 
 
+def follow_configuration(collecting: Round, before: FederatedModel) -> None:
+    """Let a locked round that was started follow a change of its configuration, which it has taken already.
+
+    before: its model as the round was configured. Clients that are chosen in another way are chosen again; those stay
+    who have joined or answered. Another deadline counts from now, or from when the experiment goes on.
+    """
+    if collecting.started_on is None:
+        return
+    experiment = as_configured(collecting)
+    if _who_is_asked(before) != _who_is_asked(experiment):
+        collecting.participations.filter(joined_on__isnull=True, answered_on__isnull=True).delete()
+        _start_again(collecting)
+    elif before.round_policy.get("deadline_s") != experiment.round_policy.get("deadline_s"):
+        seconds = experiment.round_policy.get("deadline_s")
+        since = collecting.federated_model.paused_on or timezone.now()
+        collecting.deadline_at = None if seconds is None else since + timedelta(seconds=seconds)
+        collecting.save(update_fields=["deadline_at"])
+
+
+def go_on_without_who_left(collecting: Round) -> None:
+    """Wait no longer for clients of the cohort that were revoked or taken out of the model.
+
+    Where the others are too few and no deadline would find it, more clients are asked.
+    """
+    if collecting.num_asked is None or collecting.started_on is None:
+        return
+    num_asked = len(_asked(collecting))
+    if num_asked == collecting.num_asked:
+        return
+    collecting.num_asked = num_asked
+    collecting.save(update_fields=["num_asked"])
+    experiment = as_configured(collecting)
+    try:
+        needed = num_needed(experiment.build_round_policy(), experiment.build_strategy())
+    except (InvalidPart, InvalidStrategy) as error:
+        log.error("model_unusable", model=experiment.pk, error=error.message)
+        return
+    if num_asked < needed and collecting.deadline_at is None:
+        _start_again(collecting)
+        start_if_possible(collecting)
+
+
+def _start_again(collecting: Round) -> None:
+    collecting.started_on = collecting.deadline_at = collecting.num_asked = None
+    collecting.save(update_fields=["started_on", "deadline_at", "num_asked"])
+
+
+def _who_is_asked(experiment: FederatedModel) -> tuple[Any, ...]:
+    size = tuple(experiment.round_policy.get(name) for name in ("goal", "over_selection", "min_updates"))
+    # The policy says how many only where some are chosen.
+    return experiment.selector, experiment.eligibility, size if experiment.chooses_clients else ()
+
+
 def _draw(collecting: Round, experiment: FederatedModel, needed: int, wanted: int | None) -> Cohort:
     selector = selectors.build_spec(experiment.selector)
     return draw_cohort(
@@ -84,13 +138,15 @@ def _draw(collecting: Round, experiment: FederatedModel, needed: int, wanted: in
 
 
 def _asked(collecting: Round) -> set[str]:
-    chosen = collecting.participations.filter(is_chosen=True)
+    """Those who can still answer."""
+    present = collecting.federated_model.clients.filter(is_active=True)
+    chosen = collecting.participations.filter(is_chosen=True, client__in=present)
     return {str(client_id) for client_id in chosen.values_list("client_id", flat=True)}
 
 
 def _write_down(collecting: Round, cohort: Cohort) -> None:
     collecting.participations.filter(is_chosen=False).delete()
-    known = _asked(collecting)
+    known = {str(pk) for pk in collecting.participations.values_list("client_id", flat=True)}
     rows = [
         Participation(round=collecting, client_id=client, is_chosen=True)
         for client in cohort.chosen

@@ -15,7 +15,7 @@ from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
 from fma_django.services.artifacts import create_artifact
 from fma_django.services.closing import close_if_due
-from fma_django.services.cohorts import start_if_possible
+from fma_django.services.cohorts import follow_configuration, go_on_without_who_left, start_if_possible
 from fma_django.services.configuration import as_configured, has_begun, write_down
 from fma_django.services.ending import end_if_over
 from fma_django.services.idempotency import Once, create_once
@@ -121,6 +121,7 @@ def _apply(
     if not current.federated_model.allow_aggregation or not has_begun(current):
         current.config_version = version
         current.save(update_fields=["config_version"])
+        follow_configuration(current, before)
     experiment = as_configured(current)
     if respecified:
         drop_updates(current, "the spec of the model was changed after it had been sent")
@@ -128,6 +129,7 @@ def _apply(
         drop_updates(current, "what the model's strategy asks of updates was changed after it had been sent")
     _drop_updates_without_metrics(current, experiment.build_strategy())
     drop_updates_that_no_longer_count(experiment, current)
+    go_on_without_who_left(current)
     if allow_aggregation:
         switch(current, on=True)
     if has_begun(current) or not end_if_over(current.federated_model):

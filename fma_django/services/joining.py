@@ -17,6 +17,7 @@ from fma_django.models.federated_model import ModelState
 from fma_django.models.model_update import ACCEPTED
 from fma_django.selectors.aggregates import latest_aggregate
 from fma_django.selectors.participation import candidates_of
+from fma_django.services.closing import is_full
 from fma_django.services.cohorts import start_if_possible
 from fma_django.services.configuration import as_configured
 from fma_django.services.pacing import retry_after_s
@@ -129,7 +130,7 @@ def _refusal(current: Round, client: Client, now: datetime) -> Refused | None:
         return "not_started", f"round {current.number} waits for {current.waits_for}", None
     experiment = as_configured(current)
     policy = experiment.build_round_policy()
-    if policy.max_updates is not None and current.num_updates >= policy.max_updates:
+    if is_full(current, policy):
         return "round_full", f"round {current.number} has all the updates that it takes", None
     looked_at = current.participations.filter(client=client).first()
     if not experiment.chooses_clients:

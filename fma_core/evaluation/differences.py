@@ -8,8 +8,8 @@ merged result is shown only when, beside those shown before, it isolates nobody:
   (rounds, clients) applied to the clients' statistics. With orthonormal rows V of its row space, a combination is
   zero outside the columns S exactly when V[:, S] has the singular value 1.
 
-What is not looked for: combinations of three and more rounds that speak of a small group, but not of one contributor;
-what somebody who contributed can subtract by own knowledge; and rounds of other models.
+What is not looked for: combinations of three and more rounds that speak of a small group, but not of one contributor,
+or that need more than the MOST_COMBINED newest; and what somebody who contributed can subtract by own knowledge.
 Source of the attack: Denning 1980, doi:10.1145/320613.320616, "trackers".
 """
 
@@ -23,6 +23,8 @@ import numpy.typing as npt
 
 # A combination so close to speaking of one alone says nearly as much.
 NEARLY_ONE = 1 - 1e-9
+# Their number is squared in the arithmetic.
+MOST_COMBINED = 200
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,13 @@ def isolation_of(
     """How showing `new` would isolate a group that is too small; None when it would not.
 
     new, shown: of each round, who contributed for each client (an organisation, or the client itself).
+    shown: the newest first.
     """
     for position, earlier in enumerate(shown):
         apart = {(new.get(client) or earlier[client]) for client in new.keys() ^ earlier.keys()}
         if 0 < len(apart) < min_contributors:
             return Isolation(len(apart), position)
-    return Isolation(1, None) if _isolates_one([new, *shown]) else None
+    return Isolation(1, None) if _isolates_one([new, *shown[:MOST_COMBINED]]) else None
 
 
 def _isolates_one(rounds: Sequence[Mapping[str, str]]) -> bool:

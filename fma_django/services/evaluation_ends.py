@@ -1,7 +1,7 @@
 """How an evaluation ends: when everyone has answered, by its deadline, or by its owner; and what is shown then.
 
-Metrics are merged once, at the end, and only of enough contributors. All evaluations of a model are locked meanwhile,
-in the order of their ids, so that two that end together are looked at beside each other.
+Metrics are merged once, at the end, and only of enough contributors. All evaluations of the developer's models are
+locked meanwhile, in the order of their ids, so that two that end together are looked at beside each other.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from fma_core.evaluation import from_json, merge, metrics_of
 from fma_django.errors import InvalidTransition
-from fma_django.models import EvaluationResult, EvaluationRound
+from fma_django.models import EvaluationResult, EvaluationRound, FederatedModel
 from fma_django.models.evaluation_round import EvaluationReason, EvaluationState, Withheld
 from fma_django.services.evaluation_privacy import isolation_beside_shown
 
@@ -70,9 +70,8 @@ def _close_unless_ended(evaluation: EvaluationRound, reason: EvaluationReason) -
 
 
 def _lock(evaluation: EvaluationRound) -> EvaluationRound:
-    siblings = EvaluationRound.objects.select_for_update().filter(
-        federated_model=evaluation.federated_model_id
-    )
+    own = FederatedModel.objects.filter(developer=evaluation.federated_model.developer_id)
+    siblings = EvaluationRound.objects.select_for_update().filter(federated_model__in=own.order_by())
     list(siblings.order_by("pk").values_list("pk", flat=True))
     current = EvaluationRound.objects.get(pk=evaluation.pk)
     if not current.is_open:

@@ -8,8 +8,6 @@ from fma_django.errors import IsolatesContributors
 from fma_django.models import Client, EvaluationResult, FederatedModel
 from fma_django.models.evaluation_round import EvaluationState
 
-MAX_LOOKED_AT = 200  # of the newest evaluations: their number is squared in the arithmetic
-
 ByClient = Mapping[str, str]
 
 
@@ -44,12 +42,21 @@ def isolation_beside_shown(
 
 
 def _shown(federated_model: FederatedModel) -> dict[int, dict[str, str]]:
-    evaluations = federated_model.evaluations.filter(state=EvaluationState.CLOSED, withheld="")
-    newest = list(evaluations.order_by("-pk").values_list("pk", flat=True)[:MAX_LOOKED_AT])
-    shown: dict[int, dict[str, str]] = {pk: {} for pk in newest}
-    for result in EvaluationResult.objects.filter(evaluation__in=newest, is_counted=True).defer("statistics"):
-        shown[result.evaluation_id][str(result.client_id)] = result.contributor
-    return shown
+    """Who contributed to each evaluation that was shown, the newest first; of several by the same clients, one.
+
+    Those of the developer's other models too: a clone asks the same clients.
+    """
+    results = EvaluationResult.objects.filter(
+        evaluation__federated_model__developer=federated_model.developer_id,
+        evaluation__state=EvaluationState.CLOSED,
+        evaluation__withheld="",
+        is_counted=True,
+    )
+    shown: dict[int, dict[str, str]] = {}
+    for result in results.order_by("-evaluation").only("evaluation", "client", "organisation").iterator():
+        shown.setdefault(result.evaluation_id, {})[str(result.client_id)] = result.contributor
+    distinct = {frozenset(by_client): pk for pk, by_client in reversed(shown.items())}
+    return {pk: by_client for pk, by_client in shown.items() if distinct[frozenset(by_client)] == pk}
 
 
 def _in_words(found: Isolation, evaluations: list[int]) -> str:

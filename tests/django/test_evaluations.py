@@ -10,7 +10,7 @@ from django.utils import timezone
 from pytest_django import Settings
 
 from fma_core.errors import InvalidQuestion, InvalidStatistics, SpecMismatch
-from fma_core.evaluation import Question, metrics_of, statistics_of, to_json
+from fma_core.evaluation import Question, differences, metrics_of, statistics_of, to_json
 from fma_django.errors import (
     EvaluationClosed,
     IdempotencyKeyReused,
@@ -23,6 +23,7 @@ from fma_django.errors import (
     TooFewContributors,
 )
 from fma_django.models import Client, EvaluationResult, EvaluationRound, FederatedModel, Tag
+from fma_django.services import lifecycle
 from fma_django.services.clients import revoke_client
 from fma_django.services.evaluation_ends import cancel_evaluation, close_evaluation
 from fma_django.services.evaluation_results import receive_result
@@ -253,7 +254,31 @@ def test_operator_may_show_what_isolates(
     assert shown_of(model, five[:4]).metrics is not None
 
 
-def test_evaluations_of_another_model_do_not_stand_in_the_way(
+def test_a_clone_shows_nothing_that_isolates_beside_its_original(
+    model: FederatedModel, five: list[Client]
+) -> None:
+    shown_of(model, five)
+    clone = lifecycle.clone(model, developer=model.developer, clients=five)
+    with pytest.raises(IsolatesContributors, match="by 1 contributors"):
+        open_to(clone, chosen=Chosen(clients=[client.pk for client in five[:4]]))
+
+
+def test_what_was_shown_long_ago_is_not_forgotten(
+    model: FederatedModel, five: list[Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(differences, "MOST_COMBINED", 1)
+    shown_of(model, five)
+    others = [make_client(model).client.pk for _ in range(3)]
+    for _ in range(2):
+        evaluation = open_to(model, chosen=Chosen(clients=others))
+        for client in Client.objects.filter(pk__in=others):
+            answer(evaluation, client)
+        assert again(evaluation).metrics is not None
+    with pytest.raises(IsolatesContributors, match="by 1 contributors"):
+        open_to(model, chosen=Chosen(clients=[client.pk for client in five[:4]]))
+
+
+def test_evaluations_of_another_developer_do_not_stand_in_the_way(
     model: FederatedModel, five: list[Client]
 ) -> None:
     other = make_model(initial_model=WEIGHTS)

@@ -9,7 +9,7 @@ from django.db.models import QuerySet
 
 from fma_core.metrics import STATISTICS, merge, numbers_of
 from fma_django.models import ClientAggregateScore, FederatedModel, ModelUpdate, Round
-from fma_django.models.model_update import ACCEPTED
+from fma_django.models.model_update import ACCEPTED, MAX_NUM_EXAMPLES
 from fma_django.models.round import RoundState
 
 Source = Literal["training", "validation", "developer"]
@@ -103,7 +103,8 @@ def client_metrics(rounds: Sequence[Round]) -> Iterator[ClientMetric]:
 def _scores(rounds: Sequence[Round]) -> dict[int, list[tuple[str, float, dict[str, float]]]]:
     """By aggregate: client, weight and numbers of each score.
 
-    A score says by `num_examples` on how many examples it was measured; where one does not, all count alike.
+    A score says by `num_examples` on how many examples it was measured, at most as many as an update may say; where one
+    does not, all count alike.
     """
     found: dict[int, list[tuple[str, float, dict[str, float]]]] = defaultdict(list)
     scores = ClientAggregateScore.objects.filter(aggregate__in=[each.aggregate_id for each in rounds])
@@ -111,7 +112,8 @@ def _scores(rounds: Sequence[Round]) -> dict[int, list[tuple[str, float, dict[st
         "aggregate_id", "client_id", "validation_results"
     ):
         numbers = numbers_of(results)
-        found[aggregate].append((str(client), numbers.pop(EXAMPLES, 0.0), numbers))
+        weight = min(numbers.pop(EXAMPLES, 0.0), float(MAX_NUM_EXAMPLES))
+        found[aggregate].append((str(client), weight, numbers))
     for aggregate, rows in found.items():
         if any(weight <= 0 for _, weight, _ in rows):
             found[aggregate] = [(client, 1.0, numbers) for client, _, numbers in rows]

@@ -94,6 +94,16 @@ def test_scores_are_merged_and_weighted_where_all_say_by_what(
     assert (own["round"], own["metric"], own["mean"]) == (2, "validation_score", 0.875)
 
 
+def test_no_client_can_make_the_metrics_unreadable_by_its_weight(
+    owner: APIClient, model: FederatedModel, ann: Registration, ben: Registration, metrics: str
+) -> None:
+    aggregate = run_round(model, ann, ben)
+    for client in (ann, ben):
+        receive_score(aggregate, client.client, {"f1": 0.5, "num_examples": 1e308})
+    (row,) = rows_of(owner.get(metrics, {"source": "validation"}))
+    assert (row["mean"], row["weight"]) == (0.5, 2.0**54)
+
+
 def test_metrics_of_single_clients(
     owner: APIClient, model: FederatedModel, ann: Registration, ben: Registration, metrics: str
 ) -> None:

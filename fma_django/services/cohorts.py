@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
+from django.db import DatabaseError
 from django.utils import timezone
 
 from fma_core.cohorts import Cohort, draw_cohort, num_needed
@@ -44,6 +45,12 @@ def start_if_possible(collecting: Round) -> bool:
     except (InvalidPart, InvalidStrategy) as error:
         log.error("model_unusable", model=federated_model.pk, error=error.message)
         return _wait(collecting, error.message)
+    except DatabaseError:
+        raise
+    except Exception as error:
+        # A defect, in a plugin perhaps: it holds up this round, and not the publication of the one before.
+        log.exception("selection_defect", model=federated_model.pk, round=collecting.pk)
+        return _wait(collecting, f"{type(error).__name__}: {error}"[:500])
     collecting.num_draws = cohort.num_draws
     if len(cohort.chosen) < needed:
         return _wait(collecting, f"clients that may be asked: {len(cohort.chosen)} of {needed}")

@@ -3,10 +3,12 @@
 Called by the clock of every worker, and by the sweep. May run in many places at once.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import structlog
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -36,7 +38,7 @@ def fire_deadlines() -> int:
     )
     fired = 0
     for found in due.select_related("federated_model"):
-        with transaction.atomic():
+        with by_itself(found.federated_model):
             fired += _fire(found.federated_model)
     return fired
 
@@ -45,17 +47,30 @@ def look_at_the_time() -> None:
     """End experiments whose end date has passed, and start rounds for which enough clients have become eligible."""
     for federated_model in FederatedModel.objects.filter(allow_aggregation=True).exclude(round_policy={}):
         if "end_date" in federated_model.round_policy:
-            with transaction.atomic():
-                find_open_round(federated_model)
-                end_if_over(federated_model)
+            with by_itself(federated_model):
+                collecting = find_open_round(federated_model)
+                if collecting is not None:  # its model is as it is now: its end may have been put off
+                    end_if_over(collecting.federated_model)
     waiting = FederatedModel.objects.filter(
         allow_aggregation=True, rounds__state=RoundState.COLLECTING, rounds__started_on__isnull=True
     )
     for federated_model in waiting:
-        with transaction.atomic():
+        with by_itself(federated_model):
             collecting = find_open_round(federated_model)
             if collecting is not None:
                 start_if_possible(collecting)
+
+
+@contextmanager
+def by_itself(federated_model: FederatedModel) -> Iterator[None]:
+    """A transaction of one model, whose defect, in a plugin perhaps, stops no other model's clock."""
+    try:
+        with transaction.atomic():
+            yield
+    except DatabaseError:
+        raise  # the database is away for all of them
+    except Exception:
+        log.exception("clock_defect", model=federated_model.pk)
 
 
 def _fire(federated_model: FederatedModel) -> bool:

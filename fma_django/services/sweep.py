@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 import structlog
-from django.db import models, transaction
+from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
@@ -21,7 +21,7 @@ from fma_django.models import (
 from fma_django.models.round import RoundState
 from fma_django.models.weights import WithWeights
 from fma_django.services.closing import close_if_due
-from fma_django.services.deadlines import fire_deadlines, look_at_the_time
+from fma_django.services.deadlines import by_itself, fire_deadlines, look_at_the_time
 from fma_django.services.evaluation_ends import close_due_evaluations
 from fma_django.services.idempotency import KEPT_FOR
 from fma_django.services.reports import forget_old_reports
@@ -46,7 +46,7 @@ def sweep_rounds() -> None:
     for federated_model in FederatedModel.objects.filter(
         waiting, allow_aggregation=True, rounds__state=RoundState.COLLECTING, rounds__num_updates__gt=0
     ):
-        with transaction.atomic():
+        with by_itself(federated_model):
             collecting = find_open_round(federated_model)
             if collecting is not None:
                 close_if_due(collecting)

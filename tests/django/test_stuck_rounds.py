@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from fma_django.models import FederatedModel, Organisation
-from fma_django.services import lifecycle
+from fma_django.models import FederatedModel, Organisation, Round
+from fma_django.services import deadlines, lifecycle
 from fma_django.services.clients import revoke_client
 from fma_django.services.federated_models import change_federated_model
 from fma_django.services.joining import join
-from tests.django.test_cohorts import RANDOM, asked, choosing, chosen, current  # noqa: F401  # asked: autouse
+from tests.django.test_cohorts import RANDOM, asked, chosen, current, pass_deadline  # noqa: F401  # asked: autouse
 from tests.records import WEIGHTS, aggregate_now, make_client, make_model, send_update
 
 pytestmark = pytest.mark.django_db
@@ -88,3 +88,54 @@ def test_a_cohort_that_somebody_left_waits_for_the_others() -> None:
     send_update(model, also)
     revoke_client(leaves)
     aggregate_now(model)
+
+
+def broken(*_: Any, **__: Any) -> Any:
+    raise RuntimeError("a plugin's defect")
+
+
+def test_a_selector_that_fails_holds_up_neither_the_publication_nor_other_models(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = of_everyone(**CHOOSES)
+    for client in chosen(model):
+        send_update(model, client)
+    with monkeypatch.context() as patch:
+        patch.setattr("fma_django.services.cohorts.draw_cohort", broken)
+        aggregate_now(model)
+        assert "RuntimeError: a plugin's defect" in current(model).waits_for
+        deadlines.look_at_the_time()
+    deadlines.look_at_the_time()
+    assert current(model).num_asked == 2
+
+
+def test_a_deadline_that_fails_does_not_keep_those_of_others_from_firing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    policy = {"goal": 3, "quorum": 2, "deadline_s": 60}
+    models = [of_everyone(round_policy=policy) for _ in range(2)]
+    for model in models:
+        pass_deadline(model)
+    real = deadlines.verdict_of
+
+    def verdict_of(found: Round) -> Any:
+        return broken() if found.federated_model_id == models[0].pk else real(found)
+
+    monkeypatch.setattr(deadlines, "verdict_of", verdict_of)
+    deadlines.fire_deadlines()
+    assert [current(model).num_reopenings for model in models] == [0, 1]
+
+
+def test_an_end_date_that_was_put_off_meanwhile_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = of_everyone(round_policy={"end_date": "2000-01-01T00:00:00Z"}, allow_aggregation=False)
+    FederatedModel.objects.filter(pk=model.pk).update(allow_aggregation=True)
+    real = deadlines.find_open_round
+
+    def put_off_before(found: FederatedModel) -> Round | None:
+        FederatedModel.objects.filter(pk=model.pk).update(round_policy={"end_date": "2100-01-01T00:00:00Z"})
+        return real(found)
+
+    monkeypatch.setattr(deadlines, "find_open_round", put_off_before)
+    deadlines.look_at_the_time()
+    model.refresh_from_db()
+    assert model.state == "running"

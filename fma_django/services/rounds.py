@@ -115,6 +115,8 @@ def publish(lease: Lease, weights: Received, state: Received | None = None) -> M
         published.model_updates.filter(status=UpdateStatus.RUNNING).update(
             status=UpdateStatus.COMPLETE, applied_aggregate=aggregate
         )
+        # An experiment that had ended may have begun again; from now on whoever begins it waits for this transaction.
+        following = following or find_open_round(federated_model)
         if following is not None:
             _go_on(following, parent=aggregate)
         return aggregate

@@ -17,7 +17,16 @@ from fma_django.services.verification import verify_round
 from fma_django.services.weights import JsonBody
 from tests.django.stored import weights_of
 from tests.django.test_cohorts import asked, current  # noqa: F401  # asked: autouse
-from tests.records import WEIGHTS, aggregate_now, make_client, make_model, make_user, send_update, weights
+from tests.records import (
+    WEIGHTS,
+    aggregate_now,
+    make_client,
+    make_model,
+    make_user,
+    received,
+    send_update,
+    weights,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -85,6 +94,28 @@ def test_what_is_being_aggregated_when_an_experiment_is_cancelled_is_published()
 
 
 # The end
+
+
+def test_an_experiment_that_begins_again_during_a_publication_goes_on_from_what_is_published(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = make_model(initial_model=WEIGHTS)
+    send_update(model, make_client(model).client)
+    lease = rounds.claim(current(model).pk)
+    assert lease is not None
+    lifecycle.cancel_experiment(model)
+    real = rounds.find_open_round
+
+    def then_start(found: FederatedModel) -> Any:
+        monkeypatch.undo()
+        open_one = real(found)
+        lifecycle.start(model)
+        return open_one
+
+    monkeypatch.setattr(rounds, "find_open_round", then_start)
+    aggregate = rounds.publish(lease, received("a" * 64, 8))
+    assert current(model).parent == aggregate
+    assert current(model).started_on is not None
 
 
 def test_an_experiment_ends_after_its_rounds() -> None:

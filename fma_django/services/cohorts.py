@@ -51,9 +51,11 @@ def start_if_possible(collecting: Round) -> bool:
         # A defect, in a plugin perhaps: it holds up this round, and not the publication of the one before.
         log.exception("selection_defect", model=federated_model.pk, round=collecting.pk)
         return _wait(collecting, f"{type(error).__name__}: {error}"[:500])
+    is_drawn = cohort.num_draws != collecting.num_draws
     collecting.num_draws = cohort.num_draws
     if len(cohort.chosen) < needed:
-        return _wait(collecting, f"clients that may be asked: {len(cohort.chosen)} of {needed}")
+        what = f"clients that may be asked: {len(cohort.chosen)} of {needed}"
+        return _wait(collecting, what, is_drawn=is_drawn)
     _write_down(collecting, cohort)
     _start(collecting, policy.deadline_s, num_asked=len(cohort.chosen))
     log.info("cohort_chosen", model=federated_model.pk, round=collecting.pk, clients=len(cohort.chosen))
@@ -175,8 +177,9 @@ def _start(collecting: Round, deadline_s: float | None, *, num_asked: int | None
     collecting.save(update_fields=["started_on", "deadline_at", "num_asked", "num_draws", "waits_for"])
 
 
-def _wait(collecting: Round, what: str) -> bool:
-    if collecting.waits_for != what:
+def _wait(collecting: Round, what: str, *, is_drawn: bool = False) -> bool:
+    # A draw that was forgotten would be made again, and fail again.
+    if is_drawn or collecting.waits_for != what:
         collecting.waits_for = what
         collecting.save(update_fields=["waits_for", "num_draws"])
     return False

@@ -139,3 +139,13 @@ def test_an_end_date_that_was_put_off_meanwhile_ends_nothing(monkeypatch: pytest
     deadlines.look_at_the_time()
     model.refresh_from_db()
     assert model.state == "running"
+
+
+def test_each_attempt_to_draw_enough_clients_has_its_own_randomness(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fma_core.cohorts.MAX_DRAWS", 1)
+    model = of_everyone(selector={"name": "poisson", "q": 1e-9}, round_policy={"min_updates": 3})
+    assert current(model).waits_for == "clients that may be asked: 0 of 3"
+    before = current(model).num_draws
+    for _ in range(2):
+        deadlines.look_at_the_time()
+    assert current(model).num_draws == before + 2

@@ -42,8 +42,9 @@ def receive_score(
         except IntegrityError as error:
             raise ScoreTaken("this client has sent its results for this aggregate already") from error
         if federated_model.round_policy.get("metric_source") == "validation":
-            find_open_round(federated_model)
-            end_if_over(federated_model)
+            collecting = find_open_round(federated_model)
+            if collecting is not None:  # its model is as it is now: its policy may have been changed
+                end_if_over(collecting.federated_model)
         return score
 
     once = None

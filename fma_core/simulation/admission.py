@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from fma_core.selection import Refusal
 from fma_core.simulation.configuration import Configuration
 from fma_core.simulation.files import Update
@@ -11,24 +9,15 @@ from fma_core.simulation.open_round import OpenRound
 
 
 def refusal_of(
-    update: Update,
-    current: OpenRound,
-    configuration: Configuration,
-    *,
-    num_aggregates: int,
-    may_close: Callable[[], bool],
+    update: Update, current: OpenRound, configuration: Configuration, *, num_aggregates: int
 ) -> Refusal | None:
-    """Why it does not count; None when it does.
+    """Why it does not count; None when it does. num_aggregates: how many there are when it arrives.
 
-    num_aggregates: how many there are when it arrives. may_close: whether the round lacks nobody.
+    No round is ever full here: one that has all the updates that it takes, and lacks nobody, has closed at once.
     """
     policy = configuration.rules.policy
     if policy.late_updates == "refuse" and _is_late(update, current, configuration, num_aggregates):
         return Refusal("late_update", f"it was trained for round {update.round_number}")
-    if policy.max_updates is not None and len(current.updates) >= policy.max_updates and may_close():
-        return Refusal(
-            "round_full", f"round {current.number} has all the updates that it takes, {policy.max_updates}"
-        )
     furthest = configuration.furthest_base_agg
     # The weights that were given are no aggregate, and too old as soon as there is one.
     if furthest is not None and num_aggregates > 0 and update.base <= max(0, num_aggregates - furthest):

@@ -228,13 +228,7 @@ class Experiment:
     def _arrive(self, update: Update) -> None:
         current = self._open
         del self._training[update.client]
-        refusal = refusal_of(
-            update,
-            current,
-            self._configuration,
-            num_aggregates=self._files.num_aggregates,
-            may_close=lambda: self._verdict() == "close",
-        )
+        refusal = refusal_of(update, current, self._configuration, num_aggregates=self._files.num_aggregates)
         if refusal is None:
             current.updates[update.client] = update
             in_time = not self._configuration.chooses_clients or update.client in current.chosen

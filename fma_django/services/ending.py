@@ -39,7 +39,7 @@ def end_if_over(federated_model: FederatedModel) -> bool:
         return False
     reason = policy.end_reason(
         num_aggregates=Round.objects.filter(
-            federated_model=federated_model, state=RoundState.PUBLISHED
+            federated_model=federated_model, state=RoundState.PUBLISHED, aggregate__is_abandoned=False
         ).count(),
         values=metric_history(federated_model, policy),
         now=timezone.now(),

@@ -83,6 +83,8 @@ def change_federated_model(
     """
     with transaction.atomic():
         current = find_open_round(federated_model)
+        if current is None:  # no round is held, and versions are numbered
+            FederatedModel.objects.select_for_update().filter(pk=federated_model.pk).first()
         federated_model.refresh_from_db()
         columns = dict(changes)
         clients = columns.pop("clients", None)

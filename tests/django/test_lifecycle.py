@@ -132,6 +132,18 @@ def test_an_experiment_ends_after_its_rounds() -> None:
     assert (model.state, model.aggregates.count()) == ("ended", 3)
 
 
+def test_rounds_that_were_rewound_are_not_counted() -> None:
+    model = make_model(initial_model=WEIGHTS, round_policy={"num_rounds": 3})
+    first, _ = played(model, 1.0, 2.0)
+    lifecycle.rewind(model, first)
+    played(model, 2.0)
+    model.refresh_from_db()
+    assert model.state == "running"
+    played(model, 3.0)
+    model.refresh_from_db()
+    assert model.state == "ended"
+
+
 def test_a_target_of_the_training_metrics_ends_it() -> None:
     model = make_model(initial_model=WEIGHTS, round_policy={"metric": "f1", "target": 0.9})
     ann = make_client(model).client

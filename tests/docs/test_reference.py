@@ -17,6 +17,8 @@ from fma_api.algorithms import KINDS, TITLES, as_markdown
 from fma_api.cli.application import application
 from fma_connect import exceptions
 from fma_core.errors import FMAError
+from fma_core.parameters import parameters_of
+from fma_core.round_policy import RoundPolicy
 from tests.docs.page import REPOSITORY
 
 REFERENCE = REPOSITORY / "docs" / "reference"
@@ -96,3 +98,9 @@ def commands(command: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield from commands(following[child], f"{name} {child}")
     if not following:
         yield name, command
+
+
+def test_every_member_of_the_round_policy_is_in_the_reference_with_its_default() -> None:
+    for name, parameter in parameters_of(RoundPolicy).items():
+        default = "null" if parameter.default is None else parameter.default
+        assert f"| `{name}` | {default} | {parameter.description} |" in API

@@ -1,11 +1,13 @@
 """How lists are filtered and ordered."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import django_filters
 from django import forms
 from django.db.models import F, QuerySet
+from django_filters.fields import IsoDateTimeField
 from django_filters.rest_framework import DjangoFilterBackend, FilterSet
 from rest_framework.filters import OrderingFilter
 from rest_framework.request import Request
@@ -38,6 +40,24 @@ class IdFilter(django_filters.NumberFilter):
     """By the id of another row, without looking whether it exists: that would tell strangers that it does."""
 
     field_class = _IdField
+
+
+class _MomentField(IsoDateTimeField):
+    def to_python(self, value: Any) -> datetime | None:
+        found: datetime | None = super().to_python(value)
+        if found is None:
+            return None
+        # PostgreSQL reads no offset of more than 15:59:59; and the first day of year 1 has no yesterday.
+        try:
+            return found.astimezone(UTC)
+        except OverflowError:
+            raise forms.ValidationError(self.error_messages["invalid"], code="invalid") from None
+
+
+class MomentFilter(django_filters.IsoDateTimeFilter):
+    """By a moment as ISO 8601 writes it, in any time zone; UTC where it names none."""
+
+    field_class = _MomentField
 
 
 class FederatedModelFilters(FilterSet):

@@ -7,7 +7,7 @@ from django.db.models import QuerySet
 from django_filters.rest_framework import FilterSet
 from rest_framework import serializers
 
-from fma_api.v1.filters import IdFilter
+from fma_api.v1.filters import IdFilter, MomentFilter
 from fma_django.models import Client, ClientError, ClientTelemetry
 
 
@@ -15,8 +15,8 @@ class ClientFilters(FilterSet):
     federated_model = IdFilter(method="of_model", label="Registered with this model.")
     tag = django_filters.CharFilter(field_name="tags__name", max_length=64)
     organisation = django_filters.CharFilter(field_name="organisation__name", max_length=255)
-    seen_since = django_filters.IsoDateTimeFilter(field_name="last_seen_on", lookup_expr="gte")
-    seen_before = django_filters.IsoDateTimeFilter(field_name="last_seen_on", lookup_expr="lt")
+    seen_since = MomentFilter(field_name="last_seen_on", lookup_expr="gte")
+    seen_before = MomentFilter(field_name="last_seen_on", lookup_expr="lt")
 
     class Meta:
         model = Client
@@ -27,8 +27,8 @@ class ClientFilters(FilterSet):
 
 
 class TelemetryFilters(FilterSet):
-    since = django_filters.IsoDateTimeFilter(field_name="created_on", lookup_expr="gte")
-    until = django_filters.IsoDateTimeFilter(field_name="created_on", lookup_expr="lt")
+    since = MomentFilter(field_name="created_on", lookup_expr="gte")
+    until = MomentFilter(field_name="created_on", lookup_expr="lt")
 
     class Meta:
         model = ClientTelemetry

@@ -83,6 +83,7 @@ def test_clients_are_found_by_what_is_known_of_them(
         ({"tag": "unknown"}, []),
         ({"organisation": organisation.name}, [ann]),
         ({"seen_since": yesterday}, [ann]),
+        ({"seen_since": "0373-03-19T21:37:43.99+23:18"}, [ben, ann]),
         ({"seen_before": yesterday}, [ben]),
         ({"is_active": False}, []),
         ({"ordering": "last_seen_on"}, [ben, ann]),
@@ -90,7 +91,11 @@ def test_clients_are_found_by_what_is_known_of_them(
         assert ids(staff.get(CLIENTS, query)) == [str(one.client.pk) for one in expected], query
 
 
-@pytest.mark.parametrize("query", [{"seen_since": "yesterday"}, {"federated_model": "x"}], ids=str)
+@pytest.mark.parametrize(
+    "query",
+    [{"seen_since": "yesterday"}, {"seen_before": "0001-01-01T00:00+23:59"}, {"federated_model": "x"}],
+    ids=str,
+)
 def test_filters_that_cannot_be_are_refused(owner: APIClient, query: dict[str, str]) -> None:
     assert owner.get(CLIENTS, query).status_code == 400
 

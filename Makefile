@@ -20,7 +20,7 @@ test: .venv/for-development lint ## Lint, then run every test, and check the cov
 	rm -f .coverage .coverage.*
 	.venv/bin/python -m pytest -n 2 --dist loadfile --cov --cov-report=
 	@echo "The record and the API once more, on PostgreSQL:"
-	.venv/bin/python -m pytest -n 2 --dist loadfile --cov --cov-append --cov-report= -p tests.servers.use_postgres $(ON_POSTGRES)
+	.venv/bin/python -m pytest -n 2 --dist loadfile -p tests.servers.use_postgres $(ON_POSTGRES)
 	@echo "Coverage, with its floors:"
 	.venv/bin/python -m coverage report --fail-under=90 --include='fma_core/*'
 	.venv/bin/python -m coverage report --fail-under=90 --include='fma_django/*'

@@ -2,12 +2,14 @@
 
 import importlib.util
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from django.conf import settings
 
 TORCH_IS_INSTALLED = importlib.util.find_spec("torch") is not None
+TRACED_CASES = 4
 TORCH_IS_REQUIRED = os.environ.get("REQUIRE_TORCH") == "1"
 
 
@@ -32,12 +34,25 @@ def django_db_modify_db_settings(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    _trace_some(items)
     if TORCH_IS_INSTALLED:
         return
     skip = pytest.mark.skip(reason="torch is not installed (pip install torch==2.13.0)")
     for item in items:
         if item.get_closest_marker("torch"):
             item.add_marker(skip)
+
+
+def _trace_some(items: list[pytest.Item]) -> None:
+    """Measuring coverage doubles the time of numeric tests, and all cases of a test pass over nearly the same lines: a
+    few of each are traced, and no property test.
+    """
+    cases: Counter[str] = Counter()
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        cases[test] += 1
+        if cases[test] > TRACED_CASES or getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+            item.add_marker("no_cover")
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

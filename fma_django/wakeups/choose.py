@@ -1,0 +1,57 @@
+"""What carries wake-ups, by the settings; and the two functions that everybody uses."""
+
+import hashlib
+import tempfile
+from pathlib import Path
+
+import structlog
+from django.db import connection, transaction
+
+from fma_django import conf
+from fma_django.wakeups.listener import Carrier, Listener
+from fma_django.wakeups.named_pipes import NamedPipes
+from fma_django.wakeups.postgres_notify import PostgresNotify
+from fma_django.wakeups.redis_channels import RedisChannels
+from fma_django.wakeups.topics import CHANNELS
+
+log = structlog.get_logger(__name__)
+
+
+def send(topic: str) -> None:
+    """Wake all that listen to a topic, after the commit of the transaction that is open, or at once without one.
+
+    Never raises: who waits finds it a little later by itself.
+    """
+    transaction.on_commit(lambda: _say(topic), robust=True)
+
+
+def listen(*channels: str) -> Listener:
+    """Hear what is said of these channels from now on; without any, of all. A carrier that is away does not raise."""
+    unknown = set(channels) - set(CHANNELS)
+    if unknown:
+        raise ValueError(f"the channels of wake-ups are {CHANNELS}; found {sorted(unknown)}")
+    return Listener(lambda: get_carrier().open_ear(channels or CHANNELS))
+
+
+def get_carrier() -> Carrier:
+    if url := conf.get("FMA_BROKER_URL"):
+        return RedisChannels(url)
+    if connection.vendor == "postgresql":
+        return PostgresNotify()
+    return NamedPipes(_folder_of_pipes())
+
+
+def _folder_of_pipes() -> Path:
+    """Beside the file of SQLite: where that is reached, so are they."""
+    name = str(connection.settings_dict["NAME"])
+    if connection.vendor == "sqlite" and not name.startswith(("file:", ":memory:")):
+        return Path(f"{name}.wakeups")
+    digest = hashlib.sha256(repr((connection.vendor, connection.settings_dict)).encode()).hexdigest()
+    return Path(tempfile.gettempdir(), f"fma-{digest[:16]}.wakeups")
+
+
+def _say(topic: str) -> None:
+    try:
+        get_carrier().say(topic)
+    except Exception as error:  # whatever the carrier's library raises
+        log.warning("wakeup_unsaid", topic=topic, error=repr(error))

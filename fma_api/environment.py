@@ -19,6 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 from fma_api import secret_key
 from fma_api.environment_values import (
     boolean,
+    much_per_time,
     names,
     one_of,
     optional_path,
@@ -179,6 +180,51 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "FMA_MAX_ARRAYS", whole(least=1), "100000", "The largest number of arrays in one set of weights."
+    ),
+    Setting(
+        "FMA_CLIENT_UPDATE_RATE",
+        much_per_time(whole(least=1), "60/min"),
+        "",
+        "How many updates one client may send in a period, such as `60/min`, as many at once; when empty, any number. "
+        "This and the three below are counted before a body travels, by each process of the server unless "
+        "FMA_BROKER_URL is set; more is answered with 429 and Retry-After.",
+    ),
+    Setting(
+        "FMA_CLIENT_BYTE_RATE",
+        much_per_time(size_bytes, "10 GiB/hour"),
+        "",
+        "How many bytes of updates one client may send in a period, such as `10 GiB/hour`.",
+    ),
+    Setting(
+        "FMA_MODEL_UPDATE_RATE",
+        much_per_time(whole(least=1), "5000/min"),
+        "",
+        "How many updates all clients of one model may send in a period.",
+    ),
+    Setting(
+        "FMA_MODEL_BYTE_RATE",
+        much_per_time(size_bytes, "100 GiB/hour"),
+        "",
+        "How many bytes of updates all clients of one model may send in a period.",
+    ),
+    Setting(
+        "FMA_MAX_UPLOADS",
+        whole(least=1),
+        "8",
+        "How many [uploads in parts](../how-to/send-large-updates.md) one client may have begun; of more, the oldest "
+        "gives way that nothing came for in ten minutes.",
+    ),
+    Setting(
+        "FMA_MAX_UPLOADING_BYTES",
+        size_bytes,
+        "8 GiB",
+        "How many bytes one client may have announced of uploads that are not finished.",
+    ),
+    Setting(
+        "FMA_UPLOAD_SECONDS",
+        whole(least=1),
+        "86400",
+        "How long after its beginning an upload may be finished; then its parts are removed.",
     ),
     # How a round is run
     Setting(

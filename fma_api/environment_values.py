@@ -81,6 +81,24 @@ def url(*schemes: str, optional: bool = False) -> Callable[[str], str]:
     return parse
 
 
+_PERIODS_S = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "hour": 3600, "d": 86_400, "day": 86_400}
+
+
+def much_per_time(much: Callable[[str], int], example: str) -> Callable[[str], tuple[int, int] | None]:
+    """How much, in how many seconds; None for an empty text, which limits nothing."""
+
+    def parse(value: str) -> tuple[int, int] | None:
+        if not value:
+            return None
+        amount, _, period = value.partition("/")
+        try:
+            return much(amount.strip()), _PERIODS_S[period.strip()]
+        except (ValueError, KeyError):
+            raise ValueError(f"empty, or an amount in a period, such as {example}") from None
+
+    return parse
+
+
 def rate(value: str) -> str:
     if not re.fullmatch(r"[1-9]\d*/(s|sec|min|m|h|hour|d|day)", value):
         raise ValueError("a number of requests in a period, such as 30/min, 5/s or 1000/day")

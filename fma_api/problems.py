@@ -4,7 +4,9 @@ FMA's clients read `detail`, and lists of messages under the names of fields; bo
 One table says which HTTP status each branch of the error tree becomes.
 """
 
+import re
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import Any
 
 import structlog
@@ -60,16 +62,29 @@ STATUS: Mapping[type[FMAError], int] = {
     record.LeaseLost: 409,
     record.IdempotencyKeyReused: 422,
     record.IdempotencyKeyExpired: 409,
+    record.RateExceeded: 429,
+    record.TooManyUploads: 429,
+    record.UnknownUpload: 404,
+    record.WrongOffset: 409,
+    record.UploadIncomplete: 409,
+    record.ChecksumMismatch: 460,  # of tus
     record.Refused: 400,
     record.ClusterUnavailable: 503,
     record.WorkersKilled: 503,
     storage.BlobMissing: 500,
+    storage.StorageFull: 507,
     storage.StorageUnavailable: 503,
     api_errors.LengthRequired: 411,
     api_errors.RangeNotSatisfiable: 416,
     api_errors.InvalidHeader: 400,
     FMAError: 500,
 }
+
+# A full disk is not emptied in a moment.
+RETRY_AFTER_S = {503: 5, 507: 60}
+
+# The words of SQLite, and of the system that PostgreSQL runs on.
+NO_ROOM = re.compile("disk is full|No space left")
 
 OURS = "The server cannot do this now; its log says more."
 
@@ -85,8 +100,10 @@ def handle(error: Exception, context: Mapping[str, Any]) -> Response | None:
         error = exceptions.PermissionDenied()
     if isinstance(error, FMAError):
         problem = _of_fma_error(error)
-        if problem["status"] == 503:
-            headers["Retry-After"] = "5"
+        if problem["status"] in RETRY_AFTER_S:
+            headers["Retry-After"] = str(RETRY_AFTER_S[problem["status"]])
+        if "retry_after_s" in error.facts:
+            headers["Retry-After"] = str(ceil(error.facts["retry_after_s"]))
         if isinstance(error, api_errors.RangeNotSatisfiable):
             headers["Content-Range"] = f"bytes */{error.facts['size_bytes']}"
         if problem["status"] >= 500:
@@ -94,9 +111,12 @@ def handle(error: Exception, context: Mapping[str, Any]) -> Response | None:
             # Paths and addresses of the server's own are for its log.
             problem["detail"] = OURS
     elif isinstance(error, OperationalError):
-        log.error("request_failed", code="database_unavailable", detail=str(error))
-        problem = problem_of(503, "database_unavailable", OURS)
-        headers["Retry-After"] = "5"
+        status_code, code = (
+            (507, "storage_full") if NO_ROOM.search(str(error)) else (503, "database_unavailable")
+        )
+        log.error("request_failed", code=code, detail=str(error))
+        problem = problem_of(status_code, code, OURS)
+        headers["Retry-After"] = str(RETRY_AFTER_S[status_code])
     elif isinstance(error, exceptions.APIException):
         problem = _of_api_exception(error)
         if auth_header:

@@ -29,6 +29,12 @@
         ├── IsolatesContributors    isolates_contributors
         ├── EvaluationClosed        evaluation_closed
         ├── ResultTaken             result_taken
+        ├── RateExceeded            rate_exceeded
+        ├── UnknownUpload           unknown_upload
+        ├── TooManyUploads          too_many_uploads
+        ├── WrongOffset             wrong_offset
+        ├── ChecksumMismatch        checksum_mismatch
+        ├── UploadIncomplete        upload_incomplete
         ├── InvalidTransition       invalid_transition
         └── LeaseLost               lease_lost
 
@@ -166,6 +172,42 @@ class EvaluationClosed(Refused):
 
 class ResultTaken(Refused):
     code = "result_taken"
+
+
+class RateExceeded(Refused):
+    """More was sent in a time than is allowed. Facts: retry_after_s."""
+
+    code = "rate_exceeded"
+
+
+class UnknownUpload(Refused):
+    """There is no such upload of this client, or not any more."""
+
+    code = "unknown_upload"
+
+
+class TooManyUploads(Refused):
+    """The client has begun more than it may at one time. Facts: retry_after_s."""
+
+    code = "too_many_uploads"
+
+
+class WrongOffset(Refused):
+    """A part that does not begin where the upload has got to. Facts: offset."""
+
+    code = "wrong_offset"
+
+
+class ChecksumMismatch(Refused):
+    """A part that arrived damaged; nothing of it was kept."""
+
+    code = "checksum_mismatch"
+
+
+class UploadIncomplete(Refused):
+    """An upload that is to be an update before all of it is there. Facts: offset."""
+
+    code = "upload_incomplete"
 
 
 class InvalidTransition(Refused):

@@ -21,7 +21,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fma_django.storage.blob_store import Progress, StoredBlob, blob_key, check_sha256
-from fma_django.storage.errors import BlobMissing, InvalidBlobName, StorageUnavailable
+from fma_django.storage.errors import (
+    NO_ROOM,
+    BlobMissing,
+    InvalidBlobName,
+    StorageFull,
+    StorageUnavailable,
+)
 from fma_django.storage.pieces import Pieces
 from fma_django.storage.spool import ensure_spool, remove_stale
 from fma_django.storage.verified_copy import write_verified
@@ -185,7 +191,8 @@ class DiskStore:
             raise self._unavailable(action, error) from error
 
     def _unavailable(self, action: str, error: OSError) -> StorageUnavailable:
-        return StorageUnavailable(f"the store {self.root} cannot {action}: {error}", store=str(self.root))
+        kind = StorageFull if error.errno in NO_ROOM else StorageUnavailable
+        return kind(f"the store {self.root} cannot {action}: {error}", store=str(self.root))
 
 
 def _fsync(path: Path) -> None:

@@ -6,12 +6,16 @@
         ├── BlobMissing            blob_missing
         ├── BlobCorrupt            blob_corrupt
         └── StorageUnavailable     storage_unavailable
+            └── StorageFull        storage_full
 
 Only StorageUnavailable is worth another try.
 """
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar
 
 from fma_core.errors import FMAError
@@ -45,3 +49,23 @@ class StorageUnavailable(StorageError):
     """The store cannot be reached, read or written. Worth another try later. Facts: store."""
 
     code: ClassVar[str] = "storage_unavailable"
+
+
+class StorageFull(StorageUnavailable):
+    """There is no room for what was to be written, and nothing of it is kept. Facts: store."""
+
+    code: ClassVar[str] = "storage_full"
+
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextmanager
+def full_disk_told(where: object) -> Iterator[None]:
+    """An OSError for want of room as StorageFull; any other one as it is."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        raise StorageFull(f"there is no room in {where}: {error}", store=str(where)) from error

@@ -9,7 +9,24 @@ import tempfile
 from datetime import datetime
 from pathlib import Path
 
-from fma_django.storage.errors import StorageUnavailable
+from fma_django.storage.errors import StorageFull, StorageUnavailable
+
+UPLOADS = "uploads"
+
+
+def uploads_dir(spool: Path) -> Path:
+    """Where parts of bodies wait for the rest, in a spool; `remove_stale` leaves them alone."""
+    return ensure_spool(spool / UPLOADS)
+
+
+def require_room(folder: Path, size_bytes: int) -> None:
+    """Raises StorageFull when so many bytes cannot be written now. Others may be quicker: a write can still fail."""
+    found = os.statvfs(folder)
+    free_bytes = found.f_bavail * found.f_frsize
+    if free_bytes < size_bytes:
+        raise StorageFull(
+            f"{folder} has room for {free_bytes} bytes; {size_bytes} were announced", store=str(folder)
+        )
 
 
 def ensure_spool(folder: Path) -> Path:
@@ -47,7 +64,7 @@ def remove_stale(folder: Path, older_than: datetime) -> int:
     try:
         for entry in list(os.scandir(folder)):
             path = Path(entry.path)
-            if _last_change(path) >= limit:
+            if entry.name == UPLOADS or _last_change(path) >= limit:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 shutil.rmtree(path, ignore_errors=True)

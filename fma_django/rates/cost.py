@@ -1,0 +1,21 @@
+"""What one update takes of one limit."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """key: whose limit, and of what. Both numbers in seconds, so that counting needs one number for each key.
+
+    takes_s: the time in which as much as this is given back; period_s: that in which all is, also the most that may be
+    taken at once.
+    Source: the generic cell rate algorithm, ITU-T I.371, annex A, as virtual scheduling.
+    """
+
+    key: str
+    takes_s: float
+    period_s: float
+
+    def wait_s(self, full_again_at: float, now: float) -> float:
+        """How long until there is enough; 0 or less when there is. More than all may be taken of all, and is owed."""
+        return max(full_again_at, now) - now + min(self.takes_s, self.period_s) - self.period_s

@@ -10,7 +10,7 @@ from fma_api.cli import address, data_folder
 from fma_api.cli.parent_death import die_with
 
 if TYPE_CHECKING:
-    from django.core.handlers.wsgi import WSGIHandler
+    from fma_api.front import Front
 
 HostOption = Annotated[str, typer.Option("--host", help="The address to listen on; 0.0.0.0 is every one.")]
 PortOption = Annotated[int, typer.Option("--port", min=1, max=65535, help="The port to listen on.")]
@@ -37,32 +37,36 @@ def web(
     import structlog
     from django.conf import settings
     from granian import Granian
-    from granian.constants import Interfaces
+    from granian.constants import HTTPModes, Interfaces, Loops
     from granian.log import LogLevels
 
     address.check_free(host, port)
     data_folder.require_migrated()
     server = Granian(
-        "fma_api.wsgi:application",
+        "fma_api.front:Front",
         address=host,
         port=port,
-        interface=Interfaces.WSGI,
+        interface=Interfaces.RSGI,
+        # Measured: a small post costs 92 µs here, and 150 with asyncio's own loop.
+        loop=Loops.uvloop,
+        http=HTTPModes.http1,  # what a reverse proxy speaks to the servers behind it
         workers=settings.FMA_WEB_WORKERS,
-        blocking_threads=settings.FMA_WEB_THREADS,
         log_dictconfig=settings.LOGGING,
-        # Its warnings are about the number of threads; ours mostly wait, for the disk or for a newer model.
         log_level=LogLevels.error,
         workers_kill_timeout=10,
     )
     structlog.get_logger(__name__).info(
         "web_starting", url=address.url(host, port), processes=settings.FMA_WEB_WORKERS
     )
-    server.serve(target_loader=partial(_load, os.getpid()), wrap_loader=False)
+    server.serve(target_loader=partial(_load, os.getpid()), wrap_loader=False)  # type: ignore[arg-type]
 
 
-def _load(parent: int) -> "WSGIHandler":
+def _load(parent: int) -> "Front":
     """The application, in a worker process of granian."""
     die_with(parent)
+    from django.conf import settings
+
+    from fma_api.front import Front
     from fma_api.wsgi import application
 
-    return application
+    return Front(application, threads=settings.FMA_WEB_THREADS)

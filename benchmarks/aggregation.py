@@ -13,27 +13,27 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import signal
 import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from datetime import UTC, datetime
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from cases import SIZES, Case, Size, write_updates
-from goals import Goal, goals_of
+from goals import goals_of
+from machine import machine, num_cores
 from measured_process import MeasuredProcess, Run
+from page import markdown
 from rows import Row, rows_of, table
 from safetensors.numpy import load_file
 from ways import FMA, Way, ways_for
 
+PACKAGES = ("federated-model-aggregation", "numpy", "numba", "flwr")
 WARM_UP_COLUMNS = 512
 QUICK_FACTOR = 1000
 # A way that has taken so long is not repeated: Flower's Krum of 100 updates makes 10,000 differences of them.
@@ -44,7 +44,7 @@ def main() -> None:
     options = parse_options()
     # Whoever ends it leaves neither its files nor its processes behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = num_cores()
     has_fast, has_flower = _imports("numba"), _imports("flwr.server.strategy")
     notes = [
         note
@@ -76,10 +76,12 @@ def main() -> None:
     goals = goals_of(rows)
     print("\ngoals", *goals, sep="\n")
     if options.markdown is not None:
-        options.markdown.write_text(markdown(machine(cores), notes, tables, goals))
+        options.markdown.write_text(
+            markdown("benchmarks/aggregation.py", machine(PACKAGES), notes, tables, goals)
+        )
     if options.json is not None:
         report = {
-            "machine": machine(cores),
+            "machine": machine(PACKAGES),
             "notes": notes,
             "rows": [row.to_json() for row in rows],
             "goals": [{**vars(goal), "reached": goal.is_reached} for goal in goals],
@@ -151,48 +153,6 @@ def _results(case: Case, processes: Sequence[MeasuredProcess]) -> Iterator[tuple
         if process.save(path):
             (values,) = load_file(path).values()
             yield str(process.way), values
-
-
-def markdown(
-    facts: dict[str, Any], notes: Sequence[str], tables: Sequence[str], goals: Sequence[Goal]
-) -> str:
-    """The page of results."""
-    said = ", ".join(f"{name} {value}" for name, value in facts.items() if value is not None)
-    lines = ["# Results", "", "Written by `benchmarks/aggregation.py`; [how to read them](README.md).", ""]
-    lines += [f"{sentence}.\n" for sentence in (said, *notes)]
-    lines += ["## Goals", "", "| | way | found | goal | |", "|---|---|---|---|---|"]
-    lines += [goal.to_markdown() for goal in goals]
-    lines += ["", "## All ways", ""]
-    lines += [f"```text\n{text}\n```\n" for text in tables]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def machine(cores: int) -> dict[str, Any]:
-    packages = ("federated-model-aggregation", "numpy", "numba", "flwr")
-    return {
-        "cores": cores,
-        "processor": _processor(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "load": round(os.getloadavg()[0], 1),
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        **{name: _version(name) for name in packages},
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "")
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
 
 
 def _imports(name: str) -> bool:

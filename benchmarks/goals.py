@@ -3,36 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from cases import Size
+from goal import Goal
 from rows import MEBIBYTE, Row
 from ways import FMA
 
 MAX_MIB_BEYOND = 64
-
-
-@dataclass(frozen=True)
-class Goal:
-    """found is to be at most, or at least, `bound`."""
-
-    what: str
-    way: str
-    found: float
-    sign: str
-    bound: float
-
-    @property
-    def is_reached(self) -> bool:
-        return self.found <= self.bound if self.sign == "≤" else self.found >= self.bound
-
-    def to_markdown(self) -> str:
-        verdict = "reached" if self.is_reached else "**not reached**"
-        return f"| {self.what} | {self.way} | {self.found:.2f} | {self.sign} {self.bound:g} | {verdict} |"
-
-    def __str__(self) -> str:
-        verdict = "reached" if self.is_reached else "NOT REACHED"
-        return f"{self.what:58} {self.way:22} {self.found:8.2f} {self.sign} {self.bound:<6g} {verdict}"
 
 
 def goals_of(rows: Sequence[Row]) -> list[Goal]:

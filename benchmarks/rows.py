@@ -9,6 +9,7 @@ from typing import Any
 
 from cases import Size
 from measured_process import Run
+from text_table import NOTHING, text_table
 from ways import DIGEST, FLOWER, FLOWER_RECORDS, FMA, GRAM, IN_MEMORY, LIMIT, Way
 
 MEBIBYTE = 2**20
@@ -108,24 +109,15 @@ def table(rows: Sequence[Row]) -> str:
                 _ratio(row.times_gram),
                 *(_ratio(row.faster_than_numpy.get(name)) for name in names),
                 _ratio(row.faster_than_flower),
-                "–" if row.peak_mib is None else f"{row.peak_mib:.1f}",
+                NOTHING if row.peak_mib is None else f"{row.peak_mib:.1f}",
                 str(row.runs),
             ]
         )
-    # A column without a number says nothing.
-    kept = [column for column in zip(*lines, strict=True) if any(cell != "–" for cell in column[1:])]
-    widths = [max(map(len, column)) for column in kept]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if index == 0 else cell.rjust(width)
-            for index, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in zip(*kept, strict=True)
-    )
+    return text_table(lines)
 
 
 def _ratio(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+    return NOTHING if value is None else f"{value:.2f}"
 
 
 def _peak_mib(runs: Sequence[Run]) -> float | None:

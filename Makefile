@@ -18,7 +18,7 @@ serve: .venv/for-demo ## Run a server on http://127.0.0.1:8000; its data is kept
 
 test: .venv/for-development lint ## Lint, then run every test, and check the coverage
 	rm -f .coverage .coverage.*
-	.venv/bin/python -m pytest -n 2 --dist loadfile --cov --cov-report=
+	.venv/bin/python -m pytest -n 2 --dist loadfile --durations=40 --cov --cov-report=
 	@echo "The record and the API once more, on PostgreSQL:"
 	.venv/bin/python -m pytest -n 2 --dist loadfile -p tests.servers.use_postgres $(ON_POSTGRES)
 	@echo "Coverage, with its floors:"

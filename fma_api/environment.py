@@ -303,8 +303,14 @@ SETTINGS: tuple[Setting, ...] = (
         "FMA_WEB_THREADS",
         whole(least=1),
         "32",
-        "The threads of each process of the HTTP server: its requests at one time, waiting ones included, and its "
-        "database connections.",
+        "The most threads of each process of the HTTP server: its requests at one time, without those that wait for "
+        "news, and its database connections.",
+    ),
+    Setting(
+        "FMA_MAX_WAITERS",
+        whole(least=0),
+        "1000",
+        "How many clients may wait for news in each process of the HTTP server; one more is answered at once.",
     ),
     Setting(
         "FMA_WORKER_PROCESSES", whole(least=1), "2", "The aggregations that one worker runs at one time."
@@ -312,8 +318,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "FMA_POLL_SECONDS",
         seconds,
-        "0.05",
-        "How often an idle worker looks for tasks in the database; not used with FMA_BROKER_URL.",
+        "1",
+        "How often an idle worker looks for tasks in the database without having been woken; not used with "
+        "FMA_BROKER_URL.",
     ),
     Setting(
         "FMA_WORKER_SEEN_SECONDS",

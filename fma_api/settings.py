@@ -114,7 +114,11 @@ Q_CLUSTER: dict[str, Any] = {
     **(
         {"redis": _environment["FMA_BROKER_URL"]}
         if _environment["FMA_BROKER_URL"]
-        else {"orm": "default", "poll": _environment["FMA_POLL_SECONDS"]}
+        else {
+            "orm": "default",
+            "broker_class": "fma_django.broker.WokenBroker",
+            "poll": _environment["FMA_POLL_SECONDS"],
+        }
     ),
 }
 

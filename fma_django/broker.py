@@ -1,0 +1,70 @@
+"""The task queue in the database, whose workers are woken when a task comes instead of looking all the time.
+
+Redis's broker needs none of this: it waits in Redis.
+"""
+
+import time
+from datetime import timedelta
+
+import structlog
+from django.db import connections
+from django.db.models import QuerySet
+from django.utils import timezone
+from django_q.brokers.orm import ORM
+from django_q.conf import Conf
+from django_q.models import OrmQ
+
+from fma_django import wakeups
+
+log = structlog.get_logger(__name__)
+
+# A pusher that is told to end hears of it between two calls of `dequeue`.
+LISTEN_S = 0.25
+# A task counts as waiting from so long ago: the clock of another machine may be late.
+CLOCKS_APART = timedelta(minutes=1)
+# Other workers are woken by the same task: who comes too late for one tries the next.
+MORE = 8
+
+
+class WokenBroker(ORM):
+    """django-q's broker over the ORM; Q_CLUSTER's `poll` is how often it looks without having been woken."""
+
+    _listener: wakeups.Listener | None = None
+    _look_on = 0.0
+
+    def enqueue(self, task: str) -> int:
+        package = self._tasks().create(key=self.list_key, payload=task, lock=timezone.now() - CLOCKS_APART)
+        wakeups.send(wakeups.TASKS)
+        return int(package.pk)
+
+    def dequeue(self) -> list[tuple[int, str]]:
+        """The tasks that this worker owns from now on, as soon as there are some; none after a while."""
+        if self._listener is None:
+            self._listener = wakeups.listen(wakeups.TASKS)
+        elif time.monotonic() < self._look_on and not self._listener.wait(LISTEN_S):
+            return []
+        try:
+            tasks = self._claim()
+        except Exception as error:  # whatever the database's library raises
+            # django-q would wait ten seconds and start another process.
+            log.warning("queue_unreachable", error=repr(error))
+            connections[Conf.ORM].close()
+            tasks = []
+        # What there was more than can be claimed at once is claimed in the next call.
+        self._look_on = time.monotonic() + (0 if tasks else Conf.POLL)
+        return tasks
+
+    def _claim(self) -> list[tuple[int, str]]:
+        waiting = self._tasks().filter(key=self.list_key, lock__lt=timezone.now()).order_by("pk")
+        claimed: list[tuple[int, str]] = []
+        for task in waiting[: Conf.BULK + MORE]:
+            if len(claimed) == Conf.BULK:
+                break
+            if self._tasks().filter(pk=task.pk, lock=task.lock).update(lock=self.timeout(task)):
+                claimed.append((task.pk, task.payload))
+        return claimed
+
+    def _tasks(self) -> "QuerySet[OrmQ]":
+        # django-q's own `get_connection` opens SQLite's file again for each call.
+        tasks: QuerySet[OrmQ] = OrmQ.objects.using(Conf.ORM)
+        return tasks

@@ -13,6 +13,7 @@ from django.utils import timezone
 from fma_core.cohorts import Cohort, draw_cohort, num_needed
 from fma_core.errors import InvalidPart, InvalidStrategy
 from fma_core.selection import filters, selectors
+from fma_django import wakeups
 from fma_django.models import FederatedModel, Participation, Round
 from fma_django.selectors.participation import candidates_of, past_rounds
 from fma_django.services.closing import is_aggregating, num_clients
@@ -175,6 +176,7 @@ def _start(collecting: Round, deadline_s: float | None, *, num_asked: int | None
     collecting.num_asked = num_asked
     collecting.waits_for = ""
     collecting.save(update_fields=["started_on", "deadline_at", "num_asked", "num_draws", "waits_for"])
+    wakeups.send(wakeups.of_model(collecting.federated_model_id))
 
 
 def _wait(collecting: Round, what: str, *, is_drawn: bool = False) -> bool:

@@ -4,6 +4,7 @@ import structlog
 from django.utils import timezone
 
 from fma_core.errors import InvalidPart
+from fma_django import wakeups
 from fma_django.models import FederatedModel, Round
 from fma_django.models.round import RoundState
 from fma_django.selectors.metric_history import metric_history
@@ -23,6 +24,7 @@ def end_experiment(federated_model: FederatedModel, reason: str) -> None:
     FederatedModel.objects.filter(pk=federated_model.pk, ended_on__isnull=True).update(
         ended_on=now, end_reason=reason, allow_aggregation=False
     )
+    wakeups.send(wakeups.of_model(federated_model.pk))
     log.info("experiment_ended", model=federated_model.pk, reason=reason)
 
 

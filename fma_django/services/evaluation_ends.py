@@ -12,6 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from fma_core.evaluation import from_json, merge, metrics_of
+from fma_django import wakeups
 from fma_django.errors import InvalidTransition
 from fma_django.models import EvaluationResult, EvaluationRound, FederatedModel
 from fma_django.models.evaluation_round import EvaluationReason, EvaluationState, Withheld
@@ -137,3 +138,4 @@ def _end(evaluation: EvaluationRound, state: EvaluationState, reason: Evaluation
             "withheld_detail",
         ]
     )
+    wakeups.send(wakeups.of_model(evaluation.federated_model_id))

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from fma_core.errors import InvalidQuestion
 from fma_core.evaluation import Question
-from fma_django import conf
+from fma_django import conf, wakeups
 from fma_django.errors import InvalidValue, TooFewContributors
 from fma_django.models import Client, EvaluationRound, FederatedModel, ModelAggregate, ModelArtifact
 from fma_django.models.evaluation_round import EvaluationSubject
@@ -94,6 +94,7 @@ def open_evaluation(
             deadline_at=timezone.now() + timedelta(seconds=rules.deadline_s),
         )
         evaluation.clients.set(clients)
+        wakeups.send(wakeups.of_model(federated_model.pk))
         return evaluation
 
     once = None

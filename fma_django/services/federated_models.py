@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from fma_core.errors import InvalidPart, InvalidStrategy
 from fma_core.strategy import Strategy
+from fma_django import wakeups
 from fma_django.errors import ExperimentEnded, InvalidValue, ModelHasHistory
 from fma_django.models import Client, ConfigVersion, FederatedModel, ModelArtifact, Round
 from fma_django.models.model_update import UpdateStatus
@@ -147,6 +148,7 @@ def delete_federated_model(federated_model: FederatedModel) -> None:
     with transaction.atomic():
         lock_unended_rounds(federated_model)
         FederatedModel.objects.select_for_update().filter(pk=federated_model.pk).first()
+        wakeups.send(wakeups.of_model(federated_model.pk))
         federated_model.delete()
 
 

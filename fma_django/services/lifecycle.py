@@ -6,6 +6,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
+from fma_django import wakeups
 from fma_django.errors import InvalidTransition, InvalidValue
 from fma_django.models import Client, FederatedModel, ModelAggregate, ModelArtifact, Round
 from fma_django.models.round import RoundState
@@ -66,6 +67,7 @@ def switch(collecting: Round, *, on: bool) -> None:
     else:
         federated_model.paused_on = now
     federated_model.save(update_fields=["allow_aggregation", "started_on", "paused_on"])
+    wakeups.send(wakeups.of_model(federated_model.pk))
 
 
 def cancel_experiment(federated_model: FederatedModel) -> FederatedModel:
@@ -121,6 +123,7 @@ def rewind(
         drop_updates(collecting, f"the model was rewound to aggregate {aggregate.pk}")
         move(collecting, RoundState.CANCELLED, closed_on=timezone.now())
         start_if_possible(open_round(collecting.federated_model))
+        wakeups.send(wakeups.of_model(federated_model.pk))
         return restored
 
     return create_once(once, ModelAggregate, create)

@@ -15,7 +15,7 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from fma_core.codecs.receive import Received
-from fma_django import conf
+from fma_django import conf, wakeups
 from fma_django.errors import InvalidTransition, LeaseLost
 from fma_django.models import ModelAggregate, ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus
@@ -119,6 +119,7 @@ def publish(lease: Lease, weights: Received, state: Received | None = None) -> M
         following = following or find_open_round(federated_model)
         if following is not None:
             _go_on(following, parent=aggregate)
+        wakeups.send(wakeups.of_model(federated_model.pk))
         return aggregate
 
 
@@ -133,6 +134,7 @@ def fail(lease: Lease, *, code: str, detail: str) -> None:
         following = find_open_round(failed.federated_model)
         if following is not None:
             _go_on(following, parent=following.parent)
+        wakeups.send(wakeups.of_model(failed.federated_model_id))
 
 
 def cancel(cancelled: Round) -> Round:

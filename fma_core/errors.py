@@ -10,6 +10,9 @@
     ├── InvalidWeights                            invalid_weights
     │   ├── MalformedSafetensors                  malformed_safetensors
     │   ├── MalformedJson                         malformed_json
+    │   ├── MalformedZstd                         malformed_zstd
+    │   ├── UnsupportedCoding                     unsupported_coding
+    │   ├── InvalidQuantisation                   invalid_quantisation
     │   ├── TruncatedBody                         truncated_body
     │   ├── NonFiniteValue                        non_finite_value
     │   ├── ValueOutOfRange                       value_out_of_range
@@ -106,6 +109,24 @@ class MalformedJson(InvalidWeights):
     """JSON that cannot be read, or is in none of the three layouts."""
 
     code = "malformed_json"
+
+
+class MalformedZstd(InvalidWeights):
+    """Bytes that are not one zstd frame, or one that takes too much memory to read."""
+
+    code = "malformed_zstd"
+
+
+class UnsupportedCoding(InvalidWeights):
+    """A body in a Content-Encoding that is not read here."""
+
+    code = "unsupported_coding"
+
+
+class InvalidQuantisation(InvalidWeights):
+    """Quantised weights whose header does not say how to widen them, or that cannot be widened."""
+
+    code = "invalid_quantisation"
 
 
 class TruncatedBody(InvalidWeights):

@@ -104,6 +104,14 @@ class Spec:
         if self.num_parameters == 0:
             raise InvalidSpec("a model must have at least one array and one parameter; this one has none")
 
+    def __hash__(self) -> int:
+        # Once for each spec: what is made from one is kept by it, and asked for with every body.
+        return self._hash
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Another process hashes strings differently.
+        return {"arrays": self.arrays}
+
     @classmethod
     def of(cls, arrays: Arrays) -> Spec:
         """The spec of arrays in memory."""
@@ -136,6 +144,10 @@ class Spec:
     @cached_property
     def num_parameters(self) -> int:
         return sum(array.num_parameters for array in self.arrays)
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self.arrays)
 
     @cached_property
     def data_size_bytes(self) -> int:

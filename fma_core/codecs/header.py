@@ -10,9 +10,11 @@ Source: https://github.com/huggingface/safetensors (format).
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, NoReturn
+from weakref import WeakKeyDictionary
 
 from fma_core import dtypes
 from fma_core.codecs.limits import DEFAULT_LIMITS, Limits
@@ -40,51 +42,94 @@ class Header:
     entries: tuple[Entry, ...]
     data_start: int
     spec: Spec
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class CanonicalForm:
+    """How every stored file of a spec looks.
+
+    entries: where each array lies after the header. runs: dtype, start and stop of neighbours that have one dtype.
+    """
+
+    header: bytes
+    entries: tuple[Entry, ...]
+    runs: tuple[tuple[str, int, int], ...]
+    size_bytes: int
+
+
+# Made once for each spec that somebody holds: a header of a hundred arrays takes longer than storing a small body.
+_FORMS: WeakKeyDictionary[Spec, CanonicalForm] = WeakKeyDictionary()
+
+
+def canonical_form(spec: Spec) -> CanonicalForm:
+    """The form of a spec's files."""
+    form = _FORMS.get(spec)
+    if form is None:
+        entries = _canonical_entries(spec)
+        header = encoded_header(entries)
+        form = _FORMS[spec] = CanonicalForm(
+            header, entries, _runs(entries), len(header) + spec.data_size_bytes
+        )
+    return form
 
 
 def canonical_header(spec: Spec) -> bytes:
     """The length and the JSON with which every stored file of this spec begins."""
-    entries = {
-        entry.array.name: {
-            "dtype": dtypes.TAGS[entry.array.dtype],
-            "shape": entry.array.shape,
-            "data_offsets": (entry.start, entry.stop),
-        }
-        for entry in canonical_entries(spec)
-    }
-    text = json.dumps(entries, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-(LENGTH_BYTES + len(text)) % ALIGNMENT)
-    return len(text).to_bytes(LENGTH_BYTES, "little") + text
+    return canonical_form(spec).header
 
 
 def canonical_entries(spec: Spec) -> tuple[Entry, ...]:
     """Where each array of the spec lies in a canonical file."""
-    entries, start = [], 0
-    for array in spec.arrays:
-        entries.append(Entry(array, start, start + array.size_bytes))
-        start += array.size_bytes
-    return tuple(entries)
+    return canonical_form(spec).entries
 
 
-def read_header(read: Callable[[int], bytes], *, size_bytes: int, limits: Limits = DEFAULT_LIMITS) -> Header:
+def encoded_header(entries: Iterable[Entry], metadata: Mapping[str, str] | None = None) -> bytes:
+    """The length and the JSON of a header, in our spelling."""
+    fields: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    for entry in entries:
+        fields[entry.array.name] = {
+            "dtype": dtypes.TAGS[entry.array.dtype],
+            "shape": entry.array.shape,
+            "data_offsets": (entry.start, entry.stop),
+        }
+    text = json.dumps(fields, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-(LENGTH_BYTES + len(text)) % ALIGNMENT)
+    return len(text).to_bytes(LENGTH_BYTES, "little") + text
+
+
+def read_header(
+    read: Callable[[int], bytes], *, size_bytes: int | None, limits: Limits = DEFAULT_LIMITS
+) -> Header:
     """Read and check the header of a body of `size_bytes`; nothing after the header is read.
 
     read: gives at most as many bytes as it is asked for, and none at the end.
     Raises TooLarge, TruncatedBody or MalformedSafetensors before anything of the size that the header claims is
     allocated.
     """
-    if size_bytes > limits.max_bytes:
+    return parse_header(
+        read_head(read, size_bytes=size_bytes, limits=limits), size_bytes=size_bytes, limits=limits
+    )
+
+
+def read_head(read: Callable[[int], bytes], *, size_bytes: int | None, limits: Limits) -> bytes:
+    """The bytes of a header, its length included, not yet looked into.
+
+    size_bytes: of the whole body; None when it only shows at the end (a compressed one).
+    """
+    if size_bytes is not None and size_bytes > limits.max_bytes:
         raise TooLarge(
             f"the body has {size_bytes} bytes; at most {limits.max_bytes} are accepted",
             found=size_bytes,
             limit=limits.max_bytes,
         )
-    if size_bytes < LENGTH_BYTES:
+    if size_bytes is not None and size_bytes < LENGTH_BYTES:
         raise MalformedSafetensors(
             f"a safetensors body begins with {LENGTH_BYTES} bytes of length; the whole body has {size_bytes}"
         )
-    length = int.from_bytes(read_exactly(read, LENGTH_BYTES), "little")
-    if length > size_bytes - LENGTH_BYTES:
+    start = read_exactly(read, LENGTH_BYTES)
+    length = int.from_bytes(start, "little")
+    if size_bytes is not None and length > size_bytes - LENGTH_BYTES:
         raise MalformedSafetensors(
             f"the header claims {length} bytes; only {size_bytes - LENGTH_BYTES} follow its length",
             found=length,
@@ -95,7 +140,12 @@ def read_header(read: Callable[[int], bytes], *, size_bytes: int, limits: Limits
             found=length,
             limit=limits.max_header_bytes,
         )
-    fields = _parse(read_exactly(read, length))
+    return start + read_exactly(read, length)
+
+
+def parse_header(head: bytes, *, size_bytes: int | None, limits: Limits = DEFAULT_LIMITS) -> Header:
+    """What a header says, checked; the data of a body of unknown size is taken to end where the last array does."""
+    fields, metadata = _parse(head[LENGTH_BYTES:])
     if len(fields) > limits.max_arrays:
         raise TooLarge(
             f"the header names {len(fields)} arrays; at most {limits.max_arrays} are accepted",
@@ -105,12 +155,13 @@ def read_header(read: Callable[[int], bytes], *, size_bytes: int, limits: Limits
     entries = sorted(
         (_entry(name, field) for name, field in fields.items()), key=lambda entry: (entry.start, entry.stop)
     )
-    _check_no_holes(entries, data_size=size_bytes - LENGTH_BYTES - length)
+    data_size = max((entry.stop for entry in entries), default=0)
+    _check_no_holes(entries, data_size=data_size if size_bytes is None else size_bytes - len(head))
     try:
         spec = Spec(tuple(entry.array for entry in entries))
     except InvalidSpec as error:
         raise MalformedSafetensors(error.message, **error.facts) from error
-    return Header(tuple(entries), LENGTH_BYTES + length, spec)
+    return Header(tuple(entries), len(head), spec, metadata)
 
 
 def read_exactly(read: Callable[[int], bytes], size: int) -> bytes:
@@ -125,7 +176,7 @@ def read_exactly(read: Callable[[int], bytes], size: int) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-def _parse(text: bytes) -> dict[str, Any]:
+def _parse(text: bytes) -> tuple[dict[str, Any], dict[str, str]]:
     if not text.startswith(b"{"):
         raise MalformedSafetensors("the header must be a JSON object; it does not begin with '{'")
     try:
@@ -139,7 +190,23 @@ def _parse(text: bytes) -> dict[str, Any]:
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise MalformedSafetensors("'__metadata__' must be an object of strings")
     assert isinstance(fields, dict)  # noqa: S101  it begins with a brace
-    return fields
+    return fields, metadata
+
+
+def _canonical_entries(spec: Spec) -> tuple[Entry, ...]:
+    entries, start = [], 0
+    for array in spec.arrays:
+        entries.append(Entry(array, start, start + array.size_bytes))
+        start += array.size_bytes
+    return tuple(entries)
+
+
+def _runs(entries: Sequence[Entry]) -> tuple[tuple[str, int, int], ...]:
+    return tuple(
+        (dtype, run[0].start, run[-1].stop)
+        for dtype, group in groupby(entries, key=lambda entry: entry.array.dtype)
+        for run in [list(group)]
+    )
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from fma_core.codecs.header import (
     Entry,
     Header,
     canonical_entries,
+    canonical_form,
     canonical_header,
     read_exactly,
     read_header,
@@ -74,21 +75,20 @@ def read_file(path: Path | str, limits: Limits = DEFAULT_LIMITS) -> dict[str, ND
 
 def layout_within(spec: Spec, limits: Limits) -> bytes:
     """The canonical header of a spec, or TooLarge when the file would pass the limits."""
-    header = canonical_header(spec)
-    size_bytes = len(header) + spec.data_size_bytes
+    form = canonical_form(spec)
     if len(spec.arrays) > limits.max_arrays:
         raise TooLarge(
             f"the weights have {len(spec.arrays)} arrays; at most {limits.max_arrays} are accepted",
             found=len(spec.arrays),
             limit=limits.max_arrays,
         )
-    if size_bytes > limits.max_bytes:
+    if form.size_bytes > limits.max_bytes:
         raise TooLarge(
-            f"the weights take {size_bytes} bytes; at most {limits.max_bytes} are accepted",
-            found=size_bytes,
+            f"the weights take {form.size_bytes} bytes; at most {limits.max_bytes} are accepted",
+            found=form.size_bytes,
             limit=limits.max_bytes,
         )
-    return header
+    return form.header
 
 
 def checked_bytes(spec: ArraySpec, array: NDArray[Any]) -> memoryview:

@@ -1,19 +1,21 @@
 """From the body of a request to a blob: checked on the way, in the store before any row speaks of it."""
 
+import hashlib
+import io
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fma_core.codecs import json_layouts
+from fma_core.codecs.header import read_exactly
 from fma_core.codecs.json_layouts import Layout
-from fma_core.codecs.receive import Received, receive_safetensors, write_arrays
-from fma_core.codecs.safetensors import Limits, read_file
+from fma_core.codecs.receive import receive_canonical, receive_safetensors
+from fma_core.codecs.safetensors import Limits, decode, encode, layout_within, read_file
+from fma_core.codecs.zstd import is_zstd
 from fma_core.errors import InvalidSpec, InvalidWeights, SpecMismatch
 from fma_core.spec import Spec
 from fma_django import conf
@@ -21,15 +23,24 @@ from fma_django.errors import DigestMismatch
 from fma_django.models import FederatedModel
 from fma_django.services.json_schema import require_schema
 from fma_django.storage import get_store
+from fma_django.storage.errors import full_disk_told
+
+# Up to here a body is whole in memory, and needs no file beside the one that is stored.
+SMALL_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class SafetensorsBody:
-    """A body that is read in pieces and never whole in memory. wire_sha256: what the sender says of it (hex)."""
+    """A body that is read in pieces, and never whole in memory when it is large.
+
+    size_bytes, wire_sha256: of the bytes as they come; the hash (hex) is what the sender says of them.
+    content_encoding: "" or "zstd".
+    """
 
     read: Callable[[int], bytes]
     size_bytes: int
     wire_sha256: str | None = None
+    content_encoding: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,25 +86,55 @@ def store_weights(
 def _store(
     body: WeightsBody, *, spec: Spec | None, layout: Layout | None, schema: Any, field: str
 ) -> StoredWeights:
+    if isinstance(body, JsonBody):
+        return _store_json(body, spec=spec, layout=layout, schema=schema, field=field)
+    coded = is_zstd(body.content_encoding)
+    if spec is not None and body.size_bytes <= SMALL_BYTES and not coded:
+        data = read_exactly(body.read, body.size_bytes)
+        received = receive_canonical(data, spec, limits=limits())
+        if received is not None:
+            _require_digest(body, received.wire_sha256)
+            if schema is not None:
+                require_schema(json_layouts.json_of(decode(data), layout or "named"), schema, field=field)
+            get_store().put_bytes(data, received.sha256)
+            return StoredWeights(received.sha256, received.size_bytes, spec, layout or "named")
+        body = replace(body, read=io.BytesIO(data).read)
     with spool_file() as path:
         fd = os.open(path, os.O_RDWR)
         try:
-            if isinstance(body, JsonBody):
-                received, found_layout = _write_json(
-                    body, fd, spec=spec, layout=layout, schema=schema, field=field
-                )
-            else:
-                received = receive_safetensors(
-                    body.read, fd, size_bytes=body.size_bytes, spec=spec, limits=limits()
-                )
-                found_layout = layout or "named"
-                _require_digest(body, received)
+            received = receive_safetensors(
+                body.read,
+                fd,
+                size_bytes=body.size_bytes,
+                spec=spec,
+                limits=limits(),
+                is_zstd=coded,
+                hash_wire=body.wire_sha256 is not None,
+            )
         finally:
             os.close(fd)
-        if schema is not None and isinstance(body, SafetensorsBody):
-            require_schema(json_layouts.json_of(read_file(path), found_layout), schema, field=field)
+        _require_digest(body, received.wire_sha256)
+        if schema is not None:
+            require_schema(json_layouts.json_of(read_file(path), layout or "named"), schema, field=field)
         get_store().put_file(path, received.sha256)
-    return StoredWeights(received.sha256, received.size_bytes, received.spec, found_layout)
+    return StoredWeights(received.sha256, received.size_bytes, received.spec, layout or "named")
+
+
+def _store_json(
+    body: JsonBody, *, spec: Spec | None, layout: Layout | None, schema: Any, field: str
+) -> StoredWeights:
+    if schema is not None:
+        require_schema(body.value, schema, field=field)
+    arrays, found_layout = json_layouts.arrays_of(body.value, layout=layout, spec=spec)
+    if spec is None:
+        spec = Spec.of(arrays)
+    else:
+        spec.check(arrays)
+    layout_within(spec, limits())
+    data = encode(arrays)
+    sha256 = hashlib.sha256(data).hexdigest()
+    get_store().put_bytes(data, sha256)
+    return StoredWeights(sha256, len(data), spec, found_layout)
 
 
 def limits() -> Limits:
@@ -140,30 +181,20 @@ def settle_spec(federated_model: FederatedModel, stored: StoredWeights, *, is_up
 
 @contextmanager
 def spool_file() -> Iterator[Path]:
-    """An empty file next to the store, removed unless it was moved away."""
-    fd, name = tempfile.mkstemp(dir=get_store().spool_dir(), suffix=".part")
-    os.close(fd)
-    path = Path(name)
-    try:
-        yield path
-    finally:
-        path.unlink(missing_ok=True)
+    """An empty file next to the store, removed unless it was moved away. Raises StorageFull when it cannot grow."""
+    folder = get_store().spool_dir()
+    with full_disk_told(folder):
+        fd, name = tempfile.mkstemp(dir=folder, suffix=".part")
+        os.close(fd)
+        path = Path(name)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
 
 
-def _write_json(
-    body: JsonBody, fd: int, *, spec: Spec | None, layout: Layout | None, schema: Any, field: str
-) -> tuple[Received, Layout]:
-    if schema is not None:
-        require_schema(body.value, schema, field=field)
-    arrays: Mapping[str, np.ndarray[Any, Any]]
-    arrays, found = json_layouts.arrays_of(body.value, layout=layout, spec=spec)
-    if spec is not None:
-        spec.check(arrays)
-    return write_arrays(arrays, fd, limits=limits()), found
-
-
-def _require_digest(body: SafetensorsBody, received: Received) -> None:
-    if body.wire_sha256 is not None and received.wire_sha256 != body.wire_sha256:
+def _require_digest(body: SafetensorsBody, found: str | None) -> None:
+    if body.wire_sha256 is not None and found != body.wire_sha256:
         raise DigestMismatch(
-            f"Content-Digest says sha-256 {body.wire_sha256}; the body that arrived has {received.wire_sha256}"
+            f"Content-Digest says sha-256 {body.wire_sha256}; the body that arrived has {found}"
         )

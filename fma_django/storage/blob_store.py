@@ -3,9 +3,9 @@
 A blob is an immutable file named by the sha256 of its content, kept under the key `blobs/ab/abcdef…`. Nothing here
 trusts an ETag or needs a conditional PUT: two writers of the same name write the same bytes, so the last one may win.
 
-The order that keeps rows and bytes together is: write in `spool_dir()`, `put_file`, then commit the row. A crash in
-between leaves an orphan, never a row without its bytes; `blobs`, `delete(older_than=…)` and `remove_unfinished` are
-what a sweep needs to clear orphans away.
+The order that keeps rows and bytes together is: write in `spool_dir()`, `put_file` (or `put_bytes`), then commit the
+row. A crash in between leaves an orphan, never a row without its bytes; `blobs`, `delete(older_than=…)` and
+`remove_unfinished` are what a sweep needs to clear orphans away.
 
 tests/contracts/blob_store.py holds the suite that an implementation has to pass.
 """
@@ -53,6 +53,9 @@ class BlobStore(Protocol):
         so mends a damaged one) and makes it young again. On failure the file is still at `path`.
         `sha256` is the caller's word, computed while the bytes were written; the store does not read them again.
         """
+
+    def put_bytes(self, data: bytes, sha256: str) -> None:
+        """The same for a blob that is in memory: for small ones, which cost less without a file of their own."""
 
     def open_range(self, sha256: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
         """The bytes [start, start + length) in pieces of at most 1 MiB; cut at the blob's end, so possibly none.

@@ -20,6 +20,7 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fma_core.codecs.receive import write_all
 from fma_django.storage.blob_store import Progress, StoredBlob, blob_key, check_sha256
 from fma_django.storage.errors import (
     NO_ROOM,
@@ -38,7 +39,8 @@ class DiskStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._durable: set[Path] = set()
+        self._root, self._spool = str(root), str(root / ".spool")
+        self._durable: set[str] = set()
         self._durable_lock = threading.Lock()
 
     def __repr__(self) -> str:
@@ -46,16 +48,32 @@ class DiskStore:
 
     def put_file(self, path: Path, sha256: str) -> None:
         """Move the file in by a rename, after its bytes and before its name are forced to the disk."""
-        target = self._path(sha256)
+        target = f"{self._root}/{blob_key(sha256)}"
         with self._translated(f"store {sha256}"):
-            folder = self._durable_folder(target.parent)
+            self._ensure_folder(target)
+            _fsync(path)
+            os.utime(path)
             try:
-                self._rename(path, target)
+                self._move_in(path, target)
             except OSError as error:
                 if error.errno != errno.EXDEV:
                     raise
-                self._copy_and_rename(path, target)
-            _fsync(folder)
+                self._copy_in(path, target)
+
+    def put_bytes(self, data: bytes, sha256: str) -> None:
+        """The same, of a file that is written here."""
+        # Plain strings: these are the paths of every small update, and pathlib takes as long as the file system.
+        target = f"{self._root}/{blob_key(sha256)}"
+        part = f"{self._spool}/{os.urandom(8).hex()}.part"
+        with self._translated(f"store {sha256}"):
+            try:
+                self._ensure_folder(target)
+                self._write_new(part, data)
+                self._move_in(part, target)
+            except BaseException:
+                with suppress(FileNotFoundError):
+                    Path(part).unlink()
+                raise
 
     def open_range(self, sha256: str, start: int = 0, length: int | None = None) -> Pieces:
         """Read from the file itself, which a delete in the meantime does not disturb."""
@@ -140,30 +158,55 @@ class DiskStore:
     def _missing(self, sha256: str) -> BlobMissing:
         return BlobMissing(f"blob {sha256} is not in the store", sha256=sha256, store=str(self.root))
 
-    def _durable_folder(self, folder: Path) -> Path:
+    def _ensure_folder(self, target: str) -> None:
+        if target.rpartition("/")[0] not in self._durable:
+            self._make_durable(target.rpartition("/")[0])
+
+    def _move_in(self, path: str | Path, target: str) -> None:
+        folder = target.rpartition("/")[0]
+        how = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        try:
+            descriptor = os.open(folder, how)
+        except FileNotFoundError:  # it was there, and was removed since
+            self._make_durable(folder)
+            descriptor = os.open(folder, how)
+        try:
+            with self._locked(fcntl.LOCK_SH):
+                os.replace(path, target)
+            _force(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _make_durable(self, folder: str) -> None:
         # A file is only as durable as the entry of its folder, so every process forces that once too, even when
         # another one made the folder: it may not have come to its own fsync yet.
         with self._durable_lock:
-            if folder not in self._durable or not folder.is_dir():
-                folder.mkdir(parents=True, exist_ok=True)
-                _fsync(folder.parent)
-                _fsync(self.root)
-                with suppress(PermissionError):  # the root's own folder need not be ours to read
-                    _fsync(self.root.parent)
-                self._durable.add(folder)
-        return folder
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            _fsync(self.root / "blobs")
+            _fsync(self.root)
+            with suppress(PermissionError):  # the root's own folder need not be ours to read
+                _fsync(self.root.parent)
+            self._durable.add(folder)
 
-    def _rename(self, path: Path, target: Path) -> None:
-        _fsync(path)
-        with self._locked(fcntl.LOCK_SH):
-            os.utime(path)
-            os.replace(path, target)
+    def _write_new(self, path: str, data: bytes) -> None:
+        how = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            descriptor = os.open(path, how, 0o600)
+        except FileNotFoundError:
+            self.spool_dir()
+            descriptor = os.open(path, how, 0o600)
+        try:
+            write_all(descriptor, data, 0)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
-    def _copy_and_rename(self, path: Path, target: Path) -> None:
+    def _copy_in(self, path: Path, target: str) -> None:
         copy = self.spool_dir() / f"copy-{uuid.uuid4().hex}"
         try:
             shutil.copyfile(path, copy)
-            self._rename(copy, target)
+            _fsync(copy)
+            self._move_in(copy, target)
         finally:
             copy.unlink(missing_ok=True)
         path.unlink()
@@ -171,13 +214,20 @@ class DiskStore:
     @contextmanager
     def _locked(self, how: int) -> Iterator[None]:
         # Puts share the lock and only deletes exclude them; it is held for a rename or an unlink, never for a copy.
-        self.root.mkdir(parents=True, exist_ok=True)
-        lock = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = self._open_lock()
         try:
             fcntl.flock(lock, how)
             yield
         finally:
             os.close(lock)
+
+    def _open_lock(self) -> int:
+        path, how = f"{self._root}/.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        try:
+            return os.open(path, how, 0o600)
+        except FileNotFoundError:
+            self.root.mkdir(parents=True, exist_ok=True)
+            return os.open(path, how, 0o600)
 
     @contextmanager
     def _translated(self, action: str, sha256: str | None = None) -> Iterator[None]:
@@ -196,13 +246,18 @@ class DiskStore:
 
 
 def _fsync(path: Path) -> None:
-    # Folders too: on Linux and macOS a folder opened for reading can be forced to the disk.
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _force(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _force(descriptor: int) -> None:
+    # Folders too: on Linux and macOS a folder opened for reading can be forced to the disk.
     try:
         os.fsync(descriptor)
     except OSError as error:
         # File systems that cannot force a folder say so with EINVAL, and have nothing to force.
         if error.errno != errno.EINVAL:
             raise
-    finally:
-        os.close(descriptor)

@@ -73,6 +73,12 @@ class S3Store:
                     self._client().put_object(Bucket=self.bucket, Key=key, Body=file)
             path.unlink()
 
+    def put_bytes(self, data: bytes, sha256: str) -> None:
+        """Upload them in one request."""
+        key = self._key(sha256)
+        with self._translated(f"store {sha256}"):
+            self._client().put_object(Bucket=self.bucket, Key=key, Body=data)
+
     def open_range(self, sha256: str, start: int = 0, length: int | None = None) -> Pieces:
         """One ranged GET, taken up again where it stopped when the connection breaks."""
         left = max(self._size_bytes(sha256) - start, 0)

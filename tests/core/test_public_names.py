@@ -11,6 +11,7 @@ OPTIONAL = {
     "compiled.py": {"numba"},
     "blas_threads.py": {"threadpoolctl"},
     "curve.py": {"matplotlib"},
+    "zstd.py": {"backports", "compression"},  # the standard library's, before Python 3.14 and since
 }
 
 

@@ -17,6 +17,7 @@ BASE = (
     "numpy",
     "ml_dtypes",
     "safetensors",
+    "backports.zstd",
     "httpx",
     "httpcore",
     "h11",
@@ -66,6 +67,7 @@ def test_the_base_install_is_small() -> None:
     dependencies = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["dependencies"]
 
     assert sorted(name.split(">")[0] for name in dependencies) == [
+        "backports.zstd",
         "httpx",
         "ml_dtypes",
         "numpy",

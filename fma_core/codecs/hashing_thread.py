@@ -1,0 +1,54 @@
+"""SHA-256 in a second thread, beside whoever reads, checks and writes the same bytes.
+
+Hashing is the slowest thing that happens to a large body (0.25 to 0.35 GB/s on a core without SHA instructions), and
+cannot be split: everything else fits into its time on a second core.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from queue import Queue
+from threading import Thread
+from types import TracebackType
+from typing import Self
+
+WAITING_PIECES = 3
+
+
+class HashingThread:
+    """A hash like hashlib's. `update` returns at once while less than `WAITING_PIECES` wait; pieces must not change.
+
+    A context manager: at its end there is no thread left, whatever happened.
+    """
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._pieces: Queue[bytes | memoryview | None] = Queue(WAITING_PIECES)
+        self._thread = Thread(target=self._hash, name="sha256", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._finish()
+
+    def update(self, piece: bytes | memoryview) -> None:
+        """Hash a piece, by and by."""
+        self._pieces.put(piece)
+
+    def hexdigest(self) -> str:
+        """The hash of all pieces; there can be no more of them."""
+        self._finish()
+        return self._digest.hexdigest()
+
+    def _finish(self) -> None:
+        if self._thread.is_alive():
+            self._pieces.put(None)
+            self._thread.join()
+
+    def _hash(self) -> None:
+        while (piece := self._pieces.get()) is not None:
+            self._digest.update(piece)

@@ -1,0 +1,85 @@
+"""Bodies in the content coding `zstd`: one frame, read with as much memory as the coding asks for and no more.
+
+Source: RFC 8878 (format), RFC 9659 (windows of at most 8 MiB).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+
+from fma_core.errors import MalformedZstd, TruncatedBody, UnsupportedCoding
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+CODING = "zstd"
+WINDOW_LOG = 23
+PIECE_BYTES = 2**18
+# More costs time and gains little: the low bits of weights are noise.
+LEVEL = 3
+
+
+def is_zstd(content_encoding: str) -> bool:
+    """Whether a body with this Content-Encoding is compressed. Raises UnsupportedCoding for what is not read here."""
+    coding = content_encoding.strip().lower()
+    if coding in {"", "identity"}:
+        return False
+    if coding != CODING:
+        raise UnsupportedCoding(
+            f"Content-Encoding {content_encoding[:40]!r} is not read here; send {CODING}, or the bytes as they are"
+        )
+    return True
+
+
+def decoded(read: Callable[[int], bytes], *, size_bytes: int) -> Callable[[int], bytes]:
+    """A `read` of what a frame of `size_bytes` holds: at most as many bytes as it is asked for, none at the end.
+
+    Nothing is decoded ahead of what is asked for, so a frame that would become enormous costs what is read of it.
+    Its reads raise MalformedZstd, and TruncatedBody when `read` ends before `size_bytes`.
+    """
+    frame = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: WINDOW_LOG})
+    missing = size_bytes
+
+    def next_piece() -> bytes:
+        nonlocal missing
+        piece = read(min(missing, PIECE_BYTES))
+        if not piece and missing:
+            raise TruncatedBody(f"the body ended {missing} bytes before its announced end", missing=missing)
+        missing -= len(piece)
+        return piece
+
+    def read_decoded(size: int) -> bytes:
+        while not frame.eof:
+            piece = b""
+            if frame.needs_input:
+                piece = next_piece()
+                if not piece:
+                    raise MalformedZstd("the body ends in the middle of its zstd frame")
+            try:
+                found = frame.decompress(piece, size)
+            except zstd.ZstdError as error:
+                raise MalformedZstd(f"the body is not a zstd frame that is read here: {error}") from error
+            if found:
+                return found
+        if missing or frame.unused_data:
+            raise MalformedZstd("the body goes on after its zstd frame; it must be one frame")
+        return b""
+
+    return read_decoded
+
+
+def encoded(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    """The frame of these pieces, in pieces."""
+    frame = zstd.ZstdCompressor(
+        options={
+            zstd.CompressionParameter.compression_level: LEVEL,
+            zstd.CompressionParameter.checksum_flag: 0,  # Content-Digest is the better one
+        }
+    )
+    for piece in pieces:
+        if found := frame.compress(piece):
+            yield found
+    yield frame.flush()

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 HostOption = Annotated[str, typer.Option("--host", help="The address to listen on; 0.0.0.0 is every one.")]
 PortOption = Annotated[int, typer.Option("--port", min=1, max=65535, help="The port to listen on.")]
 
+ACTIVE_CONNECTIONS = 1024
+
 
 def web(
     data: data_folder.DataOption = data_folder.DEFAULT,
@@ -51,6 +53,8 @@ def web(
         loop=Loops.uvloop,
         http=HTTPModes.http1,  # what a reverse proxy speaks to the servers behind it
         workers=settings.FMA_WEB_WORKERS,
+        # Of each process, in place of 1024 for all of them together.
+        backpressure=settings.FMA_MAX_WAITERS + ACTIVE_CONNECTIONS,
         log_dictconfig=settings.LOGGING,
         log_level=LogLevels.error,
         workers_kill_timeout=10,
@@ -69,4 +73,4 @@ def _load(parent: int) -> "Front":
     from fma_api.front import Front
     from fma_api.wsgi import application
 
-    return Front(application, threads=settings.FMA_WEB_THREADS)
+    return Front(application, threads=settings.FMA_WEB_THREADS, waiters=settings.FMA_MAX_WAITERS)

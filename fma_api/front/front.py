@@ -1,63 +1,130 @@
 """Takes each request from granian, and sees that it is answered."""
 
 import asyncio
+import signal
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any
 
 import structlog
 from django.core.handlers.wsgi import WSGIHandler
+from django.http import HttpResponseBase
 
 from fma_api.front import django
 from fma_api.front.body import StreamedBody
 from fma_api.front.environ import environ_of
+from fma_api.front.listening import listen_for
+from fma_api.front.marks import WaitsFor
 from fma_api.front.protocol import Exchange, Scope
 from fma_api.front.sending import send
 from fma_api.front.threads import Threads
+from fma_api.front.waiting_room import Outcome, WaitingRoom
+from fma_django import wakeups
 
 log = structlog.get_logger(__name__)
 
 SMALL_BYTES = 64 * 1024
 """Bodies up to this size are read before a thread is taken."""
+LOOK_EVERY_S = 20.0
+"""A wake-up may be lost (fma_django.wakeups): who waits looks by itself now and then."""
+
+Environ = dict[str, Any]
 
 
 class Front:
-    """The RSGI application of a web process."""
+    """The RSGI application of a web process. `listen`: another way to hear what changed, for tests."""
 
-    def __init__(self, handler: WSGIHandler, *, threads: int) -> None:
+    def __init__(
+        self,
+        handler: WSGIHandler,
+        *,
+        threads: int,
+        waiters: int,
+        listen: Callable[[], wakeups.Listener] = lambda: wakeups.listen("model"),
+    ) -> None:
         self._handler = handler
         self._threads = Threads(threads)
+        self._waiters = waiters
+        self._listen = listen
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.start(loop)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # granian has said to the loop what it does then: wait for all requests. Python calls this one besides.
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(self.room.close))
+            signal.siginterrupt(number, False)
+
+    @property
+    def num_threads(self) -> int:
+        return self._threads.count
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
+        self.room = WaitingRoom(loop, places=self._waiters)
+        listen_for(loop, self.room.wake, self._listen)
 
     async def __rsgi__(self, scope: Scope, exchange: Exchange) -> None:
         environ = environ_of(scope)
         try:
-            environ["wsgi.input"] = await self._body(scope, exchange)
+            body = await self._body(scope, exchange)
         except Exception:  # granian's own: the client has gone before its body was there
             return
-        answered = self._loop.create_future()
-        self._threads.run(lambda: self._answer(environ, exchange, answered))
-        await answered
+        if isinstance(body, StreamedBody):
+            # What was read cannot be read again, so this request cannot be repeated.
+            await self._answer(exchange, {**environ, "wsgi.input": body}, may_wait=False)
+            body.close()
+            return
+        since = self.room.moment
+        kept = await self._answer(exchange, {**environ, "wsgi.input": BytesIO(body)}, may_wait=True)
+        if kept is None:
+            return
+        waits_for: WaitsFor = kept.waits_for  # type: ignore[attr-defined]
+        until = self._loop.time() + waits_for.seconds
+        while kept is not None:
+            look_at = min(until, self._loop.time() + LOOK_EVERY_S)
+            outcome = await self.room.wait(exchange, waits_for.topics, since=since, until=look_at)
+            if outcome in (Outcome.GONE, Outcome.CLOSED):
+                send(exchange, kept)
+                return
+            since, may_wait = self.room.moment, self._loop.time() < until
+            # Django and its middleware write into what they are given.
+            kept = await self._answer(exchange, {**environ, "wsgi.input": BytesIO(body)}, may_wait=may_wait)
 
-    async def _body(self, scope: Scope, exchange: Exchange) -> BytesIO | StreamedBody:
+    async def _body(self, scope: Scope, exchange: Exchange) -> bytes | StreamedBody:
         size = scope.headers.get("content-length")
         if size is None or size == "0":
-            return BytesIO()
+            return b""
         if int(size) <= SMALL_BYTES and scope.headers.get("expect") is None:
-            return BytesIO(await exchange())
+            return await exchange()
         return StreamedBody(self._loop, exchange)
 
-    def _answer(self, environ: dict[str, Any], exchange: Exchange, answered: asyncio.Future[None]) -> None:
+    async def _answer(
+        self, exchange: Exchange, environ: Environ, *, may_wait: bool
+    ) -> HttpResponseBase | None:
+        """The response, in a thread: sent, or kept (and returned) when it is worth waiting for another one."""
+        may_wait = may_wait and self.room.takes_more
+        done: asyncio.Future[HttpResponseBase | None] = self._loop.create_future()
+        self._threads.run(lambda: self._work(exchange, environ, done, may_wait))
+        return await done
+
+    def _work(
+        self,
+        exchange: Exchange,
+        environ: Environ,
+        done: asyncio.Future[HttpResponseBase | None],
+        may_wait: bool,
+    ) -> None:
+        kept = None
         try:
             response = django.answer(self._handler, environ)
             try:
-                send(exchange, response, is_head=environ["REQUEST_METHOD"] == "HEAD")
+                if may_wait and getattr(response, "waits_for", None) is not None:
+                    kept = response
+                else:
+                    send(exchange, response, is_head=environ["REQUEST_METHOD"] == "HEAD")
             finally:
                 response.close()
         except BaseException:  # granian panics (no Exception) at what is no header
             log.exception("answer_broke")
         finally:
-            if isinstance(environ["wsgi.input"], StreamedBody):
-                environ["wsgi.input"].close()
-            self._loop.call_soon_threadsafe(answered.set_result, None)
+            self._loop.call_soon_threadsafe(done.set_result, kept)

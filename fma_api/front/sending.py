@@ -5,7 +5,7 @@ from django.http import HttpResponse, HttpResponseBase
 from fma_api.front.protocol import Exchange, Headers
 
 
-def send(exchange: Exchange, response: HttpResponseBase, *, is_head: bool) -> None:
+def send(exchange: Exchange, response: HttpResponseBase, *, is_head: bool = False) -> None:
     """Hand a response over to granian; returns when it has been taken, which is before it has arrived."""
     headers = headers_of(response)
     if is_head:

@@ -1,24 +1,22 @@
-"""`?after=<aggregate id>&wait=<seconds>`: an answer when there is something newer, instead of polling.
+"""`?wait=<seconds>`: an answer when there is something new, instead of polling.
 
-A waiter occupies one of the server's threads, so only some may wait at a time; who comes when all places are taken
-is answered at once, as if its time were over.
+A view answers what there is now. When that is nothing, it says so with `keep`, and the front (fma_api/front) asks the
+view again as soon as something of the model has changed, or when the time is over.
 """
 
-import threading
-import time
-from collections.abc import Callable
-from functools import cache
+from dataclasses import dataclass
 from typing import TypeVar
 
+from django.http import HttpResponseBase
 from rest_framework import serializers
 from rest_framework.request import Request
 
-from fma_django import conf
+from fma_api.front.marks import WaitsFor
+from fma_django import conf, wakeups
 from fma_django.models import FederatedModel, ModelAggregate
 from fma_django.selectors.aggregates import latest_aggregate
 
-LOOK_EVERY_S = 0.1
-FoundT = TypeVar("FoundT")
+ResponseT = TypeVar("ResponseT", bound=HttpResponseBase)
 
 
 class WaitSerializer(serializers.Serializer[None]):
@@ -30,43 +28,29 @@ class WaitSerializer(serializers.Serializer[None]):
     )
 
 
-def asks_for_newer(request: Request) -> bool:
-    return "after" in request.query_params
+@dataclass(frozen=True)
+class Newer:
+    """What `?after=&wait=` asks for. aggregate: None when there is none yet."""
+
+    aggregate: ModelAggregate | None
+    wait_s: float
 
 
-def newer_aggregate(request: Request, federated_model: FederatedModel) -> ModelAggregate | None:
-    """The newest aggregate if it is newer than `after`, waiting for it as long as the request says and we allow."""
+def newer_aggregate(request: Request, federated_model: FederatedModel) -> Newer | None:
+    """None when the request asks for the newest one, whichever it is."""
+    if "after" not in request.query_params:
+        return None
     query = WaitSerializer(data=request.query_params)
     query.is_valid(raise_exception=True)
-    after: int = query.validated_data["after"]
-    wait_s = seconds_to_wait(query.validated_data["wait"])
-    return wait_for(lambda: _newer(federated_model, after), wait_s)
-
-
-def seconds_to_wait(said_s: float) -> float:
-    return min(said_s, float(conf.get("FMA_MAX_WAIT_SECONDS")))
-
-
-def wait_for(look: Callable[[], FoundT | None], wait_s: float) -> FoundT | None:
-    """What `look` finds within this time; it must be cheap, for it is asked ten times a second."""
-    found = look()
-    if found is not None or wait_s <= 0 or not _places().acquire(blocking=False):
-        return found
-    try:
-        until = time.monotonic() + wait_s
-        while found is None and (left := until - time.monotonic()) > 0:
-            time.sleep(min(LOOK_EVERY_S, left))
-            found = look()
-        return found
-    finally:
-        _places().release()
-
-
-def _newer(federated_model: FederatedModel, after: int) -> ModelAggregate | None:
     found = latest_aggregate(federated_model)
-    return found if found is not None and found.pk > after else None
+    is_newer = found is not None and found.pk > query.validated_data["after"]
+    return Newer(found if is_newer else None, query.validated_data["wait"])
 
 
-@cache
-def _places() -> threading.BoundedSemaphore:
-    return threading.BoundedSemaphore(max(1, conf.get("FMA_WEB_THREADS") * 3 // 4))
+def keep(response: ResponseT, federated_model: FederatedModel, wait_s: float) -> ResponseT:
+    """The same response, which is sent when no better one came in time."""
+    wait_s = min(wait_s, float(conf.get("FMA_MAX_WAIT_SECONDS")))
+    if wait_s > 0:
+        topics = frozenset({wakeups.of_model(federated_model.pk)})
+        response.waits_for = WaitsFor(topics, wait_s)  # type: ignore[attr-defined]
+    return response

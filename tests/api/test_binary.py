@@ -1,18 +1,16 @@
 """Weights as safetensors: sent as a stream, fetched whole, in part, or not at all when the caller has them."""
 
 import hashlib
-import threading
-import time
 from base64 import b64encode
 from typing import Any
 
 import pytest
-from django.db import connection
 from rest_framework.test import APIClient
 
+from fma_api.front.marks import WaitsFor
 from fma_core.codecs.safetensors import decode, encode
 from fma_django.models import FederatedModel, ModelAggregate, ModelUpdate
-from fma_django.services.clients import Registration, revoke_client
+from fma_django.services.clients import Registration
 from tests.api.callers import API, SAFETENSORS, as_client
 from tests.records import WEIGHTS, arrays, make_aggregate, make_client, make_model, weights
 
@@ -264,10 +262,12 @@ def test_if_range_protects_from_parts_of_two_models(
 def test_after_answers_what_is_newer_or_204(device: APIClient, aggregate: ModelAggregate, call: str) -> None:
     url = f"{API}models/{aggregate.federated_model_id}/{call}/"
 
-    assert device.get(url, {"after": aggregate.pk - 1}).status_code == 200
-    started = time.monotonic()
-    assert device.get(url, {"after": aggregate.pk, "wait": 0.3}).status_code == 204
-    assert time.monotonic() - started >= 0.3
+    newer = device.get(url, {"after": aggregate.pk - 1, "wait": 0.3})
+    nothing = device.get(url, {"after": aggregate.pk, "wait": 0.3})
+
+    assert (newer.status_code, waits_for(newer)) == (200, None)
+    topics = frozenset({f"model:{aggregate.federated_model_id}"})
+    assert (nothing.status_code, waits_for(nothing)) == (204, WaitsFor(topics, 0.3))
 
 
 @pytest.mark.parametrize("query", [{"after": "x"}, {"after": -1}, {"after": 1, "wait": -1}, {"after": 2**63}])
@@ -277,46 +277,14 @@ def test_after_and_wait_are_checked(device: APIClient, url: str, query: Any) -> 
 
 def test_waiting_is_bounded(device: APIClient, aggregate: Any, url: str, settings: Any) -> None:
     settings.FMA_MAX_WAIT_SECONDS = 0.2
-    started = time.monotonic()
 
-    for wait in ("1e9", "inf"):
-        assert device.get(url, {"after": aggregate.pk, "wait": wait}).status_code in (204, 400)
-
-    assert time.monotonic() - started < 10
+    assert waits_for(device.get(url, {"after": aggregate.pk, "wait": "1e9"})).seconds == 0.2
+    assert device.get(url, {"after": aggregate.pk, "wait": "inf"}).status_code == 400
 
 
-@pytest.mark.django_db(transaction=True)
-def test_who_waits_is_answered_when_an_aggregate_appears() -> None:
-    model = make_model()
-    ann = make_client(model)
-    caller = as_client(ann)
-
-    def publish_soon() -> None:
-        time.sleep(0.3)
-        make_aggregate(model, ann.client, value=4.0)
-        connection.close()
-
-    thread = threading.Thread(target=publish_soon)
-    thread.start()
-    started = time.monotonic()
-    answer = caller.get(f"{API}models/{model.pk}/get_latest_model/", {"after": 0, "wait": 50})
-    thread.join()
-
-    assert answer.status_code == 200
-    assert answer.json()["values"] == weights(4.0)
-    assert time.monotonic() - started < 40
+def test_who_asks_for_no_wait_has_none(device: APIClient, aggregate: Any, url: str) -> None:
+    assert waits_for(device.get(url, {"after": aggregate.pk})) is None
 
 
-def test_a_client_that_is_revoked_while_it_waits_gets_nothing(
-    device: APIClient, ann: Registration, model: FederatedModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def revoke_and_publish(*_: Any) -> ModelAggregate:
-        aggregate = make_aggregate(model)
-        revoke_client(ann.client)
-        return aggregate
-
-    monkeypatch.setattr("fma_api.v1.views.federated_models.newer_aggregate", revoke_and_publish)
-
-    answer = device.get(f"{API}models/{model.pk}/get_latest_model/?after=0&wait=5")
-
-    assert answer.status_code == 403
+def waits_for(answer: Any) -> Any:
+    return getattr(answer, "waits_for", None)

@@ -1,6 +1,5 @@
 """`POST models/<id>/join/`: may a client take part now, and what it must know then."""
 
-import threading
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from fma_api.front.marks import WaitsFor
 from fma_django.models import Client, FederatedModel, Participation, Round, Tag
 from fma_django.services.clients import Registration
 from fma_django.services.federated_models import change_federated_model
@@ -242,29 +242,16 @@ def test_a_wait_that_is_none_is_refused(alice: Any, wait: str) -> None:
     assert answer.json()["wait"]
 
 
-@pytest.mark.django_db(transaction=True)
-def test_who_waits_is_accepted_as_soon_as_the_round_starts(alice: Any) -> None:
-    model = make_model(alice, allow_aggregation=False)
-    ann = make_client(model)
+@pytest.mark.parametrize(("state", "waits"), [("paused", True), ("running", False), ("ended", False)])
+def test_who_may_hear_another_answer_waits_for_it(alice: Any, state: str, waits: bool) -> None:
+    model = make_model(alice, allow_aggregation=state == "running")
+    if state == "ended":
+        cancel_experiment(model)
 
-    def later() -> None:
-        try:
-            start(FederatedModel.objects.get(pk=model.pk))
-        finally:
-            connection.close()
+    answer = join(as_client(make_client(model)), model, "?wait=7")
 
-    timer = threading.Timer(0.3, later)
-    timer.start()
-    answer = join(as_client(ann), model, "?wait=10")
-    timer.join()
-
-    assert answer.json()["accepted"] is True
-
-
-def test_the_time_to_wait_passes(alice: Any) -> None:
-    model = make_model(alice, allow_aggregation=False)
-
-    assert join(as_client(make_client(model)), model, "?wait=0.2").json()["reason"] == "paused"
+    expected = WaitsFor(frozenset({f"model:{model.pk}"}), 7.0) if waits else None
+    assert getattr(answer, "waits_for", None) == expected
 
 
 def test_clients_are_not_counted_for_each_that_asks(alice: Any) -> None:

@@ -32,7 +32,7 @@ from fma_api.v1.views.joining import Joining
 from fma_api.v1.views.life import ExperimentLife
 from fma_api.v1.views.model_evaluations import ModelEvaluations
 from fma_api.v1.views.rounds import ModelRounds
-from fma_api.v1.waiting import WaitSerializer, asks_for_newer, newer_aggregate
+from fma_api.v1.waiting import WaitSerializer, keep, newer_aggregate
 from fma_api.v1.weights import wants_safetensors, weights_response
 from fma_django.errors import NotRegistered
 from fma_django.models import FederatedModel
@@ -172,13 +172,10 @@ class FederatedModelViewSet(
     def get_latest_aggregate(self, request: Request, pk: str) -> Response:
         """`{}` when there is none. With `after` and `wait` it waits for a newer one; 204 when none came."""
         found = self.get_object()
-        if asks_for_newer(request):
-            aggregate = newer_aggregate(request, found)
-            self.check_object_permissions(request, found)  # while it waited, the client may have been revoked
-            if aggregate is None:
-                return Response(status=204)
-        else:
-            aggregate = latest_aggregate(found)
+        newer = newer_aggregate(request, found)
+        if newer is not None and newer.aggregate is None:
+            return keep(Response(status=204), found, newer.wait_s)
+        aggregate = latest_aggregate(found) if newer is None else newer.aggregate
         return Response({} if aggregate is None else self._rendered(ModelAggregateSerializer, aggregate))
 
     @extend_schema(summary="The current artifact; its weights as a URL", responses=ModelArtifactSerializer)
@@ -217,15 +214,13 @@ class FederatedModelViewSet(
         With `after` and `wait` it waits for a newer aggregate; 204 when none came.
         """
         found = self.get_object()
-        latest: LatestModel | None
-        if asks_for_newer(request):
-            aggregate = newer_aggregate(request, found)
-            self.check_object_permissions(request, found)  # while it waited, the client may have been revoked
-            if aggregate is None:
-                return HttpResponse(status=204)
-            latest = LatestModel(aggregate, aggregate.pk)
-        else:
+        newer = newer_aggregate(request, found)
+        if newer is None:
             latest = latest_model(found)
+        elif newer.aggregate is None:
+            return keep(HttpResponse(status=204), found, newer.wait_s)
+        else:
+            latest = LatestModel(newer.aggregate, newer.aggregate.pk)
         if latest is None:
             return HttpResponse(status=204) if wants_safetensors(request) else Response({})
         latest.weights.federated_model = found

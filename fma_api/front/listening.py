@@ -1,0 +1,25 @@
+"""The one thread of a web process that hears what changed, for all who wait."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+from fma_django.wakeups import ALL, Listener
+
+WAIT_S = 60.0
+
+
+def listen_for(
+    loop: asyncio.AbstractEventLoop, wake: Callable[[frozenset[str]], None], listen: Callable[[], Listener]
+) -> None:
+    """Call `wake` in the loop with what is heard, from now on. The thread makes its listener itself."""
+
+    def hear() -> None:
+        listener = listen()
+        heard = frozenset({ALL})  # what was said before it listened
+        while not loop.is_closed():
+            if heard:
+                loop.call_soon_threadsafe(wake, heard)
+            heard = listener.wait(WAIT_S)
+
+    threading.Thread(target=hear, name="wakeups", daemon=True).start()

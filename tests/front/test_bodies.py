@@ -1,0 +1,95 @@
+"""Bodies on their way to Django: which are read before a thread is taken, and how far ahead of their reader."""
+
+import threading
+from typing import Any
+
+import pytest
+from django.http import HttpRequest, HttpResponse
+
+from fma_api.front import body as bodies
+from fma_api.front.body import AHEAD_BYTES
+from tests.front.granian import Handler, running
+
+PIECE = bytes(range(256)) * 1024  # 256 KiB
+
+
+def echo(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(request.read())
+
+
+def refuse(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(status=413)
+
+
+@pytest.mark.parametrize("pieces", [(), (b"small",), (b"in ", b"two"), (PIECE,), (PIECE, PIECE, b"end")])
+def test_a_body_arrives_whole(pieces: Any) -> None:
+    with running(Handler(echo)) as front:
+        assert front.begin(*pieces, method="POST").wait().body == b"".join(pieces)
+
+
+def test_a_small_body_that_stalls_holds_no_thread() -> None:
+    with running(Handler(echo)) as front:
+        stalled = front.begin(b"half", None, method="POST", size=8)
+        stalled.has_been_read.wait(5)
+
+        assert front.front.num_threads == 0
+        assert front.begin().wait().status == 200
+
+
+@pytest.mark.parametrize(
+    ("size", "headers"), [(10_000_000, ()), (10, [("expect", "100-continue")])], ids=["large", "expected"]
+)
+def test_nothing_is_read_of_what_django_refuses(size: int, headers: Any) -> None:
+    with running(Handler(refuse)) as front:
+        asked = front.begin(b"x" * 10, method="POST", size=size, headers=headers).wait()
+
+        assert (asked.status, asked.has_been_read.is_set()) == (413, False)
+
+
+def test_an_expected_body_is_read_when_django_wants_it() -> None:
+    with running(Handler(echo)) as front:
+        asked = front.begin(b"body", method="POST", headers=[("expect", "100-continue")])
+
+        assert asked.wait().body == b"body"
+
+
+def test_no_more_is_taken_than_a_little_ahead() -> None:
+    go_on = threading.Event()
+
+    def slowly(request: HttpRequest) -> HttpResponse:
+        first = request.read(10)
+        go_on.wait(10)
+        return HttpResponse(str(len(first + request.read())))
+
+    num_pieces = 8 * AHEAD_BYTES // len(PIECE)
+    with running(Handler(slowly)) as front:
+        sent = front.begin(*[PIECE] * num_pieces, method="POST")
+        front.until(lambda: sent.taken_bytes > AHEAD_BYTES)
+        assert sent.taken_bytes <= AHEAD_BYTES + 2 * len(PIECE)
+
+        go_on.set()
+
+        assert sent.wait().body == str(num_pieces * len(PIECE)).encode()
+
+
+@pytest.mark.parametrize("pieces", [(PIECE,), (PIECE, b"")], ids=["ended", "broken"])
+def test_a_body_that_breaks_off_is_short(pieces: Any) -> None:
+    with running(Handler(echo)) as front:
+        assert front.begin(*pieces, method="POST", size=10_000_000).wait().body == PIECE
+
+
+def test_a_large_body_that_stalls_does_not_hold_its_thread_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "SILENCE_S", 0.05)
+    with running(Handler(echo)) as front:
+        assert front.begin(PIECE, None, method="POST", size=10_000_000).wait().body == PIECE
+
+
+def test_lines_are_read_across_pieces() -> None:
+    def lines(request: HttpRequest) -> HttpResponse:
+        return HttpResponse("|".join(line.decode() for line in request.readlines()))
+
+    filler = b"x" * bodies.AHEAD_BYTES
+    with running(Handler(lines)) as front:
+        asked = front.begin(b"one\ntw", b"o\n\nthr", b"ee\n", filler, method="POST")
+
+        assert asked.wait().body == b"one\n|two\n|\n|three\n|" + filler

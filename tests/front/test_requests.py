@@ -1,0 +1,114 @@
+"""What Django is told of a request, and what becomes of its answer."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.signals import request_finished, request_started
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+
+from fma_api.front.environ import environ_of
+from tests.front.granian import Handler, Headers, Scope, running
+
+
+def test_the_head_of_a_request() -> None:
+    said = Headers(
+        [("host", "localhost:8000"), ("content-type", "a/b"), ("content-length", "3"), ("x-y", "z")]
+    )
+    scope = Scope("POST", "/a b/é", "q=%20", said, server="[::1]:8000", client="[::2]:999")
+
+    environ = environ_of(scope)
+
+    assert environ["PATH_INFO"].encode("latin-1").decode() == "/a b/é"
+    assert {
+        "REQUEST_METHOD": "POST",
+        "QUERY_STRING": "q=%20",
+        "SERVER_NAME": "::1",
+        "SERVER_PORT": "8000",
+        "REMOTE_ADDR": "::2",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "HTTP_HOST": "localhost:8000",
+        "CONTENT_TYPE": "a/b",
+        "CONTENT_LENGTH": "3",
+        "HTTP_X_Y": "z",
+    }.items() <= environ.items()
+    assert "HTTP_CONTENT_LENGTH" not in environ
+
+
+def test_headers_that_come_twice_are_joined() -> None:
+    said = Headers([("accept", "a"), ("cookie", "a=1"), ("accept", "b"), ("cookie", "b=2")])
+
+    environ = environ_of(Scope(headers=said))
+
+    assert (environ["HTTP_ACCEPT"], environ["HTTP_COOKIE"]) == ("a,b", "a=1; b=2")
+
+
+def test_a_header_cannot_pass_for_another_one() -> None:
+    environ = environ_of(
+        Scope(headers=Headers([("x-forwarded-for", "proxy"), ("x_forwarded_for", "forged")]))
+    )
+
+    assert environ["HTTP_X_FORWARDED_FOR"] == "proxy"
+
+
+def with_cookies(request: HttpRequest) -> HttpResponse:
+    response = HttpResponse("text", headers={"X-Y": "z"})
+    response.set_cookie("a", "1")
+    return response
+
+
+def in_pieces(request: HttpRequest) -> StreamingHttpResponse:
+    return StreamingHttpResponse(iter([b"a", b"", b"b"]))
+
+
+def broken(request: HttpRequest) -> HttpResponse:
+    raise RuntimeError("outside of Django's own handling")
+
+
+def test_headers_and_cookies_are_sent() -> None:
+    with running(Handler(with_cookies)) as front:
+        answer = front.begin().wait()
+
+        assert (answer.status, answer.body, answer.headers["x-y"]) == (200, b"text", "z")
+        assert answer.headers["set-cookie"] == "a=1; Path=/"
+
+
+def test_head_has_no_body() -> None:
+    with running(Handler(with_cookies)) as front:
+        answer = front.begin(method="HEAD").wait()
+
+        assert (answer.status, answer.body, answer.headers["x-y"]) == (200, b"", "z")
+
+
+def test_what_breaks_outside_of_django_is_a_problem() -> None:
+    with running(Handler(broken)) as front:
+        answer = front.begin().wait()
+
+        assert (answer.status, answer.headers["content-type"]) == (500, "application/problem+json")
+        assert b"internal_error" in answer.body
+
+
+@pytest.fixture
+def signals() -> Iterator[list[str]]:
+    heard: list[str] = []
+
+    def started(**_: Any) -> None:
+        heard.append("started")
+
+    def finished(**_: Any) -> None:
+        heard.append("finished")
+
+    request_started.connect(started)
+    request_finished.connect(finished)
+    yield heard
+    request_started.disconnect(started)
+    request_finished.disconnect(finished)
+
+
+def test_django_hears_of_the_end_of_each_request(signals: list[str]) -> None:
+    with running(Handler(with_cookies), threads=1) as front:
+        for _ in range(2):
+            front.begin().wait()
+        front.begin().wait()
+
+        assert signals[:4] == ["started", "finished", "started", "finished"]

@@ -1,0 +1,151 @@
+"""Requests that wait: what wakes them, what they hold, and how they end."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.http import HttpRequest, HttpResponse
+
+from fma_api.front.marks import WaitsFor
+from tests.front.granian import Handler, Running, running
+
+TOPIC = "model:7"
+
+
+class News:
+    """A view that has nothing to say until there are news."""
+
+    def __init__(self, seconds: float = 30.0) -> None:
+        self.said = ""
+        self.seconds = seconds
+        self.times_asked = 0
+        self.meanwhile: Callable[[], Any] = lambda: None
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        self.times_asked += 1
+        said, meanwhile, self.meanwhile = self.said, self.meanwhile, lambda: None
+        meanwhile()
+        if said:
+            return HttpResponse(said + request.read().decode())
+        response = HttpResponse(status=204)
+        response.waits_for = WaitsFor(frozenset({TOPIC}), self.seconds)  # type: ignore[attr-defined]
+        return response
+
+
+@pytest.fixture
+def news() -> News:
+    return News()
+
+
+@pytest.fixture
+def front(news: News) -> Iterator[Running]:
+    with running(Handler(news)) as started:
+        yield started
+
+
+def wake(front: Running, topic: str = TOPIC) -> None:
+    front.in_loop(lambda: front.front.room.wake({topic}))
+
+
+def until_waiting(front: Running, count: int = 1) -> None:
+    front.until(lambda: front.front.room.count == count)
+
+
+def test_who_waits_is_asked_for_again_when_something_is_heard(front: Running, news: News) -> None:
+    waiter = front.begin(b"body", method="POST")
+    until_waiting(front)
+    news.said = "round 2: "
+
+    wake(front)
+
+    assert (waiter.wait().status, waiter.body) == (200, b"round 2: body")
+
+
+def test_what_is_heard_of_another_model_wakes_nobody(front: Running, news: News) -> None:
+    waiter = front.begin()
+    until_waiting(front)
+
+    wake(front, "model:8")
+
+    assert (waiter.is_answered, news.times_asked) == (False, 1)
+
+
+def test_a_wake_up_for_nothing_is_waited_through(front: Running, news: News) -> None:
+    waiter = front.begin()
+    until_waiting(front)
+
+    wake(front)
+    front.until(lambda: news.times_asked == 2)
+    until_waiting(front)
+
+    assert not waiter.is_answered
+
+
+def test_what_is_heard_while_the_view_looks_is_not_missed(front: Running, news: News) -> None:
+    def change() -> None:
+        news.said = "new"
+        wake(front)
+
+    news.meanwhile = change
+
+    assert front.begin().wait().body == b"new"
+
+
+def test_when_the_time_is_over_the_answer_is_what_there_is_then() -> None:
+    news = News(seconds=0.05)
+    with running(Handler(news)) as front:
+        assert front.begin().wait().status == 204
+        assert news.times_asked == 2  # a wake-up may have been lost
+
+
+def test_any_number_waits_without_a_thread(news: News) -> None:
+    with running(Handler(news), threads=2, waiters=300) as front:
+        waiters = [front.begin() for _ in range(300)]
+        until_waiting(front, 300)
+        assert front.front.num_threads <= 2
+        news.said = "new"
+        wake(front, "*")
+        assert {waiter.wait().body for waiter in waiters} == {b"new"}
+
+
+def test_who_finds_no_place_is_answered_at_once(news: News) -> None:
+    with running(Handler(news), waiters=1) as front:
+        front.begin()
+        until_waiting(front)
+
+        assert front.begin().wait().status == 204
+
+
+def test_who_hangs_up_leaves_the_place(front: Running) -> None:
+    waiter = front.begin()
+    until_waiting(front)
+
+    waiter.hang_up()
+
+    until_waiting(front, 0)
+    front.until(lambda: waiter.num_watchers == 0)
+
+
+def test_nothing_of_a_wait_is_left_behind(front: Running, news: News) -> None:
+    waiter = front.begin()
+    until_waiting(front)
+    news.said = "new"
+    wake(front)
+
+    waiter.wait()
+
+    front.until(lambda: (front.front.room.count, waiter.num_watchers) == (0, 0))
+
+
+def test_a_server_that_stops_answers_who_waits_and_who_comes(front: Running) -> None:
+    waiter = front.begin()
+    until_waiting(front)
+
+    front.in_loop(front.front.room.close)
+
+    assert waiter.wait().status == 204
+    assert front.begin().wait().status == 204
+
+
+def test_a_large_body_cannot_be_asked_for_again_so_nobody_waits_with_one(front: Running) -> None:
+    assert front.begin(bytes(100_000), method="POST").wait().status == 204

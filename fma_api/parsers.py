@@ -7,14 +7,15 @@ import re
 from collections.abc import Mapping
 from typing import IO, Any
 
-from django.http import QueryDict, UnreadablePostError
+from django.http import HttpRequest, QueryDict, UnreadablePostError
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 
 from fma_api.errors import InvalidHeader, LengthRequired
 from fma_api.renderers import SAFETENSORS
 from fma_core.codecs import json_bytes
-from fma_core.errors import TooLarge, TruncatedBody
+from fma_core.codecs.zstd import is_zstd
+from fma_core.errors import TooLarge, TruncatedBody, UnsupportedCoding
 from fma_django import conf
 from fma_django.errors import DigestMismatch
 from fma_django.services.weights import SafetensorsBody
@@ -66,19 +67,7 @@ class SafetensorsParser(BaseParser):
     def parse(  # type: ignore[override]  # DRF passes on whatever a parser gives
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> SafetensorsBody:
-        request: Request = (parser_context or {})["request"]
-
-        def read(size: int) -> bytes:
-            try:
-                return bytes(stream.read(size))
-            except UnreadablePostError:
-                return b""  # the sender went away: a body that ends before its announced size
-
-        return SafetensorsBody(
-            read=read,
-            size_bytes=_announced_size(parser_context),
-            wire_sha256=content_digest(request.headers.get("Content-Digest")),
-        )
+        return safetensors_body((parser_context or {})["request"], stream)
 
 
 class DiscardingParser(BaseParser):
@@ -91,6 +80,25 @@ class DiscardingParser(BaseParser):
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> dict[str, int]:
         return {"size_bytes": len(_read_bounded(stream, parser_context, self.max_bytes))}
+
+
+def safetensors_body(request: HttpRequest | Request, stream: IO[Any]) -> SafetensorsBody:
+    """A body of weights, unread. Raises LengthRequired, InvalidHeader, UnsupportedCoding."""
+
+    def read(size: int) -> bytes:
+        try:
+            return bytes(stream.read(size))
+        except UnreadablePostError:
+            return b""  # the sender went away: a body that ends before its announced size
+
+    coding = request.headers.get("Content-Encoding", "")
+    is_zstd(coding)  # or another one, which is refused before anything is read
+    return SafetensorsBody(
+        read=read,
+        size_bytes=_announced_size(request),
+        wire_sha256=content_digest(request.headers.get("Content-Digest")),
+        content_encoding=coding,
+    )
 
 
 def content_digest(header: str | None) -> str | None:
@@ -119,7 +127,10 @@ def content_digest(header: str | None) -> str | None:
 
 def _read_bounded(stream: IO[Any], parser_context: Mapping[str, Any] | None, max_bytes: int | None) -> bytes:
     limit = conf.get("FMA_MAX_JSON_BYTES") if max_bytes is None else max_bytes
-    size_bytes = _announced_size(parser_context)
+    request: Request = (parser_context or {})["request"]
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedCoding("only safetensors may be compressed; send this body as it is")
+    size_bytes = _announced_size(request)
     if size_bytes > limit:
         setting = " (FMA_MAX_JSON_BYTES)" if max_bytes is None else ""
         raise TooLarge(f"a body of this kind may have {limit} bytes{setting}; this one has {size_bytes}")
@@ -132,8 +143,7 @@ def _read_bounded(stream: IO[Any], parser_context: Mapping[str, Any] | None, max
     return body
 
 
-def _announced_size(parser_context: Mapping[str, Any] | None) -> int:
-    request: Request = (parser_context or {})["request"]
+def _announced_size(request: HttpRequest | Request) -> int:
     announced = request.META.get("CONTENT_LENGTH")
     if not announced:
         raise LengthRequired("a body needs a Content-Length header; chunked bodies are not taken")

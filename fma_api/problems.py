@@ -20,6 +20,7 @@ from rest_framework.views import set_rollback
 
 from fma_api import errors as api_errors
 from fma_core import errors as core
+from fma_core.codecs import zstd
 from fma_core.errors import FMAError
 from fma_django import errors as record
 from fma_django.storage import errors as storage
@@ -34,7 +35,9 @@ STATUS: Mapping[type[FMAError], int] = {
     core.TooLarge: 413,
     core.MalformedJson: 400,
     core.MalformedSafetensors: 400,
+    core.MalformedZstd: 400,
     core.TruncatedBody: 400,
+    core.UnsupportedCoding: 415,
     core.InvalidWeights: 422,
     core.SpecMismatch: 422,
     core.InvalidSpec: 400,
@@ -104,6 +107,8 @@ def handle(error: Exception, context: Mapping[str, Any]) -> Response | None:
             headers["Retry-After"] = str(RETRY_AFTER_S[problem["status"]])
         if "retry_after_s" in error.facts:
             headers["Retry-After"] = str(ceil(error.facts["retry_after_s"]))
+        if isinstance(error, core.UnsupportedCoding):
+            headers["Accept-Encoding"] = zstd.CODING
         if isinstance(error, api_errors.RangeNotSatisfiable):
             headers["Content-Range"] = f"bytes */{error.facts['size_bytes']}"
         if problem["status"] >= 500:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import cycle, islice
 from uuid import uuid4
 
 from bench import FMA, Bench, Database, NotInstalled, Result, Row
@@ -32,6 +33,7 @@ from fma_core import encode
 
 NUM_PARAMETERS = 1000
 CONNECTIONS = 16
+RUN_SECONDS = 1.5
 NEVER_CLOSES = {"requirement": "require_x_updates", "requirement_args": [1_000_000]}
 PLAIN, ORIGINAL = "plain Django view", "Capital One's FMA"
 FMA_KEYS, FMA_JSON = "fma, as its client sends", "fma, FMA JSON"
@@ -39,10 +41,11 @@ FMA_KEYS, FMA_JSON = "fma, as its client sends", "fma, FMA JSON"
 
 @dataclass(frozen=True)
 class Way:
-    """prepare: between two runs, its time counts for nobody."""
+    """requests: so many of them, at most `most`. prepare: between two runs, its time counts for nobody."""
 
     server: Server
-    requests: Callable[[], list[bytes]]
+    requests: Callable[[int], list[bytes]]
+    most: int
     prepare: Callable[[], object] = lambda: None
 
 
@@ -51,6 +54,9 @@ class Run:
     answers: Answers
     cpu_seconds: float
     database_cpu_seconds: float
+
+    def count_in(self, seconds: float) -> int:
+        return int(self.answers.per_second * seconds)
 
     @property
     def cpu_us(self) -> float:
@@ -85,61 +91,62 @@ def _ways_of_ours(bench: Bench, stack: ExitStack, bases: Sequence[Database]) -> 
     ours = stack.enter_context(fma(bench, bases[1], worker=False))
     values = weights(NUM_PARAMETERS)
     body = encode(values)
-    stored = [request("POST", "/updates/?federated_model=1", body=body)] * bench.few(3000, 40)
-    model = new_model(ours, NUM_PARAMETERS, **NEVER_CLOSES)
-    credentials = register(ours, model, bench.few(1500, 40))
     digest = f"sha-256=:{b64encode(sha256(body).digest()).decode()}:"
-    as_json = call(
-        ours,
-        "POST",
-        "models/",
-        json={
-            "name": "json",
-            "aggregator": "mean",
-            "allow_aggregation": True,
-            "initial_model": [0.0] * NUM_PARAMETERS,
-            **NEVER_CLOSES,
-        },
-    )["id"]
-    json_credentials = register(ours, as_json, bench.few(1000, 40))
+    stored = request("POST", "/updates/?federated_model=1", body=body)
+    model = new_model(ours, NUM_PARAMETERS, **NEVER_CLOSES)
+    clients = register(ours, model, bench.few(1000, 40))
+    in_json = _json_model(ours, clients=call(ours, "GET", f"models/{model}/")["clients"])
 
-    def with_keys() -> list[bytes]:
+    def with_keys(count: int) -> list[bytes]:
+        # Each has a key of its own.
         return [
             message
-            for credential in credentials
+            for client in clients[:count]
             for message in updates_as_safetensors(
-                model, [credential], body, **{"Idempotency-Key": str(uuid4()), "Content-Digest": digest}
+                model, [client], body, **{"Idempotency-Key": str(uuid4()), "Content-Digest": digest}
             )
         ]
 
     return {
-        PLAIN: Way(plain, lambda: stored),
+        PLAIN: Way(plain, lambda count: [stored] * count, bench.few(5000, 40)),
         FMA: Way(
-            ours, lambda: updates_as_safetensors(model, credentials, body), lambda: _next_round(ours, model)
+            ours,
+            lambda count: updates_as_safetensors(model, clients[:count], body),
+            len(clients),
+            lambda: _next_round(ours, model),
         ),
-        FMA_KEYS: Way(ours, with_keys, lambda: _next_round(ours, model)),
+        FMA_KEYS: Way(ours, with_keys, len(clients), lambda: _next_round(ours, model)),
         FMA_JSON: Way(
             ours,
-            lambda: updates_as_json(as_json, json_credentials, values["w0"]),
-            lambda: _next_round(ours, as_json),
+            lambda count: updates_as_json(in_json, clients[:count], values["w0"]),
+            len(clients),
+            lambda: _next_round(ours, in_json),
         ),
     }
 
 
 def _original(bench: Bench, stack: ExitStack, database: Database) -> Way:
     server = stack.enter_context(original_fma(bench, database))
+    model = _json_model(server, developer=1)
+    clients = register(server, model, bench.few(50, 20), connections=1)
+    values = weights(NUM_PARAMETERS)["w0"]
+    # A client may send as often as it likes, and every update is a new row.
+    one_each = updates_as_json(model, clients, values)
+    return Way(server, lambda count: list(islice(cycle(one_each), count)), bench.few(1000, 20))
+
+
+def _json_model(server: Server, **fields: object) -> int:
+    """Of either FMA: what both understand."""
     about = {
         "name": "benchmark",
-        "developer": 1,
         "aggregator": "avg_values_if_data",
-        "requirement": "require_x_updates",
-        "requirement_args": [1_000_000],
         "allow_aggregation": True,
         "initial_model": [0.0] * NUM_PARAMETERS,
+        **NEVER_CLOSES,
+        **fields,
     }
-    model = call(server, "POST", "models/", json=about)["id"]
-    credentials = register(server, model, bench.few(300, 20), connections=1)
-    return Way(server, lambda: updates_as_json(model, credentials, weights(NUM_PARAMETERS)["w0"]))
+    model: int = call(server, "POST", "models/", json=about)["id"]
+    return model
 
 
 def _next_round(server: Server, model: int) -> None:
@@ -148,21 +155,23 @@ def _next_round(server: Server, model: int) -> None:
 
 
 def _measure(ways: dict[str, Way], repeats: int) -> dict[str, list[Run]]:
-    """In turn, run after run; a first one of each is not counted."""
+    """In turn, run after run; a first short one of each warms it up and says how many requests fill the time."""
+    counts = {
+        name: _run(way, max(CONNECTIONS, way.most // 5)).count_in(RUN_SECONDS) for name, way in ways.items()
+    }
     runs: dict[str, list[Run]] = defaultdict(list)
-    for number in range(repeats + 1):
+    for _ in range(repeats):
         for name, way in ways.items():
-            way.prepare()
-            requests = way.requests()
-            if number == 0:
-                requests = requests[: max(CONNECTIONS, len(requests) // 5)]
-            server = way.server
-            cpu, database_cpu = server.cpu_seconds(), server.database_cpu_seconds()
-            answers = send_all(server.port, requests, connections=CONNECTIONS)
-            run = Run(answers, server.cpu_seconds() - cpu, server.database_cpu_seconds() - database_cpu)
-            if number:
-                runs[name].append(run)
+            runs[name].append(_run(way, min(way.most, max(2 * CONNECTIONS, counts[name]))))
     return runs
+
+
+def _run(way: Way, count: int) -> Run:
+    way.prepare()
+    requests, server = way.requests(count), way.server
+    cpu, database_cpu = server.cpu_seconds(), server.database_cpu_seconds()
+    answers = send_all(server.port, requests, connections=CONNECTIONS)
+    return Run(answers, server.cpu_seconds() - cpu, server.database_cpu_seconds() - database_cpu)
 
 
 def _result(title: str, database: str, runs: dict[str, list[Run]], notes: list[str]) -> Result:

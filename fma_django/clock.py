@@ -20,12 +20,13 @@ def start(**_kwargs: Any) -> None:
 
 
 def _tick_for_ever() -> None:
-    from fma_django.services.deadlines import fire_deadlines
+    from fma_django.services.deadlines import fire_deadlines, is_any_due
 
     pause = threading.Event()
     while True:
         try:
-            fire_deadlines()
+            if is_any_due():
+                fire_deadlines()
         except Exception as error:  # the database or the broker is away: the next tick may reach it
             log.warning("clock_failed", error=repr(error))
             connection.close()

@@ -26,7 +26,9 @@ def beat() -> None:
     from fma_django.models import Worker
 
     name = f"{socket.gethostname()}:{os.getpid()}"
-    Worker.objects.update_or_create(name=name, defaults={"seen_on": timezone.now()})
+    now = timezone.now()
+    if not Worker.objects.filter(name=name).update(seen_on=now):
+        Worker.objects.get_or_create(name=name, defaults={"seen_on": now})
 
 
 def _beat_for_ever() -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 
 import structlog
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
@@ -26,6 +26,21 @@ log = structlog.get_logger(__name__)
 
 # A round that cannot be judged now, because a plugin is gone, is looked at again after this.
 UNJUDGED_FOR = timedelta(minutes=1)
+
+# Asked each second by every worker process: the ORM takes twenty times as long to write the same SQL again.
+DUE = f"""
+    SELECT 1 FROM "{Round._meta.db_table}" AS r
+    JOIN "{FederatedModel._meta.db_table}" AS m ON m.id = r.federated_model_id
+    WHERE r.state = '{RoundState.COLLECTING.value}' AND r.deadline_at <= %s AND r.ready_on IS NULL
+    AND m.allow_aggregation LIMIT 1
+"""  # noqa: S608
+
+
+def is_any_due() -> bool:
+    """Whether there is something for `fire_deadlines`, for those who ask each second."""
+    with connection.cursor() as cursor:
+        cursor.execute(DUE, [connection.ops.adapt_datetimefield_value(timezone.now())])
+        return cursor.fetchone() is not None
 
 
 def fire_deadlines() -> int:

@@ -18,6 +18,7 @@ from fma_django.models.organisation import Organisation
 from fma_django.models.participation import Participation
 from fma_django.models.round import Round
 from fma_django.models.tag import Tag
+from fma_django.models.upload import Upload
 from fma_django.models.worker import Worker
 
 __all__ = [
@@ -39,5 +40,6 @@ __all__ = [
     "Participation",
     "Round",
     "Tag",
+    "Upload",
     "Worker",
 ]

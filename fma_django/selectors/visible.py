@@ -3,7 +3,7 @@
 Staff see all; a developer what belongs to own models; a client what belongs to the models that it is registered with,
 and of what clients send only its own; anybody else nothing. Evaluations are also seen by the members of an organisation
 that was asked, and by no client that was not; what one client answered is seen by itself and by members of its own
-organisation, and by neither developers nor staff.
+organisation, and by neither developers nor staff. Unfinished uploads are seen by their client alone.
 """
 
 from typing import TypeVar
@@ -20,6 +20,7 @@ from fma_django.models import (
     ModelAggregate,
     ModelArtifact,
     ModelUpdate,
+    Upload,
 )
 
 Caller = AbstractBaseUser | AnonymousUser | Client
@@ -33,7 +34,7 @@ PATH_TO_MODEL: dict[type[Model], str] = {
     ClientAggregateScore: "aggregate__federated_model__",
     EvaluationRound: "federated_model__",
 }
-SENT_BY_CLIENTS = (ModelUpdate, ClientAggregateScore, EvaluationResult)
+SENT_BY_CLIENTS = (ModelUpdate, ClientAggregateScore, EvaluationResult, Upload)
 
 
 def visible_to(caller: Caller, rows: QuerySet[Row]) -> QuerySet[Row]:
@@ -45,7 +46,7 @@ def visible_to(caller: Caller, rows: QuerySet[Row]) -> QuerySet[Row]:
         return (
             rows.filter(of_registered, clients=caller) if _is_evaluation(rows) else rows.filter(of_registered)
         )
-    if not isinstance(caller, AbstractBaseUser):
+    if not isinstance(caller, AbstractBaseUser) or issubclass(rows.model, Upload):
         return rows.none()
     if issubclass(rows.model, EvaluationResult):
         return rows.filter(organisation__members=caller.pk)

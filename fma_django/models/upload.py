@@ -1,0 +1,56 @@
+"""A body that a client sends in parts, before it becomes an update."""
+
+import uuid
+
+from django.db import models
+from django.db.models import Q
+
+from fma_django.models.client import Client
+from fma_django.models.federated_model import FederatedModel
+from fma_django.models.model_aggregate import ModelAggregate
+from fma_django.models.model_update import MAX_NUM_EXAMPLES, ModelUpdate
+
+
+class Upload(models.Model):
+    """What was said of an update when its upload began. How much has arrived is the size of a file in the spool.
+
+    size_bytes, content_encoding, sha256: of the bytes as they travel. update: what became of it, once it is complete;
+    kept until it expires, so that the same upload is the same update.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    client = models.ForeignKey(Client, on_delete=models.CASCADE, related_name="uploads")
+    federated_model = models.ForeignKey(FederatedModel, on_delete=models.CASCADE, related_name="uploads")
+    base_aggregate = models.ForeignKey(
+        ModelAggregate, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    num_examples = models.PositiveBigIntegerField(default=1)
+    metrics = models.JSONField(default=dict, blank=True)
+    size_bytes = models.PositiveBigIntegerField()
+    content_encoding = models.CharField(max_length=16, blank=True)
+    sha256 = models.CharField(max_length=64, blank=True)
+    update = models.ForeignKey(
+        ModelUpdate, on_delete=models.CASCADE, null=True, blank=True, related_name="uploads"
+    )
+    created_on = models.DateTimeField(auto_now_add=True)
+    expires_on = models.DateTimeField(db_index=True)
+
+    class Meta:
+        ordering = ("-created_on",)
+        constraints = [
+            models.CheckConstraint(name="upload_has_bytes", condition=Q(size_bytes__gte=1)),
+            models.CheckConstraint(
+                name="upload_num_examples_positive",
+                condition=Q(num_examples__gte=1, num_examples__lte=MAX_NUM_EXAMPLES),
+            ),
+        ]
+        indexes = [
+            models.Index(
+                fields=("client", "created_on"),
+                condition=Q(update__isnull=True),
+                name="upload_unfinished_of_client",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"upload {self.pk}"

@@ -1,0 +1,141 @@
+"""The part of a body that has arrived so far: a file that only grows, whose size says how far it has got.
+
+Nobody holds it while bytes travel: each piece is added if the file is still as long as its writer thinks. Of two who
+write at once one is told so, and a connection that died without a word keeps nobody from going on with another.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from fma_django.storage.errors import full_disk_told
+
+# What is lost at most when a connection is cut in the middle of a piece.
+PIECE_BYTES = 2**18
+
+
+class PartGone(Exception):
+    """The file is not there, or not any more."""
+
+
+class PartMoved(Exception):
+    """The file has another size than its writer thought."""
+
+    def __init__(self, size_bytes: int) -> None:
+        super().__init__(size_bytes)
+        self.size_bytes = size_bytes
+
+
+class PartDamaged(Exception):
+    """What arrived has another digest than it should have; it was taken off again."""
+
+
+@dataclass(frozen=True)
+class PartFile:
+    path: Path
+
+    def create(self) -> None:
+        os.close(os.open(self.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+
+    def size_bytes(self) -> int:
+        """Raises PartGone."""
+        with _gone_told():
+            return self.path.stat().st_size
+
+    def written_at(self) -> float:
+        """When the last piece came, as a POSIX time; 0 when the file is gone."""
+        try:
+            return self.path.stat().st_mtime
+        except FileNotFoundError:
+            return 0.0
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+    def append(
+        self, read: Callable[[int], bytes], *, at: int, length: int, sha256: bytes | None = None
+    ) -> int:
+        """Add `length` bytes that `read` gives, or as many as come; where the file ends then, on the disk.
+
+        at: what the file must be long before. sha256: what the bytes must hash to, when all of them came.
+        Raises PartGone, PartMoved, PartDamaged, StorageFull; what came before PartMoved and StorageFull stays.
+        """
+        end = at
+        digest = hashlib.sha256() if sha256 is not None else None
+        with _gone_told():
+            fd = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            with full_disk_told(self.path.parent):
+                try:
+                    _require_end(fd, at)
+                    while end < at + length and (piece := read(min(PIECE_BYTES, at + length - end))):
+                        _add(fd, piece, end)
+                        end += len(piece)
+                        if digest is not None:
+                            digest.update(piece)
+                    if digest is not None and end == at + length and digest.digest() != sha256:
+                        _cut(fd, at, if_longer_than=end)
+                        raise PartDamaged
+                finally:
+                    _force(fd, at)
+            if not os.fstat(fd).st_nlink:
+                raise PartGone
+        finally:
+            os.close(fd)
+        return end
+
+
+@contextmanager
+def _gone_told() -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise PartGone from error
+
+
+@contextmanager
+def _locked(fd: int) -> Iterator[None]:
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def _require_end(fd: int, end: int) -> None:
+    found = os.fstat(fd).st_size
+    if found != end:
+        raise PartMoved(found)
+
+
+def _add(fd: int, piece: bytes, end: int) -> None:
+    left = memoryview(piece)
+    with _locked(fd):
+        _require_end(fd, end)
+        while left:
+            written = os.pwrite(fd, left, end)
+            left, end = left[written:], end + written
+
+
+def _cut(fd: int, end: int, *, if_longer_than: int) -> None:
+    with _locked(fd):
+        if os.fstat(fd).st_size >= if_longer_than:
+            os.ftruncate(fd, end)
+
+
+def _force(fd: int, start: int) -> None:
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            return
+        # Nobody knows which of the bytes are on the disk.
+        _cut(fd, start, if_longer_than=start)
+        raise

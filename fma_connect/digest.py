@@ -7,7 +7,7 @@ import binascii
 import hashlib
 import re
 
-__all__ = ["content_digest", "expected_sha256", "sha256_of_etag"]
+__all__ = ["content_digest", "digest_field", "expected_sha256", "sha256_of_etag"]
 
 _SHA256_MEMBER = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]+):")
 _STRONG_SHA256_ETAG = re.compile(r'"([0-9a-f]{64})"')
@@ -15,7 +15,12 @@ _STRONG_SHA256_ETAG = re.compile(r'"([0-9a-f]{64})"')
 
 def content_digest(body: bytes) -> str:
     """The value of a Content-Digest header for a body."""
-    return f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
+    return digest_field(hashlib.sha256(body).digest())
+
+
+def digest_field(sha256: bytes) -> str:
+    """The same for a body of which the hash is known."""
+    return f"sha-256=:{base64.b64encode(sha256).decode()}:"
 
 
 def expected_sha256(header: str | None) -> str | None:

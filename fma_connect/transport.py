@@ -20,7 +20,8 @@ from typing import Any, TypeVar
 
 import httpx
 
-from fma_connect.digest import content_digest, expected_sha256
+from fma_connect.digest import expected_sha256
+from fma_connect.encoding import BytesBody, RequestBody
 from fma_connect.exceptions import ConnectionFailed, Refused, UnexpectedAnswer, refusal
 from fma_connect.retry import RETRYABLE_STATUSES, RetryPolicy, retry_after_s
 from fma_connect.version import __version__
@@ -29,7 +30,6 @@ __all__ = ["Answer", "BrokenTransfer", "Deadline", "Transport", "base_url", "pie
 
 logger = logging.getLogger("fma_connect")
 
-PIECE_BYTES = 2**20
 CONNECT_TIMEOUT_S = 10.0
 SILENCE_TIMEOUT_S = 30.0
 
@@ -137,8 +137,7 @@ class Transport:
         params: Params | None = None,
         headers: Mapping[str, str] | None = None,
         json_body: Any = None,
-        body: bytes | None = None,
-        body_type: str = "application/octet-stream",
+        body: RequestBody | bytes | None = None,
         idempotency_key: str | None = None,
         timeout_s: float | None = None,
         silence_s: float = SILENCE_TIMEOUT_S,
@@ -152,10 +151,12 @@ class Transport:
         """
         sent = dict(headers or {})
         if json_body is not None:
-            body = json.dumps(json_body, allow_nan=False, separators=(",", ":")).encode()
-            body_type = "application/json"
+            text = json.dumps(json_body, allow_nan=False, separators=(",", ":")).encode()
+            body = BytesBody(text, "application/json")
+        elif isinstance(body, bytes):
+            body = BytesBody(body, "application/octet-stream")
         if body is not None:
-            sent |= {"Content-Type": body_type, "Content-Digest": content_digest(body)}
+            sent |= body.headers
         if method == "POST":
             sent["Idempotency-Key"] = idempotency_key or str(uuid.uuid4())
 
@@ -181,6 +182,10 @@ class Transport:
             silence_s=silence_s,
         )
 
+    def deadline(self, timeout_s: float | None = None) -> Deadline:
+        """When a call that begins now has taken long enough."""
+        return Deadline(self.clock() + (self.timeout_s if timeout_s is None else timeout_s), self.clock)
+
     def exchange(
         self,
         method: str,
@@ -189,13 +194,13 @@ class Transport:
         read: Callable[[httpx.Response, Deadline], T],
         *,
         params: Params | None = None,
-        body: bytes | None = None,
+        body: RequestBody | None = None,
         timeout_s: float | None = None,
         silence_s: float = SILENCE_TIMEOUT_S,
     ) -> T:
         """What `read` makes of the streamed answer. `headers` is asked before each attempt, `read` called in each."""
         limit_s = self.timeout_s if timeout_s is None else timeout_s
-        deadline = Deadline(self.clock() + limit_s, self.clock)
+        deadline = self.deadline(limit_s)
         attempt = 0
         while True:
             attempt += 1
@@ -228,7 +233,7 @@ class Transport:
         headers: Mapping[str, str],
         read: Callable[[httpx.Response, Deadline], T],
         params: Params | None,
-        body: bytes | None,
+        body: RequestBody | None,
         deadline: Deadline,
         silence_s: float,
     ) -> T:
@@ -238,7 +243,7 @@ class Transport:
         content: Iterator[bytes] | None = None
         if body is not None:
             # A stream with a known length: neither copied whole nor sent in chunks.
-            content, sent["Content-Length"] = _pieces(body, deadline), str(len(body))
+            content, sent["Content-Length"] = _pieces(body, deadline), str(body.size_bytes)
         request = self._http.build_request(
             method, self.url + path, params=params, headers=sent, content=content, timeout=timeout
         )
@@ -250,11 +255,11 @@ class Transport:
             response.close()
 
 
-def _pieces(body: bytes, deadline: Deadline) -> Iterator[bytes]:
-    for start in range(0, len(body), PIECE_BYTES):
+def _pieces(body: RequestBody, deadline: Deadline) -> Iterator[bytes]:
+    for piece in body.pieces():
         if deadline.remaining_s() <= 0:
             raise httpx.WriteTimeout("the time limit of the call passed while sending")
-        yield body[start : start + PIECE_BYTES]
+        yield piece  # type: ignore[misc]  # h11 takes whatever has a buffer
 
 
 def pieces_of(response: httpx.Response, deadline: Deadline) -> Iterator[bytes]:

@@ -31,10 +31,12 @@ import numpy.typing as npt
 
 from fma_connect.credential import Credential, CredentialFile
 from fma_connect.digest import sha256_of_etag
+from fma_connect.encoding import SAFETENSORS, Quantisation, encoded, explained
 from fma_connect.exceptions import (
     Conflict,
     ConnectionFailed,
     CredentialError,
+    InvalidRequest,
     NotFound,
     Refused,
     UnexpectedAnswer,
@@ -52,7 +54,6 @@ __all__ = ["Client"]
 
 logger = logging.getLogger("fma_connect")
 
-SAFETENSORS = "application/vnd.safetensors"
 NO_MODEL_IN_JSON = b"{}"
 LONGEST_WAIT_S = 30
 SHORTEST_PAUSE_S = 0.2
@@ -274,6 +275,8 @@ class Client:
         num_examples: int | None = None,
         metrics: Mapping[str, Any] | None = None,
         base_aggregate: int | _LastPulled | None = LAST_PULLED,
+        compress: bool = False,
+        quantise: Quantisation | None = None,
         timeout_s: float | None = None,
     ) -> dict[str, Any]:
         """Send trained weights; answers the stored update.
@@ -281,6 +284,8 @@ class Client:
         num_examples: how many examples they were trained on, the weight of this update in a weighted mean.
         metrics: JSON of some kilobytes; what training measured. base_aggregate: what the training started from; unless
         said, the last pulled one, or that of the joined round if nothing was pulled.
+        quantise: send floating-point arrays as "float16", "bfloat16" or "int8"; the server widens what is left of them.
+        compress: send a zstd frame, which pays for int8 and for weights with many equal values.
         Raises InvalidRequest, naming the array, when the weights do not fit the model; NotSelected, LateUpdate,
         RoundFull or ExperimentEnded when this update is not (or no longer) wanted.
         """
@@ -294,23 +299,25 @@ class Client:
             params["num_examples"] = num_examples
         if metrics is not None:
             params["metrics"] = _in_a_query(metrics)
-        body = safetensors.encode(arrays)
-        answer = self._transport.call(
-            "POST",
-            "api/v1/model_updates/",
-            params=params,
-            headers=self._who(),
-            body=body,
-            body_type=SAFETENSORS,
-            timeout_s=timeout_s,
-        )
+        body = encoded(arrays, compress=compress, quantise=quantise)
+        try:
+            answer = self._transport.call(
+                "POST",
+                "api/v1/model_updates/",
+                params=params,
+                headers=self._who(),
+                body=body,
+                timeout_s=timeout_s,
+            )
+        except InvalidRequest as refused:
+            raise explained(refused, compress=compress) from None
         update: dict[str, Any] = answer.json()
         logger.info(
             "update_pushed model=%d update=%s base_aggregate=%s bytes=%d",
             self.model,
             update.get("id"),
             base,
-            len(body),
+            body.size_bytes,
         )
         self._telemetry.report_if_due()
         return update

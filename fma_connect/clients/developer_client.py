@@ -25,17 +25,16 @@ from typing import Any, Self
 import httpx
 
 from fma_connect.download import download
+from fma_connect.encoding import SAFETENSORS, encoded
 from fma_connect.exceptions import UnexpectedAnswer
 from fma_connect.pulled import Arrays
 from fma_connect.retry import RetryPolicy
 from fma_connect.transport import Transport
 from fma_connect.watching import finished_rounds
-from fma_core.codecs import safetensors
 from fma_core.evaluation import Question
 
 __all__ = ["DeveloperClient"]
 
-SAFETENSORS = "application/vnd.safetensors"
 PAGE_SIZE = 100
 
 Json = dict[str, Any]
@@ -223,8 +222,7 @@ class DeveloperClient:
             "POST",
             f"api/v1/models/{model}/initial_model/",
             headers=self._who(),
-            body=safetensors.encode(arrays),
-            body_type=SAFETENSORS,
+            body=encoded(arrays),
         )
         artifact: Json = answer.json()
         return artifact
@@ -328,8 +326,7 @@ class DeveloperClient:
             f"api/v1/{path}",
             params={"evaluation": json.dumps(asked, allow_nan=False)},
             headers=self._who(),
-            body=safetensors.encode(weights),
-            body_type=SAFETENSORS,
+            body=encoded(weights),
         )
         opened: Json = answer.json()
         return opened

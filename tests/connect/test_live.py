@@ -17,6 +17,7 @@ import pytest
 
 from fma_connect import Client, DeveloperClient, Pulled, exceptions
 from fma_connect.adapters import nested_lists
+from fma_connect.encoding import BytesBody
 from fma_core.codecs import safetensors
 from tests.connect.normalised import normalised
 from tests.connect.official_client import official_client
@@ -180,8 +181,7 @@ def test_repeated_push_under_one_key_is_one_update(
             "api/v1/model_updates/",
             params={"federated_model": model},
             headers=client._who(),
-            body=body,
-            body_type="application/vnd.safetensors",
+            body=BytesBody(body, "application/vnd.safetensors"),
             idempotency_key="the-same-key-both-times",
         ).json()
         for _ in range(2)
@@ -262,8 +262,7 @@ def test_damaged_body_is_refused(model: int, join: Callable[[int, str], Client])
             "api/v1/model_updates/",
             params={"federated_model": model},
             headers={**client._who(), **headers},
-            body=body,
-            body_type="application/vnd.safetensors",
+            body=BytesBody(body, "application/vnd.safetensors"),
         )
 
     with pytest.raises(exceptions.InvalidRequest):

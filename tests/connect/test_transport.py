@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from fma_connect.digest import content_digest
+from fma_connect.encoding import BytesBody
 from fma_connect.exceptions import (
     ConnectionFailed,
     InvalidRequest,
@@ -64,7 +65,7 @@ def test_post_keeps_its_idempotency_key_and_body_on_every_attempt(
     server.on("POST", "thing", DROP, Reply(503), OK)
     body = random.Random(3).randbytes(3 * 2**20 + 17)
 
-    transport.call("POST", "thing", body=body, body_type="application/x-weights")
+    transport.call("POST", "thing", body=BytesBody(body, "application/x-weights"))
     transport.call("POST", "thing", body=body)
 
     *attempts, another = server.seen

@@ -1,0 +1,171 @@
+"""Weights as the body of a request: made piece by piece from the arrays, so that memory never holds the model twice.
+
+What is sent is the canonical safetensors file, unless the caller asks for less: `quantise` sends narrower numbers,
+`compress` a zstd frame (docs/reference/wire-formats.md). A frame's length shows only at its end, so it is written to a
+temporary file first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from typing import IO, Protocol
+
+from fma_connect.digest import content_digest, digest_field
+from fma_connect.exceptions import InvalidRequest
+from fma_connect.pulled import Arrays
+from fma_core.codecs import zstd
+from fma_core.codecs.header import canonical_entries, encoded_header
+from fma_core.codecs.quantise import Narrowing, Quantisation, blocks, narrowings
+from fma_core.codecs.safetensors import checked_bytes
+from fma_core.spec import ArraySpec, Spec
+
+__all__ = ["SAFETENSORS", "BytesBody", "EncodedBody", "Quantisation", "RequestBody", "encoded", "explained"]
+
+SAFETENSORS = "application/vnd.safetensors"
+PIECE_BYTES = 2**20
+# Small arrays go out together: a call of the system for each would cost more than their bytes.
+JOINED_BYTES = 2**18
+IN_MEMORY_BYTES = 2**23
+
+
+class RequestBody(Protocol):
+    """What a request sends, as often as it must be sent."""
+
+    @property
+    def size_bytes(self) -> int:
+        """How many they are."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Content-Type, Content-Digest, and Content-Encoding where there is one."""
+
+    def pieces(self, start: int = 0) -> Iterator[bytes | memoryview]:
+        """The bytes from `start` on."""
+
+
+class BytesBody:
+    """Bytes in memory."""
+
+    def __init__(self, data: bytes, content_type: str) -> None:
+        self._data = memoryview(data)
+        self.size_bytes = len(data)
+        self.headers = {
+            "Content-Type": content_type,
+            "Content-Digest": content_digest(data),
+        }
+
+    def pieces(self, start: int = 0) -> Iterator[bytes | memoryview]:
+        for at in range(start, self.size_bytes, PIECE_BYTES):
+            yield self._data[at : at + PIECE_BYTES]
+
+
+class EncodedBody:
+    """Safetensors, made from the arrays whenever they are asked for; nobody may change the arrays meanwhile."""
+
+    def __init__(self, arrays: Arrays, quantise: Quantisation | None = None) -> None:
+        self._arrays = arrays
+        spec = Spec.of(arrays)
+        self._narrowings: Mapping[str, Narrowing] = {}
+        metadata: Mapping[str, str] = {}
+        if quantise is not None:
+            self._narrowings, metadata = narrowings(arrays, quantise)
+            spec = Spec(tuple(self._sent_as(array) for array in spec.arrays))
+        self._entries = canonical_entries(spec)
+        self._header = encoded_header(self._entries, metadata)
+        self.size_bytes = len(self._header) + spec.data_size_bytes
+
+    @cached_property
+    def headers(self) -> Mapping[str, str]:
+        """Looks at every value. Raises what fma_core raises for weights that cannot be sent."""
+        digest = hashlib.sha256()
+        for piece in self.pieces():
+            digest.update(piece)
+        return {"Content-Type": SAFETENSORS, "Content-Digest": digest_field(digest.digest())}
+
+    def pieces(self, start: int = 0) -> Iterator[bytes | memoryview]:
+        return _joined(_from(start, self._all_pieces(start)))
+
+    def _all_pieces(self, start: int) -> Iterator[tuple[int, bytes | memoryview]]:
+        yield 0, self._header
+        for entry in self._entries:
+            at = len(self._header) + entry.start
+            if at + entry.array.size_bytes > start:
+                for piece in self._pieces_of(entry.array):
+                    yield at, piece
+                    at += len(piece)
+
+    def _pieces_of(self, sent_as: ArraySpec) -> Iterator[memoryview]:
+        array, narrowing = self._arrays[sent_as.name], self._narrowings.get(sent_as.name)
+        if narrowing is not None:
+            for block in blocks(array):
+                yield narrowing(block).view("u1").data
+            return
+        data = checked_bytes(sent_as, array)
+        for at in range(0, len(data), PIECE_BYTES):
+            yield data[at : at + PIECE_BYTES]
+
+    def _sent_as(self, array: ArraySpec) -> ArraySpec:
+        return self._narrowings[array.name].sent_as if array.name in self._narrowings else array
+
+
+class CompressedBody:
+    """The zstd frame of another body."""
+
+    def __init__(self, body: EncodedBody) -> None:
+        self._file: IO[bytes] = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES)
+        digest = hashlib.sha256()
+        for piece in zstd.encoded(body.pieces()):
+            self._file.write(piece)
+            digest.update(piece)
+        self.size_bytes = self._file.tell()
+        self.headers = {
+            "Content-Type": SAFETENSORS,
+            "Content-Encoding": zstd.CODING,
+            "Content-Digest": digest_field(digest.digest()),
+        }
+
+    def pieces(self, start: int = 0) -> Iterator[bytes | memoryview]:
+        self._file.seek(start)
+        while piece := self._file.read(PIECE_BYTES):
+            yield piece
+
+
+def encoded(arrays: Arrays, *, compress: bool = False, quantise: Quantisation | None = None) -> RequestBody:
+    """The body of these weights. Raises what fma_core raises for arrays that cannot be weights."""
+    body = EncodedBody(arrays, quantise)
+    return CompressedBody(body) if compress else body
+
+
+def explained(refused: InvalidRequest, *, compress: bool) -> InvalidRequest:
+    """The refusal itself, or in plainer words when the server does not read compressed bodies."""
+    # A server that does not look at Content-Encoding takes the frame for damaged safetensors.
+    if not compress or (refused.status != 415 and refused.code != "malformed_safetensors"):
+        return refused
+    return InvalidRequest(
+        refused.status,
+        code=refused.code,
+        detail="this server does not read zstd bodies: push with compress=False",
+        message=refused.message,
+    )
+
+
+def _from(start: int, pieces: Iterable[tuple[int, bytes | memoryview]]) -> Iterator[bytes | memoryview]:
+    for at, piece in pieces:
+        if at + len(piece) > start:
+            yield piece[max(start - at, 0) :]
+
+
+def _joined(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    waiting: list[bytes | memoryview] = []
+    size = 0
+    for piece in pieces:
+        waiting.append(piece)
+        size += len(piece)
+        if size >= JOINED_BYTES:
+            yield b"".join(waiting) if len(waiting) > 1 else piece
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)

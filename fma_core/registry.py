@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from fma_core.errors import InvalidParameter, UnknownPart
 from fma_core.parameters import parameters_of, schema_of
@@ -55,7 +55,10 @@ class Registry(Generic[PartT]):
 
     kind: the word for messages ("aggregator").
     group: the entry point group of third parties ("fma.aggregators"); a name that is ours cannot be taken by one.
+    generation: changes with the meaning of any name, of any kind; for caches of what names mean.
     """
+
+    generation: ClassVar[int] = 0
 
     def __init__(self, kind: str, group: str) -> None:
         self.kind = kind
@@ -81,6 +84,7 @@ class Registry(Generic[PartT]):
         """Register a part for the time of a test, in the place of another of that name if there is one."""
         before = self._classes.get(name)
         self._classes[name] = _part(part)
+        Registry.generation += 1
         try:
             yield
         finally:
@@ -88,6 +92,7 @@ class Registry(Generic[PartT]):
                 del self._classes[name]
             else:
                 self._classes[name] = before
+            Registry.generation += 1
 
     def names(self) -> tuple[str, ...]:
         """Every registered name, sorted; plugins are named without being loaded."""

@@ -1,6 +1,8 @@
 """Whether a round may be closed, by all that its configuration says; `fma_core.closing` decides."""
 
 from collections import Counter
+from contextlib import suppress
+from uuid import UUID
 
 import structlog
 from django.utils import timezone
@@ -26,7 +28,10 @@ def close_if_due(collecting: Round) -> None:
 
     To be called after everything that may make it so.
     """
-    is_due = verdict_of(collecting) == "close"
+    verdict, facts = _judge(collecting)
+    if facts is not None and facts.num_clients not in (0, collecting.clients_counted):
+        Round.objects.filter(pk=collecting.pk).update(clients_counted=facts.num_clients)
+    is_due = verdict == "close"
     if not is_due or not collecting.federated_model.allow_aggregation:
         if collecting.ready_on is not None and not is_due:
             Round.objects.filter(pk=collecting.pk).update(ready_on=None)
@@ -36,23 +41,22 @@ def close_if_due(collecting: Round) -> None:
     queue.aggregate_on_commit(collecting.pk)
 
 
+def may_be_due(rules: RoundRules, facts: RoundFacts, *, clients_counted: int | None) -> bool:
+    """Whether `close_if_due` is worth its cost after one more update: it looks at every client and every update.
+
+    facts: what is known without them. clients_counted: see Round.
+    """
+    if _counts_clients(rules, facts.num_asked) and clients_counted is None:
+        return True
+    return closing.verdict_of(rules, facts) == "close"
+
+
 def verdict_of(current: Round) -> Verdict:
     """What the round's policy, its requirement and its strategy say of it now.
 
     A plugin that is gone holds a round open: nothing else of the server may stop for that.
     """
-    experiment = as_configured(current)
-    try:
-        rules = RoundRules(
-            policy=experiment.build_round_policy(),
-            strategy=experiment.build_strategy() if current.is_open else current.build_strategy(),
-            requirement=experiment.build_requirement() if experiment.requirement else None,
-        )
-        return closing.verdict_of(rules, _facts(current, experiment, rules))
-    except (InvalidPart, InvalidStrategy) as error:
-        # It was there when the model was saved.
-        log.error("model_unusable", model=experiment.pk, error=error.message)
-        return "wait"
+    return _judge(current)[0]
 
 
 def is_full(current: Round, policy: RoundPolicy) -> bool:
@@ -79,21 +83,41 @@ def num_clients(federated_model: FederatedModel) -> int:
     return federated_model.clients.filter(is_active=True).count()
 
 
+def _judge(current: Round) -> tuple[Verdict, RoundFacts | None]:
+    experiment = as_configured(current)
+    try:
+        rules = RoundRules(
+            policy=experiment.build_round_policy(),
+            strategy=experiment.build_strategy() if current.is_open else current.build_strategy(),
+            requirement=experiment.build_requirement() if experiment.requirement else None,
+        )
+        facts = _facts(current, experiment, rules)
+        return closing.verdict_of(rules, facts), facts
+    except (InvalidPart, InvalidStrategy) as error:
+        # It was there when the model was saved.
+        log.error("model_unusable", model=experiment.pk, error=error.message)
+        return "wait", None
+
+
 def _facts(current: Round, experiment: FederatedModel, rules: RoundRules) -> RoundFacts:
     """How far the round is; what its rules do not look at is not looked up."""
     answered = current.model_updates.filter(status__in=COUNTED)
     strategy, policy = rules.strategy, rules.policy
+    needed = strategy.aggregator.required_clients
     return RoundFacts(
         # An accepted update is the only one of its client in the round, and does not outlive its registration.
         num_updates=current.num_updates,
-        num_clients=0 if rules.requirement is None else num_clients(experiment),
+        num_clients=num_clients(experiment) if _counts_clients(rules, current.num_asked) else 0,
         num_asked=current.num_asked,
         has_start=not strategy.needs_start
         or current.num_updates < strategy.min_updates
         or bool(start_of(experiment, current.parent)),
         deadline_passed=current.deadline_at is not None and current.deadline_at <= timezone.now(),
-        answered=[str(client_id) for client_id in answered.values_list("client_id", flat=True)]
-        if strategy.aggregator.required_clients
+        answered=[
+            str(client_id)
+            for client_id in answered.filter(client__in=_ids(needed)).values_list("client_id", flat=True)
+        ]
+        if needed
         else (),
         by_organisation=Counter(
             name or "" for name in answered.values_list("client__organisation__name", flat=True)
@@ -101,3 +125,16 @@ def _facts(current: Round, experiment: FederatedModel, rules: RoundRules) -> Rou
         if policy.quorum_organisations
         else {},
     )
+
+
+def _counts_clients(rules: RoundRules, num_asked: int | None) -> bool:
+    return rules.requirement is not None and num_asked is None and rules.policy.goal is None
+
+
+def _ids(said: tuple[str, ...]) -> list[UUID]:
+    """Those that can be a client's at all: a developer wrote them."""
+    found = []
+    for client_id in said:
+        with suppress(ValueError):
+            found.append(UUID(client_id))
+    return found

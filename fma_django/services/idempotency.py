@@ -39,7 +39,7 @@ def create_once(once: Once | None, kind: type[Made], create: Callable[[], Made])
             return create()
     try:
         with transaction.atomic():
-            made = _made_before(once, kind)
+            made = made_before(once, kind)
             if made is None:
                 # The key first: who comes second then waits for who came first, instead of meeting half of its work.
                 remembered = IdempotencyKey.objects.create(
@@ -51,13 +51,14 @@ def create_once(once: Once | None, kind: type[Made], create: Callable[[], Made])
             return made
     except IntegrityError:
         # Two requests with one key at the same time: the other one won, or the conflict is not about the key.
-        made = _made_before(once, kind)
+        made = made_before(once, kind)
         if made is None:
             raise
         return made
 
 
-def _made_before(once: Once, kind: type[Made]) -> Made | None:
+def made_before(once: Once, kind: type[Made]) -> Made | None:
+    """What this key made; None when it was not used. Raises IdempotencyKeyReused and IdempotencyKeyExpired."""
     remembered = IdempotencyKey.objects.filter(scope=once.scope, key=once.key).first()
     if remembered is None:
         return None

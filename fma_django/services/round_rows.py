@@ -27,13 +27,20 @@ def lock_open_round(federated_model: FederatedModel) -> Round:
     found = find_open_round(federated_model)
     if found is not None:
         return found
-    ended = FederatedModel.objects.filter(pk=federated_model.pk, ended_on__isnull=False).first()
-    if ended is None:
-        raise UnknownModel(f"there is no model {federated_model.pk} any more")
-    raise ExperimentEnded(
-        f"the experiment of model {ended.pk} ended on {ended.ended_on:%Y-%m-%d %H:%M} UTC ({ended.end_reason})",
-        reason=ended.end_reason,
-    )
+    refuse_ended(federated_model.pk)
+    raise UnknownModel(f"there is no model {federated_model.pk} any more")
+
+
+def refuse_ended(federated_model_id: int) -> None:
+    """Raises ExperimentEnded, and UnknownModel when it is gone; a model that goes on has an open round."""
+    found = FederatedModel.objects.filter(pk=federated_model_id).first()
+    if found is None:
+        raise UnknownModel(f"there is no model {federated_model_id} any more")
+    if found.ended_on is not None:
+        raise ExperimentEnded(
+            f"the experiment of model {found.pk} ended on {found.ended_on:%Y-%m-%d %H:%M} UTC ({found.end_reason})",
+            reason=found.end_reason,
+        )
 
 
 def find_open_round(federated_model: FederatedModel) -> Round | None:

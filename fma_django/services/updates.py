@@ -1,33 +1,55 @@
-"""Receiving what a client trained."""
+"""Receiving what a client trained.
+
+An update is what a server gets most of. It takes one read before its body travels, and one transaction after that:
+count it, which holds the round; read again; insert it. What else a round may need (its start, its end, its first
+weights) is looked at by the services that decide it, when it may be due.
+"""
 
 import hashlib
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
+from uuid import UUID
 
-from django.db.models import F
+from django.db import IntegrityError, connection, transaction
+from django.utils import timezone
 
+from fma_core.closing import RoundFacts
+from fma_core.codecs.json_layouts import Layout
+from fma_core.spec import Spec
 from fma_core.strategy import Strategy
-from fma_django.errors import InvalidValue, NoInitialModel, NotRegistered, UnknownBaseAggregate
-from fma_django.models import Client, FederatedModel, ModelAggregate, ModelUpdate, Round
+from fma_django.errors import (
+    InvalidValue,
+    NoInitialModel,
+    NotRegistered,
+    Refused,
+    UnknownBaseAggregate,
+    UnknownClient,
+    UnknownModel,
+)
+from fma_django.models import Client, FederatedModel, IdempotencyKey, ModelUpdate, Round
 from fma_django.models.model_update import MAX_NUM_EXAMPLES, UpdateStatus
 from fma_django.selectors.aggregates import latest_model, newest_aggregate_ids
-from fma_django.services.admission import admit, has_answered
-from fma_django.services.closing import close_if_due
+from fma_django.services import update_rows
+from fma_django.services.admission import admit, write_down
+from fma_django.services.closing import close_if_due, may_be_due
 from fma_django.services.cohorts import start_if_possible
 from fma_django.services.configuration import as_configured
-from fma_django.services.idempotency import Once, create_once
+from fma_django.services.idempotency import Once, made_before
 from fma_django.services.json_values import require_storable
-from fma_django.services.round_rows import lock_open_round, read_open_round
+from fma_django.services.round_rows import refuse_ended
+from fma_django.services.rules import Rules, rules_of, wanted_of
+from fma_django.services.update_rows import Standing
 from fma_django.services.waiting_updates import ABANDONED, stale_reason
 from fma_django.services.weights import (
     StoredWeights,
     WeightsBody,
     settle_spec,
     store_weights,
-    update_layout,
-    update_spec,
 )
 
 MAX_METRICS_BYTES = 64 * 1024
@@ -42,6 +64,22 @@ class UpdateFacts:
     metrics: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Expected:
+    """An update whose body may travel: whose it is, what is said of it, and what its body must be."""
+
+    client_id: UUID
+    federated_model_id: int
+    facts: UpdateFacts
+    metrics_json: str
+    idempotency_key: str | None
+    configuration: str
+    spec_json: str | None
+    spec: Spec | None
+    layout: Layout | None
+    schema: Any
+
+
 def receive_update(
     federated_model: FederatedModel,
     client: Client,
@@ -50,32 +88,92 @@ def receive_update(
     *,
     idempotency_key: str | None = None,
 ) -> ModelUpdate:
-    """Take an update into the collecting round of the model.
+    """Take an update into the collecting round of the model: `check_before_body`, then `receive_body`."""
+    expected = check_before_body(
+        federated_model.pk, facts, client_id=client.pk, idempotency_key=idempotency_key
+    )
+    return receive_body(expected, body)
+
+
+def check_before_body(
+    federated_model_id: int,
+    facts: UpdateFacts,
+    *,
+    client_id: UUID | None = None,
+    credential_hash: str | None = None,
+    idempotency_key: str | None = None,
+) -> Expected:
+    """Refuse now what would be refused without a look at the body. The client is named by its id or its credential.
+
+    Raises UnknownClient, UnknownModel, NotRegistered, InvalidValue, NoInitialModel, UnknownBaseAggregate,
+    ExperimentEnded, NotSelected, LateUpdate, RoundFull. The last four do not meet an idempotency_key that was used
+    before: what it made is there, whatever has become of its round.
+    """
+    standing = update_rows.standing_of(
+        federated_model_id,
+        facts.base_aggregate_id,
+        now=timezone.now(),
+        client_id=client_id,
+        credential_hash=credential_hash,
+    )
+    if standing is None:
+        if credential_hash is not None:
+            raise UnknownClient("CLIENT-UUID is not the credential of an active client")
+        raise _not_registered(federated_model_id)
+    if standing.federated_model_id is None:
+        raise UnknownModel(f"there is no model {federated_model_id}")
+    _require_registered(standing)
+    metrics_json = _checked_facts(facts)
+    configuration = standing.configuration or _live_configuration(federated_model_id)
+    rules = rules_of(configuration)
+    require_metrics(rules.strategy, facts.metrics)
+    _require_start(standing, rules)
+    _require_base(standing, facts)
+    spec, layout = wanted_of(configuration, standing.spec, standing.layout)
+    expected = Expected(
+        client_id=standing.client_id if isinstance(standing.client_id, UUID) else UUID(standing.client_id),
+        federated_model_id=federated_model_id,
+        facts=facts,
+        metrics_json=metrics_json,
+        idempotency_key=idempotency_key,
+        configuration=configuration,
+        spec_json=standing.spec,
+        spec=spec,
+        layout=layout,
+        schema=rules.update_schema,
+    )
+    try:
+        if standing.round_id is None:
+            refuse_ended(federated_model_id)
+        else:
+            admit(standing, rules)
+    except Refused:
+        if idempotency_key is None or not _was_used(expected):
+            raise
+    return expected
+
+
+def receive_body(expected: Expected, body: WeightsBody) -> ModelUpdate:
+    """Take the body of an update that was expected.
 
     The newest update of a client in a round replaces its earlier one; the same update again is the same row. The
     update that meets the model's requirement asks for the aggregation. An update trained from too old a base
     (`furthest_base_agg`) is kept, marked invalid, and does not count.
 
-    Raises NotRegistered, UnknownBaseAggregate, InvalidValue, NoInitialModel, ExperimentEnded, NotSelected, LateUpdate,
-    RoundFull, and what `store_weights` and `create_once` raise.
+    Raises what `check_before_body` raises, if it has become true meanwhile, what `store_weights` raises,
+    IdempotencyKeyReused and IdempotencyKeyExpired.
     """
-    experiment = _experiment_now(federated_model)
-    strategy = experiment.build_strategy()
-    base = _check(experiment, client, facts, strategy)
-    stored = store_weights(
-        body,
-        spec=update_spec(experiment),
-        layout=update_layout(experiment),
-        schema=experiment.update_schema,
-    )
-    once = None
-    if idempotency_key is not None:
-        once = Once(
-            f"client {client.pk} update", idempotency_key, _fingerprint(federated_model, stored, facts)
-        )
-    return create_once(
-        once, ModelUpdate, lambda: _insert(federated_model, client, base, facts, stored, strategy)
-    )
+    stored = store_weights(body, spec=expected.spec, layout=expected.layout, schema=expected.schema)
+    once = _once(expected, stored)
+    try:
+        with _turn(), transaction.atomic():
+            return _take(expected, stored, once)
+    except (IntegrityError, Refused):
+        # Another request with this key was here first; or the conflict is not about the key.
+        made = None if once is None else made_before(once, ModelUpdate)
+        if made is None:
+            raise
+        return made
 
 
 def require_metrics(strategy: Strategy, metrics: Mapping[str, Any]) -> None:
@@ -86,109 +184,137 @@ def require_metrics(strategy: Strategy, metrics: Mapping[str, Any]) -> None:
         raise InvalidValue(str(error), field="metrics") from error
 
 
-def _experiment_now(federated_model: FederatedModel) -> FederatedModel:
-    """The model as the open round is configured. What cannot be taken anyhow is refused before its body is read."""
-    current = read_open_round(federated_model)
-    if current is None:
-        # It has ended, or was claimed this moment; the answer is that of who holds the round.
-        return federated_model
-    return as_configured(current)
+class _UsedBefore(Refused):
+    """The Idempotency-Key."""
 
 
-def _check(
-    federated_model: FederatedModel, client: Client, facts: UpdateFacts, strategy: Strategy
-) -> ModelAggregate | None:
-    _require_registered(federated_model, client)
-    if not 1 <= facts.num_examples <= MAX_NUM_EXAMPLES:
-        raise InvalidValue(
-            f"num_examples must be an integer from 1 to 2**53; found {facts.num_examples}",
-            field="num_examples",
-        )
-    require_storable(facts.metrics, field="metrics", max_bytes=MAX_METRICS_BYTES)
-    require_metrics(strategy, facts.metrics)
-    if strategy.needs_start and latest_model(federated_model) is None:
-        raise NoInitialModel(
-            f"model {federated_model.pk} has no weights yet, and its strategy needs some to start from; "
-            "its developer must give it an initial model"
-        )
-    if facts.base_aggregate_id is None:
-        return None
-    base = ModelAggregate.objects.filter(pk=facts.base_aggregate_id, federated_model=federated_model).first()
-    if base is None:
-        raise UnknownBaseAggregate(f"model {federated_model.pk} has no aggregate {facts.base_aggregate_id}")
-    return base
+_writers = threading.Lock()
+TURN_S = 20
 
 
-def _require_registered(federated_model: FederatedModel, client: Client) -> None:
-    if not federated_model.clients.filter(pk=client.pk, is_active=True).exists():
-        raise NotRegistered(
-            f"this client is not registered with model {federated_model.pk}; "
-            f"POST models/{federated_model.pk}/register_client/ first"
-        )
+@contextmanager
+def _turn() -> Iterator[None]:
+    # SQLite has one writer at a time, and the others ask again and again, after longer and longer pauses. Those of one
+    # process rather stand in line.
+    if connection.vendor != "sqlite" or connection.in_atomic_block:
+        yield
+        return
+    is_ours = _writers.acquire(timeout=TURN_S)
+    try:
+        yield
+    finally:
+        if is_ours:
+            _writers.release()
 
 
-def _insert(
-    federated_model: FederatedModel,
-    client: Client,
-    base: ModelAggregate | None,
-    facts: UpdateFacts,
-    stored: StoredWeights,
-    checked: Strategy,
-) -> ModelUpdate:
-    # The round's row before the model's, as everybody does who takes both: two who wait for each other would fail.
-    current = lock_open_round(federated_model)
+def _take(expected: Expected, stored: StoredWeights, once: Once | None) -> ModelUpdate:
+    now = timezone.now()
+    standing = _count(expected, once, now)
+    if once is not None and standing.remembered_id is not None:
+        raise _UsedBefore("by a request that was here first")
     # What was true before the body travelled may have changed meanwhile.
-    experiment = as_configured(current)
-    _require_registered(experiment, client)
-    _require_unchanged(experiment, checked, facts)
-    settle_spec(experiment, stored, is_update=True)
-    answers = admit(current, experiment, client, base)
-    earlier = current.model_updates.filter(client=client, status=UpdateStatus.PENDING).first()
-    if earlier is not None and _says_the_same(earlier, facts, stored):
-        return earlier
-    refusal = _does_not_count(experiment, current, base)
-    is_stale = bool(refusal)
-    if earlier is not None and not is_stale:
-        earlier.status = UpdateStatus.INVALID
-        earlier.status_reason = "the client sent a later one in the same round"
-        earlier.save(update_fields=["status", "status_reason"])
-    update = ModelUpdate.objects.create(
-        federated_model=federated_model,
-        client=client,
-        round=current,
-        base_aggregate=base,
-        num_examples=facts.num_examples,
-        metrics=facts.metrics,
+    _require_registered(standing)
+    _require_base(standing, expected.facts)
+    configuration = standing.configuration or _live_configuration(expected.federated_model_id)
+    rules = rules_of(configuration)
+    is_settled = bool(standing.spec and standing.layout)
+    if not is_settled or (configuration, standing.spec) != (expected.configuration, expected.spec_json):
+        _settle(standing, expected, stored)
+    answered = admit(standing, rules)
+    if standing.earlier_id is not None and _says_the_same(standing, expected, stored):
+        update_rows.count_one_less(standing)
+        return ModelUpdate.objects.select_related("round").get(pk=standing.earlier_id)
+    refusal = _does_not_count(standing, rules)
+    if standing.earlier_id is not None and not refusal:
+        ModelUpdate.objects.filter(pk=standing.earlier_id).update(
+            status=UpdateStatus.INVALID, status_reason="the client sent a later one in the same round"
+        )
+    if refusal or standing.earlier_id is not None:
+        update_rows.count_one_less(standing)
+    update = update_rows.insert_update(
+        standing,
+        client_id=expected.client_id,
         sha256=stored.sha256,
         size_bytes=stored.size_bytes,
-        status=UpdateStatus.INVALID if is_stale else UpdateStatus.PENDING,
-        status_reason=refusal,
+        num_examples=expected.facts.num_examples,
+        metrics=expected.facts.metrics,
+        metrics_json=expected.metrics_json,
+        refusal=refusal,
+        now=now,
     )
-    if not is_stale:
-        if earlier is None:
-            Round.objects.filter(pk=current.pk).update(num_updates=F("num_updates") + 1)
-            current.num_updates += 1
-        if answers is not None:
-            has_answered(answers, current)
-        start_if_possible(current)
-        close_if_due(current)
+    if once is not None:
+        update_rows.remember(once, update.pk, now)
+    if not refusal:
+        if answered is not None:
+            write_down(answered)
+        _go_on(standing, rules)
     return update
 
 
-def _does_not_count(experiment: FederatedModel, current: Round, base: ModelAggregate | None) -> str:
+def _count(expected: Expected, once: Once | None, now: datetime) -> Standing:
+    """How the client stands in the open round, which is this transaction's from here on, and has one more update
+    already; `num_updates` is how many it had."""
+    for _ in range(10):
+        if update_rows.count_one(expected.federated_model_id):
+            standing = update_rows.standing_of(
+                expected.federated_model_id,
+                expected.facts.base_aggregate_id,
+                now=now,
+                client_id=expected.client_id,
+                once=once,
+            )
+            if standing is None:
+                break
+            return standing._replace(num_updates=standing.num_updates - 1)
+        # It was claimed while we waited for its row; the one after it exists since the same commit.
+        refuse_ended(expected.federated_model_id)
+    raise _not_registered(expected.federated_model_id)
+
+
+def _go_on(standing: Standing, rules: Rules) -> None:
+    """Start or close the round, where one more update makes it possible."""
+    if not standing.allow_aggregation:
+        return
+    if standing.is_started and not _may_be_due(standing, rules):
+        return
+    current = _round_of(standing)
+    start_if_possible(current)
+    close_if_due(current)
+
+
+def _may_be_due(standing: Standing, rules: Rules) -> bool:
+    facts = RoundFacts(
+        num_updates=standing.num_updates + (standing.earlier_id is None),
+        num_clients=standing.clients_counted or 0,
+        num_asked=standing.num_asked,
+        deadline_passed=bool(standing.deadline_passed),
+        answered=rules.strategy.aggregator.required_clients,
+    )
+    return may_be_due(rules.hopeful, facts, clients_counted=standing.clients_counted)
+
+
+def _settle(standing: Standing, expected: Expected, stored: StoredWeights) -> None:
+    experiment = as_configured(_round_of(standing))
+    _require_unchanged(experiment, rules_of(expected.configuration).strategy, expected.facts)
+    settle_spec(experiment, stored, is_update=True)
+
+
+def _does_not_count(standing: Standing, rules: Rules) -> str:
     """Why an update trained from this base does not count; "" when it does."""
-    if base is not None and base.pk != current.parent_id:
-        base.refresh_from_db(fields=["is_abandoned"])
-        if base.is_abandoned:
-            return ABANDONED
-    allowed = newest_aggregate_ids(experiment, experiment.furthest_base_agg)
-    is_stale = allowed is not None and (base is None or base.pk not in allowed)
-    return stale_reason(experiment) if is_stale else ""
+    base_id, is_newest = standing.base_id, standing.base_id == standing.parent_id
+    if base_id is not None and not is_newest and standing.base_is_abandoned:
+        return ABANDONED
+    furthest = rules.furthest_base_agg
+    if furthest is None or (base_id is not None and is_newest):
+        return ""
+    allowed = newest_aggregate_ids(FederatedModel(pk=standing.federated_model_id), furthest)
+    is_stale = allowed is not None and base_id not in allowed
+    return stale_reason(rules.experiment) if is_stale else ""
 
 
-def _require_unchanged(federated_model: FederatedModel, checked: Strategy, facts: UpdateFacts) -> None:
+def _require_unchanged(experiment: FederatedModel, checked: Strategy, facts: UpdateFacts) -> None:
     """Whether the update still is what the strategy asks for; what arrays it has is looked at by `settle_spec`."""
-    strategy = federated_model.build_strategy()
+    strategy = experiment.build_strategy()
     if strategy == checked:
         return
     require_metrics(strategy, facts.metrics)
@@ -199,15 +325,85 @@ def _require_unchanged(federated_model: FederatedModel, checked: Strategy, facts
         )
 
 
-def _says_the_same(earlier: ModelUpdate, facts: UpdateFacts, stored: StoredWeights) -> bool:
-    return (
-        earlier.sha256 == stored.sha256
-        and earlier.base_aggregate_id == facts.base_aggregate_id
-        and earlier.num_examples == facts.num_examples
-        and earlier.metrics == facts.metrics
+def _require_registered(standing: Standing) -> None:
+    if not standing.is_registered:
+        raise _not_registered(standing.federated_model_id)
+
+
+def _not_registered(federated_model_id: int | None) -> NotRegistered:
+    return NotRegistered(
+        f"this client is not registered with model {federated_model_id}; "
+        f"POST models/{federated_model_id}/register_client/ first"
     )
 
 
-def _fingerprint(federated_model: FederatedModel, stored: StoredWeights, facts: UpdateFacts) -> str:
-    said = [federated_model.pk, stored.sha256, facts.base_aggregate_id, facts.num_examples, facts.metrics]
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+def _require_base(standing: Standing, facts: UpdateFacts) -> None:
+    if facts.base_aggregate_id is not None and standing.base_id is None:
+        raise UnknownBaseAggregate(
+            f"model {standing.federated_model_id} has no aggregate {facts.base_aggregate_id}"
+        )
+
+
+def _require_start(standing: Standing, rules: Rules) -> None:
+    if not rules.strategy.needs_start or standing.parent_id is not None or standing.artifact_id is not None:
+        return
+    if latest_model(FederatedModel(pk=standing.federated_model_id)) is None:
+        raise NoInitialModel(
+            f"model {standing.federated_model_id} has no weights yet, and its strategy needs some to start from; "
+            "its developer must give it an initial model"
+        )
+
+
+def _checked_facts(facts: UpdateFacts) -> str:
+    """The metrics as JSON."""
+    if not 1 <= facts.num_examples <= MAX_NUM_EXAMPLES:
+        raise InvalidValue(
+            f"num_examples must be an integer from 1 to 2**53; found {facts.num_examples}",
+            field="num_examples",
+        )
+    return require_storable(facts.metrics, field="metrics", max_bytes=MAX_METRICS_BYTES)
+
+
+def _live_configuration(federated_model_id: int) -> str:
+    """What a model says that has no open round, or one from before configurations were written down."""
+    found = FederatedModel.objects.filter(pk=federated_model_id).first()
+    if found is None:
+        raise UnknownModel(f"there is no model {federated_model_id} any more")
+    return json.dumps(found.configuration)
+
+
+def _round_of(standing: Standing) -> Round:
+    return Round.objects.select_related("federated_model", "config_version").get(pk=standing.round_id)
+
+
+def _says_the_same(standing: Standing, expected: Expected, stored: StoredWeights) -> bool:
+    facts = expected.facts
+    return (
+        standing.earlier_sha256 == stored.sha256
+        and standing.earlier_base_id == facts.base_aggregate_id
+        and standing.earlier_num_examples == facts.num_examples
+        and json.loads(standing.earlier_metrics) == facts.metrics
+    )
+
+
+def _was_used(expected: Expected) -> bool:
+    return IdempotencyKey.objects.filter(scope=_scope(expected), key=expected.idempotency_key).exists()
+
+
+def _once(expected: Expected, stored: StoredWeights) -> Once | None:
+    if expected.idempotency_key is None:
+        return None
+    facts = expected.facts
+    said = [
+        expected.federated_model_id,
+        stored.sha256,
+        facts.base_aggregate_id,
+        facts.num_examples,
+        facts.metrics,
+    ]
+    fingerprint = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    return Once(_scope(expected), expected.idempotency_key, fingerprint)
+
+
+def _scope(expected: Expected) -> str:
+    return f"client {expected.client_id} update"

@@ -10,7 +10,7 @@ from fma_api.cli import address, data_folder
 from fma_api.cli.parent_death import die_with
 
 if TYPE_CHECKING:
-    from fma_api.front import Front
+    from fma_api.front.front import Front
 
 HostOption = Annotated[str, typer.Option("--host", help="The address to listen on; 0.0.0.0 is every one.")]
 PortOption = Annotated[int, typer.Option("--port", min=1, max=65535, help="The port to listen on.")]
@@ -45,7 +45,7 @@ def web(
     address.check_free(host, port)
     data_folder.require_migrated()
     server = Granian(
-        "fma_api.front:Front",
+        "fma_api.front.front:Front",
         address=host,
         port=port,
         interface=Interfaces.RSGI,
@@ -70,7 +70,7 @@ def _load(parent: int) -> "Front":
     die_with(parent)
     from django.conf import settings
 
-    from fma_api.front import Front
+    from fma_api.front.front import Front
     from fma_api.wsgi import application
 
     return Front(application, threads=settings.FMA_WEB_THREADS, waiters=settings.FMA_MAX_WAITERS)

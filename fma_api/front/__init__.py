@@ -4,7 +4,3 @@ One event loop for each web process takes requests from granian (RSGI) and hands
 What needs no thread has none: a small body that is still on its way, a client that waits for news, a file that is being
 sent. Why, and what was measured: docs/decisions/the-front.md.
 """
-
-from fma_api.front.front import Front
-
-__all__ = ["Front"]

@@ -16,3 +16,14 @@ class WaitsFor:
 
     topics: frozenset[str]
     seconds: float
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """`response.file`: the body is a file, which never changes, or the bytes [start, end) of it.
+
+    The front has them sent without a thread; elsewhere the response streams the same bytes by itself.
+    """
+
+    path: str
+    part: tuple[int, int] | None = None

@@ -1,21 +1,29 @@
 """How an answer of Django's leaves."""
 
-from django.http import HttpResponse, HttpResponseBase
+from typing import cast
 
+from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
+
+from fma_api.front.marks import StoredFile
+from fma_api.front.pipe import pour
 from fma_api.front.protocol import Exchange, Headers
 
 
 def send(exchange: Exchange, response: HttpResponseBase, *, is_head: bool = False) -> None:
     """Hand a response over to granian; returns when it has been taken, which is before it has arrived."""
-    headers = headers_of(response)
+    status, headers = response.status_code, headers_of(response)
+    file: StoredFile | None = getattr(response, "file", None)
     if is_head:
-        exchange.response_empty(response.status_code, headers)
+        exchange.response_empty(status, headers)
     elif isinstance(response, HttpResponse):
-        exchange.response_bytes(response.status_code, headers, response.content)
+        exchange.response_bytes(status, headers, response.content)
+    elif file is None:
+        pieces = iter(cast("StreamingHttpResponse", response))
+        pour(pieces, lambda pipe: exchange.response_file(status, headers, str(pipe)))
+    elif file.part is None:
+        exchange.response_file(status, headers, file.path)
     else:
-        stream = exchange.response_stream(response.status_code, headers)
-        for piece in response:
-            stream.send_bytes(piece)
+        exchange.response_file_range(status, headers, file.path, *file.part)
 
 
 def headers_of(response: HttpResponseBase) -> Headers:

@@ -7,6 +7,7 @@ from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from rest_framework.request import Request
 
 from fma_api.errors import RangeNotSatisfiable
+from fma_api.front.marks import StoredFile
 from fma_api.renderers import SAFETENSORS
 from fma_core.codecs import json_bytes
 from fma_core.codecs.safetensors import Limits, decode
@@ -75,11 +76,16 @@ def json_weights(weights: Weights) -> bytes:
 def _safetensors(request: Request, sha256: str, size_bytes: int, etag: str) -> HttpResponseBase:
     wanted = _range(request, size_bytes, etag)
     start, length = wanted or (0, size_bytes)
+    store = get_store()
     response = StreamingHttpResponse(
-        get_store().open_range(sha256, start, length),
+        store.open_range(sha256, start, length),
         status=206 if wanted else 200,
         content_type=SAFETENSORS,
     )
+    path = store.local_path(sha256)
+    if path is not None:
+        part = None if wanted is None else (start, start + length)
+        response.file = StoredFile(str(path), part)  # type: ignore[attr-defined]
     response["Content-Length"] = str(length)
     response["Accept-Ranges"] = "bytes"
     if wanted:

@@ -5,12 +5,13 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponseBase
 
-from fma_api.front import Front
+from fma_api.front.front import Front
 from fma_django.wakeups import Listener
 
 WITHIN_S = 10
@@ -93,11 +94,15 @@ class Exchange:
 
     def response_file(self, status: int, headers: Any, file: str) -> None:
         self.file = (file,)
-        self.response_bytes(status, headers, b"")
+        # Read beside whoever writes it, for a pipe's ends wait for each other.
+        reading = threading.Thread(
+            target=lambda: self.response_bytes(status, headers, Path(file).read_bytes())
+        )
+        reading.start()
 
     def response_file_range(self, status: int, headers: Any, file: str, start: int, end: int) -> None:
         self.file = (file, start, end)
-        self.response_bytes(status, headers, b"")
+        self.response_bytes(status, headers, Path(file).read_bytes()[start:end])
 
     @property
     def is_answered(self) -> bool:

@@ -1,13 +1,17 @@
 """What Django is told of a request, and what becomes of its answer."""
 
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.signals import request_finished, request_started
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 
+from fma_api.front import pipe
 from fma_api.front.environ import environ_of
+from fma_api.front.marks import StoredFile
 from tests.front.granian import Handler, Headers, Scope, running
 
 
@@ -78,6 +82,51 @@ def test_head_has_no_body() -> None:
         answer = front.begin(method="HEAD").wait()
 
         assert (answer.status, answer.body, answer.headers["x-y"]) == (200, b"", "z")
+
+
+def test_a_stream_goes_through_a_pipe_that_is_gone_afterwards() -> None:
+    with running(Handler(in_pieces)) as front:
+        answer = front.begin().wait()
+
+        assert (answer.status, answer.body) == (200, b"ab")
+        assert not Path(answer.file[0]).exists()
+
+
+@pytest.mark.parametrize(("part", "sent"), [(None, b"0123456789"), ((2, 5), b"234")])
+def test_a_file_is_left_to_granian(tmp_path: Path, part: Any, sent: bytes) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(b"0123456789")
+
+    def view(request: HttpRequest) -> StreamingHttpResponse:
+        response = StreamingHttpResponse(iter([b"not this way"]))
+        response.file = StoredFile(str(path), part)  # type: ignore[attr-defined]
+        return response
+
+    with running(Handler(view)) as front:
+        answer = front.begin().wait()
+
+        assert (answer.body, answer.file) == (sent, (str(path), *(part or ())))
+
+
+def test_a_client_that_takes_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipe, "SILENCE_S", 0.05)
+    opened = []
+
+    def open_and_stall(path: Path) -> None:
+        opened.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+
+    pipe.pour(iter([bytes(4 * pipe.PIPE_BYTES)]), open_and_stall)
+
+    os.close(*opened)
+
+
+def test_a_client_that_has_gone_is_not_written_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipe, "OPENED_WITHIN_S", 0.05)
+    unread = iter([b"a"])
+
+    pipe.pour(unread, lambda path: None)
+
+    assert list(unread) == [b"a"]
 
 
 def test_what_breaks_outside_of_django_is_a_problem() -> None:

@@ -1,24 +1,31 @@
 """The front as it runs: one real HTTP server, spoken to over bare sockets."""
 
 import json
+import signal
 import socket
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
+from fma_core.codecs.safetensors import decode
+from tests.api.callers import SAFETENSORS
 from tests.servers.fma import FmaInstall, FmaServer, User
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 WAITERS = 200
+THREADS = 4
+# Of granian, its parent process, the event loop and the one that hears wake-ups.
+OTHER_THREADS = 12
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FmaServer]:
-    with FmaInstall(tmp_path_factory.mktemp("front") / "fma-data") as install:
+    with FmaInstall(
+        tmp_path_factory.mktemp("front") / "fma-data", {"FMA_WEB_THREADS": str(THREADS)}
+    ) as install:
         install.manage("migrate")
         yield install.start_web()
 
@@ -29,11 +36,16 @@ def developer(server: FmaServer) -> User:
 
 
 @pytest.fixture
-def credential(server: FmaServer, developer: User) -> tuple[int, str]:
+def device(server: FmaServer, developer: User) -> tuple[int, str]:
     """A paused model, and the credential of a client of it."""
     made = httpx.post(
         f"{server.base_url}/api/v1/models/",
-        json={"name": "waiting", "aggregator": "mean", "allow_aggregation": False},
+        json={
+            "name": "m",
+            "aggregator": "mean",
+            "allow_aggregation": False,
+            "initial_model": {"w": [1.0, 2.0]},
+        },
         headers=developer.headers,
     ).raise_for_status()
     model = made.json()["id"]
@@ -77,32 +89,106 @@ def connection(server: FmaServer) -> Iterator[Connection]:
     opened.close()
 
 
+def until_waiting(server: FmaServer, model: int, count: int) -> None:
+    """Each that waits has been answered once, without the answer having been sent."""
+    asked = f"/models/{model}/join/?wait="
+    server.process.wait_until(lambda: server.process.log_text().count(asked) >= count, "all of them wait")
+
+
 def num_threads(server: FmaServer) -> int:
     """Of all its processes."""
     return sum(len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in server.process.members())
 
 
 def test_many_who_wait_hold_no_thread_and_are_all_answered(
-    server: FmaServer, developer: User, credential: tuple[int, str]
+    server: FmaServer, developer: User, device: tuple[int, str]
 ) -> None:
-    model, uuid = credential
-    httpx.get(f"{server.base_url}/healthz")
-    before = num_threads(server)
-    waiters = [
-        Connection(server).say(f"POST /api/v1/models/{model}/join/?wait=50", f"CLIENT-UUID: {uuid}")
-        for _ in range(WAITERS)
-    ]
-    time.sleep(3)
-    print(before, num_threads(server))
-    t = time.monotonic()
-    assert httpx.get(f"{server.base_url}/readyz").status_code == 503
-    print("readyz", time.monotonic() - t)
+    model, uuid = device
+    join = f"POST /api/v1/models/{model}/join/?wait=50"
+    waiters = [Connection(server).say(join, f"CLIENT-UUID: {uuid}") for _ in range(WAITERS)]
+    until_waiting(server, model, WAITERS)
+
+    assert num_threads(server) <= THREADS + OTHER_THREADS
+    assert server.status_of("/healthz") == 200
     httpx.post(
         f"{server.base_url}/api/v1/models/{model}/start/", headers=developer.headers
     ).raise_for_status()
+
     answers = [waiter.hear() for waiter in waiters]
+    assert sum(json.loads(body)["accepted"] for _, _, body in answers) == WAITERS
     for waiter in waiters:
         waiter.close()
-    print("all", time.monotonic() - t)
-    assert {status for status, _, _ in answers} == {200}
-    assert sum(json.loads(body)["accepted"] for _, _, body in answers) == WAITERS
+
+
+def test_weights_are_fetched_whole_in_part_or_not_at_all(
+    device: tuple[int, str], connection: Connection
+) -> None:
+    model, uuid = device
+    path, who = f"/api/v1/models/{model}/get_latest_model/", f"CLIENT-UUID: {uuid}"
+    binary = f"Accept: {SAFETENSORS}"
+
+    status, headers, whole = connection.say(f"GET {path}", who, binary).hear()
+    part = connection.say(f"GET {path}", who, binary, "Range: bytes=8-20").hear()
+    same = connection.say(f"GET {path}", who, binary, f"If-None-Match: {headers['etag']}").hear(
+        has_body=False
+    )
+    head = connection.say(f"HEAD {path}", who, binary).hear(has_body=False)
+
+    assert (status, decode(whole)["w"].tolist()) == (200, [1.0, 2.0])
+    assert (part[0], part[1]["content-range"], part[2]) == (206, f"bytes 8-20/{len(whole)}", whole[8:21])
+    assert same[0] == 304
+    assert (head[0], head[1]["content-length"]) == (200, str(len(whole)))
+
+
+def test_requests_may_come_before_the_answers(connection: Connection) -> None:
+    for _ in range(3):
+        connection.say("GET /healthz")
+
+    assert [connection.hear()[0] for _ in range(3)] == [200] * 3
+
+
+@pytest.mark.parametrize(("model_of", "status"), [(lambda model: model, 100), (lambda model: 0, 400)])
+def test_an_update_that_is_refused_need_not_be_sent(
+    device: tuple[int, str], connection: Connection, model_of: Callable[[int], int], status: int
+) -> None:
+    model, uuid = device
+    connection.say(
+        f"POST /api/v1/model_updates/?federated_model={model_of(model)}",
+        f"CLIENT-UUID: {uuid}", f"Content-Type: {SAFETENSORS}", "Content-Length: 1000", "Expect: 100-continue",
+    )  # fmt: skip
+
+    assert connection.hear()[0] == status
+
+
+def test_a_chunked_body_is_refused(device: tuple[int, str], connection: Connection) -> None:
+    connection.say(
+        f"POST /api/v1/model_updates/?federated_model={device[0]}",
+        f"CLIENT-UUID: {device[1]}", f"Content-Type: {SAFETENSORS}", "Transfer-Encoding: chunked",
+    )  # fmt: skip
+
+    status, headers, _ = connection.hear()
+    assert (status, headers["content-type"]) == (411, "application/problem+json")
+
+
+@pytest.mark.parametrize("size", [4_000, 4_000_000])
+def test_who_breaks_off_does_no_harm(server: FmaServer, device: tuple[int, str], size: int) -> None:
+    broken = Connection(server).say(
+        f"POST /api/v1/model_updates/?federated_model={device[0]}",
+        f"CLIENT-UUID: {device[1]}", f"Content-Type: {SAFETENSORS}", f"Content-Length: {size}", body=bytes(100),
+    )  # fmt: skip
+    broken.close()
+
+    assert server.status_of("/healthz") == 200
+    assert "Traceback" not in server.process.log_text()
+
+
+def test_a_server_that_stops_does_not_wait_for_who_waits(
+    server: FmaServer, device: tuple[int, str], connection: Connection
+) -> None:
+    """The last of this file: it ends the server."""
+    model, uuid = device
+    connection.say(f"POST /api/v1/models/{model}/join/?wait=50", f"CLIENT-UUID: {uuid}")
+    until_waiting(server, model, 1)
+
+    assert server.process.stop(signal.SIGINT, limit_s=5) == 0
+    assert connection.hear()[0] == 200

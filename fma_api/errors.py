@@ -3,7 +3,8 @@
 FMAError
 ├── LengthRequired         length_required
 ├── InvalidHeader          invalid_header
-└── RangeNotSatisfiable    range_not_satisfiable
+├── RangeNotSatisfiable    range_not_satisfiable
+└── UnsupportedTus         unsupported_tus
 """
 
 from fma_core.errors import FMAError
@@ -25,3 +26,9 @@ class RangeNotSatisfiable(FMAError):
     """A range that begins behind the end."""
 
     code = "range_not_satisfiable"
+
+
+class UnsupportedTus(FMAError):
+    """A version of tus that is not spoken here, or none where one is needed."""
+
+    code = "unsupported_tus"

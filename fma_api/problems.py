@@ -78,6 +78,7 @@ STATUS: Mapping[type[FMAError], int] = {
     storage.StorageFull: 507,
     storage.StorageUnavailable: 503,
     api_errors.LengthRequired: 411,
+    api_errors.UnsupportedTus: 412,
     api_errors.RangeNotSatisfiable: 416,
     api_errors.InvalidHeader: 400,
     FMAError: 500,
@@ -132,6 +133,19 @@ def handle(error: Exception, context: Mapping[str, Any]) -> Response | None:
         return None
     set_rollback()
     return Response(problem, status=problem["status"], headers=headers, content_type=CONTENT_TYPE)
+
+
+def as_http(error: Exception) -> HttpResponse:
+    """The same for a view that is not DRF's. Raises the error itself where `handle` has no answer."""
+    from fma_api.renderers import dumps
+
+    answered = handle(error, {})
+    if answered is None:
+        raise error
+    headers = {name: value for name, value in answered.items() if name != "Content-Type"}
+    return HttpResponse(
+        dumps(answered.data), status=answered.status_code, content_type=CONTENT_TYPE, headers=headers
+    )
 
 
 def problem_of(

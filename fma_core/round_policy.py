@@ -66,6 +66,9 @@ class RoundPolicy(CheckedPart):
     max_updates: Annotated[
         int | None, Bounds(ge=1, le=1_000_000), "more updates are not taken into a round"
     ] = None
+    max_update_bytes: Annotated[
+        int | None, Bounds(ge=1, le=2**53), "larger updates are not taken, in bytes as they travel"
+    ] = None
     late_updates: Annotated[
         Literal["next_round", "refuse"], "what becomes of an update that missed its round"
     ] = "next_round"

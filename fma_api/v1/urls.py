@@ -16,6 +16,7 @@ from fma_api.v1.views.model_clients import ModelClientErrorsView, ModelParticipa
 from fma_api.v1.views.model_metrics import ModelMetricsView
 from fma_api.v1.views.model_updates import ModelUpdateViewSet
 from fma_api.v1.views.own_reports import OwnErrorsView, OwnTelemetryView, SpeedTestView
+from fma_api.v1.views.uploads import UploadViewSet
 
 router = SimpleRouter()
 router.register("models", FederatedModelViewSet, basename="model")
@@ -25,6 +26,7 @@ router.register("model_artifacts", ModelArtifactViewSet, basename="model_artifac
 router.register("client_aggregate_scores", ClientAggregateScoreViewSet, basename="client_aggregate_score")
 router.register("evaluations", EvaluationViewSet, basename="evaluation")
 router.register("clients", ClientViewSet, basename="client")
+router.register("uploads", UploadViewSet, basename="upload")
 
 CLIENT = rf"^clients/(?P<pk>{UUID})"
 MODEL = r"^models/(?P<pk>\d{1,18})"

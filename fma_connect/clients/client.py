@@ -31,7 +31,7 @@ import numpy.typing as npt
 
 from fma_connect.credential import Credential, CredentialFile
 from fma_connect.digest import sha256_of_etag
-from fma_connect.encoding import SAFETENSORS, Quantisation, encoded, explained
+from fma_connect.encoding import SAFETENSORS, Quantisation, RequestBody, encoded, explained
 from fma_connect.exceptions import (
     Conflict,
     ConnectionFailed,
@@ -46,6 +46,7 @@ from fma_connect.pulled import Arrays, Pulled
 from fma_connect.retry import RETRYABLE_STATUSES, RetryPolicy
 from fma_connect.telemetry import Telemetry
 from fma_connect.transport import SILENCE_TIMEOUT_S, Answer, BrokenTransfer, Params, Transport, base_url
+from fma_connect.uploads import LEAST_BYTES, push_in_parts
 from fma_core.codecs import safetensors
 from fma_core.errors import FMAError
 from fma_core.evaluation import Question, Statistics, to_json
@@ -116,6 +117,7 @@ class Client:
         self._credential: Credential | None = None
         self._pulled: Pulled | None = None
         self._joined: Joined | None = None
+        self._takes_parts = True
         self._lock = threading.Lock()
         self._transport = Transport(
             url, timeout_s=timeout_s, retry=retry or RetryPolicy(), verify=verify, http=http, rng=rng, sleep=sleep,
@@ -301,14 +303,7 @@ class Client:
             params["metrics"] = _in_a_query(metrics)
         body = encoded(arrays, compress=compress, quantise=quantise)
         try:
-            answer = self._transport.call(
-                "POST",
-                "api/v1/model_updates/",
-                params=params,
-                headers=self._who(),
-                body=body,
-                timeout_s=timeout_s,
-            )
+            answer = self._send(body, params, timeout_s)
         except InvalidRequest as refused:
             raise explained(refused, compress=compress) from None
         update: dict[str, Any] = answer.json()
@@ -398,6 +393,23 @@ class Client:
             self._joined = answer
             logger.info("round_joined model=%d round=%d", self.model, answer.round)
         return answer
+
+    def _send(self, body: RequestBody, params: Params, timeout_s: float | None) -> Answer:
+        if body.size_bytes >= LEAST_BYTES and self._takes_parts:
+            answer = push_in_parts(
+                self._transport, body, params=params, headers=self._who(), timeout_s=timeout_s
+            )
+            if answer is not None:
+                return answer
+            self._takes_parts = False
+        return self._transport.call(
+            "POST",
+            "api/v1/model_updates/",
+            params=params,
+            headers=self._who(),
+            body=body,
+            timeout_s=timeout_s,
+        )
 
     def _last_base(self) -> int | None:
         if self._pulled is not None:

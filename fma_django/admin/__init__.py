@@ -21,6 +21,7 @@ from fma_django.admin import (
     reports,
     rounds,
     task_queue,
+    uploads,
     workers,
 )
 
@@ -39,6 +40,7 @@ __all__ = [
     "reports",
     "rounds",
     "task_queue",
+    "uploads",
     "workers",
 ]
 

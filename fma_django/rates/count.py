@@ -1,10 +1,11 @@
 """Taking an update from the limits of its client and its model, or saying when to come again."""
 
+from uuid import UUID
+
 import structlog
 
 from fma_django import conf
 from fma_django.errors import RateExceeded
-from fma_django.models import Client, FederatedModel
 from fma_django.rates import in_redis
 from fma_django.rates.cost import Cost
 from fma_django.rates.in_process import InProcess
@@ -19,7 +20,7 @@ Rate = tuple[int, int]
 SETTINGS = ("FMA_CLIENT_UPDATE_RATE", "FMA_CLIENT_BYTE_RATE", "FMA_MODEL_UPDATE_RATE", "FMA_MODEL_BYTE_RATE")
 
 
-def count_update(federated_model: FederatedModel, client: Client, size_bytes: int) -> None:
+def count_update(federated_model_id: int, client_id: UUID, size_bytes: int) -> None:
     """One update of so many bytes, that is about to travel. Raises RateExceeded, and counts nothing then.
 
     Only of a client that is registered with the model: nobody else may use up what a model takes.
@@ -27,7 +28,7 @@ def count_update(federated_model: FederatedModel, client: Client, size_bytes: in
     rates: list[Rate | None] = [conf.get(setting) for setting in SETTINGS]
     if not any(rates):
         return
-    whose = (client.pk, client.pk, federated_model.pk, federated_model.pk)
+    whose = (client_id, client_id, federated_model_id, federated_model_id)
     wait_s = _take(
         [
             Cost(f"{setting}:{of}", number * rate[1] / rate[0], rate[1])

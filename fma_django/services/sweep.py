@@ -26,6 +26,7 @@ from fma_django.services.evaluation_ends import close_due_evaluations
 from fma_django.services.idempotency import KEPT_FOR
 from fma_django.services.reports import forget_old_reports
 from fma_django.services.round_rows import find_open_round
+from fma_django.services.uploads import sweep_uploads
 from fma_django.storage import get_store
 
 log = structlog.get_logger(__name__)
@@ -77,11 +78,12 @@ def sweep_files() -> int:
 
 
 def sweep_memory() -> None:
-    """Forget idempotency keys, workers and reports of clients that no longer matter."""
+    """Forget idempotency keys, uploads, workers and reports of clients that no longer matter."""
     now = timezone.now()
     IdempotencyKey.objects.filter(created_on__lt=now - KEPT_FOR).delete()
     Worker.objects.filter(seen_on__lt=now - timedelta(days=1)).delete()
     forget_old_reports()
+    sweep_uploads()
 
 
 def _remove_orphans(candidates: list[str], deadline: datetime) -> int:

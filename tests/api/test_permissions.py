@@ -12,6 +12,8 @@ from fma_core.codecs.safetensors import encode
 from fma_django.models import FederatedModel
 from fma_django.services.api_tokens import issue_token
 from fma_django.services.clients import revoke_client
+from fma_django.services.updates import UpdateFacts
+from fma_django.services.uploads import begin_upload
 from tests.api.callers import API, SAFETENSORS, as_client, as_user
 from tests.evaluations import BINARY, counted, open_to
 from tests.records import (
@@ -29,6 +31,8 @@ from tests.records import (
 
 CALLERS = ("anonymous", "bad", "stranger", "registered", "revoked", "owner", "other", "staff")
 NOT_OURS = ("admin/", "static/")
+PART = "application/offset+octet-stream"
+TUS = {"Tus-Resumable": "1.0.0", "Upload-Length": "100", "Upload-Offset": "0"}
 
 # One line a route and method; the statuses stand in the order of CALLERS.
 TABLE = """
@@ -101,6 +105,10 @@ GET    /api/v1/evaluations/<pk>/results/                   401 401 404 200 401 2
 POST   /api/v1/evaluations/<pk>/results/                   401 401 404 201 401 403 403 403
 POST   /api/v1/evaluations/<pk>/close/                     401 401 403 403 401 200 404 200
 POST   /api/v1/evaluations/<pk>/cancel/                    401 401 403 403 401 200 404 200
+POST   /api/v1/uploads/                                    401 401 403 201 401 403 403 403
+GET    /api/v1/uploads/<pk>/                               401 401 404 200 401 403 403 403
+PATCH  /api/v1/uploads/<pk>/                               401 401 404 204 401 403 403 403
+DELETE /api/v1/uploads/<pk>/                               401 401 404 204 401 403 403 403
 """
 EXPECTED = {
     (method, path): dict(zip(CALLERS, map(int, statuses), strict=True))
@@ -117,11 +125,13 @@ class World:
     ids: dict[str, int]
     bodies: dict[tuple[str, str], Any]
     client: str
+    upload: str
 
     def url(self, path: str) -> str:
         kind = path.removeprefix(API).split("/")[0]
-        pk = self.client if kind == "clients" else self.ids.get(kind, 0)
-        return path.replace("<pk>", str(pk)).replace("<number>", "1")
+        pk = {"clients": self.client, "uploads": self.upload}.get(kind, str(self.ids.get(kind, 0)))
+        query = f"?federated_model={self.model.pk}" if path == "/api/v1/uploads/" else ""
+        return path.replace("<pk>", pk).replace("<number>", "1") + query
 
 
 @pytest.fixture
@@ -137,6 +147,7 @@ def world(db: None) -> World:
     make_score(newer, scored.client)
     make_client(model)  # an evaluation needs three contributors
     evaluation = open_to(model)
+    upload = begin_upload(model, registered.client, 100, UpdateFacts())
     revoke_client(revoked.client)
     make_model(make_user("bob"))
     callers = {
@@ -170,6 +181,7 @@ def world(db: None) -> World:
             "artifact": model.current_artifact_id,
         },
         ("POST", "/api/v1/evaluations/<pk>/results/"): {"statistics": counted()},
+        ("PATCH", "/api/v1/uploads/<pk>/"): b"a part",
         ("POST", "/api/v1/client_aggregate_scores/"): {"aggregate": newer.pk, "validation_results": {}},
     }
     ids = {
@@ -180,7 +192,7 @@ def world(db: None) -> World:
         "client_aggregate_scores": score.pk,
         "evaluations": evaluation.pk,
     }
-    return World(model, callers, ids, bodies, str(registered.client.pk))
+    return World(model, callers, ids, bodies, str(registered.client.pk), str(upload.pk))
 
 
 @pytest.mark.parametrize(("method", "path"), list(EXPECTED))
@@ -191,7 +203,11 @@ def test_who_may(world: World, method: str, path: str) -> None:
     for name, caller in world.callers.items():
         with transaction.atomic():  # each caller meets the same world
             answer = caller.generic(
-                method, world.url(path), *_body(world.bodies.get((method, path))), HTTP_ACCEPT="*/*"
+                method,
+                world.url(path),
+                *_body(world.bodies.get((method, path))),
+                HTTP_ACCEPT="*/*",
+                headers=TUS,
             )
             if answer.streaming:
                 b"".join(answer.streaming_content)  # to the end, so that its file is closed
@@ -204,6 +220,8 @@ def test_who_may(world: World, method: str, path: str) -> None:
 def _body(value: Any) -> tuple[bytes, str] | tuple[()]:
     import orjson
 
+    if isinstance(value, bytes):
+        return value, PART
     return () if value is None else (orjson.dumps(value), "application/json")
 
 

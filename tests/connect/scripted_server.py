@@ -100,10 +100,11 @@ class ScriptedServer:
                 if reply.status not in (204, 304):
                     self.send_header("Content-Length", str(len(reply.body)))
                 self.end_headers()
-                self.wfile.write(reply.body[: reply.truncate_to])
+                if self.command != "HEAD":
+                    self.wfile.write(reply.body[: reply.truncate_to])
                 self.close_connection = self.close_connection or reply.truncate_to is not None
 
-            do_GET = do_POST = do_PATCH = do_DELETE = answer  # noqa: N815 (http.server names them)
+            do_GET = do_HEAD = do_POST = do_PATCH = do_DELETE = answer  # noqa: N815 (http.server names them)
 
             def log_message(self, *args: object) -> None:
                 pass

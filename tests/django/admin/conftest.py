@@ -23,6 +23,7 @@ from fma_django.models import (
     Participation,
     Round,
     Tag,
+    Upload,
     Worker,
 )
 from fma_django.services import rounds
@@ -31,6 +32,8 @@ from fma_django.services.clients import describe_client
 from fma_django.services.evaluations import Chosen, open_evaluation
 from fma_django.services.joining import join
 from fma_django.services.reports import receive_error, receive_telemetry
+from fma_django.services.updates import UpdateFacts
+from fma_django.services.uploads import begin_upload
 from tests.evaluations import BINARY, answer
 from tests.records import make_aggregate, make_client, make_model, make_score, make_user, send_update
 
@@ -49,6 +52,7 @@ SHOWN = (
     EvaluationRound,
     ClientTelemetry,
     ClientError,
+    Upload,
 )
 
 
@@ -72,6 +76,7 @@ def add_rows(count: int) -> None:
         make_score(aggregate, ann)
         receive_telemetry(ann, {"battery": 0.5, "free_memory_bytes": 2**30})
         receive_error(ann, "out_of_memory", federated_model=model, round_number=1)
+        begin_upload(model, ann, 1000, UpdateFacts())
         fail_a_round(model, ann)
         send_update(model, ann, base_aggregate=aggregate)
         Worker.objects.create(

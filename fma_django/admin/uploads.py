@@ -1,0 +1,58 @@
+"""Updates that are on their way in parts."""
+
+from django.contrib.admin import display, register
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.template.defaultfilters import filesizeformat
+
+from fma_django.admin.history import HistoryAdmin
+from fma_django.admin.links import NOTHING, link_to
+from fma_django.admin.object_filter import object_filter
+from fma_django.errors import UnknownUpload
+from fma_django.models import Client, FederatedModel, Upload
+from fma_django.services.uploads import offset_of
+
+
+@register(Upload)
+class UploadAdmin(HistoryAdmin[Upload]):
+    list_display = ("name", "who", "of_model", "arrived", "size", "became", "created_on", "expires_on")
+    list_filter = (
+        object_filter(FederatedModel, "federated_model"),
+        object_filter(Client, "client", newest=0),
+        "created_on",
+    )
+    search_fields = ("id", "client__name", "federated_model__name")
+    search_help_text = "Upload id, client, or model"
+    date_hierarchy = "created_on"
+    readonly_fields = ("who", "of_model", "arrived", "size", "became")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Upload]:
+        rows = super().get_queryset(request).select_related("client", "federated_model", "update")
+        return rows.defer("client__credential_hash", "federated_model__spec")
+
+    @display(description="upload", ordering="created_on")
+    def name(self, row: Upload) -> str:
+        return str(row)
+
+    @display(description="client", ordering="client")
+    def who(self, row: Upload) -> str:
+        return link_to(row.client)
+
+    @display(description="model", ordering="federated_model__name")
+    def of_model(self, row: Upload) -> str:
+        return link_to(row.federated_model)
+
+    @display(description="arrived")
+    def arrived(self, row: Upload) -> str:
+        try:
+            return filesizeformat(offset_of(row))
+        except UnknownUpload:
+            return NOTHING
+
+    @display(description="size", ordering="size_bytes")
+    def size(self, row: Upload) -> str:
+        return filesizeformat(row.size_bytes)
+
+    @display(description="update", ordering="update")
+    def became(self, row: Upload) -> str:
+        return link_to(row.update)

@@ -1,0 +1,256 @@
+"""Bodies that come in parts: begun, added to, given up, and made an update when all of it is there.
+
+The parts lie in the spool of the store: several machines that serve one model need a spool in common.
+"""
+
+import hashlib
+import json
+import uuid
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from time import time
+
+from django.db.models import Q, QuerySet
+from django.utils import timezone
+
+from fma_core.codecs.zstd import CODING, is_zstd
+from fma_core.errors import TooLarge, TruncatedBody
+from fma_django import conf
+from fma_django.errors import ChecksumMismatch, TooManyUploads, UnknownUpload, UploadIncomplete, WrongOffset
+from fma_django.models import Client, FederatedModel, ModelUpdate, Upload
+from fma_django.services.idempotency import Once, create_once
+from fma_django.services.limits import allow, require_size
+from fma_django.services.updates import UpdateFacts, check_before_body, receive_update
+from fma_django.services.weights import SafetensorsBody
+from fma_django.storage import get_store
+from fma_django.storage.part_file import PartDamaged, PartFile, PartGone, PartMoved
+from fma_django.storage.spool import UPLOADS, require_room, uploads_dir
+
+SUFFIX = ".part"
+# An upload to which nothing came for so long gives way to a new one of its client.
+QUIET_S = 600.0
+TRY_AGAIN_S = 60
+
+
+def begin_upload(
+    federated_model: FederatedModel,
+    client: Client,
+    size_bytes: int,
+    facts: UpdateFacts,
+    *,
+    content_encoding: str = "",
+    sha256: str = "",
+    idempotency_key: str | None = None,
+) -> Upload:
+    """An upload of `size_bytes`, none of which is there yet. What can be refused without them is refused now.
+
+    Raises UnsupportedCoding, TooLarge, RateExceeded, TooManyUploads, StorageFull, and what `check_before_body` and
+    `create_once` raise.
+    """
+    most = conf.get("FMA_MAX_UPDATE_BYTES")
+    if not 1 <= size_bytes <= most:
+        raise TooLarge(f"an update may have 1 to {most} bytes (FMA_MAX_UPDATE_BYTES); found {size_bytes}")
+    content_encoding = CODING if is_zstd(content_encoding) else ""
+    expected = check_before_body(federated_model.pk, facts, client_id=client.pk)
+    require_room(_folder(), size_bytes)
+    allow(expected, size_bytes)
+    once = None
+    if idempotency_key is not None:
+        said = [federated_model.pk, size_bytes, *_facts_as_json(facts), content_encoding, sha256]
+        fingerprint = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+        once = Once(f"client {client.pk} upload", idempotency_key, fingerprint)
+
+    def create() -> Upload:
+        # Whoever begins two at once counts them one after the other.
+        Client.objects.select_for_update().get(pk=client.pk)
+        _make_way(client, size_bytes)
+        upload = Upload.objects.create(
+            federated_model=federated_model,
+            client=client,
+            base_aggregate_id=facts.base_aggregate_id,
+            num_examples=facts.num_examples,
+            metrics=facts.metrics,
+            size_bytes=size_bytes,
+            content_encoding=content_encoding,
+            sha256=sha256,
+            expires_on=timezone.now() + timedelta(seconds=conf.get("FMA_UPLOAD_SECONDS")),
+        )
+        _part_of(upload).create()
+        return upload
+
+    return create_once(once, Upload, create)
+
+
+def find_upload(client: Client | None, upload_id: str) -> Upload:
+    """An upload of this client by its id. Raises UnknownUpload."""
+    try:
+        parsed = uuid.UUID(upload_id)
+    except ValueError:
+        parsed = None
+    found = None
+    if client is not None and parsed is not None:
+        found = (
+            uploads_of(client).select_related("federated_model", "client", "update").filter(pk=parsed).first()
+        )
+    if found is None:
+        raise UnknownUpload(f"this client has no upload {upload_id:.40}", field="upload")
+    return found
+
+
+def offset_of(upload: Upload) -> int:
+    """How many bytes have arrived. Raises UnknownUpload."""
+    if upload.update_id is not None:
+        return upload.size_bytes
+    try:
+        return _part_of(upload).size_bytes()
+    except PartGone as error:
+        raise _unknown(upload) from error
+
+
+def add_to_upload(
+    upload: Upload, read: Callable[[int], bytes], *, at: int, length: int, sha256: bytes | None = None
+) -> int:
+    """Take the next `length` bytes, or as many as come, and keep those; how many have arrived then.
+
+    at: how many had before. sha256: of these bytes, when the sender says it. An update that is not wanted any more is
+    refused before its bytes travel.
+    Raises WrongOffset, TooLarge, ChecksumMismatch, UnknownUpload, StorageFull, and what `check_before_body`
+    raises; TruncatedBody when fewer came.
+    """
+    if at + length > upload.size_bytes:
+        raise TooLarge(f"the upload has {upload.size_bytes} bytes; these would end at {at + length}")
+    found = offset_of(upload)
+    if at != found:
+        raise _wrong_offset(at, found)
+    if upload.update_id is not None or not length:
+        return found
+    expected = check_before_body(upload.federated_model_id, _facts_of(upload), client_id=upload.client_id)
+    require_size(expected, upload.size_bytes)
+    try:
+        end = _part_of(upload).append(read, at=at, length=length, sha256=sha256)
+    except PartGone as error:
+        raise _unknown(upload) from error
+    except PartMoved as error:
+        raise _wrong_offset(at, error.size_bytes) from error
+    except PartDamaged as error:
+        raise ChecksumMismatch("Upload-Checksum speaks of other bytes than those that arrived") from error
+    if end < at + length:
+        raise TruncatedBody(f"the body ended after {end - at} of {length} bytes, which are kept")
+    return end
+
+
+def finish_upload(upload: Upload, *, idempotency_key: str | None = None) -> ModelUpdate:
+    """The update that a complete upload is; the same one however often it is asked for.
+
+    Raises UploadIncomplete, UnknownUpload, and what `receive_update` raises.
+    """
+    if upload.update is not None:
+        return upload.update
+    offset = offset_of(upload)
+    if offset != upload.size_bytes:
+        raise UploadIncomplete(
+            f"{offset} of the {upload.size_bytes} bytes of this upload have arrived", offset=offset
+        )
+    part = _part_of(upload)
+    try:
+        file = open(part.path, "rb", buffering=0)
+    except FileNotFoundError:
+        return _finished_meanwhile(upload)
+    with file:
+        update = receive_update(
+            upload.federated_model,
+            upload.client,
+            SafetensorsBody(
+                read=lambda size: file.read(size) or b"",
+                size_bytes=upload.size_bytes,
+                wire_sha256=upload.sha256 or None,
+                content_encoding=upload.content_encoding,
+            ),
+            _facts_of(upload),
+            # An upload is its own key: whoever asks twice at once is answered with one update.
+            idempotency_key=idempotency_key or f"upload {upload.pk}",
+        )
+    Upload.objects.filter(pk=upload.pk).update(update=update)
+    part.remove()
+    return update
+
+
+def give_up_upload(upload: Upload) -> None:
+    """Forget an upload and what has arrived of it."""
+    Upload.objects.filter(pk=upload.pk).delete()
+    _part_of(upload).remove()
+
+
+def sweep_uploads() -> int:
+    """Remove what has expired, what revoked clients left, and parts that no row speaks of; the number removed."""
+    now = timezone.now()
+    removed = 0
+    for upload in Upload.objects.filter(Q(expires_on__lte=now) | Q(client__is_active=False)):
+        give_up_upload(upload)
+        removed += 1
+    known = {f"{pk.hex}{SUFFIX}" for pk in Upload.objects.values_list("pk", flat=True)}
+    young = time() - conf.get("FMA_ORPHAN_GRACE_SECONDS")
+    for path in (get_store().spool_dir() / UPLOADS).glob(f"*{SUFFIX}"):
+        part = PartFile(path)
+        if path.name not in known and part.written_at() < young:
+            part.remove()
+            removed += 1
+    return removed
+
+
+def uploads_of(client: Client) -> QuerySet[Upload]:
+    """Those that a client may go on with, or ask for."""
+    return Upload.objects.filter(client=client, expires_on__gt=timezone.now())
+
+
+def _make_way(client: Client, size_bytes: int) -> None:
+    unfinished = list(uploads_of(client).filter(update__isnull=True).order_by("created_on"))
+    most, most_bytes = conf.get("FMA_MAX_UPLOADS"), conf.get("FMA_MAX_UPLOADING_BYTES")
+    quiet_since = time() - QUIET_S
+
+    def is_too_much() -> bool:
+        announced = size_bytes + sum(upload.size_bytes for upload in unfinished)
+        return bool(len(unfinished) >= most or announced > most_bytes)
+
+    for upload in list(unfinished):
+        if is_too_much() and _part_of(upload).written_at() < quiet_since:
+            give_up_upload(upload)
+            unfinished.remove(upload)
+    if is_too_much():
+        raise TooManyUploads(
+            f"this client has begun {len(unfinished)} uploads, which is all that it may at one time "
+            f"({most}, of {most_bytes} bytes together): finish one, or DELETE it",
+            retry_after_s=TRY_AGAIN_S,
+        )
+
+
+def _finished_meanwhile(upload: Upload) -> ModelUpdate:
+    found = Upload.objects.select_related("update").filter(pk=upload.pk).first()
+    if found is None or found.update is None:
+        raise _unknown(upload)
+    return found.update
+
+
+def _facts_of(upload: Upload) -> UpdateFacts:
+    return UpdateFacts(upload.base_aggregate_id, upload.num_examples, upload.metrics)
+
+
+def _facts_as_json(facts: UpdateFacts) -> list[object]:
+    return [facts.base_aggregate_id, facts.num_examples, facts.metrics]
+
+
+def _folder() -> Path:
+    return uploads_dir(get_store().spool_dir())
+
+
+def _part_of(upload: Upload) -> PartFile:
+    return PartFile(_folder() / f"{upload.pk.hex}{SUFFIX}")
+
+
+def _unknown(upload: Upload) -> UnknownUpload:
+    return UnknownUpload(f"there is no upload {upload.pk} any more")
+
+
+def _wrong_offset(said: int, found: int) -> WrongOffset:
+    return WrongOffset(f"{found} bytes of the upload have arrived; Upload-Offset says {said}", offset=found)

@@ -1,0 +1,612 @@
+"""Uploads in parts: what arrived stays, offsets are true, and one upload is one update."""
+
+import base64
+import errno
+import hashlib
+import io
+import os
+import resource
+import threading
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from django.utils import timezone
+from pytest_django import Settings
+from rest_framework.test import APIClient
+
+from fma_core.codecs import zstd
+from fma_core.codecs.safetensors import encode
+from fma_django.models import FederatedModel, ModelUpdate, Upload
+from fma_django.rates import count
+from fma_django.services.clients import Registration, revoke_client
+from fma_django.services.sweep import sweep_files
+from fma_django.services.uploads import sweep_uploads
+from fma_django.storage import part_file
+from tests.api.callers import API, SAFETENSORS, as_client, stored_files
+from tests.records import aggregate_now, arrays, change_now, make_client, make_model, send_update, weights
+
+pytestmark = pytest.mark.django_db
+
+UPLOADS = f"{API}uploads/"
+UPDATES = f"{API}model_updates/"
+PART = "application/offset+octet-stream"
+TUS = {"Tus-Resumable": "1.0.0"}
+BODY = encode(arrays(3.0))
+
+
+def begin(caller: APIClient, model: FederatedModel, query: str = "", /, **headers: str) -> Any:
+    said = {"Upload-Length": str(len(BODY)), **TUS, **_dashed(headers)}
+    return caller.post(f"{UPLOADS}?federated_model={model.pk}{query}", headers=said)
+
+
+def begun(caller: APIClient, model: FederatedModel, query: str = "", /, **headers: str) -> str:
+    answer = begin(caller, model, query, **headers)
+    assert answer.status_code == 201, answer.content
+    where: str = answer.headers["Location"]
+    return where
+
+
+def send(caller: APIClient, url: str, part: bytes, at: int, **headers: str) -> Any:
+    said = {"Upload-Offset": str(at), **TUS, **_dashed(headers)}
+    return caller.generic("PATCH", url, part, PART, headers=said)
+
+
+def offset(caller: APIClient, url: str) -> int:
+    answer = caller.head(url, headers=TUS)
+    assert answer.status_code == 200
+    assert answer.headers["Cache-Control"] == "no-store"
+    return int(answer.headers["Upload-Offset"])
+
+
+def finish(caller: APIClient, url: str, **headers: str) -> Any:
+    key = url.rstrip("/").rpartition("/")[2]
+    return caller.post(f"{UPDATES}?upload={key}", headers=_dashed(headers))
+
+
+def code_of(answer: Any) -> tuple[int, str]:
+    return answer.status_code, answer.json()["code"]
+
+
+def _dashed(headers: dict[str, str]) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def _sha256(body: bytes) -> str:
+    return base64.b64encode(hashlib.sha256(body).digest()).decode()
+
+
+def test_parts_become_the_update_that_one_body_would_be(device: APIClient, model: FederatedModel) -> None:
+    url = begun(device, model, "&num_examples=7&metrics=%7B%22loss%22%3A0.5%7D")
+    sent = send(device, url, BODY[:10], 0)
+    assert (sent.status_code, sent.headers["Upload-Offset"], offset(device, url)) == (204, "10", 10)
+    assert send(device, url, BODY[10:], 10).status_code == 204
+
+    answer = finish(device, url)
+
+    assert answer.status_code == 201
+    update = answer.json()
+    assert (update["num_examples"], update["metrics"]) == (7, {"loss": 0.5})
+    assert update["sha256"] == hashlib.sha256(BODY).hexdigest()
+
+
+def test_an_upload_says_how_far_it_is_and_until_when(device: APIClient, model: FederatedModel) -> None:
+    answer = begin(device, model)
+
+    assert answer.json() == {
+        "id": answer.headers["Location"].split("/")[-2],
+        "offset": 0,
+        "size_bytes": len(BODY),
+        "expires_on": answer.json()["expires_on"],
+    }
+    assert "GMT" in answer.headers["Upload-Expires"]
+    head = device.head(answer.headers["Location"], headers=TUS)
+    assert (head.headers["Upload-Offset"], head.headers["Upload-Length"]) == ("0", str(len(BODY)))
+
+
+def test_options_say_what_of_tus_is_spoken(device: APIClient) -> None:
+    answer = device.options(UPLOADS)
+
+    assert (answer.status_code, answer.headers["Tus-Version"]) == (204, "1.0.0")
+    assert answer.headers["Tus-Extension"] == "creation,expiration,checksum,termination"
+
+
+@pytest.mark.parametrize("version", ["0.2.2", ""])
+def test_another_version_of_tus_is_refused(device: APIClient, model: FederatedModel, version: str) -> None:
+    answer = begin(device, model, Tus_Resumable=version)
+
+    assert code_of(answer) == (412, "unsupported_tus")
+    assert answer.headers["Tus-Version"] == "1.0.0"
+
+
+def test_networks_without_patch_and_delete_are_served(device: APIClient, model: FederatedModel) -> None:
+    url = begun(device, model)
+    said = {**TUS, "Upload-Offset": "0", "X-HTTP-Method-Override": "PATCH"}
+
+    assert device.generic("POST", url, BODY[:5], PART, headers=said).status_code == 204
+    assert offset(device, url) == 5
+
+
+# What is refused before the bytes
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("&base_aggregate=999", (400, "unknown_base_aggregate")),
+        ("&num_examples=0", (400, "invalid")),
+        ("&metrics=7", (400, "invalid")),
+    ],
+)
+def test_what_the_facts_forbid_is_refused_at_the_beginning(
+    device: APIClient, model: FederatedModel, query: str, expected: tuple[int, str]
+) -> None:
+    assert code_of(begin(device, model, query)) == expected
+
+
+@pytest.mark.parametrize("length", ["", "-1", "seven", "9" * 30])
+def test_a_length_must_be_a_number(device: APIClient, model: FederatedModel, length: str) -> None:
+    assert code_of(begin(device, model, Upload_Length=length)) == (400, "invalid_header")
+
+
+def test_a_stranger_a_developer_and_a_revoked_client_begin_nothing(
+    device: APIClient, owner: APIClient, ann: Registration, model: FederatedModel
+) -> None:
+    stranger = as_client(make_client(make_model()))
+    assert code_of(begin(stranger, model)) == (403, "not_registered")
+    assert begin(owner, model).status_code == 403
+    revoke_client(ann.client)
+    assert begin(device, model).status_code == 401
+    assert not Upload.objects.exists()
+
+
+def test_an_upload_is_seen_by_its_client_alone(
+    device: APIClient, owner: APIClient, model: FederatedModel
+) -> None:
+    url = begun(device, model)
+    other = as_client(make_client(model))
+
+    for caller, status in ((other, 404), (owner, 403)):
+        assert caller.get(url, headers=TUS).status_code == status
+        assert send(caller, url, BODY, 0).status_code == status
+        assert caller.delete(url, headers=TUS).status_code == status
+    assert code_of(finish(other, url)) == (404, "unknown_upload")
+    assert offset(device, url) == 0
+
+
+def test_more_than_an_update_may_have_is_refused(
+    device: APIClient, model: FederatedModel, settings: Settings
+) -> None:
+    settings.FMA_MAX_UPDATE_BYTES = len(BODY) - 1
+
+    assert code_of(begin(device, model)) == (413, "too_large")
+
+
+# Parts
+
+
+def test_a_part_that_begins_elsewhere_is_refused(device: APIClient, model: FederatedModel) -> None:
+    url = begun(device, model)
+    send(device, url, BODY[:10], 0)
+
+    for at in (0, 9, 11):
+        assert code_of(send(device, url, BODY[10:], at)) == (
+            (409, "wrong_offset") if at < 11 else (413, "too_large")
+        )
+    assert offset(device, url) == 10
+
+
+def test_more_than_was_announced_is_refused_unread(device: APIClient, model: FederatedModel) -> None:
+    url = begun(device, model)
+
+    assert code_of(send(device, url, BODY + b"!", 0)) == (413, "too_large")
+    assert offset(device, url) == 0
+
+
+def test_a_part_of_another_type_is_refused(device: APIClient, model: FederatedModel) -> None:
+    url = begun(device, model)
+    answer = device.generic("PATCH", url, BODY, SAFETENSORS, headers={"Upload-Offset": "0", **TUS})
+
+    assert code_of(answer) == (415, "unsupported_media_type")
+
+
+def test_a_part_that_is_cut_leaves_what_arrived(device: APIClient, model: FederatedModel) -> None:
+    url = begun(device, model)
+    said = {"Upload-Offset": "0", **TUS}
+
+    cut = {"CONTENT_LENGTH": str(len(BODY)), "wsgi.input": io.BytesIO(BODY[:33])}
+    answer = device.generic("PATCH", url, BODY[:33], PART, headers=said, **cut)
+
+    assert code_of(answer) == (400, "truncated_body")
+    assert offset(device, url) == 33
+    assert send(device, url, BODY[33:], 33).status_code == 204
+    assert finish(device, url).json()["sha256"] == hashlib.sha256(BODY).hexdigest()
+
+
+def test_a_part_with_another_checksum_is_not_kept(device: APIClient, model: FederatedModel) -> None:
+    url = begun(device, model)
+    send(device, url, BODY[:4], 0, Upload_Checksum=f"sha256 {_sha256(BODY[:4])}")
+
+    answer = send(device, url, BODY[4:20], 4, Upload_Checksum=f"sha256 {_sha256(b'other')}")
+
+    assert code_of(answer) == (460, "checksum_mismatch")
+    assert offset(device, url) == 4
+
+
+@pytest.mark.parametrize("checksum", ["md5 AAAA", "sha256 AAAA", "sha256", "sha256 !"])
+def test_a_checksum_must_be_readable(device: APIClient, model: FederatedModel, checksum: str) -> None:
+    answer = send(device, begun(device, model), BODY, 0, Upload_Checksum=checksum)
+
+    assert code_of(answer) == (400, "invalid_header")
+
+
+def test_of_two_who_send_at_once_one_is_told_and_no_byte_is_twice(tmp_path: Path) -> None:
+    """A writer whose connection was thought dead comes back to life after another one has taken its place."""
+    part = part_file.PartFile(tmp_path / "part")
+    part.create()
+    new_one_is_there = threading.Event()
+    pieces = iter([b"first", b"late", b""])
+
+    def stalled(size: int) -> bytes:
+        piece = next(pieces)
+        if piece == b"late":
+            assert part.append(lambda _: b"second", at=5, length=6) == 11
+            new_one_is_there.set()
+        return piece
+
+    with pytest.raises(part_file.PartMoved) as caught:
+        part.append(stalled, at=0, length=9)
+
+    assert new_one_is_there.is_set()
+    assert caught.value.size_bytes == 11
+    assert part.path.read_bytes() == b"firstsecond"
+
+
+def test_a_part_of_an_upload_that_was_given_up_meanwhile_is_told_so(tmp_path: Path) -> None:
+    part = part_file.PartFile(tmp_path / "part")
+    part.create()
+
+    def read(size: int) -> bytes:
+        part.remove()
+        return b"all"
+
+    with pytest.raises(part_file.PartGone):
+        part.append(read, at=0, length=3)
+
+
+# Finishing
+
+
+def test_an_upload_is_one_update_however_often_it_is_posted(device: APIClient, model: FederatedModel) -> None:
+    url = begun(device, model)
+    send(device, url, BODY, 0)
+
+    answers = [finish(device, url), finish(device, url, Idempotency_Key="k"), finish(device, url)]
+    aggregate_now(model)
+    answers.append(finish(device, url))
+
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert ModelUpdate.objects.count() == 1
+
+
+def test_a_key_is_one_update_also_of_two_uploads(device: APIClient, model: FederatedModel) -> None:
+    urls = [begun(device, model) for _ in range(2)]
+    for url in urls:
+        send(device, url, BODY, 0)
+
+    first, second = (finish(device, url, Idempotency_Key="the-same") for url in urls)
+
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert first.json() == second.json()
+
+
+def test_an_upload_is_begun_once_for_a_key(device: APIClient, model: FederatedModel) -> None:
+    assert begun(device, model, Idempotency_Key="k") == begun(device, model, Idempotency_Key="k")
+    other = begin(device, model, "&num_examples=2", Idempotency_Key="k")
+    assert code_of(other) == (422, "idempotency_key_reused")
+
+
+def test_an_upload_that_is_not_complete_is_no_update(device: APIClient, model: FederatedModel) -> None:
+    url = begun(device, model)
+    send(device, url, BODY[:-1], 0)
+
+    assert code_of(finish(device, url)) == (409, "upload_incomplete")
+    send(device, url, BODY[-1:], len(BODY) - 1)
+    assert finish(device, url).status_code == 201
+
+
+def test_nothing_is_left_of_a_finished_upload_but_its_update(
+    device: APIClient, model: FederatedModel, storage: Path
+) -> None:
+    url = begun(device, model)
+    send(device, url, BODY, 0)
+    finish(device, url)
+
+    assert [name.split("/")[0] for name in stored_files(storage)] == ["blobs"]
+    assert offset(device, url) == len(BODY)
+    assert send(device, url, b"", len(BODY)).status_code == 204
+
+
+def test_other_bytes_than_were_promised_are_refused(device: APIClient, model: FederatedModel) -> None:
+    url = begun(device, model, Repr_Digest=f"sha-256=:{_sha256(b'other')}:")
+    send(device, url, BODY, 0)
+
+    assert code_of(finish(device, url)) == (400, "digest_mismatch")
+    assert not ModelUpdate.objects.exists()
+
+
+def test_an_upload_for_a_round_that_has_closed_goes_into_the_next(
+    device: APIClient, model: FederatedModel
+) -> None:
+    url = begun(device, model)
+    send(device, url, BODY[:9], 0)
+    send_update(model, make_client(model).client)
+    aggregate_now(model)
+
+    assert send(device, url, BODY[9:], 9).status_code == 204
+    assert finish(device, url).json()["round"] == 2
+
+
+def test_an_upload_that_came_too_late_is_refused_before_the_rest_travels(
+    device: APIClient, ann: Registration, model: FederatedModel
+) -> None:
+    change_now(model, {"round_policy": {"late_updates": "refuse"}})
+    send_update(model, ann.client)
+    first = aggregate_now(model)
+    url = begun(device, model, f"&base_aggregate={first.pk}")
+    send(device, url, BODY[:9], 0)
+    send_update(model, make_client(model).client, base_aggregate=first)
+    aggregate_now(model)
+
+    assert code_of(send(device, url, BODY[9:], 9)) == (409, "late_update")
+    assert offset(device, url) == 9
+
+
+def test_an_upload_of_a_client_that_was_revoked_is_refused_and_swept(
+    device: APIClient, ann: Registration, model: FederatedModel, storage: Path
+) -> None:
+    url = begun(device, model)
+    revoke_client(ann.client)
+
+    assert send(device, url, BODY, 0).status_code == 401
+    assert sweep_uploads() == 1
+    assert stored_files(storage) == []
+
+
+def test_the_whole_may_be_compressed(device: APIClient, model: FederatedModel) -> None:
+    frame = b"".join(zstd.encoded([BODY]))
+    url = begun(device, model, Content_Encoding="zstd", Upload_Length=str(len(frame)))
+    send(device, url, frame[:20], 0)
+    send(device, url, frame[20:], 20)
+
+    assert finish(device, url).json()["sha256"] == hashlib.sha256(BODY).hexdigest()
+    assert code_of(begin(device, model, Content_Encoding="br"))[0] == 415
+
+
+# Bounds
+
+
+def test_an_upload_can_be_given_up(device: APIClient, model: FederatedModel, storage: Path) -> None:
+    url = begun(device, model)
+    send(device, url, BODY[:5], 0)
+
+    assert device.delete(url, headers=TUS).status_code == 204
+    assert stored_files(storage) == []
+    assert device.head(url, headers=TUS).status_code == 404
+
+
+def test_an_upload_expires(
+    device: APIClient, model: FederatedModel, storage: Path, settings: Settings
+) -> None:
+    url = begun(device, model)
+    Upload.objects.update(expires_on=timezone.now() - timedelta(seconds=1))
+
+    assert send(device, url, BODY, 0).status_code == 404
+    assert code_of(finish(device, url)) == (404, "unknown_upload")
+    sweep_files()
+    sweep_uploads()
+    assert stored_files(storage) == []
+    assert not Upload.objects.exists()
+
+
+def test_a_quiet_upload_outlives_the_sweep_of_other_files(
+    device: APIClient, model: FederatedModel, storage: Path
+) -> None:
+    url = begun(device, model)
+    send(device, url, BODY[:5], 0)
+    for path in storage.rglob("*.part"):
+        os.utime(path, (0, 0))
+
+    sweep_files()
+    sweep_uploads()
+
+    assert offset(device, url) == 5
+
+
+def test_a_part_that_no_row_speaks_of_is_swept(
+    device: APIClient, model: FederatedModel, storage: Path
+) -> None:
+    begun(device, model)
+    Upload.objects.all().delete()  # as when its model is deleted
+    assert sweep_uploads() == 0  # it may be an upload whose row is on its way
+    for path in storage.rglob("*.part"):
+        os.utime(path, (0, 0))
+
+    assert sweep_uploads() == 1
+
+
+@pytest.mark.parametrize("bound", ["FMA_MAX_UPLOADS", "FMA_MAX_UPLOADING_BYTES"])
+def test_a_client_begins_no_more_than_it_may(
+    device: APIClient, model: FederatedModel, storage: Path, settings: Settings, bound: str
+) -> None:
+    setattr(settings, bound, {"FMA_MAX_UPLOADS": 2, "FMA_MAX_UPLOADING_BYTES": 2 * len(BODY)}[bound])
+    quiet, busy = begun(device, model), begun(device, model)
+    refused = begin(device, model)
+    assert code_of(refused) == (429, "too_many_uploads")
+    assert int(refused.headers["Retry-After"]) > 0
+    begun(as_client(make_client(model)), model)  # others have bounds of their own
+
+    [part] = [path for path in storage.rglob("*.part") if path.stem == quiet.split("/")[-2].replace("-", "")]
+    os.utime(part, (0, 0))
+    begun(device, model)
+
+    assert device.head(quiet, headers=TUS).status_code == 404
+    assert offset(device, busy) == 0
+
+
+def test_a_finished_upload_counts_no_more(
+    device: APIClient, model: FederatedModel, settings: Settings
+) -> None:
+    settings.FMA_MAX_UPLOADS = 1
+    for _ in range(3):
+        url = begun(device, model)
+        send(device, url, BODY, 0)
+        assert finish(device, url).status_code == 201
+
+
+# A full disk
+
+
+def test_what_has_no_room_is_refused_before_it_travels(
+    device: APIClient, model: FederatedModel, monkeypatch: pytest.MonkeyPatch, storage: Path
+) -> None:
+    class Full:
+        f_bavail, f_frsize = 1, 512
+
+    monkeypatch.setattr("fma_django.storage.spool.os.statvfs", lambda folder: Full)
+    answer = begin(device, model, Upload_Length="513")
+
+    assert code_of(answer) == (507, "storage_full")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert stored_files(storage) == []
+
+
+def test_an_update_for_which_there_is_no_room_leaves_nothing(
+    device: APIClient, model: FederatedModel, storage: Path
+) -> None:
+    body = encode({"w": np.zeros(2**21, np.float32)})
+    url = f"{UPDATES}?federated_model={model.pk}"
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**22, hard))
+    try:
+        answer = device.generic("POST", url, body, SAFETENSORS)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+
+    assert code_of(answer) == (507, "storage_full")
+    assert stored_files(storage) == []
+    assert not ModelUpdate.objects.exists()
+    assert device.generic("POST", url, body, SAFETENSORS).status_code == 201
+
+
+def test_a_disk_that_fills_up_leaves_the_offset_true(
+    device: APIClient, model: FederatedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = [20]
+    real = os.pwrite
+
+    def pwrite(fd: int, data: Any, at: int) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        taken = real(fd, data[: room[0]], at)
+        room[0] -= taken
+        return taken
+
+    url = begun(device, model)
+    with monkeypatch.context() as patched:
+        patched.setattr(part_file.os, "pwrite", pwrite)
+        assert code_of(send(device, url, BODY, 0)) == (507, "storage_full")
+
+    assert offset(device, url) == 20
+    assert send(device, url, BODY[20:], 20).status_code == 204
+    assert finish(device, url).json()["sha256"] == hashlib.sha256(BODY).hexdigest()
+
+
+# Rates
+
+
+@pytest.fixture
+def _no_rates() -> Any:
+    count.in_process.forget()
+    yield
+    count.in_process.forget()
+
+
+@pytest.mark.usefixtures("_no_rates")
+@pytest.mark.parametrize("kind", ["safetensors", "json"])
+def test_an_update_that_comes_too_often_is_refused_unread(
+    device: APIClient, model: FederatedModel, settings: Settings, kind: str
+) -> None:
+    settings.FMA_CLIENT_UPDATE_RATE = (1, 3600)
+
+    def post(value: float) -> Any:
+        if kind == "json":
+            return device.post(UPDATES, {"federated_model": model.pk, "data": weights(value)})
+        url = f"{UPDATES}?federated_model={model.pk}"
+        return device.generic("POST", url, encode(arrays(value)), SAFETENSORS)
+
+    assert post(1.0).status_code == 201
+    refused = post(2.0)
+    assert code_of(refused) == (429, "rate_exceeded")
+    assert refused.headers["Retry-After"] == "3600"
+    if kind == "safetensors":
+        assert refused.wsgi_request.read() == encode(arrays(2.0))
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "json", "upload"])
+def test_a_model_takes_no_larger_updates_than_its_policy_says(
+    device: APIClient, model: FederatedModel, kind: str
+) -> None:
+    change_now(model, {"round_policy": {"max_update_bytes": 50}})
+    if kind == "json":
+        answer = device.post(UPDATES, {"federated_model": model.pk, "data": weights()})
+    elif kind == "safetensors":
+        answer = device.generic("POST", f"{UPDATES}?federated_model={model.pk}", BODY, SAFETENSORS)
+    else:
+        answer = begin(device, model)
+
+    assert code_of(answer) == (413, "too_large")
+
+
+@pytest.mark.usefixtures("_no_rates")
+def test_a_client_that_sends_too_often_is_told_when_to_come_again(
+    device: APIClient, model: FederatedModel, settings: Settings
+) -> None:
+    settings.FMA_CLIENT_UPDATE_RATE = (2, 60)
+    for _ in range(2):
+        begun(device, model)
+    refused = begin(device, model)
+
+    assert code_of(refused) == (429, "rate_exceeded")
+    assert 0 < int(refused.headers["Retry-After"]) <= 30
+    begun(as_client(make_client(model)), model)
+
+
+@pytest.mark.usefixtures("_no_rates")
+@pytest.mark.parametrize(
+    ("setting", "rate"), [("FMA_MODEL_UPDATE_RATE", (1, 60)), ("FMA_MODEL_BYTE_RATE", (len(BODY), 60))]
+)
+def test_a_model_takes_no_more_than_its_rate_of_all_clients_together(
+    device: APIClient, model: FederatedModel, settings: Settings, setting: str, rate: tuple[int, int]
+) -> None:
+    setattr(settings, setting, rate)
+    stranger, other = as_client(make_client(make_model())), as_client(make_client(model))
+    assert begin(stranger, model).status_code == 403  # who is not registered uses nothing up
+    begun(device, model)
+
+    assert code_of(begin(other, model)) == (429, "rate_exceeded")
+    elsewhere = make_model()
+    begun(as_client(make_client(elsewhere)), elsewhere)
+
+
+def test_an_upload_has_a_constant_number_of_queries(
+    device: APIClient, model: FederatedModel, django_assert_max_num_queries: Any
+) -> None:
+    url = begun(device, model)
+    with django_assert_max_num_queries(2):
+        assert offset(device, url) == 0
+    with django_assert_max_num_queries(6):
+        send(device, url, BODY[:8], 0)

@@ -1,0 +1,182 @@
+"""Large updates go in parts: what a cut costs, and what becomes of an upload that is refused, lost or unknown."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+
+from fma_connect import Client, DeveloperClient, exceptions, uploads
+from fma_core.codecs import safetensors
+from tests.connect.conftest import FakeTime
+from tests.connect.cutting_proxy import CuttingProxy
+from tests.connect.scripted_server import DROP, Reply, ScriptedServer, Seen, json_reply
+from tests.servers.fma import FmaServer, StartFma
+
+ARRAYS = {"w": np.arange(12, dtype=np.float32)}
+BODY = safetensors.encode(ARRAYS)
+UPDATE = {"id": 7, "round": 1}
+
+
+class Uploads:
+    """Of a scripted server: keeps what arrives, or less when it is told to."""
+
+    def __init__(self, server: ScriptedServer) -> None:
+        self.server = server
+        self.begun = 0
+        self.arrived = b""
+        self.hiccups: list[Any] = []
+        server.on("POST", "api/v1/models/3/register_client/", json_reply({"uuid": "c", "id": "c"}))
+        server.on("POST", "api/v1/uploads/", self._begin)
+
+    def _begin(self, seen: Seen) -> Reply:
+        self.begun += 1
+        self.arrived = b""
+        path = f"api/v1/uploads/{self.begun}/"
+        self.server.on("HEAD", path, lambda _: Reply(headers={"Upload-Offset": str(len(self.arrived))}))
+        self.server.on("PATCH", path, self._add)
+        self.server.on("DELETE", path, Reply(204))
+        return json_reply({"id": str(self.begun)}, 201)
+
+    def _add(self, seen: Seen) -> Reply:
+        hiccup = self.hiccups.pop(0) if self.hiccups else None
+        if isinstance(hiccup, Reply) and hiccup is not DROP:
+            return hiccup
+        assert int(seen.headers["upload-offset"]) == len(self.arrived)
+        self.arrived += seen.body[: 5 if hiccup is not None else None]
+        if hiccup is not None:
+            return DROP
+        return Reply(204, headers={"Upload-Offset": str(len(self.arrived))})
+
+
+@pytest.fixture
+def client(server: ScriptedServer, fake_time: FakeTime, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    monkeypatch.setattr(uploads, "PART_BYTES", 40)
+    monkeypatch.setattr("fma_connect.clients.client.LEAST_BYTES", len(BODY))
+    with Client(server.url, 3, credential_file=None, telemetry=False, **fake_time.injected) as client:
+        yield client
+
+
+def test_a_large_update_goes_in_parts(server: ScriptedServer, client: Client) -> None:
+    scripted = Uploads(server)
+    server.on("POST", "api/v1/model_updates/", json_reply(UPDATE, 201))
+
+    assert client.push(ARRAYS, num_examples=4) == UPDATE
+
+    [begun] = server.calls("POST", "api/v1/uploads/")
+    assert begun.query == {"federated_model": "3", "num_examples": "4"}
+    assert begun.headers["upload-length"] == str(len(BODY))
+    assert begun.headers["repr-digest"].startswith("sha-256=:")
+    assert {len(seen.body) for seen in server.calls("PATCH", "api/v1/uploads/1/")} <= {40, len(BODY) % 40}
+    assert scripted.arrived == BODY
+    [finished] = server.calls("POST", "api/v1/model_updates/")
+    assert (finished.query, finished.body) == ({"upload": "1"}, b"")
+
+
+def test_a_smaller_update_goes_at_once(
+    server: ScriptedServer, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fma_connect.clients.client.LEAST_BYTES", len(BODY) + 1)
+    Uploads(server)
+    server.on("POST", "api/v1/model_updates/", json_reply(UPDATE, 201))
+
+    client.push(ARRAYS)
+
+    assert server.calls("POST", "api/v1/uploads/") == []
+
+
+def test_what_arrived_before_a_cut_is_not_sent_again(server: ScriptedServer, client: Client) -> None:
+    scripted = Uploads(server)
+    scripted.hiccups = [None, DROP, None, DROP]
+    server.on("POST", "api/v1/model_updates/", json_reply(UPDATE, 201))
+
+    client.push(ARRAYS)
+
+    assert scripted.arrived == BODY
+    assert len(server.calls("HEAD", "api/v1/uploads/1/")) == 2
+
+
+def test_an_offset_that_moved_is_asked_for(server: ScriptedServer, client: Client) -> None:
+    scripted = Uploads(server)
+    scripted.hiccups = [None, json_reply({"code": "wrong_offset"}, 409)]
+    server.on("POST", "api/v1/model_updates/", json_reply(UPDATE, 201))
+
+    client.push(ARRAYS)
+
+    assert scripted.arrived == BODY
+
+
+def test_an_upload_that_is_lost_is_begun_again(server: ScriptedServer, client: Client) -> None:
+    scripted = Uploads(server)
+    scripted.hiccups = [None, json_reply({"code": "not_found"}, 404)]
+    server.on("POST", "api/v1/model_updates/", json_reply(UPDATE, 201))
+
+    client.push(ARRAYS)
+
+    assert (scripted.begun, scripted.arrived) == (2, BODY)
+    keys = {seen.headers["idempotency-key"] for seen in server.calls("POST", "api/v1/uploads/")}
+    assert len(keys) == 2
+
+
+def test_an_upload_that_is_refused_is_given_up(server: ScriptedServer, client: Client) -> None:
+    scripted = Uploads(server)
+    scripted.hiccups = [None, json_reply({"code": "late_update"}, 409)]
+
+    with pytest.raises(exceptions.LateUpdate):
+        client.push(ARRAYS)
+
+    assert len(server.calls("DELETE", "api/v1/uploads/1/")) == 1
+
+
+def test_a_server_without_uploads_gets_one_body(server: ScriptedServer, client: Client) -> None:
+    server.on("POST", "api/v1/models/3/register_client/", json_reply({"uuid": "c", "id": "c"}))
+    server.on("POST", "api/v1/model_updates/", json_reply(UPDATE, 201))
+
+    client.push(ARRAYS)
+    client.push(ARRAYS)
+
+    assert [seen.body for seen in server.calls("POST", "api/v1/model_updates/")] == [BODY, BODY]
+    assert len(server.calls("POST", "api/v1/uploads/")) == 1  # it is not asked again
+
+
+def test_a_rate_that_is_exceeded_is_waited_for(
+    server: ScriptedServer, client: Client, fake_time: FakeTime
+) -> None:
+    scripted = Uploads(server)
+    too_soon = json_reply({"code": "rate_exceeded"}, 429, Retry_After="17")
+    server.on("POST", "api/v1/uploads/", too_soon, scripted._begin)
+    server.on("POST", "api/v1/model_updates/", json_reply(UPDATE, 201))
+
+    client.push(ARRAYS)
+
+    assert fake_time.sleeps[0] >= 17
+
+
+@pytest.fixture(scope="module")
+def fma(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FmaServer]:
+    with ExitStack() as stack:
+        yield StartFma(tmp_path_factory.mktemp("uploads"), stack)(worker=False)
+
+
+@pytest.mark.processes
+def test_a_cut_at_90_percent_costs_10_percent(fma: FmaServer, tmp_path: Path) -> None:
+    arrays = {"w": np.random.default_rng(1).normal(size=8 * 2**20).astype(np.float32)}
+    whole = safetensors.encode(arrays)
+    address = urlsplit(fma.base_url)
+    assert address.hostname is not None
+    assert address.port is not None
+    with closing(CuttingProxy(address.hostname, address.port, cut_at=len(whole) * 9 // 10)) as proxy:
+        with DeveloperClient(fma.base_url, token=fma.install.add_user("ann").token) as developer:
+            model = developer.create_model("large")["id"]
+        with Client(proxy.url, model, credential_file=tmp_path / "client.json", telemetry=False) as client:
+            client.register()
+            update = client.push(arrays)
+
+    assert proxy.cuts == 1
+    assert update["sha256"] == hashlib.sha256(whole).hexdigest()
+    assert proxy.received_bytes <= 1.15 * len(whole)
+    assert not list(fma.data_dir.rglob("*.part"))

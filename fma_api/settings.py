@@ -110,7 +110,7 @@ Q_CLUSTER: dict[str, Any] = {
     "retry": _environment["FMA_AGGREGATION_TIMEOUT_SECONDS"] + 60,
     "max_attempts": 3,  # 0 would retry for ever
     "ack_failures": True,
-    "save_limit": 250,
+    "save_limit": -1,  # failures only: rounds say themselves what became of them
     "catch_up": False,
     **(
         {"redis": _environment["FMA_BROKER_URL"]}

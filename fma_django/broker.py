@@ -24,6 +24,7 @@ CLOCKS_APART = timedelta(minutes=1)
 # Other workers are woken by the same task: who comes too late for one tries the next.
 MORE = 8
 WAITING = f'SELECT id, payload FROM "{OrmQ._meta.db_table}" WHERE key = %s AND lock < %s ORDER BY id LIMIT %s'  # noqa: S608
+DONE = f'DELETE FROM "{OrmQ._meta.db_table}" WHERE id = %s'  # noqa: S608
 CLAIM = f'UPDATE "{OrmQ._meta.db_table}" SET lock = %s WHERE id = %s AND lock < %s'  # noqa: S608
 
 
@@ -57,6 +58,10 @@ class WokenBroker(ORM):
         # What there was more than can be claimed at once is claimed in the next call.
         self._look_on = time.monotonic() + (0 if tasks else Conf.POLL)
         return tasks
+
+    def delete(self, task_id: int) -> None:
+        with connections[Conf.ORM].cursor() as cursor:
+            cursor.execute(DONE, [task_id])
 
     def _claim(self) -> list[tuple[int, str]]:
         # In SQL: an idle worker does this for ever, and most of what the ORM takes is writing the same SQL each time.

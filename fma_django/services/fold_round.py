@@ -5,6 +5,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from fma_core.engine import Folded, ModelFile, UpdateFile, fold
@@ -12,7 +13,7 @@ from fma_core.engine.weight_files import Source
 from fma_core.errors import UnreadableModel, UnreadableUpdate
 from fma_core.spec import Spec
 from fma_core.strategy import Strategy
-from fma_django.models import ModelUpdate, Round
+from fma_django.models import ModelArtifact, ModelUpdate, Round
 from fma_django.selectors.aggregates import initial_artifact, lineage
 from fma_django.services.executors import chosen_executor, reads_in_place
 from fma_django.services.round_state import LABEL, state_before
@@ -111,16 +112,24 @@ class _Bases:
         # By the label of a base the first update that was trained from it.
         self.update_of: dict[str, str] = {}
         self._needs_files = strategy.measures_from_bases
-        self._initial = initial_artifact(claimed.federated_model)
-        # Oldest first.
-        self._aggregates = lineage(claimed.parent)
-        self._ages = {pk: age for age, pk in enumerate(reversed(self._aggregates))}
+        self._claimed = claimed
 
     def staleness_of(self, update: ModelUpdate) -> int:
+        if update.base_aggregate_id == self._claimed.parent_id:
+            return 0
         if update.base_aggregate_id is None:
-            return len(self._aggregates)
+            return len(self._ages)
         # A base that was published after this round began would be newer than the newest.
         return self._ages.get(update.base_aggregate_id, 0)
+
+    @cached_property
+    def _ages(self) -> dict[int, int]:
+        # All aggregates of the model are read for it, and mostly everybody has the newest.
+        return {pk: age for age, pk in enumerate(reversed(lineage(self._claimed.parent)))}
+
+    @cached_property
+    def _initial(self) -> ModelArtifact | None:
+        return initial_artifact(self._claimed.federated_model)
 
     def of(self, update: ModelUpdate) -> ModelFile | None:
         if not self._needs_files:

@@ -172,7 +172,8 @@ def _go_on(following: Round, *, parent: ModelAggregate | None) -> None:
     """What the end of one round makes possible for the next, which this transaction holds."""
     following.parent = parent
     following.save(update_fields=["parent"])
-    drop_updates_that_no_longer_count(following.federated_model, following)
+    if following.num_updates:
+        drop_updates_that_no_longer_count(following.federated_model, following)
     if not end_if_over(following.federated_model):
         start_if_possible(following)
         close_if_due(following)

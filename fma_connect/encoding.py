@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import IO, Protocol
@@ -100,8 +101,10 @@ class EncodedBody:
     def _pieces_of(self, sent_as: ArraySpec) -> Iterator[memoryview]:
         array, narrowing = self._arrays[sent_as.name], self._narrowings.get(sent_as.name)
         if narrowing is not None:
+            first = 0
             for block in blocks(array):
-                yield narrowing(block).view("u1").data
+                yield narrowing(block, first).view("u1").data
+                first += len(block)
             return
         data = checked_bytes(sent_as, array)
         for at in range(0, len(data), PIECE_BYTES):
@@ -116,6 +119,7 @@ class CompressedBody:
 
     def __init__(self, body: EncodedBody) -> None:
         self._file: IO[bytes] = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES)
+        weakref.finalize(self, self._file.close)
         digest = hashlib.sha256()
         for piece in zstd.encoded(body.pieces()):
             self._file.write(piece)

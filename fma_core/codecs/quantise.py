@@ -33,8 +33,11 @@ class Narrowing:
     sent_as: ArraySpec
     scale: np.float32 | None = None
 
-    def __call__(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Some of the array's values as they are sent; ValueOutOfRange for one that the narrower dtype cannot hold."""
+    def __call__(self, values: NDArray[Any], first: int = 0) -> NDArray[Any]:
+        """Some of the array's values as they are sent. first: the index of the first of them, for messages.
+
+        Raises NonFiniteValue, or ValueOutOfRange for a number that the narrower dtype cannot hold.
+        """
         dtype = self.sent_as.numpy_dtype
         with np.errstate(over="ignore"):
             if self.scale is None:
@@ -47,6 +50,8 @@ class Narrowing:
                 sent = np.clip(quotients, -LARGEST_INT8, LARGEST_INT8).astype(dtype)
         index = first_bad_value(sent, self.sent_as.dtype)
         if index is not None:
+            if not np.isfinite(values[index]):
+                raise bad_value(self.sent_as.name, first + index, values.dtype.name)
             raise ValueOutOfRange(
                 f"array {self.sent_as.name!r} has the value {values[index]}, which {self.sent_as.dtype} cannot hold; "
                 "send it as it is, or as bfloat16 or int8",
@@ -56,7 +61,7 @@ class Narrowing:
 
 
 def narrowings(arrays: Arrays, kind: Quantisation) -> tuple[dict[str, Narrowing], dict[str, str]]:
-    """How each array that can be narrower is sent, and the `__metadata__` that says so. Every value is looked at.
+    """How each array that can be narrower is sent, and the `__metadata__` that says so.
 
     Raises ValueError for an unknown kind, NonFiniteValue, ValueOutOfRange.
     """

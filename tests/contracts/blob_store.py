@@ -124,6 +124,23 @@ class BlobStoreContract:
         assert not path.exists()
         assert list(store.spool_dir().iterdir()) == []
 
+    def test_bytes_can_be_put_as_well(self, store: BlobStore) -> None:
+        for size in (0, 1, 1000, MIB + 1):
+            data = os.urandom(size)
+            store.put_bytes(data, name_of(data))
+            store.put_bytes(data, name_of(data))
+
+            assert read(store, name_of(data)) == data
+        assert list(store.spool_dir().iterdir()) == []
+
+    def test_bytes_put_again_mend_a_damaged_blob(self, harness: Harness) -> None:
+        sha256 = put(harness.store, b"weights")
+        harness.tamper(sha256, b"damaged")
+
+        harness.store.put_bytes(b"weights", sha256)
+
+        assert read(harness.store, sha256) == b"weights"
+
     def test_file_outside_the_spool_can_be_put(self, store: BlobStore, tmp_path: Path) -> None:
         (tmp_path / "file").write_bytes(b"weights")
 
@@ -293,6 +310,7 @@ class BlobStoreContract:
         for name in NO_NAMES:
             attempts: list[Callable[[str], object]] = [
                 lambda name: store.put_file(path, name),
+                lambda name: store.put_bytes(b"weights", name),
                 store.open_range,
                 store.local_path,
                 lambda name: store.fetch(name, tmp_path / "copy"),

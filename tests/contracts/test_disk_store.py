@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from fma_django.storage import BlobMissing, BlobStore, StorageUnavailable
 from fma_django.storage.disk import DiskStore
+from fma_django.storage.errors import StorageFull
 from tests.contracts.blob_store import (
     BlobStoreContract,
     Harness,
@@ -127,6 +129,38 @@ def test_bytes_are_on_the_disk_before_the_name_is(
 
     assert happened[-3:] == [f"fsync {path.name}", "rename", f"fsync {sha256[:2]}"]
     assert "fsync blobs" in happened  # the folder's own name
+
+    happened.clear()
+    harness.store.put_bytes(b"weights", sha256)
+
+    [file, *rest] = happened
+    assert file.startswith("fsync ")
+    assert file.endswith(".part")
+    assert rest == ["rename", f"fsync {sha256[:2]}"]
+
+
+def test_bytes_that_cannot_be_written_leave_nothing(
+    harness: DiskHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    harness.store.spool_dir()
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StorageFull):
+        harness.store.put_bytes(b"weights", name_of(b"weights"))
+
+    assert list(harness.store.spool_dir().iterdir()) == []
+    assert list(harness.store.blobs()) == []
+
+
+def test_folders_that_were_removed_meanwhile_are_made_again(harness: DiskHarness) -> None:
+    put(harness.store, b"weights")
+    shutil.rmtree(harness.root)
+
+    harness.store.put_bytes(b"weights", name_of(b"weights"))
+
+    assert read(harness.store, name_of(b"weights")) == b"weights"
 
 
 def test_reader_goes_on_while_the_blob_is_deleted(harness: DiskHarness) -> None:

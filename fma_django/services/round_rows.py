@@ -11,10 +11,10 @@ from fma_django.services.configuration import write_down
 
 def open_round(federated_model: FederatedModel) -> Round:
     """The next round of a model that has none collecting."""
-    last = federated_model.rounds.order_by("-number").first()
+    last = federated_model.rounds.order_by("-number").values_list("number", flat=True).first()
     return Round.objects.create(
         federated_model=federated_model,
-        number=1 if last is None else last.number + 1,
+        number=(last or 0) + 1,
         parent=latest_aggregate(federated_model),
         config_version=write_down(federated_model),
     )
@@ -46,10 +46,10 @@ def refuse_ended(federated_model_id: int) -> None:
 def find_open_round(federated_model: FederatedModel) -> Round | None:
     """As `lock_open_round`; None when the experiment has ended."""
     for _ in range(10):
-        found = _open(federated_model).select_for_update().first()
-        if found is not None:
+        locked = _open(federated_model).select_for_update().values_list("pk", flat=True).first()
+        if locked is not None:
             # Read after the lock: what was joined before it may be older.
-            return Round.objects.select_related("federated_model", "config_version").get(pk=found.pk)
+            return Round.objects.select_related("federated_model", "config_version").get(pk=locked)
         # It was claimed while we waited for its row; the one after it exists since the same commit.
         if FederatedModel.objects.filter(pk=federated_model.pk, ended_on__isnull=False).exists():
             return None

@@ -47,9 +47,9 @@ def claim(round_id: int) -> Lease | None:
     with transaction.atomic():
         # The row alone: PostgreSQL joins what was there before it waited for the lock, and another transaction may have
         # changed the model meanwhile, or published what this round starts from.
-        found = Round.objects.select_for_update().filter(pk=round_id).first()
-        if found is None:
+        if not Round.objects.select_for_update().filter(pk=round_id).values_list("pk"):
             return None
+        found = Round.objects.select_related("federated_model", "config_version", "parent").get(pk=round_id)
         now = timezone.now()
         if found.state == RoundState.AGGREGATING:
             return _reclaim(found, now)

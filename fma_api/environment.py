@@ -78,6 +78,13 @@ SETTINGS: tuple[Setting, ...] = (
         "The address of an S3-compatible store that is not Amazon's.",
     ),
     Setting(
+        "FMA_S3_PRESIGNED_SECONDS",
+        whole(least=0),
+        "0",
+        "How long an address is good to which weights in S3 are redirected (307): their bytes do not pass through the "
+        "server, and clients must be able to reach the store. 0 sends them from here.",
+    ),
+    Setting(
         "FMA_SPOOL_DIR",
         optional_path,
         "",

@@ -1,7 +1,8 @@
 """One call to the server: sent, tried again while that can help, read to its end, turned into a value or a typed error.
 
 A POST carries the same Idempotency-Key on every attempt, so an answer that got lost on its way does not become a second
-object. Redirects are not followed: a credential goes to the address that the caller named, and to no other.
+object. Redirects are not followed, but for one (redirect.py): a credential goes to the address that the caller named,
+and to no other.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import httpx
 from fma_connect.digest import expected_sha256
 from fma_connect.encoding import BytesBody, RequestBody
 from fma_connect.exceptions import ConnectionFailed, Refused, UnexpectedAnswer, refusal
+from fma_connect.redirect import FROM_STORE, headers_for_store, kept_headers, store_of
 from fma_connect.retry import RETRYABLE_STATUSES, RetryPolicy, retry_after_s
 from fma_connect.version import __version__
 
@@ -248,11 +250,31 @@ class Transport:
             method, self.url + path, params=params, headers=sent, content=content, timeout=timeout
         )
         response = self._http.send(request, stream=True)
+        store = store_of(response)
+        if store is not None:
+            response = self._from_store(store, sent, response, timeout)
         try:
             _raise_if_refused(response, deadline)
             return read(response, deadline)
         finally:
             response.close()
+
+    def _from_store(
+        self, store: httpx.URL, sent: Mapping[str, str], redirect: httpx.Response, timeout: httpx.Timeout
+    ) -> httpx.Response:
+        redirect.close()
+        request = self._http.build_request(
+            "GET", store, headers=headers_for_store(sent, redirect), timeout=timeout
+        )
+        response = self._http.send(request, stream=True)
+        if response.status_code not in FROM_STORE:
+            response.close()
+            # Its leave may have run out, or the object have moved: the server knows where it is now.
+            raise BrokenTransfer(f"the store at {store.host} answered {response.status_code}")
+        if "content-range" in response.headers:
+            response.status_code = httpx.codes.PARTIAL_CONTENT  # rclone says 200 of a part
+        response.headers.update(kept_headers(redirect))
+        return response
 
 
 def _pieces(body: RequestBody, deadline: Deadline) -> Iterator[bytes]:

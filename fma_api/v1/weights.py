@@ -11,6 +11,7 @@ from fma_api.front.marks import StoredFile
 from fma_api.renderers import SAFETENSORS
 from fma_core.codecs import json_bytes
 from fma_core.codecs.safetensors import Limits, decode
+from fma_django import conf
 from fma_django.models import EvaluationRound, ModelAggregate, ModelArtifact, ModelUpdate
 from fma_django.storage import get_store
 
@@ -50,6 +51,11 @@ def blob_response(request: Request, sha256: str, size_bytes: int) -> HttpRespons
     etag = f'"{sha256}"'
     if _matches(request.headers.get("If-None-Match"), etag):
         return _with_etag(HttpResponse(status=304), etag)
+    seconds = conf.get("FMA_S3_PRESIGNED_SECONDS")
+    if seconds and request.method == "GET":
+        url = get_store().presigned_url(sha256, seconds=seconds)
+        if url is not None:
+            return _with_etag(HttpResponse(status=307, headers={"Location": url}), etag)
     return _with_etag(_safetensors(request, sha256, size_bytes, etag), etag)
 
 

@@ -69,6 +69,12 @@ class BlobStore(Protocol):
         Raises BlobMissing when the store is local and does not hold the blob.
         """
 
+    def presigned_url(self, sha256: str, *, seconds: int) -> str | None:
+        """Where whoever has this address can GET the blob for so long; None for a store that nobody else can reach.
+
+        It is not looked whether there is such a blob.
+        """
+
     def fetch(self, sha256: str, to: Path, progress: Progress | None = None) -> None:
         """Copy the blob to the local file `to`, which appears only when it is complete and hashes to `sha256`.
 

@@ -96,6 +96,10 @@ class DiskStore:
             raise self._missing(sha256)
         return self._path(sha256)
 
+    def presigned_url(self, sha256: str, *, seconds: int) -> None:
+        """None: files have no address."""
+        check_sha256(sha256)
+
     def fetch(self, sha256: str, to: Path, progress: Progress | None = None) -> None:
         """Copy the file out, hashing on the way. An aggregation reads `local_path` instead and copies nothing."""
         with closing(self.open_range(sha256)) as pieces, self._translated(f"copy {sha256} to {to}"):

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 
 from fma_django.storage import (
@@ -303,6 +304,11 @@ class BlobStoreContract:
 
         assert path is None or path.read_bytes() == b"weights"
 
+    def test_presigned_url_gives_the_blob_or_is_none(self, store: BlobStore) -> None:
+        url = store.presigned_url(put(store, b"weights"), seconds=60)
+
+        assert url is None or httpx.get(url).content == b"weights"
+
     # names
 
     def test_name_that_is_no_sha256_is_refused(self, store: BlobStore, tmp_path: Path) -> None:
@@ -316,6 +322,7 @@ class BlobStoreContract:
                 lambda name: store.fetch(name, tmp_path / "copy"),
                 store.size_bytes,
                 store.delete,
+                lambda name: store.presigned_url(name, seconds=60),
             ]
             for attempt in attempts:
                 with pytest.raises(InvalidBlobName):

@@ -12,7 +12,8 @@ from threading import Thread
 from types import TracebackType
 from typing import Self
 
-WAITING_PIECES = 3
+# Enough for the end of a body of some megabytes to be on its way to the disk before it is hashed.
+WAITING_PIECES = 8
 
 
 class HashingThread:

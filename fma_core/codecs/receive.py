@@ -30,6 +30,8 @@ from fma_core.codecs.limits import DEFAULT_LIMITS, Limits
 from fma_core.codecs.quantised import Widening, widened, widenings
 from fma_core.codecs.safetensors import checked_bytes, layout_within
 from fma_core.codecs.values import bad_value, first_bad_value, view_of
+from fma_core.codecs.write_all import write_all
+from fma_core.codecs.write_behind import WriteBehind
 from fma_core.codecs.zstd import decoded
 from fma_core.errors import MalformedSafetensors, NonFiniteValue, TooLarge, ValueOutOfRange
 from fma_core.spec import Arrays, Spec
@@ -114,12 +116,14 @@ def receive_safetensors(
         if wire is not None and wire is not digest and not is_zstd:
             wire.update(head)
             read = _hashed(read, wire)
+        file = WriteBehind(out_fd)
         for offset, piece in _file_pieces(
             read, header.entries, form, widening_of, is_in_order=digest is not None
         ):
             if digest is not None:
                 digest.update(piece)
-            write_all(out_fd, piece, offset)
+            file.write(piece, offset)
+        file.begin()
         if whole_bytes is None and read(1):
             raise MalformedSafetensors("more bytes follow the last array")
         return Received(
@@ -141,14 +145,6 @@ def write_arrays(arrays: Arrays, out_fd: int, *, limits: Limits = DEFAULT_LIMITS
         digest.update(data)
         write_all(out_fd, data, len(header) + entry.start)
     return Received(spec, digest.hexdigest(), len(header) + spec.data_size_bytes)
-
-
-def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
-    """Write everything at an offset; one `pwrite` may write less (at most 2 GiB, or a signal came)."""
-    view = memoryview(data)
-    while len(view):
-        written = os.pwrite(fd, view, offset)
-        view, offset = view[written:], offset + written
 
 
 def sha256_of_file(fd: int) -> str:

@@ -15,7 +15,8 @@ from fma_core.aggregators import Float64
 from fma_core.aggregators.aggregator import Aggregator, Rows
 from fma_core.aggregators.mean import lowest_terms
 from fma_core.codecs.header import canonical_header
-from fma_core.codecs.receive import Received, sha256_of_file, write_all
+from fma_core.codecs.receive import Received, sha256_of_file
+from fma_core.codecs.write_all import write_all
 from fma_core.engine import widths
 from fma_core.engine.combine import Combine
 from fma_core.engine.executors import Executor, Threads

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fma_core import dtypes
-from fma_core.codecs.receive import write_all
+from fma_core.codecs.write_all import write_all
 from fma_core.engine.segments import STATE_DTYPE, Cut, Layouts, Segment, cut, segments_of
 from fma_core.engine.weight_files import ModelFile, Source, UpdateFile, WeightFiles
 from fma_core.spec import Spec

@@ -1,6 +1,8 @@
 import hashlib
 import io
 import os
+import pickle
+import threading
 from itertools import cycle, repeat
 
 import numpy as np
@@ -9,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fma_core.codecs import receive as receive_module
+from fma_core.codecs.header import canonical_header
 from fma_core.codecs.limits import DEFAULT_LIMITS, Limits
-from fma_core.codecs.receive import receive_safetensors, write_arrays
+from fma_core.codecs.receive import Received, receive_canonical, receive_safetensors, write_arrays
 from fma_core.codecs.safetensors import encode
 from fma_core.dtypes import FLOATS, NUMPY_DTYPES
 from fma_core.errors import (
@@ -187,3 +190,63 @@ def test_many_small_arrays_of_changing_dtypes(tmp_path):
     result, file = received(encode(weights), tmp_path, spec=Spec.of(weights))
     assert file == encode(weights)
     assert len(result.spec.arrays) == 5_000
+
+
+def test_a_large_file_is_on_its_way_to_the_disk_before_its_end(tmp_path, monkeypatch):
+    begun = []
+    monkeypatch.setattr(
+        os, "posix_fadvise", lambda fd, start, length, how: begun.append((start, start + length))
+    )
+    body = encode({f"w{i}": np.ones(2**20, np.float32) for i in range(5)})
+    received(body, tmp_path)
+    assert [start for start, _ in begun] == [0, *(stop for _, stop in begun[:-1])]
+    assert begun[-1][1] == len(body)
+    assert len(begun) == 5
+
+
+def test_a_spec_keeps_its_header():
+    spec = Spec.of(W)
+    assert canonical_header(spec) is canonical_header(Spec.of(W))
+    assert hash(pickle.loads(pickle.dumps(spec))) == hash(spec)
+    assert "_hash" not in pickle.loads(pickle.dumps(spec)).__dict__
+
+
+@given(weights=arrays())
+def test_a_canonical_body_is_known_without_reading_its_header(weights):
+    body, spec = encode(weights), Spec.of(weights)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("json.loads", None)
+        result = receive_canonical(body, spec)
+    sha256 = hashlib.sha256(body).hexdigest()
+    assert result == Received(spec, sha256, len(body), sha256)
+    assert receive_canonical(body + b"x", spec) is None
+    assert receive_canonical(lay_out(weights, sorted(weights), {"a": "b"}), spec) is None
+    assert receive_canonical(body, Spec.of({"other": np.ones(3)})) is None
+
+
+@pytest.mark.parametrize("dtype", [*sorted(FLOATS), "bool"])
+def test_bad_values_of_canonical_bodies_are_found_at_every_position(dtype):
+    numpy_dtype = NUMPY_DTYPES[dtype]
+    weights = {
+        "a": np.ones(3, bool),
+        "b": np.ones(4, numpy_dtype),
+        "c": np.ones(5, numpy_dtype),
+        "d": np.ones(2),
+    }
+    spec, size = Spec.of(weights), numpy_dtype.itemsize
+    bad = b"\2" if dtype == "bool" else np.array(np.nan).astype(numpy_dtype).tobytes()
+    for name, start, count in (("b", 3, 4), ("c", 3 + 4 * size, 5)):
+        for index in range(count):
+            body = bytearray(encode(weights))
+            at = len(canonical_header(spec)) + start + index * size
+            body[at : at + size] = bad
+            with pytest.raises(ValueOutOfRange if dtype == "bool" else NonFiniteValue) as raised:
+                receive_canonical(bytes(body), spec)
+            assert raised.value.facts == {"array": name, "index": index}
+
+
+def test_no_thread_outlives_a_body(tmp_path):
+    body = encode({"w": np.ones(2**20, np.float32)})
+    with new_file(tmp_path / "f") as fd, pytest.raises(TruncatedBody):
+        receive_safetensors(pieces_of(body[:-9]), fd, size_bytes=len(body))
+    assert not [thread for thread in threading.enumerate() if thread.name == "sha256"]

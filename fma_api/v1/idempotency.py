@@ -3,6 +3,7 @@
 import hashlib
 
 import orjson
+from django.http import HttpRequest
 from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 
@@ -15,9 +16,9 @@ IDEMPOTENCY_KEY = OpenApiParameter(
 )
 
 
-def idempotency_key(request: Request, *, at_least: int = 1) -> str | None:
+def idempotency_key(request: HttpRequest | Request, *, at_least: int = 1) -> str | None:
     """The request's key, if it has one. Raises InvalidHeader."""
-    key = request.headers.get(HEADER)
+    key: str | None = request.META.get("HTTP_IDEMPOTENCY_KEY")
     if key is None:
         return None
     if not (at_least <= len(key) <= 255 and key.isascii() and key.isprintable()):

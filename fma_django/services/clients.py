@@ -41,16 +41,22 @@ def find_client(credential: str) -> Client:
     Raises UnknownClient, with one message for a credential that is malformed, unknown or revoked, so that an answer
     tells a guesser nothing.
     """
-    try:
-        parsed = uuid.UUID(credential)
-    except ValueError:
-        parsed = None
-    client = None
-    if parsed is not None:
-        client = Client.objects.filter(credential_hash=hash_credential(parsed), is_active=True).first()
+    client = Client.objects.filter(credential_hash=hash_of(credential), is_active=True).first()
     if client is None:
-        raise UnknownClient("CLIENT-UUID is not the credential of an active client")
+        raise unknown_client()
     return client
+
+
+def hash_of(credential: str) -> str:
+    """What is kept of this credential. Raises UnknownClient for what cannot be one."""
+    try:
+        return hash_credential(uuid.UUID(credential))
+    except ValueError:
+        raise unknown_client() from None
+
+
+def unknown_client() -> UnknownClient:
+    return UnknownClient("CLIENT-UUID is not the credential of an active client")
 
 
 def register_client(

@@ -28,7 +28,6 @@ from fma_django.errors import (
     NotRegistered,
     Refused,
     UnknownBaseAggregate,
-    UnknownClient,
     UnknownModel,
 )
 from fma_django.models import Client, FederatedModel, IdempotencyKey, ModelUpdate, Round
@@ -36,6 +35,7 @@ from fma_django.models.model_update import MAX_NUM_EXAMPLES, UpdateStatus
 from fma_django.selectors.aggregates import latest_model, newest_aggregate_ids
 from fma_django.services import update_rows
 from fma_django.services.admission import admit, write_down
+from fma_django.services.clients import unknown_client
 from fma_django.services.closing import close_if_due, may_be_due
 from fma_django.services.cohorts import start_if_possible
 from fma_django.services.configuration import as_configured
@@ -118,7 +118,7 @@ def check_before_body(
     )
     if standing is None:
         if credential_hash is not None:
-            raise UnknownClient("CLIENT-UUID is not the credential of an active client")
+            raise unknown_client()
         raise _not_registered(federated_model_id)
     if standing.federated_model_id is None:
         raise UnknownModel(f"there is no model {federated_model_id}")

@@ -49,7 +49,9 @@ class ModelUpdateViewSet(
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         # DRF's way to `create` would take longer than all that is done there, and an update is what there is most of.
-        return self.create(request) if self.action == "create" else super().dispatch(request, *args, **kwargs)
+        if self.action_map.get((request.method or "").lower()) == "create":
+            return self.create(request)
+        return super().dispatch(request, *args, **kwargs)
 
     def get_serializer_class(self) -> type[BaseSerializer[ModelUpdate]]:
         return ModelUpdateSerializer if client_of(self.request) is None else ClientModelUpdateSerializer

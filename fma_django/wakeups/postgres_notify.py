@@ -4,7 +4,7 @@ import select
 from collections.abc import Collection
 from typing import Any
 
-from django.db import connection, connections
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from fma_django.wakeups.topics import channel_of
 
@@ -15,7 +15,7 @@ class PostgresNotify:
     """Says by the thread's own connection, hears by one that belongs to the listener alone."""
 
     def say(self, topic: str) -> None:
-        with connection.cursor() as cursor:
+        with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
             # A statement of its own after the commit. In the transaction it would make all commits wait for each other
             # (a notification holds a lock of the database until its commit is on the disk), and fail it when
             # PostgreSQL's queue of notifications is full. Nothing is written, so no disk is waited for.
@@ -26,7 +26,7 @@ class PostgresNotify:
 
     def open_ear(self, channels: Collection[str]) -> "PostgresEar":
         # Not the connection of a thread, which is closed and opened as requests and tasks come and go.
-        settings = connections.create_connection("default")
+        settings = connections.create_connection(DEFAULT_DB_ALIAS)
         parameters = settings.get_connection_params()
         # A server that vanished without a word is noticed within a minute.
         parameters = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3, **parameters}

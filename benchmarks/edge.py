@@ -24,13 +24,29 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(1, str(REPOSITORY))  # tests.servers knows how to start what is compared
 
 from bench import Bench, Result  # noqa: E402
+from edge_works.idle import idle  # noqa: E402
+from edge_works.large_bodies import downloads, not_modified, uploads  # noqa: E402
+from edge_works.latency import latency  # noqa: E402
+from edge_works.lists import lists  # noqa: E402
+from edge_works.many_clients import many_clients  # noqa: E402
+from edge_works.rounds import rounds  # noqa: E402
 from edge_works.small_posts import small_posts  # noqa: E402
+from edge_works.waiters import waiters  # noqa: E402
 from machine import machine  # noqa: E402
 from page import markdown  # noqa: E402
 
 PACKAGES = ("federated-model-aggregation", "django", "granian")
 WORKS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "small_posts": small_posts,
+    "uploads": uploads,
+    "downloads": downloads,
+    "not_modified": not_modified,
+    "latency": latency,
+    "rounds": rounds,
+    "many_clients": many_clients,
+    "lists": lists,
+    "waiters": waiters,
+    "idle": idle,
 }
 
 

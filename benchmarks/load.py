@@ -12,7 +12,6 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 RECEIVE_BYTES = 65536
@@ -53,60 +52,89 @@ def request(
 
 
 def send_all(port: int, requests: Sequence[bytes], *, connections: int) -> Answers:
-    """Send them all and wait for all answers. Raises ConnectionError when the server hangs up."""
-    latencies = [0.0] * len(requests)
-    bodies = [b""] * len(requests)
-    statuses: Counter[int] = Counter()
-    coming = iter(enumerate(requests))
-    with ExitStack() as stack:
-        selector = stack.enter_context(selectors.DefaultSelector())
-        lines = [stack.enter_context(_Line(port)) for _ in range(min(connections, len(requests)))]
+    """Send them all over new connections, and wait for all answers."""
+    with Connections(port, min(connections, len(requests))) as lines:
+        return lines.send_all(requests)
+
+
+class Connections:
+    """Open connections in a `with` block. Each has at most one request on its way."""
+
+    def __init__(self, port: int, count: int) -> None:
+        self._lines = [_Line(port) for _ in range(count)]
+
+    def __enter__(self) -> Connections:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for line in self._lines:
+            line.socket.close()
+
+    def send_all(self, requests: Sequence[bytes]) -> Answers:
+        """The first ones go out at once, one on each connection, the others as answers come.
+
+        Raises ConnectionError when the server hangs up, or says nothing for a minute.
+        """
+        latencies = [0.0] * len(requests)
+        bodies = [b""] * len(requests)
+        statuses: Counter[int] = Counter()
+        coming = iter(enumerate(requests))
         gc.disable()
-        stack.callback(gc.enable)
-        started = time.perf_counter()
-        for line in lines:
-            selector.register(line.socket, selectors.EVENT_READ, line)
-            line.send(*next(coming))
-        left = len(requests)
-        while left:
-            ready = selector.select(SILENCE_S)
-            if not ready:
-                raise ConnectionError(f"no answer for {SILENCE_S:g} s")
-            for key, _ in ready:
-                line = key.data
-                if not line.receive():
-                    continue
-                latencies[line.number] = time.perf_counter() - line.sent_at
-                statuses[line.status] += 1
-                bodies[line.number] = line.body
-                left -= 1
-                following = next(coming, None)
-                if following is not None:
-                    line.send(*following)
-        seconds = time.perf_counter() - started
-    return Answers(seconds, statuses, latencies, bodies)
+        try:
+            with selectors.DefaultSelector() as selector:
+                started = time.perf_counter()
+                for line, following in zip(self._lines, coming, strict=False):
+                    selector.register(line.socket, line.send(*following), line)
+                left = len(requests)
+                while left:
+                    ready = selector.select(SILENCE_S)
+                    if not ready:
+                        raise ConnectionError(f"no answer for {SILENCE_S:g} s")
+                    for key, events in ready:
+                        line = key.data
+                        if events & selectors.EVENT_WRITE:
+                            selector.modify(line.socket, line.send_more(), line)
+                            continue
+                        if not line.receive():
+                            continue
+                        latencies[line.number] = time.perf_counter() - line.sent_at
+                        statuses[line.status] += 1
+                        bodies[line.number] = line.body
+                        left -= 1
+                        following = next(coming, None)
+                        if following is not None:
+                            wanted = line.send(*following)
+                            if wanted != key.events:
+                                selector.modify(line.socket, wanted, line)
+                seconds = time.perf_counter() - started
+        finally:
+            gc.enable()
+        return Answers(seconds, statuses, latencies, bodies)
 
 
 class _Line:
-    """A connection with at most one request on its way."""
+    """One connection. What it waits for next is an event of selectors."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout=SILENCE_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setblocking(False)
         self.number = -1
         self.sent_at = 0.0
+        self._left = memoryview(b"")
         self._answer = b""
 
-    def __enter__(self) -> _Line:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.socket.close()
-
-    def send(self, number: int, data: bytes) -> None:
-        self.number, self._answer = number, b""
+    def send(self, number: int, data: bytes) -> int:
+        self.number, self._answer, self._left = number, b"", memoryview(data)
         self.sent_at = time.perf_counter()
-        self.socket.sendall(data)
+        return self.send_more()
+
+    def send_more(self) -> int:
+        try:
+            self._left = self._left[self.socket.send(self._left) :]
+        except BlockingIOError:
+            return selectors.EVENT_WRITE
+        return selectors.EVENT_WRITE if self._left else selectors.EVENT_READ
 
     def receive(self) -> bool:
         """Whether the answer is there as a whole."""

@@ -60,6 +60,12 @@ def register(server: Server, model: int, count: int, *, connections: int = 8) ->
     return [json.loads(body)["uuid"] for body in answers.bodies]
 
 
+def next_round(server: Server, model: int) -> None:
+    """Cancel the open round: the next one takes the same clients again."""
+    newest = call(server, "GET", f"models/{model}/rounds/?page_size=1")[0]
+    call(server, "POST", f"models/{model}/rounds/{newest['number']}/cancel/")
+
+
 def updates_as_safetensors(
     model: int, credentials: Sequence[str], body: bytes, **headers: str
 ) -> list[bytes]:

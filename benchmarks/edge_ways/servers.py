@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import Bench, Database, NotInstalled
@@ -35,12 +35,13 @@ http {{
 
 @dataclass(frozen=True)
 class Server:
-    """A running server. token: of a developer, if it has some."""
+    """A running server. token: of a developer, if it has some. env: of fma, for what works beside it."""
 
     port: int
     process: ServerProcess
     database: Database = NO_DATABASE
     token: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -72,7 +73,8 @@ def fma(
         running = install.start_serve() if worker else install.start_web()
         if worker:
             running.wait_until_ready()
-        yield Server(int(running.base_url.rpartition(":")[2]), running.process, database, user.token)
+        port = int(running.base_url.rpartition(":")[2])
+        yield Server(port, running.process, database, user.token, install.env)
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from bench import FMA, Bench, Database, NotInstalled, Result, Row
 from edge_ways.api import (
     call,
     new_model,
+    next_round,
     register,
     updates_as_json,
     updates_as_safetensors,
@@ -113,14 +114,14 @@ def _ways_of_ours(bench: Bench, stack: ExitStack, bases: Sequence[Database]) -> 
             ours,
             lambda count: updates_as_safetensors(model, clients[:count], body),
             len(clients),
-            lambda: _next_round(ours, model),
+            lambda: next_round(ours, model),
         ),
-        FMA_KEYS: Way(ours, with_keys, len(clients), lambda: _next_round(ours, model)),
+        FMA_KEYS: Way(ours, with_keys, len(clients), lambda: next_round(ours, model)),
         FMA_JSON: Way(
             ours,
             lambda count: updates_as_json(in_json, clients[:count], values["w0"]),
             len(clients),
-            lambda: _next_round(ours, in_json),
+            lambda: next_round(ours, in_json),
         ),
     }
 
@@ -149,24 +150,20 @@ def _json_model(server: Server, **fields: object) -> int:
     return model
 
 
-def _next_round(server: Server, model: int) -> None:
-    newest = call(server, "GET", f"models/{model}/rounds/?page_size=1")[0]
-    call(server, "POST", f"models/{model}/rounds/{newest['number']}/cancel/")
-
-
 def _measure(ways: dict[str, Way], repeats: int) -> dict[str, list[Run]]:
     """In turn, run after run; a first short one of each warms it up and says how many requests fill the time."""
     counts = {
-        name: _run(way, max(CONNECTIONS, way.most // 5)).count_in(RUN_SECONDS) for name, way in ways.items()
+        name: run_way(way, max(CONNECTIONS, way.most // 5)).count_in(RUN_SECONDS)
+        for name, way in ways.items()
     }
     runs: dict[str, list[Run]] = defaultdict(list)
     for _ in range(repeats):
         for name, way in ways.items():
-            runs[name].append(_run(way, min(way.most, max(2 * CONNECTIONS, counts[name]))))
+            runs[name].append(run_way(way, min(way.most, max(2 * CONNECTIONS, counts[name]))))
     return runs
 
 
-def _run(way: Way, count: int) -> Run:
+def run_way(way: Way, count: int) -> Run:
     way.prepare()
     requests, server = way.requests(count), way.server
     cpu, database_cpu = server.cpu_seconds(), server.database_cpu_seconds()

@@ -47,10 +47,10 @@ def newer_aggregate(request: Request, federated_model: FederatedModel) -> Newer 
     return Newer(found if is_newer else None, query.validated_data["wait"])
 
 
-def keep(response: ResponseT, federated_model: FederatedModel, wait_s: float) -> ResponseT:
+def keep(response: ResponseT, federated_model_id: int, wait_s: float) -> ResponseT:
     """The same response, which is sent when no better one came in time."""
     wait_s = min(wait_s, float(conf.get("FMA_MAX_WAIT_SECONDS")))
     if wait_s > 0:
-        topics = frozenset({wakeups.of_model(federated_model.pk)})
+        topics = frozenset({wakeups.of_model(federated_model_id)})
         response.waits_for = WaitsFor(topics, wait_s)  # type: ignore[attr-defined]
     return response

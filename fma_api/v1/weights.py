@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from rest_framework.request import Request
 
 from fma_api.errors import RangeNotSatisfiable
@@ -46,7 +46,7 @@ def weights_response(
     return response
 
 
-def blob_response(request: Request, sha256: str, size_bytes: int) -> HttpResponseBase:
+def blob_response(request: Request | HttpRequest, sha256: str, size_bytes: int) -> HttpResponseBase:
     """A safetensors file of the store."""
     etag = f'"{sha256}"'
     if _matches(request.headers.get("If-None-Match"), etag):
@@ -79,7 +79,7 @@ def json_weights(weights: Weights) -> bytes:
     return json_bytes.dumps(arrays, weights.federated_model.layout or "named")
 
 
-def _safetensors(request: Request, sha256: str, size_bytes: int, etag: str) -> HttpResponseBase:
+def _safetensors(request: Request | HttpRequest, sha256: str, size_bytes: int, etag: str) -> HttpResponseBase:
     wanted = _range(request, size_bytes, etag)
     start, length = wanted or (0, size_bytes)
     store = get_store()
@@ -99,7 +99,7 @@ def _safetensors(request: Request, sha256: str, size_bytes: int, etag: str) -> H
     return response
 
 
-def _range(request: Request, size_bytes: int, etag: str) -> tuple[int, int] | None:
+def _range(request: Request | HttpRequest, size_bytes: int, etag: str) -> tuple[int, int] | None:
     """(start, length) of the one range that is asked for; None for the whole.
 
     A header that is not one range of bytes asks for nothing: RFC 9110, section 14.2, lets a server ignore it.

@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.db.models import QuerySet
-from django.http import HttpResponse, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import viewsets
@@ -19,6 +19,7 @@ from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.callers import IsUser, IsUserOrClient, client_of, user_of
 from fma_api.v1.filters import LIST_FILTERS, FederatedModelFilters
 from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key, once_for_json, scope
+from fma_api.v1.latest import latest_at_once
 from fma_api.v1.pagination import LargePages
 from fma_api.v1.serializers import (
     FederatedModelSerializer,
@@ -86,6 +87,13 @@ class FederatedModelViewSet(
     ordering_fields = ("created_on",)
     queryset = FederatedModel.objects.order_by("-id")
     lookup_value_regex = r"\d{1,18}"
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if self.action_map.get("get") == "get_latest_model":
+            answer = latest_at_once(request, int(kwargs["pk"]))
+            if answer is not None:
+                return answer
+        return super().dispatch(request, *args, **kwargs)
 
     def get_queryset(self) -> QuerySet[FederatedModel]:
         found = super().get_queryset().select_related("current_artifact")
@@ -174,7 +182,7 @@ class FederatedModelViewSet(
         found = self.get_object()
         newer = newer_aggregate(request, found)
         if newer is not None and newer.aggregate is None:
-            return keep(Response(status=204), found, newer.wait_s)
+            return keep(Response(status=204), found.pk, newer.wait_s)
         aggregate = latest_aggregate(found) if newer is None else newer.aggregate
         return Response({} if aggregate is None else self._rendered(ModelAggregateSerializer, aggregate))
 
@@ -218,7 +226,7 @@ class FederatedModelViewSet(
         if newer is None:
             latest = latest_model(found)
         elif newer.aggregate is None:
-            return keep(HttpResponse(status=204), found, newer.wait_s)
+            return keep(HttpResponse(status=204), found.pk, newer.wait_s)
         else:
             latest = LatestModel(newer.aggregate, newer.aggregate.pk)
         if latest is None:

@@ -1,0 +1,96 @@
+"""The newest weights, asked for over and over: in one read, and as the view would have answered."""
+
+from typing import Any
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from rest_framework.test import APIClient
+
+from fma_api.v1.views import federated_models
+from fma_django.models import FederatedModel
+from fma_django.services.clients import Registration, revoke_client
+from tests.api.callers import API, SAFETENSORS, as_client
+from tests.records import WEIGHTS, make_aggregate, make_client, make_model
+
+pytestmark = pytest.mark.django_db
+
+HEADERS = ("Content-Type", "Content-Length", "ETag", "Cache-Control", "FMA-Aggregate", "Accept-Ranges")
+
+
+@pytest.fixture
+def model(alice: Any) -> FederatedModel:
+    return make_model(alice, initial_model=WEIGHTS)
+
+
+@pytest.fixture(params=["artifact", "aggregate"])
+def url(request: pytest.FixtureRequest, model: FederatedModel, ann: Registration) -> str:
+    if request.param == "aggregate":
+        make_aggregate(model, ann.client, value=2.0)
+    return f"{API}models/{model.pk}/get_latest_model/"
+
+
+def said(answer: Any) -> tuple[Any, ...]:
+    body = b"".join(answer.streaming_content) if answer.streaming else answer.content
+    headers = [answer.headers.get(name) for name in HEADERS]
+    return answer.status_code, headers, body, getattr(answer, "waits_for", None), hasattr(answer, "file")
+
+
+QUERIES = [
+    "",
+    "?after=0",
+    "?after=0&wait=5",
+    "?wait=5",
+    "?after=999&wait=5",
+    "?after=999",
+    "?after=999&wait=1e9",
+]
+
+
+@pytest.mark.parametrize("query", QUERIES)
+@pytest.mark.parametrize("has_it", [False, True])
+def test_it_is_answered_at_once_as_the_view_would(
+    device: APIClient, url: str, query: str, has_it: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    headers = {"accept": SAFETENSORS}
+    if has_it:
+        headers["if-none-match"] = said(device.get(url, headers=headers))[1][2]
+
+    with CaptureQueriesContext(connection) as captured:
+        at_once = said(device.get(url + query, headers=headers))
+    num_queries = len(captured)
+    monkeypatch.setattr(federated_models, "latest_at_once", lambda *_: None)
+    by_the_view = said(device.get(url + query, headers=headers))
+
+    assert num_queries == 1
+    # Of an answer without a body DRF says what it would have been.
+    if at_once[0] == 204:
+        at_once[1][0] = by_the_view[1][0] = None
+    assert at_once == by_the_view
+
+
+@pytest.mark.parametrize("query", ["?after=x", "?after=-1", "?after=0&wait=-1", "?after=0&wait=inf"])
+def test_what_cannot_be_asked_is_refused(device: APIClient, url: str, query: str) -> None:
+    assert device.get(url + query, headers={"accept": SAFETENSORS}).status_code == 400
+
+
+def test_who_is_not_known_or_not_registered_is_told_so(
+    device: APIClient, url: str, ann: Registration, anonymous: APIClient
+) -> None:
+    stranger = as_client(make_client(make_model()))
+    headers = {"accept": SAFETENSORS}
+
+    assert stranger.get(url, headers=headers).json()["code"] == "not_registered"
+    assert anonymous.get(url, headers={**headers, "client-uuid": "none"}).status_code == 401
+    revoke_client(ann.client)
+    assert device.get(url, headers=headers).status_code == 401
+
+
+def test_a_model_without_weights_has_none(alice: Any) -> None:
+    model = make_model(alice)
+
+    answer = as_client(make_client(model)).get(
+        f"{API}models/{model.pk}/get_latest_model/", headers={"accept": SAFETENSORS}
+    )
+
+    assert answer.status_code == 204

@@ -55,27 +55,26 @@ def begin_upload(
     expected = check_before_body(federated_model.pk, facts, client_id=client.pk)
     require_room(_folder(), size_bytes)
     allow(expected, size_bytes)
+    upload = Upload(
+        federated_model=federated_model,
+        client=client,
+        base_aggregate_id=facts.base_aggregate_id,
+        num_examples=facts.num_examples,
+        metrics=facts.metrics,
+        size_bytes=size_bytes,
+        content_encoding=content_encoding,
+        sha256=sha256,
+        expires_on=timezone.now() + timedelta(seconds=conf.get("FMA_UPLOAD_SECONDS")),
+    )
     once = None
     if idempotency_key is not None:
-        said = [federated_model.pk, size_bytes, *_facts_as_json(facts), content_encoding, sha256]
-        fingerprint = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-        once = Once(f"client {client.pk} upload", idempotency_key, fingerprint)
+        once = Once(f"client {client.pk} upload", idempotency_key, _fingerprint(upload))
 
     def create() -> Upload:
         # Whoever begins two at once counts them one after the other.
         Client.objects.select_for_update().get(pk=client.pk)
         _make_way(client, size_bytes)
-        upload = Upload.objects.create(
-            federated_model=federated_model,
-            client=client,
-            base_aggregate_id=facts.base_aggregate_id,
-            num_examples=facts.num_examples,
-            metrics=facts.metrics,
-            size_bytes=size_bytes,
-            content_encoding=content_encoding,
-            sha256=sha256,
-            expires_on=timezone.now() + timedelta(seconds=conf.get("FMA_UPLOAD_SECONDS")),
-        )
+        upload.save(force_insert=True)
         _part_of(upload).create()
         return upload
 
@@ -143,10 +142,12 @@ def add_to_upload(
 def finish_upload(upload: Upload, *, idempotency_key: str | None = None) -> ModelUpdate:
     """The update that a complete upload is; the same one however often it is asked for.
 
-    Raises UploadIncomplete, UnknownUpload, and what `receive_update` raises.
+    idempotency_key: of whoever begins an upload again, because the first one seems lost, so that it is one update.
+    Raises UploadIncomplete, UnknownUpload, and what `receive_update` and `create_once` raise.
     """
-    if upload.update is not None:
-        return upload.update
+    first = upload if idempotency_key is None else _first_with(idempotency_key, upload)
+    if first.update is not None:
+        return first.update
     offset = offset_of(upload)
     if offset != upload.size_bytes:
         raise UploadIncomplete(
@@ -169,7 +170,7 @@ def finish_upload(upload: Upload, *, idempotency_key: str | None = None) -> Mode
             ),
             _facts_of(upload),
             # An upload is its own key: whoever asks twice at once is answered with one update.
-            idempotency_key=idempotency_key or f"upload {upload.pk}",
+            idempotency_key=f"upload {first.pk}",
         )
     Upload.objects.filter(pk=upload.pk).update(update=update)
     part.remove()
@@ -225,6 +226,11 @@ def _make_way(client: Client, size_bytes: int) -> None:
         )
 
 
+def _first_with(key: str, upload: Upload) -> Upload:
+    once = Once(f"client {upload.client_id} finish", key, _fingerprint(upload))
+    return create_once(once, Upload, lambda: upload)
+
+
 def _finished_meanwhile(upload: Upload) -> ModelUpdate:
     found = Upload.objects.select_related("update").filter(pk=upload.pk).first()
     if found is None or found.update is None:
@@ -236,8 +242,17 @@ def _facts_of(upload: Upload) -> UpdateFacts:
     return UpdateFacts(upload.base_aggregate_id, upload.num_examples, upload.metrics)
 
 
-def _facts_as_json(facts: UpdateFacts) -> list[object]:
-    return [facts.base_aggregate_id, facts.num_examples, facts.metrics]
+def _fingerprint(upload: Upload) -> str:
+    said = [
+        upload.federated_model_id,
+        upload.base_aggregate_id,
+        upload.num_examples,
+        upload.metrics,
+        upload.size_bytes,
+        upload.content_encoding,
+        upload.sha256,
+    ]
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def _folder() -> Path:

@@ -2,11 +2,14 @@
 
 import hashlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import numpy as np
 import pytest
 
@@ -180,3 +183,83 @@ def test_a_cut_at_90_percent_costs_10_percent(fma: FmaServer, tmp_path: Path) ->
     assert update["sha256"] == hashlib.sha256(whole).hexdigest()
     assert proxy.received_bytes <= 1.15 * len(whole)
     assert not list(fma.data_dir.rglob("*.part"))
+
+
+@pytest.mark.processes
+def test_of_parts_and_ends_that_come_at_once_each_counts_once(fma: FmaServer) -> None:
+    body = safetensors.encode({"w": np.arange(2**20, dtype=np.float32)})
+    half = len(body) // 2
+    with DeveloperClient(fma.base_url, token=fma.install.add_user("bea").token) as developer:
+        model = developer.create_model("at once")["id"]
+        with httpx.Client(base_url=f"{fma.base_url}/api/v1/", trust_env=False, timeout=30) as http:
+            http.headers["CLIENT-UUID"] = http.post(f"models/{model}/register_client/").json()["uuid"]
+            http.headers["Tus-Resumable"] = "1.0.0"
+            url, key = begun(http, model, len(body))
+            with ThreadPoolExecutor(6) as pool:
+                for at, part in ((0, body[:half]), (half, body[half:])):
+                    answers = list(pool.map(partial(patched, http, url, at), [part] * 4))
+                    assert answers.count(204) == 1, answers
+                    assert set(answers) <= {204, 409, 413}
+                finished = list(
+                    pool.map(
+                        lambda number: http.post(
+                            "model_updates/",
+                            params={"upload": key},
+                            headers={"Idempotency-Key": f"k{number}"},
+                        ),
+                        range(6),
+                    )
+                )
+        assert {answer.status_code for answer in finished} == {201}, [answer.text for answer in finished]
+        assert len({answer.json()["id"] for answer in finished}) == 1
+        [update] = developer.updates(model)
+    assert update["sha256"] == hashlib.sha256(body).hexdigest()
+
+
+@pytest.mark.processes
+def test_a_server_that_is_killed_in_the_middle_keeps_what_arrived(fma: FmaServer) -> None:
+    body = safetensors.encode({"w": np.arange(2**22, dtype=np.float32)})
+    with DeveloperClient(fma.base_url, token=fma.install.add_user("cid").token) as developer:
+        model = developer.create_model("killed")["id"]
+
+    def cut() -> Iterator[bytes]:
+        yield body[: 2**23]
+        [part] = fma.data_dir.rglob("*.part")
+        fma.process.wait_until(lambda: part.stat().st_size > 2**22, "some of it is there", limit_s=20)
+        fma.process.kill()
+        yield body[2**23 :]
+
+    with httpx.Client(base_url=f"{fma.base_url}/api/v1/", trust_env=False, timeout=30) as http:
+        http.headers["CLIENT-UUID"] = http.post(f"models/{model}/register_client/").json()["uuid"]
+        http.headers["Tus-Resumable"] = "1.0.0"
+        url, key = begun(http, model, len(body))
+        with pytest.raises(httpx.TransportError):
+            http.patch(url, headers=part_headers(0, len(body)), content=cut())
+        port = fma.base_url.rpartition(":")[2]
+        restarted = fma.install.start("web", "--data", str(fma.data_dir), "--port", port, log_name="web")
+        restarted.wait_until(lambda: fma.status_of("/healthz") == 200, "/healthz answers 200", limit_s=60)
+        offset = int(http.head(url).headers["Upload-Offset"])
+        assert 2**22 < offset <= 2**23
+        assert patched(http, url, offset, body[offset:]) == 204
+        update = http.post("model_updates/", params={"upload": key}).json()
+    assert update["sha256"] == hashlib.sha256(body).hexdigest()
+
+
+def begun(http: httpx.Client, model: int, size_bytes: int) -> tuple[str, str]:
+    answer = http.post(
+        "uploads/", params={"federated_model": model}, headers={"Upload-Length": str(size_bytes)}
+    )
+    assert answer.status_code == 201, answer.text
+    return f"uploads/{answer.json()['id']}/", answer.json()["id"]
+
+
+def patched(http: httpx.Client, url: str, at: int, part: bytes) -> int:
+    return http.patch(url, headers=part_headers(at, len(part)), content=part).status_code
+
+
+def part_headers(at: int, size_bytes: int) -> dict[str, str]:
+    return {
+        "Content-Type": "application/offset+octet-stream",
+        "Upload-Offset": str(at),
+        "Content-Length": str(size_bytes),
+    }

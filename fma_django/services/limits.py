@@ -4,11 +4,21 @@ from fma_core.errors import TooLarge
 from fma_django.rates import count_update
 from fma_django.services.rules import rules_of
 from fma_django.services.updates import Expected
+from fma_django.storage import get_store
+from fma_django.storage.spool import require_room
+
+# For less, looking costs more than being told when it is written.
+LARGE_BYTES = 2**20
 
 
 def allow(expected: Expected, size_bytes: int) -> None:
-    """Let so many bytes travel for an update that is expected, and count them. Raises TooLarge, RateExceeded."""
+    """Let so many bytes travel for an update that is expected, and count them.
+
+    Raises TooLarge, StorageFull, RateExceeded.
+    """
     require_size(expected, size_bytes)
+    if size_bytes >= LARGE_BYTES:
+        require_room(get_store().spool_dir(), size_bytes)
     count_update(expected.federated_model_id, expected.client_id, size_bytes)
 
 

@@ -53,6 +53,7 @@ def begin_upload(
         raise TooLarge(f"an update may have 1 to {most} bytes (FMA_MAX_UPDATE_BYTES); found {size_bytes}")
     content_encoding = CODING if is_zstd(content_encoding) else ""
     expected = check_before_body(federated_model.pk, facts, client_id=client.pk)
+    _remove_dead_parts()
     require_room(_folder(), size_bytes)
     allow(expected, size_bytes)
     upload = Upload(
@@ -72,7 +73,7 @@ def begin_upload(
 
     def create() -> Upload:
         # Whoever begins two at once counts them one after the other.
-        Client.objects.select_for_update().get(pk=client.pk)
+        Client.objects.select_for_update(no_key=True).get(pk=client.pk)
         _make_way(client, size_bytes)
         upload.save(force_insert=True)
         _part_of(upload).create()
@@ -203,6 +204,14 @@ def sweep_uploads() -> int:
 def uploads_of(client: Client) -> QuerySet[Upload]:
     """Those that a client may go on with, or ask for."""
     return Upload.objects.filter(client=client, expires_on__gt=timezone.now())
+
+
+def _remove_dead_parts() -> None:
+    # Those of uploads that have expired in any case. The sweep looks at the spool of the worker's machine alone.
+    youngest = time() - conf.get("FMA_UPLOAD_SECONDS")
+    for path in _folder().glob(f"*{SUFFIX}"):
+        if PartFile(path).written_at() < youngest:
+            PartFile(path).remove()
 
 
 def _make_way(client: Client, size_bytes: int) -> None:

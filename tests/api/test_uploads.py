@@ -7,6 +7,7 @@ import io
 import os
 import resource
 import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -426,6 +427,18 @@ def test_a_quiet_upload_outlives_the_sweep_of_other_files(
     assert offset(device, url) == 5
 
 
+def test_parts_that_must_have_expired_go_where_no_sweep_comes(
+    device: APIClient, model: FederatedModel, storage: Path
+) -> None:
+    begun(device, model)
+    for path in storage.rglob("*.part"):
+        os.utime(path, (0, 0))
+
+    begun(device, model)
+
+    assert len(list(storage.rglob("*.part"))) == 1
+
+
 def test_a_part_that_no_row_speaks_of_is_swept(
     device: APIClient, model: FederatedModel, storage: Path
 ) -> None:
@@ -450,7 +463,8 @@ def test_a_client_begins_no_more_than_it_may(
     begun(as_client(make_client(model)), model)  # others have bounds of their own
 
     [part] = [path for path in storage.rglob("*.part") if path.stem == quiet.split("/")[-2].replace("-", "")]
-    os.utime(part, (0, 0))
+    quiet_s = time.time() - 700
+    os.utime(part, (quiet_s, quiet_s))
     begun(device, model)
 
     assert device.head(quiet, headers=TUS).status_code == 404

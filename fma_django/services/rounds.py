@@ -172,11 +172,13 @@ def _go_on(following: Round, *, parent: ModelAggregate | None) -> None:
     """What the end of one round makes possible for the next, which this transaction holds."""
     following.parent = parent
     following.save(update_fields=["parent"])
-    if following.num_updates:
+    has_updates = following.num_updates > 0
+    if has_updates:
         drop_updates_that_no_longer_count(following.federated_model, following)
     if not end_if_over(following.federated_model):
         start_if_possible(following)
-        close_if_due(following)
+        if has_updates:  # a round without any is never due
+            close_if_due(following)
 
 
 def _end(lease: Lease, to: RoundState, **changes: object) -> None:

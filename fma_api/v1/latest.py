@@ -39,7 +39,7 @@ def latest_at_once(request: HttpRequest, federated_model_id: int) -> HttpRespons
         after, wait_s = asked
         weights, aggregate_id = found.latest.weights, found.latest.aggregate_id
         if after is not None and (aggregate_id is None or aggregate_id <= after):
-            return keep(HttpResponse(status=204), federated_model_id, wait_s)
+            return keep(HttpResponse(status=204), [federated_model_id], wait_s)
         response = blob_response(request, weights.sha256, weights.size_bytes)
     except (FMAError, DatabaseError):
         return None  # the view makes a problem of it

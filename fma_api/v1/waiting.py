@@ -4,6 +4,7 @@ A view answers what there is now. When that is nothing, it says so with `keep`, 
 view again as soon as something of the model has changed, or when the time is over.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -28,6 +29,15 @@ class WaitSerializer(serializers.Serializer[None]):
     )
 
 
+class EvaluationWaitSerializer(serializers.Serializer[None]):
+    wait = serializers.FloatField(
+        min_value=0,
+        required=False,
+        default=0.0,
+        help_text="For a client: seconds to wait until there is one.",
+    )
+
+
 @dataclass(frozen=True)
 class Newer:
     """What `?after=&wait=` asks for. aggregate: None when there is none yet."""
@@ -47,10 +57,10 @@ def newer_aggregate(request: Request, federated_model: FederatedModel) -> Newer 
     return Newer(found if is_newer else None, query.validated_data["wait"])
 
 
-def keep(response: ResponseT, federated_model_id: int, wait_s: float) -> ResponseT:
-    """The same response, which is sent when no better one came in time."""
+def keep(response: ResponseT, federated_model_ids: Iterable[int], wait_s: float) -> ResponseT:
+    """The same response, which is sent when no news of these models made a better one in time."""
     wait_s = min(wait_s, float(conf.get("FMA_MAX_WAIT_SECONDS")))
     if wait_s > 0:
-        topics = frozenset({wakeups.of_model(federated_model_id)})
+        topics = frozenset(map(wakeups.of_model, federated_model_ids))
         response.waits_for = WaitsFor(topics, wait_s)  # type: ignore[attr-defined]
     return response

@@ -338,10 +338,20 @@ class Client:
         stored: dict[str, Any] = answer.json()
         return stored
 
-    def evaluations(self) -> list[dict[str, Any]]:
-        """The evaluations of the model that wait for this client, oldest first."""
+    def evaluations(self, *, wait_s: int = 0) -> list[dict[str, Any]]:
+        """The evaluations of the model that wait for this client, oldest first.
+
+        wait_s: how long the server may wait for one before it answers that there is none.
+        """
         params: dict[str, str | int] = {"federated_model": self.model, "page_size": 200}
-        answer = self._transport.call("GET", "api/v1/evaluations/", params=params, headers=self._who())
+        answer = self._transport.call(
+            "GET",
+            "api/v1/evaluations/",
+            params=params | ({"wait": wait_s} if wait_s else {}),
+            headers=self._who(),
+            silence_s=wait_s + SILENCE_TIMEOUT_S,
+            timeout_s=wait_s + self._transport.timeout_s,
+        )
         waiting: list[dict[str, Any]] = answer.json()
         return waiting
 

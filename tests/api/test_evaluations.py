@@ -11,6 +11,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
+from fma_api.front.marks import WaitsFor
 from fma_core.codecs.safetensors import decode, encode
 from fma_django.models import EvaluationResult, EvaluationRound, FederatedModel, Organisation
 from fma_django.services.clients import Registration
@@ -94,6 +95,22 @@ def test_developer_asks_clients_answer_and_all_read_the_same_metrics(
     assert (found["metrics"]["num_examples"], found["metrics"]["accuracy"]) == (12, 0.75)
     for caller in (as_client(clients["north"]), as_user(member_of("north"))):
         assert read(caller, url)["metrics"] == found["metrics"]
+
+
+def test_a_client_may_wait_for_one(
+    owner: APIClient, model: FederatedModel, clients: dict[str, Registration]
+) -> None:
+    device, url = as_client(clients["north"]), f"{EVALUATIONS}?wait=9"
+
+    nothing, of_user = device.get(url), owner.get(url)
+    open_to(model)
+    one = device.get(url)
+
+    assert (nothing.json(), len(one.json())) == ([], 1)
+    assert getattr(nothing, "waits_for", None) == WaitsFor(frozenset({f"model:{model.pk}"}), 9.0)
+    assert not hasattr(of_user, "waits_for")
+    assert not hasattr(one, "waits_for")
+    assert device.get(f"{EVALUATIONS}?wait=x").status_code == 400
 
 
 def test_metrics_of_too_few_are_never_told(

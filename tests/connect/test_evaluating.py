@@ -41,6 +41,13 @@ def test_what_waits_is_asked_of_this_model_only(server: ScriptedServer, client: 
     assert server.seen[-1].query["federated_model"] == "3"
 
 
+def test_the_server_may_wait_for_one(server: ScriptedServer, client: Client) -> None:
+    server.on("GET", "api/v1/evaluations/", json_reply([]))
+    client.evaluations()
+    client.evaluations(wait_s=30)
+    assert [seen.query.get("wait") for seen in server.seen[-2:]] == [None, "30"]
+
+
 def test_weights_are_measured_and_only_counts_leave(server: ScriptedServer, client: Client) -> None:
     examples = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 1.0]])
 

@@ -18,6 +18,7 @@ from fma_api.v1.callers import IsClient, IsUser, IsUserOrClient, client_of
 from fma_api.v1.evaluation_serializers import EvaluationSerializer, NewResultSerializer, ResultSerializer
 from fma_api.v1.filters import LIST_FILTERS, EvaluationFilters
 from fma_api.v1.pagination import LinkedPages
+from fma_api.v1.waiting import EvaluationWaitSerializer, keep
 from fma_api.v1.weights import weights_response
 from fma_django.models import Client, EvaluationResult, EvaluationRound, FederatedModel
 from fma_django.selectors.evaluations import waiting_for, with_clients, with_progress
@@ -29,7 +30,10 @@ OF_OWNERS = frozenset({"close", "cancel"})
 
 
 @extend_schema_view(
-    list=extend_schema(summary="Those that wait for a client; those that a user may see"),
+    list=extend_schema(
+        summary="Those that wait for a client; those that a user may see",
+        parameters=[EvaluationWaitSerializer],
+    ),
     retrieve=extend_schema(summary="One evaluation; its metrics when it has closed with enough contributors"),
 )
 class EvaluationViewSet(
@@ -64,6 +68,18 @@ class EvaluationViewSet(
         else:
             found = visible_to(self.request.user, found)
         return with_progress(found) if client is not None else with_clients(with_progress(found))
+
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        query = EvaluationWaitSerializer(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        response = super().list(request, *args, **kwargs)
+        client, wait_s = client_of(request), query.validated_data["wait"]
+        if client is None or response.data or wait_s == 0:
+            return response
+        models = visible_to(client, FederatedModel.objects.all())
+        if asked := request.query_params.get("federated_model"):
+            models = models.filter(pk=asked)
+        return keep(response, models.values_list("pk", flat=True), wait_s)
 
     @extend_schema(
         summary="The weights that are evaluated",

@@ -182,7 +182,7 @@ class FederatedModelViewSet(
         found = self.get_object()
         newer = newer_aggregate(request, found)
         if newer is not None and newer.aggregate is None:
-            return keep(Response(status=204), found.pk, newer.wait_s)
+            return keep(Response(status=204), [found.pk], newer.wait_s)
         aggregate = latest_aggregate(found) if newer is None else newer.aggregate
         return Response({} if aggregate is None else self._rendered(ModelAggregateSerializer, aggregate))
 
@@ -226,7 +226,7 @@ class FederatedModelViewSet(
         if newer is None:
             latest = latest_model(found)
         elif newer.aggregate is None:
-            return keep(HttpResponse(status=204), found.pk, newer.wait_s)
+            return keep(HttpResponse(status=204), [found.pk], newer.wait_s)
         else:
             latest = LatestModel(newer.aggregate, newer.aggregate.pk)
         if latest is None:

@@ -36,4 +36,4 @@ class Joining(viewsets.GenericViewSet[FederatedModel]):
         if answer.is_accepted or answer.retry_after_s is None:
             return response
         response["Retry-After"] = str(answer.retry_after_s)
-        return keep(response, found.pk, query.validated_data["wait"])
+        return keep(response, [found.pk], query.validated_data["wait"])

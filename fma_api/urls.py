@@ -9,9 +9,9 @@ from fma_api import health
 from fma_api.v1.login import LoginView
 
 urlpatterns = [
+    path("api/v1/", include("fma_api.v1.urls")),
     path("", RedirectView.as_view(url="/admin/"), name="home"),
     path("admin/", admin.site.urls),
-    path("api/v1/", include("fma_api.v1.urls")),
     path("api-token-auth/", LoginView.as_view(), name="login"),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),

@@ -64,6 +64,7 @@ def _of_client(request: HttpRequest, credential: str) -> ModelUpdate:
     expected = check_before_body(
         said.federated_model_id, said.facts, credential_hash=credential_hash, idempotency_key=key
     )
+    request.client_id = expected.client_id  # type: ignore[attr-defined]  # for the log
     allow(expected, _size_bytes(request))
     return receive_body(expected, body)
 
@@ -120,7 +121,7 @@ def _shown(update: ModelUpdate, request: HttpRequest, *, to_client: bool) -> dic
         "client": str(update.client_id),
         "federated_model": update.federated_model_id,
         "round": update.round.number,
-        "data": f"{request.scheme}://{request.get_host()}{path}",
+        "data": f"{request._current_scheme_host}{path}",  # type: ignore[attr-defined]
         "base_aggregate": update.base_aggregate_id,
         "num_examples": update.num_examples,
         "metrics": update.metrics,

@@ -19,8 +19,9 @@ from fma_api.v1.views.own_reports import OwnErrorsView, OwnTelemetryView, SpeedT
 from fma_api.v1.views.uploads import UploadViewSet
 
 router = SimpleRouter()
-router.register("models", FederatedModelViewSet, basename="model")
+# What is asked for most is looked for first.
 router.register("model_updates", ModelUpdateViewSet, basename="model_update")
+router.register("models", FederatedModelViewSet, basename="model")
 router.register("model_aggregates", ModelAggregateViewSet, basename="model_aggregate")
 router.register("model_artifacts", ModelArtifactViewSet, basename="model_artifact")
 router.register("client_aggregate_scores", ClientAggregateScoreViewSet, basename="client_aggregate_score")
@@ -32,6 +33,7 @@ CLIENT = rf"^clients/(?P<pk>{UUID})"
 MODEL = r"^models/(?P<pk>\d{1,18})"
 
 urlpatterns = [
+    *router.urls,
     path("me/", MeView.as_view(), name="me"),
     path("algorithms/", AlgorithmsView.as_view(), name="algorithms"),
     path("clients/me/telemetry/", OwnTelemetryView.as_view(), name="own-telemetry"),
@@ -42,5 +44,4 @@ urlpatterns = [
     re_path(rf"{MODEL}/metrics/$", ModelMetricsView.as_view(), name="model-metrics"),
     re_path(rf"{MODEL}/participation/$", ModelParticipationView.as_view(), name="model-participation"),
     re_path(rf"{MODEL}/client_errors/$", ModelClientErrorsView.as_view(), name="model-client-errors"),
-    *router.urls,
 ]

@@ -89,7 +89,7 @@ def _store(
     if isinstance(body, JsonBody):
         return _store_json(body, spec=spec, layout=layout, schema=schema, field=field)
     coded = is_zstd(body.content_encoding)
-    if spec is not None and body.size_bytes <= SMALL_BYTES and not coded:
+    if spec is not None and body.size_bytes <= min(SMALL_BYTES, limits().max_bytes) and not coded:
         data = read_exactly(body.read, body.size_bytes)
         received = receive_canonical(data, spec, limits=limits())
         if received is not None:

@@ -1,0 +1,64 @@
+"""Django's middleware for pages: sessions and what rests on them.
+
+A request to the API that carries no cookie has no session, and goes past all of it: of a small update that was more
+work than everything else together.
+"""
+
+from typing import TYPE_CHECKING, cast
+
+from django.contrib.auth.middleware import AuthenticationMiddleware
+from django.contrib.messages.middleware import MessageMiddleware
+from django.contrib.sessions.middleware import SessionMiddleware
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.middleware.clickjacking import XFrameOptionsMiddleware
+from django.middleware.common import CommonMiddleware
+from django.middleware.csrf import CsrfViewMiddleware
+from django.utils.deprecation import MiddlewareMixin
+
+if TYPE_CHECKING:
+    Base = MiddlewareMixin
+else:
+    Base = object
+
+
+def is_of_a_program(request: HttpRequest) -> bool:
+    return "HTTP_COOKIE" not in request.META and request.path_info.startswith("/api/v1/")
+
+
+class ForBrowsers(Base):
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        go_on = self.get_response if is_of_a_program(request) else super().__call__
+        return cast("HttpResponseBase", go_on(request))
+
+
+class Sessions(ForBrowsers, SessionMiddleware):
+    pass
+
+
+class Csrf(ForBrowsers, CsrfViewMiddleware):
+    """The API's views are exempt: they take a session only together with DRF's own check."""
+
+
+class Authentication(ForBrowsers, AuthenticationMiddleware):
+    pass
+
+
+class Messages(ForBrowsers, MessageMiddleware):
+    pass
+
+
+class XFrameOptions(ForBrowsers, XFrameOptionsMiddleware):
+    pass
+
+
+class Common(CommonMiddleware):
+    """What of it is for programs too: the host is checked, the length of the answer is said."""
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        if not is_of_a_program(request):
+            return cast("HttpResponseBase", super().__call__(request))
+        request._current_scheme_host  # type: ignore[attr-defined]  # noqa: B018  # kept for all who ask
+        response = cast("HttpResponseBase", self.get_response(request))
+        if isinstance(response, HttpResponse) and "Content-Length" not in response.headers:
+            response.headers["Content-Length"] = str(len(response.content))
+        return response

@@ -13,7 +13,6 @@ import errno
 import fcntl
 import os
 import shutil
-import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
@@ -41,7 +40,6 @@ class DiskStore:
         self.root = root
         self._root, self._spool = str(root), str(root / ".spool")
         self._durable: set[str] = set()
-        self._durable_lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"DiskStore({str(self.root)!r})"
@@ -172,6 +170,7 @@ class DiskStore:
         try:
             descriptor = os.open(folder, how)
         except FileNotFoundError:  # it was there, and was removed since
+            self._durable.clear()
             self._make_durable(folder)
             descriptor = os.open(folder, how)
         try:
@@ -184,13 +183,13 @@ class DiskStore:
     def _make_durable(self, folder: str) -> None:
         # A file is only as durable as the entry of its folder, so every process forces that once too, even when
         # another one made the folder: it may not have come to its own fsync yet.
-        with self._durable_lock:
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            _fsync(self.root / "blobs")
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        _fsync(self.root / "blobs")
+        if self._root not in self._durable:
             _fsync(self.root)
             with suppress(PermissionError):  # the root's own folder need not be ours to read
                 _fsync(self.root.parent)
-            self._durable.add(folder)
+        self._durable.update((self._root, folder))
 
     def _write_new(self, path: str, data: bytes) -> None:
         how = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC

@@ -8,6 +8,8 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.functional import SimpleLazyObject
 
+from fma_api.front.marks import is_kept
+
 log = structlog.get_logger(__name__)
 
 
@@ -20,11 +22,13 @@ class RequestLogMiddleware:
         try:
             response = self._get_response(request)
             query = request.META.get("QUERY_STRING")
-            write = log.info
-            if response.status_code >= 400:
+            event, write = "request_finished", log.info
+            if is_kept(request.META, response):
+                event, write = "request_waits", log.debug
+            elif response.status_code >= 400:
                 write = log.warning if response.status_code < 500 else log.error
             write(
-                "request_finished",
+                event,
                 code=response.status_code,
                 request=f"{request.method} {request.path}{'?' if query else ''}{query}",
                 user_id=_caller(request),

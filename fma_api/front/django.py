@@ -5,7 +5,7 @@ from typing import Any
 import structlog
 from django.core import signals
 from django.core.handlers.wsgi import WSGIHandler, get_script_name
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import set_script_prefix
 
 from fma_api import problems
@@ -26,6 +26,11 @@ def answer(handler: WSGIHandler, environ: dict[str, Any]) -> HttpResponseBase:
         response = handler.get_response(handler.request_class(environ))
     except Exception:
         log.exception("request_broke")
-        response = problems.server_error(HttpRequest())
+        response = server_error()
     response._handler_class = type(handler)  # type: ignore[attr-defined]
     return response
+
+
+def server_error() -> HttpResponse:
+    """What is answered to nobody in particular."""
+    return problems.server_error(HttpRequest())

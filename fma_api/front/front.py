@@ -14,7 +14,7 @@ from fma_api.front import django
 from fma_api.front.body import StreamedBody
 from fma_api.front.environ import environ_of
 from fma_api.front.listening import listen_for
-from fma_api.front.marks import WaitsFor
+from fma_api.front.marks import MAY_WAIT, WaitsFor, is_kept
 from fma_api.front.protocol import Exchange, Scope
 from fma_api.front.sending import send
 from fma_api.front.threads import Threads
@@ -102,9 +102,9 @@ class Front:
         self, exchange: Exchange, environ: Environ, *, may_wait: bool
     ) -> HttpResponseBase | None:
         """The response, in a thread: sent, or kept (and returned) when it is worth waiting for another one."""
-        may_wait = may_wait and self.room.takes_more
+        environ[MAY_WAIT] = may_wait and self.room.takes_more
         done: asyncio.Future[HttpResponseBase | None] = self._loop.create_future()
-        self._threads.run(lambda: self._work(exchange, environ, done, may_wait))
+        self._threads.run(lambda: self._work(exchange, environ, done))
         return await done
 
     def _work(
@@ -112,13 +112,12 @@ class Front:
         exchange: Exchange,
         environ: Environ,
         done: asyncio.Future[HttpResponseBase | None],
-        may_wait: bool,
     ) -> None:
         kept = None
         try:
             response = django.answer(self._handler, environ)
             try:
-                if may_wait and getattr(response, "waits_for", None) is not None:
+                if is_kept(environ, response):
                     kept = response
                 else:
                     send(exchange, response, is_head=environ["REQUEST_METHOD"] == "HEAD")
@@ -126,5 +125,6 @@ class Front:
                 response.close()
         except BaseException:  # granian panics (no Exception) at what is no header
             log.exception("answer_broke")
+            send(exchange, django.server_error())  # without effect when an answer has begun
         finally:
             self._loop.call_soon_threadsafe(done.set_result, kept)

@@ -3,7 +3,14 @@
 Under another WSGI server such a response goes out as it is.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
+
+from django.http import HttpResponseBase
+
+MAY_WAIT = "fma.may_wait"
+"""In the environment of a request: whether there is a front, with a place for it."""
 
 
 @dataclass(frozen=True)
@@ -16,6 +23,11 @@ class WaitsFor:
 
     topics: frozenset[str]
     seconds: float
+
+
+def is_kept(environ: Mapping[str, Any], response: HttpResponseBase) -> bool:
+    """Whether this answer is not sent now, because the same will be asked again."""
+    return bool(environ.get(MAY_WAIT)) and getattr(response, "waits_for", None) is not None
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """How an answer of Django's leaves."""
 
+from collections.abc import Iterator
+from itertools import chain
 from typing import cast
 
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
@@ -7,6 +9,9 @@ from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 from fma_api.front.marks import StoredFile
 from fma_api.front.pipe import pour
 from fma_api.front.protocol import Exchange, Headers
+
+SMALL_BYTES = 64 * 1024
+"""A stream of no more goes out as one piece: a style sheet, a short table."""
 
 
 def send(exchange: Exchange, response: HttpResponseBase, *, is_head: bool = False) -> None:
@@ -19,11 +24,25 @@ def send(exchange: Exchange, response: HttpResponseBase, *, is_head: bool = Fals
         exchange.response_bytes(status, headers, response.content)
     elif file is None:
         pieces = iter(cast("StreamingHttpResponse", response))
-        pour(pieces, lambda pipe: exchange.response_file(status, headers, str(pipe)))
+        first, has_ended = _first(pieces)
+        if has_ended:
+            exchange.response_bytes(status, headers, first)
+        else:
+            pour(chain([first], pieces), lambda pipe: exchange.response_file(status, headers, str(pipe)))
     elif file.part is None:
         exchange.response_file(status, headers, file.path)
     else:
         exchange.response_file_range(status, headers, file.path, *file.part)
+
+
+def _first(pieces: Iterator[bytes]) -> tuple[bytes, bool]:
+    """The first pieces, and whether they are all."""
+    found = bytearray()
+    for piece in pieces:
+        found += piece
+        if len(found) > SMALL_BYTES:
+            return bytes(found), False
+    return bytes(found), True
 
 
 def headers_of(response: HttpResponseBase) -> Headers:

@@ -55,6 +55,9 @@ def test_a_header_cannot_pass_for_another_one() -> None:
     assert environ["HTTP_X_FORWARDED_FOR"] == "proxy"
 
 
+LARGE = bytes(range(256)) * 1024
+
+
 def with_cookies(request: HttpRequest) -> HttpResponse:
     response = HttpResponse("text", headers={"X-Y": "z"})
     response.set_cookie("a", "1")
@@ -62,7 +65,7 @@ def with_cookies(request: HttpRequest) -> HttpResponse:
 
 
 def in_pieces(request: HttpRequest) -> StreamingHttpResponse:
-    return StreamingHttpResponse(iter([b"a", b"", b"b"]))
+    return StreamingHttpResponse(iter([LARGE, b"", b"b"]))
 
 
 def broken(request: HttpRequest) -> HttpResponse:
@@ -84,11 +87,27 @@ def test_head_has_no_body() -> None:
         assert (answer.status, answer.body, answer.headers["x-y"]) == (200, b"", "z")
 
 
-def test_a_stream_goes_through_a_pipe_that_is_gone_afterwards() -> None:
+def test_a_short_stream_goes_out_as_one_piece() -> None:
+    with running(Handler(lambda request: StreamingHttpResponse(iter([b"a", b"", b"b"])))) as front:
+        answer = front.begin().wait()
+
+        assert (answer.body, answer.file) == (b"ab", ())
+
+
+def test_a_stream_that_breaks_before_anything_was_sent_is_no_success() -> None:
+    def broken_stream() -> Iterator[bytes]:
+        yield b"a"
+        raise RuntimeError("the store is gone")
+
+    with running(Handler(lambda request: StreamingHttpResponse(broken_stream()))) as front:
+        assert front.begin().wait().status == 500
+
+
+def test_a_long_stream_goes_through_a_pipe_that_is_gone_afterwards() -> None:
     with running(Handler(in_pieces)) as front:
         answer = front.begin().wait()
 
-        assert (answer.status, answer.body) == (200, b"ab")
+        assert (answer.status, answer.body) == (200, LARGE + b"b")
         assert not Path(answer.file[0]).exists()
 
 

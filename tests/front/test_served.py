@@ -4,6 +4,7 @@ import json
 import signal
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -17,15 +18,15 @@ pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 WAITERS = 200
 THREADS = 4
+# The log says who waits when it says all.
+ENV = {"FMA_WEB_THREADS": str(THREADS), "FMA_LOG_LEVEL": "DEBUG"}
 # Of granian, its parent process, the event loop and the one that hears wake-ups.
 OTHER_THREADS = 12
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FmaServer]:
-    with FmaInstall(
-        tmp_path_factory.mktemp("front") / "fma-data", {"FMA_WEB_THREADS": str(THREADS)}
-    ) as install:
+    with FmaInstall(tmp_path_factory.mktemp("front") / "fma-data", ENV) as install:
         install.manage("migrate")
         yield install.start_web()
 
@@ -89,10 +90,14 @@ def connection(server: FmaServer) -> Iterator[Connection]:
     opened.close()
 
 
-def until_waiting(server: FmaServer, model: int, count: int) -> None:
-    """Each that waits has been answered once, without the answer having been sent."""
-    asked = f"/models/{model}/join/?wait="
-    server.process.wait_until(lambda: server.process.log_text().count(asked) >= count, "all of them wait")
+@contextmanager
+def waiting(server: FmaServer, count: int) -> Iterator[None]:
+    """So many more come to wait in the block, and do so when it ends."""
+    before = server.process.log_text().count("request_waits")
+    yield
+    server.process.wait_until(
+        lambda: server.process.log_text().count("request_waits") >= before + count, f"{count} wait"
+    )
 
 
 def num_threads(server: FmaServer) -> int:
@@ -100,15 +105,22 @@ def num_threads(server: FmaServer) -> int:
     return sum(len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in server.process.members())
 
 
+def num_connections(server: FmaServer) -> int:
+    """To its database, which is a file that each connection has open."""
+    opened = [link for pid in server.process.members() for link in Path(f"/proc/{pid}/fd").iterdir()]
+    return sum(link.readlink().name == "fma.sqlite3" for link in opened)
+
+
 def test_many_who_wait_hold_no_thread_and_are_all_answered(
     server: FmaServer, developer: User, device: tuple[int, str]
 ) -> None:
     model, uuid = device
     join = f"POST /api/v1/models/{model}/join/?wait=50"
-    waiters = [Connection(server).say(join, f"CLIENT-UUID: {uuid}") for _ in range(WAITERS)]
-    until_waiting(server, model, WAITERS)
+    with waiting(server, WAITERS):
+        waiters = [Connection(server).say(join, f"CLIENT-UUID: {uuid}") for _ in range(WAITERS)]
 
     assert num_threads(server) <= THREADS + OTHER_THREADS
+    assert num_connections(server) <= THREADS
     assert server.status_of("/healthz") == 200
     httpx.post(
         f"{server.base_url}/api/v1/models/{model}/start/", headers=developer.headers
@@ -187,8 +199,8 @@ def test_a_server_that_stops_does_not_wait_for_who_waits(
 ) -> None:
     """The last of this file: it ends the server."""
     model, uuid = device
-    connection.say(f"POST /api/v1/models/{model}/join/?wait=50", f"CLIENT-UUID: {uuid}")
-    until_waiting(server, model, 1)
+    with waiting(server, 1):
+        connection.say(f"POST /api/v1/models/{model}/join/?wait=50", f"CLIENT-UUID: {uuid}")
 
     assert server.process.stop(signal.SIGINT, limit_s=5) == 0
     assert connection.hear()[0] == 200

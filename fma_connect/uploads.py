@@ -15,10 +15,19 @@ from typing import Any
 import httpx
 
 from fma_connect.encoding import RequestBody
-from fma_connect.exceptions import APIException, Conflict, NotFound, Refused, UnexpectedAnswer
+from fma_connect.exceptions import (
+    APIException,
+    Conflict,
+    ConnectionFailed,
+    NotFound,
+    Refused,
+    ServerFailed,
+    TooManyRequests,
+    UnexpectedAnswer,
+)
 from fma_connect.transport import SILENCE_TIMEOUT_S, Answer, Deadline, Params, Transport, pieces_of
 
-__all__ = ["LEAST_BYTES", "push_in_parts"]
+__all__ = ["LEAST_BYTES", "Uploads"]
 
 logger = logging.getLogger("fma_connect")
 
@@ -30,61 +39,89 @@ LEAST_BYTES = 8 * 2**20
 # One request each, because proxies that keep a request until they have all of it forget it when it is cut.
 PART_BYTES = 8 * 2**20
 MOST_BEGINNINGS = 3
+PAUSE_S = 0.2
 # How fast the server looks at a complete body, at least, before it answers.
 LOOKS_AT_BYTES_PER_S = 8 * 2**20
 
 
-def push_in_parts(
-    transport: Transport,
-    body: RequestBody,
-    *,
-    params: Params,
-    headers: Mapping[str, str],
-    timeout_s: float | None = None,
-) -> Answer | None:
-    """What POST model_updates/ answers to this body; None from a server that knows no uploads.
+class Uploads:
+    """The uploads of one client. One that ran out of time is gone on with when the same update is pushed again."""
 
-    params: what is said of the update. headers: who says it. timeout_s: of all of it. Raises as Transport.call.
-    """
-    deadline = transport.deadline(timeout_s)
-    key = str(uuid.uuid4())
-    for beginning in range(1, MOST_BEGINNINGS + 1):
-        try:
-            upload = _begin(transport, body, params, headers, deadline)
-        except NotFound:
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._are_known = True
+        # By the digest of the body and what was said of it: the upload, and the key of the update that it is to be.
+        self._unfinished: dict[tuple[Any, ...], tuple[str, str]] = {}
+
+    def push(
+        self,
+        body: RequestBody,
+        *,
+        params: Params,
+        headers: Mapping[str, str],
+        timeout_s: float | None = None,
+    ) -> Answer | None:
+        """What POST model_updates/ answers to this body; None from a server that knows no uploads.
+
+        params: what is said of the update. headers: who says it. timeout_s: of all of it. Raises as Transport.call.
+        """
+        if not self._are_known:
             return None
-        try:
-            upload.send()
-            return upload.finish(key)
-        except NotFound as gone:
-            # It has expired, or given way to others. What it made, if it did, is found again by the key.
-            if beginning == MOST_BEGINNINGS:
+        deadline = self._transport.deadline(timeout_s)
+        said = (body.headers["Content-Digest"], *sorted(params.items()))
+        upload_id, key = self._unfinished.pop(said, (None, str(uuid.uuid4())))
+        self._give_up_others(headers)
+        for attempt in range(1, MOST_BEGINNINGS + 1):
+            is_unsure = upload_id is not None
+            if upload_id is None:
+                upload_id = self._begin(body, params, headers, deadline)
+            if upload_id is None:
+                return None
+            upload = _Upload(self._transport, upload_id, body, headers, deadline, is_unsure=is_unsure)
+            try:
+                upload.send()
+                return upload.finish(key)
+            except NotFound as gone:
+                # It has expired, or given way to others.
+                if attempt == MOST_BEGINNINGS:
+                    raise
+                logger.warning("upload_lost cause=%s", gone)
+                upload_id = None
+            except (ConnectionFailed, TooManyRequests, ServerFailed):
+                self._unfinished[said] = (upload_id, key)
                 raise
-            logger.warning("upload_lost cause=%s", gone)
-        except Refused:
-            upload.give_up()
-            raise
-    raise AssertionError("unreachable")
+            except Refused:
+                _give_up(self._transport, upload_id, headers)
+                raise
+        raise AssertionError("unreachable")
 
+    def _begin(
+        self, body: RequestBody, params: Params, headers: Mapping[str, str], deadline: Deadline
+    ) -> str | None:
+        sent = {
+            **headers,
+            **TUS,
+            "Upload-Length": str(body.size_bytes),
+            "Repr-Digest": body.headers["Content-Digest"],
+        }
+        if "Content-Encoding" in body.headers:
+            sent["Content-Encoding"] = body.headers["Content-Encoding"]
+        try:
+            answer = self._transport.call(
+                "POST", UPLOADS, params=params, headers=sent, timeout_s=deadline.remaining_s()
+            ).json()
+        except NotFound:
+            self._are_known = False
+            return None
+        if not isinstance(answer, dict) or "id" not in answer:
+            raise UnexpectedAnswer("the server began an upload without saying which")
+        return str(answer["id"])
 
-def _begin(
-    transport: Transport,
-    body: RequestBody,
-    params: Params,
-    headers: Mapping[str, str],
-    deadline: Deadline,
-) -> _Upload:
-    said = {**headers, **TUS, "Upload-Length": str(body.size_bytes)}
-    if "Content-Encoding" in body.headers:
-        said["Content-Encoding"] = body.headers["Content-Encoding"]
-    if "Content-Digest" in body.headers:
-        said["Repr-Digest"] = body.headers["Content-Digest"]
-    answer = transport.call(
-        "POST", UPLOADS, params=params, headers=said, timeout_s=deadline.remaining_s()
-    ).json()
-    if not isinstance(answer, dict) or "id" not in answer:
-        raise UnexpectedAnswer("the server began an upload without saying which")
-    return _Upload(transport, str(answer["id"]), body, headers, deadline)
+    def _give_up_others(self, headers: Mapping[str, str]) -> None:
+        while self._unfinished:
+            with suppress(KeyError):  # another thread was quicker
+                _, (upload_id, _) = self._unfinished.popitem()
+                _give_up(self._transport, upload_id, headers)
 
 
 class _Upload:
@@ -97,6 +134,8 @@ class _Upload:
         body: RequestBody,
         headers: Mapping[str, str],
         deadline: Deadline,
+        *,
+        is_unsure: bool,
     ) -> None:
         self._transport = transport
         self._id = upload_id
@@ -105,7 +144,7 @@ class _Upload:
         self._who = headers
         self._deadline = deadline
         self._offset = 0
-        self._is_unsure = False
+        self._is_unsure = is_unsure
 
     @property
     def size_bytes(self) -> int:
@@ -139,6 +178,7 @@ class _Upload:
                 # Something of an attempt that was given up as lost arrived after all.
                 if conflict.code != "wrong_offset" or self._deadline.remaining_s() <= 0:
                     raise
+                self._transport.sleep(PAUSE_S)
                 continue
             self._is_unsure = False
 
@@ -154,13 +194,6 @@ class _Upload:
             silence_s=SILENCE_TIMEOUT_S + self._body.size_bytes / LOOKS_AT_BYTES_PER_S,
         )
 
-    def give_up(self) -> None:
-        """Tell the server that it need not keep it."""
-        with suppress(APIException):
-            self._transport.exchange(
-                "DELETE", self._path, lambda: {**self._who, **TUS}, _nothing_of, timeout_s=1.0
-            )
-
     def _next_headers(self) -> Mapping[str, str]:
         # Asked before each attempt: after a failed one nobody here knows how much of it arrived.
         if self._is_unsure:
@@ -174,6 +207,14 @@ class _Upload:
             logger.info("upload_resumed upload=%s offset=%d", self._id, self._offset)
         self._is_unsure = True
         return {**self._who, **TUS, **self.headers}
+
+
+def _give_up(transport: Transport, upload_id: str, headers: Mapping[str, str]) -> None:
+    """Tell the server that it need not keep it."""
+    with suppress(APIException):
+        transport.exchange(
+            "DELETE", f"{UPLOADS}{upload_id}/", lambda: {**headers, **TUS}, _nothing_of, timeout_s=1.0
+        )
 
 
 def _offset_of(response: httpx.Response, deadline: Deadline) -> int:

@@ -46,7 +46,7 @@ from fma_connect.pulled import Arrays, Pulled
 from fma_connect.retry import RETRYABLE_STATUSES, RetryPolicy
 from fma_connect.telemetry import Telemetry
 from fma_connect.transport import SILENCE_TIMEOUT_S, Answer, BrokenTransfer, Params, Transport, base_url
-from fma_connect.uploads import LEAST_BYTES, push_in_parts
+from fma_connect.uploads import LEAST_BYTES, Uploads
 from fma_core.codecs import safetensors
 from fma_core.errors import FMAError
 from fma_core.evaluation import Question, Statistics, to_json
@@ -117,12 +117,12 @@ class Client:
         self._credential: Credential | None = None
         self._pulled: Pulled | None = None
         self._joined: Joined | None = None
-        self._takes_parts = True
         self._lock = threading.Lock()
         self._transport = Transport(
             url, timeout_s=timeout_s, retry=retry or RetryPolicy(), verify=verify, http=http, rng=rng, sleep=sleep,
             clock=clock,
         )  # fmt: skip
+        self._uploads = Uploads(self._transport)
         self._joining = Joining(self._ask_to_join, sleep=sleep, clock=clock)
         self._telemetry = Telemetry(self._transport, self._who, is_on=telemetry)
 
@@ -405,13 +405,10 @@ class Client:
         return answer
 
     def _send(self, body: RequestBody, params: Params, timeout_s: float | None) -> Answer:
-        if body.size_bytes >= LEAST_BYTES and self._takes_parts:
-            answer = push_in_parts(
-                self._transport, body, params=params, headers=self._who(), timeout_s=timeout_s
-            )
+        if body.size_bytes >= LEAST_BYTES:
+            answer = self._uploads.push(body, params=params, headers=self._who(), timeout_s=timeout_s)
             if answer is not None:
                 return answer
-            self._takes_parts = False
         return self._transport.call(
             "POST",
             "api/v1/model_updates/",

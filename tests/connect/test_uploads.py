@@ -125,6 +125,36 @@ def test_an_upload_that_is_lost_is_begun_again(server: ScriptedServer, client: C
     assert len(keys) == 2
 
 
+def test_what_ran_out_of_time_is_gone_on_with_when_it_is_pushed_again(
+    server: ScriptedServer, client: Client, fake_time: FakeTime
+) -> None:
+    scripted = Uploads(server)
+    scripted.hiccups = [None, *[json_reply({"code": "storage_full"}, 507, Retry_After="90")] * 2]
+    server.on("POST", "api/v1/model_updates/", json_reply(UPDATE, 201))
+    for _ in range(2):
+        with pytest.raises(exceptions.ServerFailed):
+            client.push(ARRAYS)
+
+    client.push(ARRAYS)
+
+    assert (scripted.begun, scripted.arrived) == (1, BODY)
+
+
+def test_what_ran_out_of_time_is_given_up_for_another_update(
+    server: ScriptedServer, client: Client, fake_time: FakeTime
+) -> None:
+    scripted = Uploads(server)
+    scripted.hiccups = [None, json_reply({"code": "storage_full"}, 507, Retry_After="90")]
+    server.on("POST", "api/v1/model_updates/", json_reply(UPDATE, 201))
+    with pytest.raises(exceptions.ServerFailed):
+        client.push(ARRAYS)
+
+    client.push({"w": ARRAYS["w"] + 1})
+
+    assert scripted.begun == 2
+    assert len(server.calls("DELETE", "api/v1/uploads/1/")) == 1
+
+
 def test_an_upload_that_is_refused_is_given_up(server: ScriptedServer, client: Client) -> None:
     scripted = Uploads(server)
     scripted.hiccups = [None, json_reply({"code": "late_update"}, 409)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,29 +68,31 @@ def next_round(server: Server, model: int) -> None:
     call(server, "POST", f"models/{model}/rounds/{newest['number']}/cancel/")
 
 
-def updates_as_safetensors(
-    model: int, credentials: Sequence[str], body: bytes, **headers: str
-) -> list[bytes]:
+def updates_as_safetensors(model: int, credentials: Sequence[str], body: bytes) -> list[bytes]:
+    """An update of each, whose last value is nobody else's."""
+    return [update(model, credential, with_another_value(body)) for credential in credentials]
+
+
+def update(model: int, credential: str, body: bytes, **headers: str) -> bytes:
     target = f"/api/v1/model_updates/?federated_model={model}&num_examples=10"
-    return [
-        request(
-            "POST",
-            target,
-            headers={"CLIENT-UUID": credential, "Content-Type": SAFETENSORS, **headers},
-            body=body,
-        )
-        for credential in credentials
-    ]
+    head = {"CLIENT-UUID": credential, "Content-Type": SAFETENSORS, **headers}
+    return request("POST", target, headers=head, body=body)
 
 
 def updates_as_json(model: int, credentials: Sequence[str], values: np.ndarray) -> list[bytes]:
-    body = json.dumps({"federated_model": model, "data": values.tolist()}).encode()
+    """The same for either FMA."""
+    head, bracket, _ = json.dumps({"federated_model": model, "data": values.tolist()}).rpartition("]")
     return [
         request(
             "POST",
             "/api/v1/model_updates/",
             headers={"CLIENT-UUID": credential, "Content-Type": JSON},
-            body=body,
+            body=f"{head.rpartition(',')[0]}, {random.random()}{bracket}}}".encode(),
         )
         for credential in credentials
     ]
+
+
+def with_another_value(body: bytes) -> bytes:
+    """Another last float32: a server that has the same bytes already may do without them."""
+    return body[:-4] + struct.pack("<f", random.random())

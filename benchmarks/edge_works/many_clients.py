@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from uuid import uuid4
 
 from bench import FMA, Bench, NotInstalled, Result, Row
-from edge_ways.api import call, new_model, register, updates_as_safetensors, weights
+from edge_ways.api import call, new_model, register, update, weights, with_another_value
 from edge_ways.databases import POSTGRES, SQLITE, new_databases
 from edge_ways.servers import Server, fma
 from goal import Goal
@@ -103,7 +103,7 @@ def _measure(bench: Bench, server: Server, title: str, name: str) -> Result:
 def _posts(model: int, clients: Sequence[str], body: bytes) -> list[bytes]:
     posts = []
     for index, client in enumerate(clients):
-        (post,) = updates_as_safetensors(model, [client], body, **{"Idempotency-Key": str(uuid4())})
+        post = update(model, client, with_another_value(body), **{"Idempotency-Key": str(uuid4())})
         posts += [post] * (2 if index < SENT_TWICE * len(clients) // UPDATES_PER_ROUND else 1)
     return posts
 

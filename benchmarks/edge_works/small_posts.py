@@ -21,9 +21,11 @@ from edge_ways.api import (
     new_model,
     next_round,
     register,
+    update,
     updates_as_json,
     updates_as_safetensors,
     weights,
+    with_another_value,
 )
 from edge_ways.databases import POSTGRES, SQLITE, new_databases
 from edge_ways.servers import Server, fma, original_fma, plain_django
@@ -92,21 +94,20 @@ def _ways_of_ours(bench: Bench, stack: ExitStack, bases: Sequence[Database]) -> 
     ours = stack.enter_context(fma(bench, bases[1], worker=False))
     values = weights(NUM_PARAMETERS)
     body = encode(values)
-    digest = f"sha-256=:{b64encode(sha256(body).digest()).decode()}:"
     stored = request("POST", "/updates/?federated_model=1", body=body)
     model = new_model(ours, NUM_PARAMETERS, **NEVER_CLOSES)
     clients = register(ours, model, bench.few(1000, 40))
     in_json = _json_model(ours, clients=call(ours, "GET", f"models/{model}/")["clients"])
 
     def with_keys(count: int) -> list[bytes]:
-        # Each has a key of its own.
-        return [
-            message
-            for client in clients[:count]
-            for message in updates_as_safetensors(
-                model, [client], body, **{"Idempotency-Key": str(uuid4()), "Content-Digest": digest}
-            )
-        ]
+        # Each has a key of its own, and a digest.
+        messages = []
+        for client in clients[:count]:
+            changed = with_another_value(body)
+            digest = b64encode(sha256(changed).digest()).decode()
+            fields = {"Idempotency-Key": str(uuid4()), "Content-Digest": f"sha-256=:{digest}:"}
+            messages.append(update(model, client, changed, **fields))
+        return messages
 
     return {
         PLAIN: Way(plain, lambda count: [stored] * count, bench.few(5000, 40)),

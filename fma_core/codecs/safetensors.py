@@ -33,6 +33,7 @@ __all__ = [
     "checked_bytes",
     "decode",
     "encode",
+    "encode_as",
     "layout_within",
     "read_file",
     "read_header",
@@ -47,10 +48,13 @@ def encode(arrays: Arrays) -> bytes:
 
     Raises InvalidSpec for arrays that cannot be weights, NonFiniteValue for a NaN or an infinity.
     """
-    spec = Spec.of(arrays)
-    pieces: list[bytes | memoryview] = [canonical_header(spec)]
-    pieces += [checked_bytes(array, arrays[array.name]) for array in spec.arrays]
-    return b"".join(pieces)
+    return encode_as(Spec.of(arrays), arrays)
+
+
+def encode_as(spec: Spec, arrays: Arrays) -> bytes:
+    """The same of arrays that are known to be those of a spec."""
+    data = (checked_bytes(array, arrays[array.name]) for array in spec.arrays)
+    return b"".join((canonical_header(spec), *data))
 
 
 def decode(data: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS) -> dict[str, NDArray[Any]]:

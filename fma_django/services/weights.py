@@ -14,7 +14,7 @@ from fma_core.codecs import json_layouts
 from fma_core.codecs.header import read_exactly
 from fma_core.codecs.json_layouts import Layout
 from fma_core.codecs.receive import receive_canonical, receive_safetensors
-from fma_core.codecs.safetensors import Limits, decode, encode, layout_within, read_file
+from fma_core.codecs.safetensors import Limits, decode, encode_as, layout_within, read_file
 from fma_core.codecs.zstd import is_zstd
 from fma_core.errors import InvalidSpec, InvalidWeights, SpecMismatch
 from fma_core.spec import Spec
@@ -131,7 +131,7 @@ def _store_json(
     else:
         spec.check(arrays)
     layout_within(spec, limits())
-    data = encode(arrays)
+    data = encode_as(spec, arrays)
     sha256 = hashlib.sha256(data).hexdigest()
     get_store().put_bytes(data, sha256)
     return StoredWeights(sha256, len(data), spec, found_layout)

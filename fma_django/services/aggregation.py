@@ -86,7 +86,7 @@ def aggregate_round(round_id: int) -> ModelAggregate | None:
 def _fold(lease: Lease, results: Results, check: Callable[[float], None]) -> Folded | None:
     """Fold the round's updates into the files of `results`, leaving out, one by one, those that cannot be read."""
     while True:
-        claimed = rounds.leased_round(lease)
+        claimed = lease.claimed or rounds.leased_round(lease)
         running = claimed.model_updates.filter(status=UpdateStatus.RUNNING)
         updates = list(running.select_related("base_aggregate").order_by("pk"))
         spec = claimed.federated_model.array_spec

@@ -6,7 +6,7 @@ claim freezes it, or goes to the next one.
 """
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,7 +17,7 @@ from django.utils import timezone
 from fma_core.codecs.receive import Received
 from fma_django import conf, wakeups
 from fma_django.errors import InvalidTransition, LeaseLost
-from fma_django.models import ModelAggregate, ModelUpdate, Round
+from fma_django.models import FederatedModel, ModelAggregate, ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
 from fma_django.selectors.aggregates import start_of
@@ -32,10 +32,14 @@ from fma_django.services.waiting_updates import drop_updates, drop_updates_that_
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to publish a round, until it expires or is taken over."""
+    """The right to publish a round, until it expires or is taken over.
+
+    claimed: the round as it was claimed, with its model and its parent, where it was collecting until then.
+    """
 
     round_id: int
     token: uuid.UUID
+    claimed: Round | None = field(default=None, repr=False, compare=False)
 
 
 def claim(round_id: int) -> Lease | None:
@@ -55,17 +59,18 @@ def claim(round_id: int) -> Lease | None:
             return _reclaim(found, now)
         if found.state != RoundState.COLLECTING or not may_start_aggregating(found):
             return None
-        lease = Lease(round_id, uuid.uuid4())
-        move(
-            found,
-            RoundState.AGGREGATING,
-            lease_token=lease.token,
-            lease_expires_at=_expiry(now),
-            attempts=1,
-            claimed_on=now,
-            ready_on=found.ready_on or now,
+        lease = Lease(round_id, uuid.uuid4(), found)
+        changes = {
+            "lease_token": lease.token,
+            "lease_expires_at": _expiry(now),
+            "attempts": 1,
+            "claimed_on": now,
+            "ready_on": found.ready_on or now,
             **_inputs_of(found),
-        )
+        }
+        move(found, RoundState.AGGREGATING, **changes)
+        for name, value in {"state": RoundState.AGGREGATING, **changes}.items():
+            setattr(found, name, value)
         found.model_updates.filter(status=UpdateStatus.PENDING).update(status=UpdateStatus.RUNNING)
         open_round(found.federated_model)
         return lease
@@ -100,12 +105,15 @@ def leased_round(lease: Lease, *, for_update: bool = False) -> Round:
 def publish(lease: Lease, weights: Received, state: Received | None = None) -> ModelAggregate:
     """End the round with its aggregate, whose files are stored. Raises LeaseLost, and then nothing has changed."""
     with transaction.atomic():
-        published = leased_round(lease, for_update=True)
-        federated_model = published.federated_model
+        # What else belongs to the round is not needed, and reading it takes long.
+        published = _held(lease, timezone.now()).select_for_update().first()
+        if published is None:
+            raise _lost(lease)
+        federated_model = FederatedModel(pk=published.federated_model_id)
         following = find_open_round(federated_model)
         aggregate = ModelAggregate.objects.create(
-            federated_model=federated_model,
-            parent=published.parent,
+            federated_model_id=federated_model.pk,
+            parent_id=published.parent_id,
             sha256=weights.sha256,
             size_bytes=weights.size_bytes,
             state_sha256="" if state is None else state.sha256,

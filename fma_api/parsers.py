@@ -35,9 +35,8 @@ class OrjsonParser(BaseParser):
     ) -> Any:
         request: Request = (parser_context or {})["request"]
         body = _read_bounded(stream, parser_context, self.max_bytes)
-        said = content_digest(request.headers.get("Content-Digest"))
-        found = hashlib.sha256(body).hexdigest()
-        if said is not None and said != found:
+        said = content_digest(request.META.get("HTTP_CONTENT_DIGEST"))
+        if said is not None and said != (found := hashlib.sha256(body).hexdigest()):
             raise DigestMismatch(f"Content-Digest says sha-256 {said}; the body that arrived has {found}")
         return json_bytes.loads(body)
 
@@ -91,12 +90,12 @@ def safetensors_body(request: HttpRequest | Request, stream: IO[Any]) -> Safeten
         except UnreadablePostError:
             return b""  # the sender went away: a body that ends before its announced size
 
-    coding = request.headers.get("Content-Encoding", "")
+    coding = request.META.get("HTTP_CONTENT_ENCODING", "")
     is_zstd(coding)  # or another one, which is refused before anything is read
     return SafetensorsBody(
         read=read,
         size_bytes=_announced_size(request),
-        wire_sha256=content_digest(request.headers.get("Content-Digest")),
+        wire_sha256=content_digest(request.META.get("HTTP_CONTENT_DIGEST")),
         content_encoding=coding,
     )
 

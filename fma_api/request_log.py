@@ -1,16 +1,18 @@
 """One line for each request, and its id on every line that is written on its behalf."""
 
+import logging
+import sys
 import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime
 
+import orjson
 import structlog
 from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.functional import SimpleLazyObject
 
-from fma_api.front.marks import is_kept
-
-log = structlog.get_logger(__name__)
+LEVELS = {2: "info", 3: "info", 4: "warning", 5: "error"}
 
 
 class RequestLogMiddleware:
@@ -18,24 +20,48 @@ class RequestLogMiddleware:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        structlog.contextvars.bind_contextvars(request_id=uuid.uuid4().hex, ip=_address(request))
+        request_id, ip = uuid.uuid4().hex, _address(request)
+        structlog.contextvars.bind_contextvars(request_id=request_id, ip=ip)
         try:
             response = self._get_response(request)
-            query = request.META.get("QUERY_STRING")
-            event, write = "request_finished", log.info
-            if is_kept(request.META, response):
-                event, write = "request_waits", log.debug
-            elif response.status_code >= 400:
-                write = log.warning if response.status_code < 500 else log.error
-            write(
-                event,
-                code=response.status_code,
-                request=f"{request.method} {request.path}{'?' if query else ''}{query}",
-                user_id=_caller(request),
-            )
-            return response
         finally:
             structlog.contextvars.clear_contextvars()
+        level = LEVELS.get(response.status_code // 100, "info")
+        if _is_logged(level):
+            query = request.META.get("QUERY_STRING", "")
+            said = f"{request.method} {request.path}{'?' if query else ''}{query}"
+            _write(
+                level,
+                {
+                    "code": response.status_code,
+                    "ip": ip,
+                    "request": said,
+                    "request_id": request_id,
+                    "user_id": _caller(request),
+                },
+            )
+        return response
+
+
+def _is_logged(level: str) -> bool:
+    return getattr(logging, level.upper()) >= logging.root.level  # type: ignore[no-any-return]
+
+
+def _write(level: str, facts: dict[str, object]) -> None:
+    """As fma_api.logging writes events, without its processors: these are nearly all lines that there are, and cost a
+    small update a tenth of its time."""
+    now = f"{datetime.now(UTC).replace(tzinfo=None).isoformat()}Z"
+    if settings.FMA_LOG_FORMAT == "json":
+        line = orjson.dumps({**facts, "event": "request_finished", "level": level, "timestamp": now}).decode()
+    else:
+        said = " ".join(f"{name}={_shown(value)}" for name, value in facts.items())
+        line = f"{now} [{level:<9}] {'request_finished':<30} {said}"
+    sys.stderr.write(f"{line}\n")
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if text.isprintable() and " " not in text else repr(text)
 
 
 def _address(request: HttpRequest) -> str:

@@ -120,7 +120,7 @@ def _shown(update: ModelUpdate, request: HttpRequest, *, to_client: bool) -> dic
         "id": update.pk,
         "client": str(update.client_id),
         "federated_model": update.federated_model_id,
-        "round": update.round.number,
+        "round": update.round_number,
         "data": f"{request._current_scheme_host}{path}",  # type: ignore[attr-defined]
         "base_aggregate": update.base_aggregate_id,
         "num_examples": update.num_examples,

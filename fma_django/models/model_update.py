@@ -2,6 +2,7 @@
 
 from django.db import models
 from django.db.models import Q
+from django.utils.functional import cached_property
 
 from fma_django.models.client import Client
 from fma_django.models.federated_model import FederatedModel
@@ -80,6 +81,10 @@ class ModelUpdate(WithWeights):
 
     def __str__(self) -> str:
         return f"update {self.pk}"
+
+    @cached_property
+    def round_number(self) -> int:
+        return self.round.number
 
     @property
     def counted(self) -> bool:

@@ -42,8 +42,8 @@ class Round(models.Model):
     """One round of a model.
 
     num_updates counts the accepted updates; an accepted update is the only one of its client, so it counts clients.
-    clients_counted: how many clients the model had when it was last looked at whether enough of them have answered. They
-    are looked at again when one of them leaves, and when as many have answered, so that each update need not.
+    clients_counted: how many clients the model had when it was last looked at whether enough of them have answered.
+    They are looked at again when one of them leaves, and when as many have answered, so that each update need not.
     strategy, num_clients, start_sha256: all that its result depends on beside its updates and the state of its parent,
     written down by the claim, so that the aggregate can be computed again.
     started_on, deadline_at: it waits for enough clients before it starts, and its time counts from there (UTC).

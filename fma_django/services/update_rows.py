@@ -10,9 +10,10 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from django.db import InterfaceError, OperationalError, connection
+from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connections
+from django.db.backends.utils import CursorWrapper
 
-from fma_django.models import ModelUpdate, Round
+from fma_django.models import ModelUpdate
 from fma_django.models.model_update import UpdateStatus
 from fma_django.services.idempotency import Once
 
@@ -27,7 +28,7 @@ class Standing(NamedTuple):
 
     client_id: Any
     is_registered: bool
-    federated_model_id: int | None
+    federated_model_id: Any
     allow_aggregation: bool
     spec: str | None
     layout: str
@@ -83,7 +84,41 @@ _BY_ID = _STANDING.format(by="id", **_FORGOTTEN)
 _BY_ID_AND_KEY = _STANDING.format(by="id", **_REMEMBERED)
 
 
+def read_standing(
+    federated_model_id: int,
+    base_id: int | None,
+    *,
+    now: datetime,
+    client_id: UUID | None = None,
+    credential_hash: str | None = None,
+) -> Standing | None:
+    """As `standing_of`, before anything else of a request, with a connection that may have been lost since the last."""
+    database = connections[DEFAULT_DB_ALIAS]
+
+    def read() -> Standing | None:
+        with database.cursor() as cursor:
+            return standing_of(
+                cursor,
+                federated_model_id,
+                base_id,
+                now=now,
+                client_id=client_id,
+                credential_hash=credential_hash,
+            )
+
+    if database.in_atomic_block:
+        return read()
+    # Instead of asking a kept connection first whether it still is one: that would be one more statement each time.
+    database.health_check_done = True  # type: ignore[attr-defined]
+    try:
+        return read()
+    except (InterfaceError, OperationalError):
+        database.close()
+        return read()
+
+
 def standing_of(
+    cursor: CursorWrapper,
     federated_model_id: int,
     base_id: int | None,
     *,
@@ -96,51 +131,46 @@ def standing_of(
 
     once: the Idempotency-Key to look for.
     """
-    asked = [connection.ops.adapt_datetimefield_value(now), federated_model_id, base_id]
+    asked = [_moment(cursor, now), federated_model_id, base_id]
     if client_id is None:
-        return _standing(_BY_CREDENTIAL, [*asked, credential_hash])
-    if once is None:
-        return _standing(_BY_ID, [*asked, _uuid(client_id)])
-    return _standing(_BY_ID_AND_KEY, [*asked, once.scope, once.key, _uuid(client_id)])
+        cursor.execute(_BY_CREDENTIAL, [*asked, credential_hash])
+    elif once is None:
+        cursor.execute(_BY_ID, [*asked, _uuid(cursor, client_id)])
+    else:
+        cursor.execute(_BY_ID_AND_KEY, [*asked, once.scope, once.key, _uuid(cursor, client_id)])
+    row = cursor.fetchone()
+    return None if row is None else Standing(*row)
 
 
-def count_one(federated_model_id: int) -> bool:
+def count_one(cursor: CursorWrapper, federated_model_id: int) -> bool:
     """Count one more update of the open round, which nobody else changes then until this transaction ends; whether
     there is one."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE fma_django_round SET num_updates = num_updates + 1 "
-            "WHERE federated_model_id = %s AND state = 'collecting'",
-            [federated_model_id],
-        )
-        return bool(cursor.rowcount)
+    cursor.execute(
+        "UPDATE fma_django_round SET num_updates = num_updates + 1 "
+        "WHERE federated_model_id = %s AND state = 'collecting'",
+        [federated_model_id],
+    )
+    return bool(cursor.rowcount)
 
 
-def count_one_less(standing: Standing) -> None:
+def count_one_less(cursor: CursorWrapper, standing: Standing) -> None:
     """Take it back."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE fma_django_round SET num_updates = num_updates - 1 WHERE id = %s", [standing.round_id]
-        )
+    cursor.execute(
+        "UPDATE fma_django_round SET num_updates = num_updates - 1 WHERE id = %s", [standing.round_id]
+    )
 
 
-def remember(once: Once, made: int, now: datetime) -> None:
+def remember(cursor: CursorWrapper, once: Once, made: int, now: datetime) -> None:
     """What an Idempotency-Key has made."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO fma_django_idempotencykey (scope, key, fingerprint, object_id, created_on) "
-            "VALUES (%s, %s, %s, %s, %s)",
-            [
-                once.scope,
-                once.key,
-                once.fingerprint,
-                str(made),
-                connection.ops.adapt_datetimefield_value(now),
-            ],
-        )
+    cursor.execute(
+        "INSERT INTO fma_django_idempotencykey (scope, key, fingerprint, object_id, created_on) "
+        "VALUES (%s, %s, %s, %s, %s)",
+        [once.scope, once.key, once.fingerprint, str(made), _moment(cursor, now)],
+    )
 
 
 def insert_update(
+    cursor: CursorWrapper,
     standing: Standing,
     *,
     client_id: UUID,
@@ -152,51 +182,44 @@ def insert_update(
     refusal: str,
     now: datetime,
 ) -> ModelUpdate:
-    """The update, with its round, of which the number alone is loaded. refusal: why it does not count, or ""."""
-    said: dict[str, Any] = {
-        "federated_model_id": standing.federated_model_id,
-        "client_id": client_id,
-        "round_id": standing.round_id,
-        "base_aggregate_id": standing.base_id,
-        "applied_aggregate_id": None,
-        "sha256": sha256,
-        "size_bytes": size_bytes,
-        "num_examples": num_examples,
-        "metrics": metrics,
-        "status": UpdateStatus.INVALID.value if refusal else UpdateStatus.PENDING.value,
-        "status_reason": refusal,
-        "created_on": now,
-    }
-    stored = {
-        **said,
-        "client_id": _uuid(client_id),
-        "metrics": metrics_json,
-        "created_on": connection.ops.adapt_datetimefield_value(now),
-    }
-    returns_id = connection.features.can_return_columns_from_insert
-    with connection.cursor() as cursor:
-        cursor.execute(_INSERT_RETURNING if returns_id else _INSERT, [stored[name] for name in _COLUMNS])
-        pk = cursor.fetchone()[0] if returns_id else cursor.lastrowid
-    said["id"] = pk
-    update = ModelUpdate.from_db(connection.alias, _FIELDS, [said[name] for name in _FIELDS])
-    update.round = Round.from_db(connection.alias, ("id", "number"), (standing.round_id, standing.number))
+    """The update, as it is in the database now. refusal: why it does not count, or ""."""
+    status = UpdateStatus.INVALID.value if refusal else UpdateStatus.PENDING.value
+    returns_id = cursor.db.features.can_return_columns_from_insert
+    cursor.execute(
+        _INSERT_RETURNING if returns_id else _INSERT,
+        [
+            standing.federated_model_id,
+            _uuid(cursor, client_id),
+            standing.round_id,
+            standing.base_id,
+            status,
+            refusal,
+            num_examples,
+            metrics_json,
+            sha256,
+            size_bytes,
+            _moment(cursor, now),
+        ],
+    )
+    update = ModelUpdate(
+        id=cursor.fetchone()[0] if returns_id else cursor.lastrowid,
+        federated_model_id=standing.federated_model_id,
+        client_id=client_id,
+        round_id=standing.round_id,
+        base_aggregate_id=standing.base_id,
+        status=status,
+        status_reason=refusal,
+        num_examples=num_examples,
+        metrics=metrics,
+        sha256=sha256,
+        size_bytes=size_bytes,
+        created_on=now,
+    )
+    update.round_number = standing.number
+    update._state.adding, update._state.db = False, cursor.db.alias
     return update
 
 
-_FIELDS = tuple(field.attname for field in ModelUpdate._meta.concrete_fields)
-_COLUMNS = (
-    "federated_model_id",
-    "client_id",
-    "round_id",
-    "base_aggregate_id",
-    "status",
-    "status_reason",
-    "num_examples",
-    "metrics",
-    "sha256",
-    "size_bytes",
-    "created_on",
-)
 _INSERT = """
 INSERT INTO fma_django_modelupdate (federated_model_id, client_id, round_id, base_aggregate_id, status, status_reason,
     num_examples, metrics, sha256, size_bytes, created_on)
@@ -204,29 +227,9 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)"""
 _INSERT_RETURNING = f"{_INSERT} RETURNING id"
 
 
-def _standing(statement: str, asked: list[Any]) -> Standing | None:
-    row = _read(statement, asked)
-    return None if row is None else Standing(*row)
+def _moment(cursor: CursorWrapper, moment: datetime) -> Any:
+    return cursor.db.ops.adapt_datetimefield_value(moment)
 
 
-def _read(statement: str, asked: list[Any]) -> tuple[Any, ...] | None:
-    if connection.in_atomic_block:
-        return _execute(statement, asked)
-    # Instead of asking a kept connection first whether it still is one: that would be one more statement each time.
-    connection.health_check_done = True  # type: ignore[attr-defined]
-    try:
-        return _execute(statement, asked)
-    except (InterfaceError, OperationalError):
-        connection.close()
-        return _execute(statement, asked)
-
-
-def _execute(statement: str, asked: list[Any]) -> tuple[Any, ...] | None:
-    with connection.cursor() as cursor:
-        cursor.execute(statement, asked)
-        row: tuple[Any, ...] | None = cursor.fetchone()
-        return row
-
-
-def _uuid(value: UUID) -> UUID | str:
-    return value if connection.features.has_native_uuid_field else value.hex
+def _uuid(cursor: CursorWrapper, value: UUID) -> UUID | str:
+    return value if cursor.db.features.has_native_uuid_field else value.hex

@@ -15,7 +15,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from django.db import IntegrityError, connection, transaction
+from django.db import DEFAULT_DB_ALIAS, IntegrityError, connections, transaction
+from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
 from fma_core.closing import RoundFacts
@@ -109,7 +110,7 @@ def check_before_body(
     ExperimentEnded, NotSelected, LateUpdate, RoundFull. The last four do not meet an idempotency_key that was used
     before: what it made is there, whatever has become of its round.
     """
-    standing = update_rows.standing_of(
+    standing = update_rows.read_standing(
         federated_model_id,
         facts.base_aggregate_id,
         now=timezone.now(),
@@ -166,8 +167,8 @@ def receive_body(expected: Expected, body: WeightsBody) -> ModelUpdate:
     stored = store_weights(body, spec=expected.spec, layout=expected.layout, schema=expected.schema)
     once = _once(expected, stored)
     try:
-        with _turn(), transaction.atomic():
-            return _take(expected, stored, once)
+        with _turn(), transaction.atomic(), connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+            return _take(cursor, expected, stored, once)
     except (IntegrityError, Refused):
         # Another request with this key was here first; or the conflict is not about the key.
         made = None if once is None else made_before(once, ModelUpdate)
@@ -196,7 +197,8 @@ TURN_S = 20
 def _turn() -> Iterator[None]:
     # SQLite has one writer at a time, and the others ask again and again, after longer and longer pauses. Those of one
     # process rather stand in line.
-    if connection.vendor != "sqlite" or connection.in_atomic_block:
+    database = connections[DEFAULT_DB_ALIAS]
+    if database.vendor != "sqlite" or database.in_atomic_block:
         yield
         return
     is_ours = _writers.acquire(timeout=TURN_S)
@@ -207,9 +209,9 @@ def _turn() -> Iterator[None]:
             _writers.release()
 
 
-def _take(expected: Expected, stored: StoredWeights, once: Once | None) -> ModelUpdate:
+def _take(cursor: CursorWrapper, expected: Expected, stored: StoredWeights, once: Once | None) -> ModelUpdate:
     now = timezone.now()
-    standing = _count(expected, once, now)
+    standing = _count(cursor, expected, once, now)
     if once is not None and standing.remembered_id is not None:
         raise _UsedBefore("by a request that was here first")
     # What was true before the body travelled may have changed meanwhile.
@@ -222,7 +224,7 @@ def _take(expected: Expected, stored: StoredWeights, once: Once | None) -> Model
         _settle(standing, expected, stored)
     answered = admit(standing, rules)
     if standing.earlier_id is not None and _says_the_same(standing, expected, stored):
-        update_rows.count_one_less(standing)
+        update_rows.count_one_less(cursor, standing)
         return ModelUpdate.objects.select_related("round").get(pk=standing.earlier_id)
     refusal = _does_not_count(standing, rules)
     if standing.earlier_id is not None and not refusal:
@@ -230,8 +232,9 @@ def _take(expected: Expected, stored: StoredWeights, once: Once | None) -> Model
             status=UpdateStatus.INVALID, status_reason="the client sent a later one in the same round"
         )
     if refusal or standing.earlier_id is not None:
-        update_rows.count_one_less(standing)
+        update_rows.count_one_less(cursor, standing)
     update = update_rows.insert_update(
+        cursor,
         standing,
         client_id=expected.client_id,
         sha256=stored.sha256,
@@ -243,7 +246,7 @@ def _take(expected: Expected, stored: StoredWeights, once: Once | None) -> Model
         now=now,
     )
     if once is not None:
-        update_rows.remember(once, update.pk, now)
+        update_rows.remember(cursor, once, update.pk, now)
     if not refusal:
         if answered is not None:
             write_down(answered)
@@ -251,12 +254,13 @@ def _take(expected: Expected, stored: StoredWeights, once: Once | None) -> Model
     return update
 
 
-def _count(expected: Expected, once: Once | None, now: datetime) -> Standing:
+def _count(cursor: CursorWrapper, expected: Expected, once: Once | None, now: datetime) -> Standing:
     """How the client stands in the open round, which is this transaction's from here on, and has one more update
     already; `num_updates` is how many it had."""
     for _ in range(10):
-        if update_rows.count_one(expected.federated_model_id):
+        if update_rows.count_one(cursor, expected.federated_model_id):
             standing = update_rows.standing_of(
+                cursor,
                 expected.federated_model_id,
                 expected.facts.base_aggregate_id,
                 now=now,
@@ -361,7 +365,11 @@ def _checked_facts(facts: UpdateFacts) -> str:
             f"num_examples must be an integer from 1 to 2**53; found {facts.num_examples}",
             field="num_examples",
         )
-    return require_storable(facts.metrics, field="metrics", max_bytes=MAX_METRICS_BYTES)
+    return (
+        require_storable(facts.metrics, field="metrics", max_bytes=MAX_METRICS_BYTES)
+        if facts.metrics
+        else "{}"
+    )
 
 
 def _live_configuration(federated_model_id: int) -> str:

@@ -54,7 +54,8 @@ def begin_upload(
     content_encoding = CODING if is_zstd(content_encoding) else ""
     expected = check_before_body(federated_model.pk, facts, client_id=client.pk)
     _remove_dead_parts()
-    require_room(_folder(), size_bytes)
+    # Once for the parts, and once for the file that is made of them.
+    require_room(_folder(), 2 * size_bytes)
     allow(expected, size_bytes)
     upload = Upload(
         federated_model=federated_model,

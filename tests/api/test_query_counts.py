@@ -1,4 +1,4 @@
-"""Lists cost a constant number of queries: as many for thirty rows as for two."""
+"""Lists cost a constant number of queries, as many for thirty rows as for two; and so does each update."""
 
 from typing import Any
 
@@ -7,11 +7,13 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
+from fma_core.codecs.safetensors import encode
 from fma_django.models import FederatedModel
-from tests.api.callers import API, as_user
+from tests.api.callers import API, SAFETENSORS, as_client, as_user
 from tests.records import (
     WEIGHTS,
     aggregate_now,
+    arrays,
     make_client,
     make_model,
     make_score,
@@ -86,3 +88,46 @@ def test_creating_a_model_with_many_clients_looks_them_up_at_once(alice: Any) ->
         return len(captured)
 
     assert cost(2) == cost(30)
+
+
+def statements(caller: APIClient, model: FederatedModel, value: float, **headers: str) -> list[str]:
+    """What an accepted update asks of the database, of a round that stays open."""
+    body = encode(arrays(value))
+    url = f"{API}model_updates/?federated_model={model.pk}&num_examples=3"
+    with CaptureQueriesContext(connection) as captured:
+        answer = caller.generic("POST", url, body, SAFETENSORS, **headers)
+    assert answer.status_code == 201, answer.content
+    # The transaction is a savepoint here, inside that of the test.
+    return [query["sql"].split()[0] for query in captured.captured_queries if "SAVEPOINT" not in query["sql"]]
+
+
+@pytest.mark.parametrize("requirement", ["require_x_updates", "all_clients"])
+def test_an_update_takes_one_read_before_its_body_and_three_statements_after(
+    alice: Any, requirement: str
+) -> None:
+    args = [50] if requirement == "require_x_updates" else []
+    model = make_model(alice, initial_model=WEIGHTS, requirement=requirement, requirement_args=args)
+    callers = [as_client(make_client(model)) for _ in range(12)]
+    for caller in callers[:2]:  # the first one of a round finds out how many clients there are
+        statements(caller, model, 1.0)
+
+    few = statements(callers[2], model, 1.0)
+    for caller in callers[3:9]:
+        statements(caller, model, 1.0)
+    many = statements(callers[9], model, 1.0)
+
+    assert few == many == ["SELECT", "UPDATE", "SELECT", "INSERT"]
+    with_key = statements(callers[10], model, 1.0, HTTP_IDEMPOTENCY_KEY="k")
+    assert with_key == ["SELECT", "UPDATE", "SELECT", "INSERT", "INSERT"]
+
+
+def test_a_json_update_takes_no_more(alice: Any) -> None:
+    model = make_model(alice, initial_model=WEIGHTS, requirement="require_x_updates", requirement_args=[50])
+    callers = [as_client(make_client(model)) for _ in range(2)]
+    said = {"federated_model": model.pk, "data": WEIGHTS}
+    callers[0].post(f"{API}model_updates/", said)
+
+    with CaptureQueriesContext(connection) as captured:
+        assert callers[1].post(f"{API}model_updates/", said).status_code == 201
+
+    assert len([query for query in captured.captured_queries if "SAVEPOINT" not in query["sql"]]) == 4

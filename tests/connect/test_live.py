@@ -252,6 +252,22 @@ def test_weights_that_do_not_fit_are_refused_by_name(
     assert fma.updates(model) == []
 
 
+def test_packed_updates_are_averaged_like_any_other(
+    fma: DeveloperClient, model: int, join: Callable[[int, str], Client]
+) -> None:
+    alice, bob = join(model, "alice"), join(model, "bob")
+    arrays = trained(start_of(alice), 1)
+
+    alice.push(arrays, quantise="int8", compress=True)
+    bob.push(arrays, quantise="bfloat16")
+    found = alice.wait_for_next(timeout_s=PATIENCE_S)
+
+    assert found is not None
+    for name, array in arrays.items():
+        assert found.arrays[name].dtype == array.dtype
+        assert np.allclose(found.arrays[name], array, atol=np.abs(array).max() * 2**-8)
+
+
 def test_damaged_body_is_refused(model: int, join: Callable[[int, str], Client]) -> None:
     client = join(model, "alice")
     body = safetensors.encode(trained(start_of(client), 1))

@@ -1,6 +1,7 @@
 """`fma web`: the HTTP server alone."""
 
 import os
+import resource
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,7 @@ HostOption = Annotated[str, typer.Option("--host", help="The address to listen o
 PortOption = Annotated[int, typer.Option("--port", min=1, max=65535, help="The port to listen on.")]
 
 ACTIVE_CONNECTIONS = 1024
+DESCRIPTORS_OF_THREADS = 1024
 
 
 def web(
@@ -73,4 +75,13 @@ def _load(parent: int) -> "Front":
     from fma_api.front.front import Front
     from fma_api.wsgi import application
 
+    _open_many_files(settings.FMA_MAX_WAITERS + ACTIVE_CONNECTIONS + DESCRIPTORS_OF_THREADS)
     return Front(application, threads=settings.FMA_WEB_THREADS, waiters=settings.FMA_MAX_WAITERS)
+
+
+def _open_many_files(count: int) -> None:
+    """Each connection is one; the usual limit of 1024 is meant for programs that do not know of it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

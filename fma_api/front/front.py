@@ -83,7 +83,7 @@ class Front:
         while kept is not None:
             look_at = min(until, self._loop.time() + LOOK_EVERY_S)
             outcome = await self.room.wait(exchange, waits_for.topics, since=since, until=look_at)
-            if outcome in (Outcome.GONE, Outcome.CLOSED):
+            if outcome in (Outcome.GONE, Outcome.NO_PLACE):
                 send(exchange, kept)
                 return
             since, may_wait = self.room.moment, self._loop.time() < until

@@ -11,12 +11,12 @@ from fma_django.wakeups import ALL
 
 
 class Outcome(Enum):
-    """Why a wait has ended. CLOSED: the server is stopping."""
+    """Why a wait has ended. NO_PLACE: all are taken, or the server is stopping."""
 
     NEWS = auto()
     TIME = auto()
     GONE = auto()
-    CLOSED = auto()
+    NO_PLACE = auto()
 
 
 Place = asyncio.Future[Outcome]
@@ -44,8 +44,8 @@ class WaitingRoom:
 
     async def wait(self, exchange: Exchange, topics: Collection[str], *, since: int, until: float) -> Outcome:
         """until: by the loop's clock."""
-        if self._is_closed:
-            return Outcome.CLOSED
+        if not self.takes_more:
+            return Outcome.NO_PLACE
         if any(self._last_heard.get(topic, 0) > since for topic in (*topics, ALL)):
             return Outcome.NEWS
         place: Place = self._loop.create_future()
@@ -72,7 +72,7 @@ class WaitingRoom:
         self._is_closed = True
         for places in self._waiting.values():
             for place in places:
-                _end(place, Outcome.CLOSED)
+                _end(place, Outcome.NO_PLACE)
 
     @contextmanager
     def _taken(self, place: Place, topics: Collection[str]) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """Requests that wait: what wakes them, what they hold, and how they end."""
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -114,6 +115,17 @@ def test_who_finds_no_place_is_answered_at_once(news: News) -> None:
         until_waiting(front)
 
         assert front.begin().wait().status == 204
+
+
+def test_many_who_come_at_once_do_not_share_a_place(news: News) -> None:
+    with running(Handler(news), threads=1, waiters=2) as front:
+        all_have_come = threading.Event()
+        news.meanwhile = lambda: all_have_come.wait(5)
+        waiters = [front.begin() for _ in range(5)]
+        front.in_loop(all_have_come.set)
+
+        front.until(lambda: sum(waiter.is_answered for waiter in waiters) == 3)
+        assert front.in_loop(lambda: front.front.room.count) == 2
 
 
 def test_who_hangs_up_leaves_the_place(front: Running) -> None:

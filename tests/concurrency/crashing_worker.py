@@ -62,8 +62,8 @@ def arm(point: str, flag: Path) -> None:
     elif point == "after_stores":
         rounds.publish = before(rounds.publish)
     elif point == "before_commit":
-        # The last thing that `publish` does inside its transaction.
-        rounds.drop_updates_that_no_longer_count = after(rounds.drop_updates_that_no_longer_count)
+        # The last thing that `publish` does inside its transaction, where nothing waits in the next round.
+        rounds.start_if_possible = after(rounds.start_if_possible)
     elif point == "after_commit":
         rounds.publish = after(rounds.publish)
     else:

@@ -3,7 +3,9 @@
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +25,8 @@ NUM_EXAMPLES = (1, 2, 5)
 @pytest.fixture(params=["sqlite-disk", "postgres-s3", "redis"])
 def server(request: pytest.FixtureRequest, fma_server: StartFma, tmp_path: Path) -> Iterator[FmaServer]:
     with ExitStack() as stack:
-        env: dict[str, str | None] = {}
+        # Who is not woken would come too late.
+        env: dict[str, str | None] = {"FMA_POLL_SECONDS": "60"}
         if request.param == "postgres-s3":
             database: PostgresServer = request.getfixturevalue("postgres_server")
             store: S3Server = request.getfixturevalue("s3_server")
@@ -77,7 +80,13 @@ def test_every_update_of_every_round_is_merged_once(server: FmaServer, tmp_path:
     assert bases[0] == bases[1] == bases[2]
     assert [rounds[number]["state"] for number in range(1, NUM_ROUNDS + 1)] == ["published"] * NUM_ROUNDS
     assert {rounds[number]["attempts"] for number in range(1, NUM_ROUNDS + 1)} == {1}
+    assert all(seconds_until_claimed(rounds[number]) < 10 for number in range(1, NUM_ROUNDS + 1))
     assert len(updates) == NUM_ROUNDS * NUM_CLIENTS
     assert {update["status"] for update in updates} == {2}
     merged = {(update["applied_aggregate"], update["client"]) for update in updates}
     assert len(merged) == NUM_ROUNDS * NUM_CLIENTS
+
+
+def seconds_until_claimed(round_: dict[str, Any]) -> float:
+    ready, claimed = (datetime.fromisoformat(round_[name]) for name in ("ready_on", "claimed_on"))
+    return (claimed - ready).total_seconds()

@@ -17,7 +17,7 @@ BASE = (
     "numpy",
     "ml_dtypes",
     "safetensors",
-    "backports.zstd",
+    "backports",
     "httpx",
     "httpcore",
     "h11",

@@ -49,7 +49,7 @@ def receive(request: HttpRequest) -> HttpResponse:
 
 def _of_client(request: HttpRequest, credential: str) -> ModelUpdate:
     credential_hash = hash_of(credential)
-    if "upload=" in request.META.get("QUERY_STRING", ""):
+    if _names_an_upload(request):
         upload = find_upload(find_client(credential), request.GET.get("upload", ""))
         return finish_upload(upload, idempotency_key=idempotency_key(request))
     try:
@@ -78,7 +78,7 @@ def _of_user(request: HttpRequest) -> ModelUpdate:
         raise _unauthenticated(error) from error
     if user is None:
         raise _unauthenticated(NotAuthenticated())
-    if "upload=" in request.META.get("QUERY_STRING", ""):
+    if _names_an_upload(request):
         find_upload(None, request.GET.get("upload", ""))
     key = idempotency_key(request)
     said, body = _sent(request)
@@ -142,6 +142,11 @@ def _shown(update: ModelUpdate, request: HttpRequest, *, to_client: bool) -> dic
 def _updates(script_prefix: str) -> str:
     """The path of `model_updates/`; looking it up takes a while, and it depends on nothing else."""
     return reverse("model_update-list")
+
+
+def _names_an_upload(request: HttpRequest) -> bool:
+    # Parsed only where it may be so: that takes longer than reading a header.
+    return "upload=" in request.META.get("QUERY_STRING", "") and "upload" in request.GET
 
 
 def _media_type(request: HttpRequest) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,6 +19,7 @@ from edge_works.small_posts import CONNECTIONS, NEVER_CLOSES, NUM_PARAMETERS, Ru
 from fma_core import encode
 
 NUM_WAITERS = 200
+MEBIBYTE = 2**20
 MOST_TIMES = 1.25
 
 
@@ -25,6 +27,7 @@ def waiters(bench: Bench) -> Iterator[Result]:
     """The waiting clients are those of another model, so that nobody wakes them."""
     title = f"an update of {NUM_PARAMETERS} float32 while others wait, {CONNECTIONS} connections, {SQLITE}"
     runs: dict[int, list[Run]] = defaultdict(list)
+    grown_mib = []
     answered = 0
     with ExitStack() as stack:
         (database,) = stack.enter_context(new_databases(bench, SQLITE, 1))
@@ -42,12 +45,16 @@ def waiters(bench: Bench) -> Iterator[Result]:
         )
         for number in range(bench.repeats + 1):
             for count in (0, NUM_WAITERS):
+                before = server.memory_bytes()
                 with _waiting(server, waited_for, waiting, count) as lines:
+                    time.sleep(0.5)  # until all of them wait
+                    if count and number:
+                        grown_mib.append((server.memory_bytes() - before) / MEBIBYTE)
                     run = run_way(way, way.most)
                     answered += sum(_has_answer(line) for line in lines)
                 if number:  # the first warms up
                     runs[count].append(run)
-    yield _result(title, runs, answered)
+    yield _result(title, runs, max(grown_mib), answered)
 
 
 @contextmanager
@@ -74,7 +81,7 @@ def _has_answer(line: socket.socket) -> bool:
         return False
 
 
-def _result(title: str, runs: dict[int, list[Run]], answered: int) -> Result:
+def _result(title: str, runs: dict[int, list[Run]], grown_mib: float, answered: int) -> Result:
     rows = [
         Row(
             title,
@@ -84,6 +91,7 @@ def _result(title: str, runs: dict[int, list[Run]], answered: int) -> Result:
                 "cpu µs": min(run.cpu_us for run in found),
                 "p50 ms": min(run.answers.percentile_ms(0.5) for run in found),
                 "p95 ms": min(run.answers.percentile_ms(0.95) for run in found),
+                "MiB of those who wait": grown_mib if count else None,
             },
         )
         for count, found in runs.items()

@@ -27,6 +27,7 @@ class StreamedBody:
         self._has_begun = False
         self._has_ended = False
         self._paused: asyncio.Future[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
 
     def read(self, size: int) -> bytes:
         """`size` bytes; fewer at the end only."""
@@ -54,10 +55,12 @@ class StreamedBody:
         return bytes(line)
 
     def close(self) -> None:
-        """No more is read."""
+        """No more is read. Called in the loop."""
         with self._changed:
             self._has_ended = True
-            self._resume()
+        reading, self._reading = self._reading, None
+        if reading is not None:
+            reading.cancel()  # as long as somebody reads, granian keeps the connection
 
     def _next(self, limit: int) -> bytes:
         with self._changed:
@@ -86,10 +89,11 @@ class StreamedBody:
     def _resume(self) -> None:
         paused, self._paused = self._paused, None
         if paused is not None:
-            self._loop.call_soon_threadsafe(paused.set_result, None)
+            self._loop.call_soon_threadsafe(_go_on, paused)
 
     def _begin(self) -> None:
-        self._reading = self._loop.create_task(self._read_ahead())
+        if not self._has_ended:
+            self._reading = self._loop.create_task(self._read_ahead())
 
     async def _read_ahead(self) -> None:
         pieces: Any = self._exchange.__aiter__()
@@ -110,3 +114,8 @@ class StreamedBody:
                     continue
                 paused = self._paused = self._loop.create_future()
             await paused
+
+
+def _go_on(paused: asyncio.Future[None]) -> None:
+    if not paused.done():
+        paused.set_result(None)

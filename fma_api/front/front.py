@@ -10,12 +10,13 @@ import structlog
 from django.core.handlers.wsgi import WSGIHandler
 from django.http import HttpResponseBase
 
+from fma_api.front import body as bodies
 from fma_api.front import django
 from fma_api.front.body import StreamedBody
 from fma_api.front.environ import environ_of
 from fma_api.front.listening import listen_for
 from fma_api.front.marks import MAY_WAIT, WaitsFor, is_kept
-from fma_api.front.protocol import Exchange, Scope
+from fma_api.front.protocol import Exchange, Reading, Scope
 from fma_api.front.sending import send
 from fma_api.front.threads import Threads
 from fma_api.front.waiting_room import Outcome, WaitingRoom
@@ -25,6 +26,7 @@ log = structlog.get_logger(__name__)
 
 SMALL_BYTES = 64 * 1024
 """Bodies up to this size are read before a thread is taken."""
+HANG_UP = [("Connection", "close")]
 LOOK_EVERY_S = 20.0
 """A wake-up may be lost (fma_django.wakeups): who waits looks by itself now and then."""
 
@@ -67,7 +69,7 @@ class Front:
         environ = environ_of(scope)
         try:
             body = await self._body(scope, exchange)
-        except Exception:  # granian's own: the client has gone before its body was there
+        except (Exception, asyncio.CancelledError):  # granian's own: its client has gone, or was given up
             return
         if isinstance(body, StreamedBody):
             # What was read cannot be read again, so this request cannot be repeated.
@@ -95,7 +97,12 @@ class Front:
         if size is None or size == "0":
             return b""
         if int(size) <= SMALL_BYTES and scope.headers.get("expect") is None:
-            return await exchange()
+            reading = exchange()
+            too_late = self._loop.call_later(bodies.SILENCE_S, _give_up, exchange, reading)
+            try:
+                return await reading
+            finally:
+                too_late.cancel()
         return StreamedBody(self._loop, exchange)
 
     async def _answer(
@@ -128,3 +135,8 @@ class Front:
             send(exchange, django.server_error())  # without effect when an answer has begun
         finally:
             self._loop.call_soon_threadsafe(done.set_result, kept)
+
+
+def _give_up(exchange: Exchange, reading: Reading) -> None:
+    exchange.response_empty(408, HANG_UP)
+    reading.cancel()  # as long as somebody reads, granian keeps the connection

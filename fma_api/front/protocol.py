@@ -28,15 +28,14 @@ class Scope(Protocol):
     headers: RequestHeaders
 
 
-class ByteStream(Protocol):
-    def send_bytes(self, data: bytes) -> Any:
-        """Never waits: what the client does not take is kept in memory."""
+class Reading(Awaitable[bytes], Protocol):
+    def cancel(self) -> bool: ...
 
 
 class Exchange(Protocol):
     """One request and its answer. Answers may be given from any thread, everything else is for the event loop."""
 
-    def __call__(self) -> Awaitable[bytes]:
+    def __call__(self) -> Reading:
         """The whole body; raises when it does not arrive."""
 
     def __aiter__(self) -> "Exchange": ...
@@ -53,5 +52,3 @@ class Exchange(Protocol):
     def response_file(self, status: int, headers: Headers, file: str) -> None: ...
 
     def response_file_range(self, status: int, headers: Headers, file: str, start: int, end: int) -> None: ...
-
-    def response_stream(self, status: int, headers: Headers) -> ByteStream: ...

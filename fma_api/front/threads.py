@@ -33,3 +33,4 @@ class Threads:
                 self._idle.release()
                 work = self._work.get()
             work()
+            del work  # and with it the request: granian keeps a connection as long as its body may be read

@@ -59,8 +59,11 @@ class Exchange:
         self.body = b""
         self.file: tuple[Any, ...] = ()
 
-    async def __call__(self) -> bytes:
-        return b"".join([piece async for piece in self])
+    def __call__(self) -> "asyncio.Task[bytes]":
+        async def whole() -> bytes:
+            return b"".join([piece async for piece in self])
+
+        return self._loop.create_task(whole())
 
     def __aiter__(self) -> "Exchange":
         return self

@@ -36,6 +36,12 @@ def test_a_small_body_that_stalls_holds_no_thread() -> None:
         assert front.begin().wait().status == 200
 
 
+def test_a_small_body_that_stalls_too_long_is_a_408(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "SILENCE_S", 0.05)
+    with running(Handler(echo)) as front:
+        assert front.begin(b"half", None, method="POST", size=8).wait().status == 408
+
+
 @pytest.mark.parametrize(
     ("size", "headers"), [(10_000_000, ()), (10, [("expect", "100-continue")])], ids=["large", "expected"]
 )

@@ -24,7 +24,7 @@ class ProblemSerializer(serializers.Serializer[None]):
 class ProblemSchema(AutoSchema):
     def _get_response_bodies(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         bodies: dict[str, Any] = super()._get_response_bodies(*args, **kwargs)
-        for status in ("4XX", "503"):
+        for status in ("4XX", "503", "507"):
             described = self._get_response_for_code(ProblemSerializer, status, media_types=[CONTENT_TYPE])  # type: ignore[no-untyped-call]
             bodies[status] = {**described, "description": "A problem: its `code` says which."}
         return bodies

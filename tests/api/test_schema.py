@@ -24,7 +24,7 @@ DOCUMENTED = {
 }
 
 
-@schemathesis.serializer("application/vnd.safetensors")
+@schemathesis.serializer("application/vnd.safetensors", "application/offset+octet-stream")
 def as_bytes(_context: Any, value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
 

@@ -4,7 +4,7 @@ import json
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import httpx
@@ -116,20 +116,20 @@ def test_many_who_wait_hold_no_thread_and_are_all_answered(
 ) -> None:
     model, uuid = device
     join = f"POST /api/v1/models/{model}/join/?wait=50"
-    with waiting(server, WAITERS):
-        waiters = [Connection(server).say(join, f"CLIENT-UUID: {uuid}") for _ in range(WAITERS)]
+    start = f"{server.base_url}/api/v1/models/{model}/start/"
+    with ExitStack() as opened:
+        waiters = [opened.enter_context(closing(Connection(server))) for _ in range(WAITERS)]
+        with waiting(server, WAITERS):
+            for waiter in waiters:
+                waiter.say(join, f"CLIENT-UUID: {uuid}")
 
-    assert num_threads(server) <= THREADS + OTHER_THREADS
-    assert num_connections(server) <= THREADS
-    assert server.status_of("/healthz") == 200
-    httpx.post(
-        f"{server.base_url}/api/v1/models/{model}/start/", headers=developer.headers
-    ).raise_for_status()
+        assert num_threads(server) <= THREADS + OTHER_THREADS
+        assert num_connections(server) <= THREADS
+        assert server.status_of("/healthz") == 200
+        httpx.post(start, headers=developer.headers).raise_for_status()
 
-    answers = [waiter.hear() for waiter in waiters]
-    assert sum(json.loads(body)["accepted"] for _, _, body in answers) == WAITERS
-    for waiter in waiters:
-        waiter.close()
+        answers = [waiter.hear() for waiter in waiters]
+        assert sum(json.loads(body)["accepted"] for _, _, body in answers) == WAITERS
 
 
 def test_weights_are_fetched_whole_in_part_or_not_at_all(

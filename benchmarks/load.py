@@ -24,12 +24,16 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 @dataclass(frozen=True)
 class Answers:
-    """latencies_s and bodies: in the order of the requests."""
+    """latencies_s and bodies: in the order of the requests.
+
+    hung_up: how often the server closed a connection before its answer was whole; the request was then sent again.
+    """
 
     seconds: float
     statuses: Counter[int]
     latencies_s: list[float] = field(repr=False)
     bodies: list[bytes] = field(repr=False)
+    hung_up: int = 0
 
     @property
     def per_second(self) -> float:
@@ -68,16 +72,17 @@ class Connections:
 
     def __exit__(self, *_: object) -> None:
         for line in self._lines:
-            line.socket.close()
+            line.close()
 
     def send_all(self, requests: Sequence[bytes]) -> Answers:
         """The first ones go out at once, one on each connection, the others as answers come.
 
-        Raises ConnectionError when the server hangs up, or says nothing for a minute.
+        Raises ConnectionError when the server hangs up again and again, or says nothing for a minute.
         """
         latencies = [0.0] * len(requests)
         bodies = [b""] * len(requests)
         statuses: Counter[int] = Counter()
+        hung_up = 0
         coming = iter(enumerate(requests))
         gc.disable()
         try:
@@ -92,41 +97,65 @@ class Connections:
                         raise ConnectionError(f"no answer for {SILENCE_S:g} s")
                     for key, events in ready:
                         line = key.data
-                        if events & selectors.EVENT_WRITE:
-                            selector.modify(line.socket, line.send_more(), line)
-                            continue
-                        if not line.receive():
-                            continue
-                        latencies[line.number] = time.perf_counter() - line.sent_at
-                        statuses[line.status] += 1
-                        bodies[line.number] = line.body
-                        left -= 1
-                        following = next(coming, None)
-                        if following is not None:
-                            wanted = line.send(*following)
+                        try:
+                            if events & selectors.EVENT_WRITE:
+                                wanted = line.send_more()
+                            elif not line.receive():
+                                continue
+                            else:
+                                latencies[line.number] = time.perf_counter() - line.sent_at
+                                statuses[line.status] += 1
+                                bodies[line.number] = line.body
+                                left -= 1
+                                following = next(coming, None)
+                                if following is None:
+                                    selector.unregister(line.socket)
+                                    continue
+                                wanted = line.send(*following)
+                        except ConnectionError:
+                            hung_up += 1
+                            if hung_up > len(requests):
+                                raise
+                            selector.unregister(line.socket)
+                            line.close()
+                            line.connect()
+                            selector.register(line.socket, line.send_again(), line)
+                        else:
                             if wanted != key.events:
                                 selector.modify(line.socket, wanted, line)
                 seconds = time.perf_counter() - started
         finally:
             gc.enable()
-        return Answers(seconds, statuses, latencies, bodies)
+        return Answers(seconds, statuses, latencies, bodies, hung_up)
 
 
 class _Line:
     """One connection. What it waits for next is an event of selectors."""
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=SILENCE_S)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.socket.setblocking(False)
+        self._port = port
+        self.connect()
         self.number = -1
         self.sent_at = 0.0
+        self._request = b""
         self._left = memoryview(b"")
         self._answer = b""
 
+    def connect(self) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", self._port), timeout=SILENCE_S)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setblocking(False)
+
+    def close(self) -> None:
+        self.socket.close()
+
     def send(self, number: int, data: bytes) -> int:
-        self.number, self._answer, self._left = number, b"", memoryview(data)
+        self.number, self._request = number, data
         self.sent_at = time.perf_counter()
+        return self.send_again()
+
+    def send_again(self) -> int:
+        self._answer, self._left = b"", memoryview(self._request)
         return self.send_more()
 
     def send_more(self) -> int:
@@ -134,6 +163,10 @@ class _Line:
             self._left = self._left[self.socket.send(self._left) :]
         except BlockingIOError:
             return selectors.EVENT_WRITE
+        except (
+            ConnectionError
+        ):  # a server may answer before it has read all, and hang up: the answer is there
+            return selectors.EVENT_READ
         return selectors.EVENT_WRITE if self._left else selectors.EVENT_READ
 
     def receive(self) -> bool:

@@ -57,7 +57,7 @@ def _measure(bench: Bench, server: Server, title: str, name: str) -> Result:
     body = encode(weights(bench.few(NUM_PARAMETERS, 1000)))
     statuses: Counter[int] = Counter()
     seconds = []
-    newest = 0
+    newest = hung_up = 0
     with Connections(server.port, bench.few(NUM_CONNECTIONS, 20)) as lines:
         cpu = server.cpu_seconds()
         for number in range(num_rounds):
@@ -69,6 +69,7 @@ def _measure(bench: Bench, server: Server, title: str, name: str) -> Result:
             newest = newest_aggregate(lines, model, clients[0], newest)
             seconds.append(time.perf_counter() - started)
             statuses += answers.statuses
+            hung_up += answers.hung_up
         cpu_seconds = server.cpu_seconds() - cpu
     expected = per_round * num_rounds
     counted = _counted(server, model, num_rounds, per_round)
@@ -89,6 +90,7 @@ def _measure(bench: Bench, server: Server, title: str, name: str) -> Result:
             "counted": counted,
             "sent": expected,
             "5xx": broken,
+            "sent again": hung_up,
         },
     )
     goals = [

@@ -13,8 +13,8 @@ from fma_core.registry import Registry
 class RoundProgress:
     """How far a round is, in numbers that count: updates that wait, clients of the model, clients that sent one.
 
-    A server need not look at every client after each update: of those that have registered since it last did, it may not
-    know. So a requirement must not become met because there are more clients.
+    A server need not look at every client after each update: of those that have registered since it last did, it may
+    not know. So a requirement must not become met because there are more clients.
     """
 
     num_updates: int

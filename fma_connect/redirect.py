@@ -12,9 +12,10 @@ import httpx
 
 from fma_connect.digest import sha256_of_etag
 
-__all__ = ["FROM_STORE", "headers_for_store", "kept_headers", "store_of"]
+__all__ = ["headers_for_store", "speak_for_server", "store_of", "why_unusable"]
 
-FROM_STORE = frozenset({httpx.codes.OK, httpx.codes.PARTIAL_CONTENT})
+_FROM_STORE = frozenset({httpx.codes.OK, httpx.codes.PARTIAL_CONTENT})
+_OWN = frozenset({"etag", "repr-digest", "content-digest", "content-encoding"})
 
 
 def store_of(response: httpx.Response) -> httpx.URL | None:
@@ -46,8 +47,33 @@ def headers_for_store(sent: Mapping[str, str], redirect: httpx.Response) -> dict
     return headers
 
 
-def kept_headers(redirect: httpx.Response) -> dict[str, str]:
-    """What the server said of the weights; a store has an ETag of its own, which is no hash."""
-    return {
-        name: value for name, value in redirect.headers.items() if name == "etag" or name.startswith("fma-")
-    }
+def why_unusable(response: httpx.Response) -> str | None:
+    """What is wrong with the store's answer; None when it can be checked against the server's hash."""
+    if response.status_code not in _FROM_STORE:
+        return f"answered {response.status_code}"
+    if _is_part(response) and "range" not in response.request.headers:
+        return "answered a part where the whole was asked for"
+    coding = response.headers.get("content-encoding", "identity")
+    if coding.strip().lower() != "identity":
+        return f"answered in the coding {coding!r} where none was asked for"
+    return None
+
+
+def speak_for_server(response: httpx.Response, redirect: httpx.Response) -> None:
+    """Put what the server said of the weights in the place of whatever the store says of them.
+
+    A store has an ETag of its own, which is no hash, and nobody else may say what the bytes must be.
+    """
+    for name in list(response.headers):
+        if name in _OWN or name.startswith("fma-"):
+            del response.headers[name]
+    said = redirect.headers.items()
+    response.headers.update(
+        {name: value for name, value in said if name == "etag" or name.startswith("fma-")}
+    )
+    if _is_part(response):
+        response.status_code = httpx.codes.PARTIAL_CONTENT  # rclone says 200 of a part
+
+
+def _is_part(response: httpx.Response) -> bool:
+    return response.status_code == httpx.codes.PARTIAL_CONTENT or "content-range" in response.headers

@@ -24,7 +24,7 @@ import httpx
 from fma_connect.digest import expected_sha256
 from fma_connect.encoding import BytesBody, RequestBody
 from fma_connect.exceptions import ConnectionFailed, Refused, UnexpectedAnswer, refusal
-from fma_connect.redirect import FROM_STORE, headers_for_store, kept_headers, store_of
+from fma_connect.redirect import headers_for_store, speak_for_server, store_of, why_unusable
 from fma_connect.retry import RETRYABLE_STATUSES, RetryPolicy, retry_after_s
 from fma_connect.version import __version__
 
@@ -267,13 +267,12 @@ class Transport:
             "GET", store, headers=headers_for_store(sent, redirect), timeout=timeout
         )
         response = self._http.send(request, stream=True)
-        if response.status_code not in FROM_STORE:
+        why = why_unusable(response)
+        if why is not None:
             response.close()
             # Its leave may have run out, or the object have moved: the server knows where it is now.
-            raise BrokenTransfer(f"the store at {store.host} answered {response.status_code}")
-        if "content-range" in response.headers:
-            response.status_code = httpx.codes.PARTIAL_CONTENT  # rclone says 200 of a part
-        response.headers.update(kept_headers(redirect))
+            raise BrokenTransfer(f"the store at {store.host} {why}")
+        speak_for_server(response, redirect)
         return response
 
 

@@ -1,5 +1,6 @@
 """Weights that the store hands out by itself: followed there, without the credential and with the server's hash."""
 
+import gzip
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from fma_connect.digest import content_digest
 from fma_connect.download import download
 from fma_connect.exceptions import UnexpectedAnswer
 from fma_connect.redirect import store_of
@@ -89,6 +91,45 @@ def test_what_the_store_sends_is_checked_against_the_servers_hash(
 
     assert path is not None
     assert path.read_bytes() == WEIGHTS
+
+
+FORGED = b"forged" * 100
+OF_FORGED = content_digest(FORGED)
+UNCHECKABLE = {
+    "a part": of_store(FORGED, 206, **{"Content-Range": "bytes 0-599/600", "Repr-Digest": OF_FORGED}),
+    "a part without its range": of_store(FORGED, 206),
+    "a part that says it is whole": of_store(FORGED, **{"Content-Range": "bytes 0-599/600"}),
+    "coded": of_store(gzip.compress(FORGED, mtime=0), **{"Content-Encoding": "gzip"}),
+    "coded in a way nobody knows": of_store(FORGED, **{"Content-Encoding": "x"}),
+}
+
+
+@pytest.mark.parametrize("reply", UNCHECKABLE.values(), ids=UNCHECKABLE.keys())
+def test_an_answer_that_the_hash_cannot_be_checked_on_is_not_taken(
+    store: ScriptedServer, transport: Transport, tmp_path: Path, reply: Reply
+) -> None:
+    store.on("GET", "blob", reply, of_store(), reply, of_store())
+
+    assert transport.call("GET", "weights").body == WEIGHTS
+    path = download(transport, "weights", to=tmp_path / "weights", headers=SECRET)
+
+    assert path is not None
+    assert path.read_bytes() == WEIGHTS
+    assert len(store.seen) == 4
+
+
+def test_nothing_that_the_store_says_of_the_weights_counts(
+    store: ScriptedServer, transport: Transport
+) -> None:
+    own = {"Repr-Digest": OF_FORGED, "Content-Digest": OF_FORGED, "FMA-Aggregate": "9", "FMA-Round": "9"}
+    store.on("GET", "blob", of_store(**own, **{"Content-Encoding": "identity"}))
+
+    headers = transport.call("GET", "weights").headers
+
+    assert {name for name in headers if name.startswith(("fma-", "repr-", "content-d", "content-e"))} == {
+        "fma-aggregate"
+    }
+    assert (headers["etag"], headers["fma-aggregate"]) == (ETAG, "7")
 
 
 def test_a_second_redirect_is_not_followed(store: ScriptedServer, transport: Transport) -> None:

@@ -82,7 +82,7 @@ class DiscardingParser(BaseParser):
 
 
 def safetensors_body(request: HttpRequest | Request, stream: IO[Any]) -> SafetensorsBody:
-    """A body of weights, unread. Raises LengthRequired, InvalidHeader, UnsupportedCoding."""
+    """A body of weights, unread. Raises LengthRequired, InvalidHeader, UnsupportedCoding, TooLarge."""
 
     def read(size: int) -> bytes:
         try:
@@ -92,9 +92,16 @@ def safetensors_body(request: HttpRequest | Request, stream: IO[Any]) -> Safeten
 
     coding = request.META.get("HTTP_CONTENT_ENCODING", "")
     is_zstd(coding)  # or another one, which is refused before anything is read
+    size_bytes, most = _announced_size(request), conf.get("FMA_MAX_UPDATE_BYTES")
+    if size_bytes > most:
+        # Before anybody counts it, or looks for room.
+        raise TooLarge(
+            f"the body has {size_bytes} bytes; at most {most} are accepted (FMA_MAX_UPDATE_BYTES)",
+            field="data",
+        )
     return SafetensorsBody(
         read=read,
-        size_bytes=_announced_size(request),
+        size_bytes=size_bytes,
         wire_sha256=content_digest(request.META.get("HTTP_CONTENT_DIGEST")),
         content_encoding=coding,
     )

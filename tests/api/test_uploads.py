@@ -586,6 +586,19 @@ def test_a_model_takes_no_larger_updates_than_its_policy_says(
 
 
 @pytest.mark.usefixtures("_no_rates")
+def test_a_size_that_nobody_takes_uses_up_nothing_and_asks_for_no_room(
+    device: APIClient, model: FederatedModel, settings: Settings
+) -> None:
+    settings.FMA_MODEL_BYTE_RATE = (len(BODY), 3600)
+    url = f"{UPDATES}?federated_model={model.pk}"
+
+    huge = device.generic("POST", url, b"", SAFETENSORS, CONTENT_LENGTH=str(200 * 2**40))
+
+    assert code_of(huge) == (413, "too_large")
+    assert device.generic("POST", url, BODY, SAFETENSORS).status_code == 201
+
+
+@pytest.mark.usefixtures("_no_rates")
 def test_a_client_that_sends_too_often_is_told_when_to_come_again(
     device: APIClient, model: FederatedModel, settings: Settings
 ) -> None:

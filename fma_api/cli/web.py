@@ -54,6 +54,7 @@ def web(
         # Measured: a small post costs 92 µs here, and 150 with asyncio's own loop.
         loop=Loops.uvloop,
         http=HTTPModes.http1,  # what a reverse proxy speaks to the servers behind it
+        websockets=False,  # the front speaks HTTP alone
         workers=settings.FMA_WEB_WORKERS,
         # Of each process, in place of 1024 for all of them together.
         backpressure=settings.FMA_MAX_WAITERS + ACTIVE_CONNECTIONS,

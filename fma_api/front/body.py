@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections import deque
 from typing import Any
 
@@ -9,6 +10,9 @@ from fma_api.front.protocol import Exchange
 
 AHEAD_BYTES = 2 * 2**20
 SILENCE_S = 60.0  # then a body that has stalled counts as ended, and its thread is free again
+LEAST_BYTES_PER_S = (
+    16 * 1024
+)  # and so does one that drips, once it has been waited for as long as this many take
 
 
 class StreamedBody:
@@ -24,6 +28,8 @@ class StreamedBody:
         self._changed = threading.Condition(threading.Lock())
         self._pieces: deque[bytes] = deque()
         self._held_bytes = 0
+        self._taken_bytes = 0
+        self._waited_s = 0.0
         self._has_begun = False
         self._has_ended = False
         self._paused: asyncio.Future[None] | None = None
@@ -68,8 +74,7 @@ class StreamedBody:
                 self._has_begun = True
                 self._loop.call_soon_threadsafe(self._begin)
             while not self._pieces and not self._has_ended:
-                if not self._changed.wait(SILENCE_S):
-                    self._has_ended = True
+                self._has_ended = not self._wait()
             if not self._pieces:
                 return b""
             piece = self._pieces.popleft()
@@ -77,9 +82,19 @@ class StreamedBody:
                 self._pieces.appendleft(piece[limit:])
                 piece = piece[:limit]
             self._held_bytes -= len(piece)
+            self._taken_bytes += len(piece)
             if self._paused is not None and self._held_bytes <= AHEAD_BYTES // 2:
                 self._resume()
             return piece
+
+    def _wait(self) -> bool:
+        """Whether something came in time. Whoever drips bytes must not keep a thread for hours."""
+        patience_s = min(SILENCE_S, SILENCE_S + self._taken_bytes / LEAST_BYTES_PER_S - self._waited_s)
+        since = time.monotonic()
+        has_changed = self._changed.wait(patience_s) if patience_s > 0 else False
+        self._waited_s += time.monotonic() - since
+        # Both may have happened.
+        return has_changed and not self._has_ended
 
     def _put_back(self, piece: bytes) -> None:
         with self._changed:

@@ -96,7 +96,7 @@ class Front:
         size = scope.headers.get("content-length")
         if size is None or size == "0":
             return b""
-        if int(size) <= SMALL_BYTES and scope.headers.get("expect") is None:
+        if int(size) <= SMALL_BYTES:
             reading = exchange()
             too_late = self._loop.call_later(bodies.SILENCE_S, _give_up, exchange, reading)
             try:
@@ -132,6 +132,7 @@ class Front:
                 response.close()
         except BaseException:  # granian panics (no Exception) at what is no header
             log.exception("answer_broke")
+            kept = None
             send(exchange, django.server_error())  # without effect when an answer has begun
         finally:
             self._loop.call_soon_threadsafe(done.set_result, kept)

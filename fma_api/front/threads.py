@@ -2,7 +2,13 @@
 
 import threading
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
+
+import structlog
+
+log = structlog.get_logger(__name__)
+
+Work = Callable[[], None]
 
 
 class Threads:
@@ -13,24 +19,26 @@ class Threads:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._work: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._work: SimpleQueue[Work] = SimpleQueue()
+        # While there may be more threads: those that wait for work, less what is there for them.
         self._idle = threading.Semaphore(0)
         self.count = 0
 
-    def run(self, work: Callable[[], None]) -> None:
-        """Called by one thread only. `work` must not raise."""
-        self._work.put(work)
-        if not self._idle.acquire(blocking=False) and self.count < self._limit:
-            self.count += 1
-            # Daemons, because one that waits for a stalled client must not keep the process from ending.
-            threading.Thread(target=self._loop, name=f"web-{self.count}", daemon=True).start()
+    def run(self, work: Work) -> None:
+        """Called by one thread only."""
+        if self._idle.acquire(blocking=False) or self.count == self._limit:
+            self._work.put(work)
+            return
+        self.count += 1
+        # Daemons, because one that waits for a stalled client must not keep the process from ending.
+        threading.Thread(target=self._loop, args=(work,), name=f"web-{self.count}", daemon=True).start()
 
-    def _loop(self) -> None:
+    def _loop(self, work: Work) -> None:
         while True:
             try:
-                work = self._work.get_nowait()
-            except Empty:
-                self._idle.release()
-                work = self._work.get()
-            work()
+                work()
+            except BaseException:  # a thread that ended would never be replaced
+                log.exception("work_broke")
             del work  # and with it the request: granian keeps a connection as long as its body may be read
+            self._idle.release()
+            work = self._work.get()

@@ -12,8 +12,12 @@ import uuid
 from collections.abc import Collection
 from pathlib import Path
 
+import structlog
+
 from fma_django.wakeups.listener import ALL
 from fma_django.wakeups.topics import channel_of
+
+log = structlog.get_logger(__name__)
 
 PIPE_MODE = 0o660
 MISSED = ".missed"  # beside a pipe that was full
@@ -34,7 +38,10 @@ class NamedPipes:
         channel = channel_of(topic)
         for name in names:
             if not name.startswith(".") and channel in name.partition(".")[0].split("+"):
-                _say_to(self._folder / name, topic)
+                try:
+                    _say_to(self._folder / name, topic)
+                except OSError as error:  # the others hear it all the same
+                    log.warning("pipe_unusable", pipe=name, error=repr(error))
 
     def open_ear(self, channels: Collection[str]) -> "PipeEar":
         self._folder.mkdir(parents=True, exist_ok=True)

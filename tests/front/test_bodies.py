@@ -1,6 +1,8 @@
 """Bodies on their way to Django: which are read before a thread is taken, and how far ahead of their reader."""
 
+import asyncio
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -36,18 +38,45 @@ def test_a_small_body_that_stalls_holds_no_thread() -> None:
         assert front.begin().wait().status == 200
 
 
+def test_a_small_body_that_is_announced_and_stalls_holds_none_either() -> None:
+    with running(Handler(echo)) as front:
+        front.begin(b"half", None, method="POST", size=8, headers=[("expect", "100-continue")])
+
+        assert front.begin().wait().status == 200
+        assert front.front.num_threads == 1
+
+
+def test_a_large_body_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "SILENCE_S", 0.2)
+    monkeypatch.setattr(bodies, "LEAST_BYTES_PER_S", 1e9)
+
+    loop = asyncio.new_event_loop()
+    body = bodies.StreamedBody(loop, None)  # type: ignore[arg-type]
+    body._has_begun = True
+
+    def drip() -> None:
+        for _ in range(50):
+            time.sleep(0.1)
+            with body._changed:
+                body._pieces.append(b"x")
+                body._held_bytes += 1
+                body._changed.notify()
+
+    threading.Thread(target=drip, daemon=True).start()
+    assert len(body.read(50)) < 10
+    loop.close()
+
+
 def test_a_small_body_that_stalls_too_long_is_a_408(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "SILENCE_S", 0.05)
     with running(Handler(echo)) as front:
         assert front.begin(b"half", None, method="POST", size=8).wait().status == 408
 
 
-@pytest.mark.parametrize(
-    ("size", "headers"), [(10_000_000, ()), (10, [("expect", "100-continue")])], ids=["large", "expected"]
-)
-def test_nothing_is_read_of_what_django_refuses(size: int, headers: Any) -> None:
+@pytest.mark.parametrize("headers", [(), [("expect", "100-continue")]], ids=["large", "expected"])
+def test_nothing_is_read_of_what_django_refuses(headers: Any) -> None:
     with running(Handler(refuse)) as front:
-        asked = front.begin(b"x" * 10, method="POST", size=size, headers=headers).wait()
+        asked = front.begin(b"x" * 10, method="POST", size=10_000_000, headers=headers).wait()
 
         assert (asked.status, asked.has_been_read.is_set()) == (413, False)
 

@@ -152,6 +152,16 @@ def test_weights_are_fetched_whole_in_part_or_not_at_all(
     assert (head[0], head[1]["content-length"]) == (200, str(len(whole)))
 
 
+def test_websockets_are_not_spoken_here(server: FmaServer) -> None:
+    for _ in range(40):  # more than there are threads
+        with closing(Connection(server)) as asked:
+            asked.say(
+                "GET /healthz", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13",
+                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            )  # fmt: skip
+            assert asked.hear()[0] == 200
+
+
 def test_requests_may_come_before_the_answers(connection: Connection) -> None:
     for _ in range(3):
         connection.say("GET /healthz")
@@ -166,7 +176,7 @@ def test_an_update_that_is_refused_need_not_be_sent(
     model, uuid = device
     connection.say(
         f"POST /api/v1/model_updates/?federated_model={model_of(model)}",
-        f"CLIENT-UUID: {uuid}", f"Content-Type: {SAFETENSORS}", "Content-Length: 1000", "Expect: 100-continue",
+        f"CLIENT-UUID: {uuid}", f"Content-Type: {SAFETENSORS}", "Content-Length: 100000", "Expect: 100-continue",
     )  # fmt: skip
 
     assert connection.hear()[0] == status

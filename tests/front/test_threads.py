@@ -1,0 +1,44 @@
+"""The threads of the front: as many as are busy at one time, and none is ever lost."""
+
+import threading
+import time
+
+from fma_api.front.threads import Threads
+
+
+def run_all(threads: Threads, *, num: int) -> None:
+    left = threading.Semaphore(0)
+    for _ in range(num):
+        threads.run(left.release)
+    for _ in range(num):
+        assert left.acquire(timeout=10)
+
+
+def test_a_quiet_server_has_few() -> None:
+    threads = Threads(32)
+    for _ in range(300):
+        run_all(threads, num=3)
+        time.sleep(0.001)
+
+    assert threads.count <= 6
+
+
+def test_all_that_are_allowed_work_at_once_and_no_more() -> None:
+    threads, all_here = Threads(4), threading.Barrier(5)
+    for _ in range(4):
+        threads.run(lambda: all_here.wait(10) and None)
+    all_here.wait(10)
+    run_all(threads, num=50)
+
+    assert threads.count == 4
+
+
+def test_work_that_breaks_takes_no_thread_with_it() -> None:
+    def breaks() -> None:
+        raise AttributeError("response_bytes")
+
+    threads = Threads(2)
+    for _ in range(10):
+        threads.run(breaks)
+
+    run_all(threads, num=10)

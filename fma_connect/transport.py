@@ -143,12 +143,14 @@ class Transport:
         idempotency_key: str | None = None,
         timeout_s: float | None = None,
         silence_s: float = SILENCE_TIMEOUT_S,
+        is_retried: bool = True,
         check: Callable[[Answer], None] | None = None,
     ) -> Answer:
         """The answer of 2xx or 304 to one call; everything else raises.
 
         json_body or body: what to send; a body goes out with its Content-Digest.
         silence_s: how long the server may say nothing before the attempt counts as failed.
+        is_retried: whether an attempt that failed is followed by others; not where the caller asks again by itself.
         check: raises BrokenTransfer for an answer that must be fetched again.
         """
         sent = dict(headers or {})
@@ -182,6 +184,7 @@ class Transport:
             body=body,
             timeout_s=timeout_s,
             silence_s=silence_s,
+            is_retried=is_retried,
         )
 
     def deadline(self, timeout_s: float | None = None) -> Deadline:
@@ -199,6 +202,7 @@ class Transport:
         body: RequestBody | None = None,
         timeout_s: float | None = None,
         silence_s: float = SILENCE_TIMEOUT_S,
+        is_retried: bool = True,
     ) -> T:
         """What `read` makes of the streamed answer. `headers` is asked before each attempt, `read` called in each."""
         limit_s = self.timeout_s if timeout_s is None else timeout_s
@@ -219,7 +223,8 @@ class Transport:
             delay_s = self._retry.delay_s(attempt, self.rng)
             if isinstance(failure, Refused) and failure.retry_after_s is not None:
                 delay_s = max(delay_s, failure.retry_after_s)
-            out_of_attempts = self._retry.max_attempts is not None and attempt >= self._retry.max_attempts
+            max_attempts = self._retry.max_attempts if is_retried else 1
+            out_of_attempts = max_attempts is not None and attempt >= max_attempts
             if out_of_attempts or delay_s >= deadline.remaining_s():
                 raise _given_up(failure, f"{method} {self.url}{path}", attempt, limit_s) from failure
             logger.warning(

@@ -206,8 +206,9 @@ class Client:
     def wait_for_next(self, *, timeout_s: float) -> Pulled | None:
         """The first aggregate after the last pulled one (any aggregate, before the first pull), or None in time.
 
-        timeout_s: how long to wait for it to exist; reading it then has the time limit of a call. A server that is
-        away for a while is waited for as well; ConnectionFailed is raised if it still is when the time is over.
+        timeout_s: how long to wait for it to exist; reading it then, and registering before the first call, has the
+        time limit of a call. A server that is away for a while is waited for as well; ConnectionFailed is raised if it
+        still is when the time is over. One that takes the question and says nothing is given 30 s more.
         """
         ends_at = self._transport.clock() + timeout_s
         after = (self._pulled.base_aggregate if self._pulled is not None else None) or 0
@@ -215,7 +216,7 @@ class Client:
         while True:
             asked_at = self._transport.clock()
             wait_s = max(0, min(LONGEST_WAIT_S, int(ends_at - asked_at)))
-            pause_s = 0.0
+            pause_s: float | None = None
             try:
                 found = self._next_after(after, wait_s)
                 if found is not None:
@@ -227,9 +228,9 @@ class Client:
             remaining_s = ends_at - self._transport.clock()
             if remaining_s <= 0:
                 return None
-            if early_answers or pause_s or wait_s == 0:
+            if early_answers or pause_s is not None or wait_s == 0:
                 polite_s = SHORTEST_PAUSE_S + POLLING.delay_s(max(early_answers, 1), self._transport.rng)
-                self._transport.sleep(min(max(pause_s, polite_s), remaining_s))
+                self._transport.sleep(min(max(pause_s or 0.0, polite_s), remaining_s))
 
     def client_config(self) -> dict[str, Any]:
         """What clients are to know in the round: of the owner's own, and FedProx's {"mu": …}, for instance.
@@ -428,6 +429,8 @@ class Client:
             params={"after": after, "wait": wait_s},
             silence_s=wait_s + SILENCE_TIMEOUT_S,
             timeout_s=wait_s + self._transport.timeout_s,
+            # The call's time is for reading the answer; `wait_for_next` knows how long a server may be away.
+            is_retried=False,
         )
         self._telemetry.report_if_due()
         if _aggregate_of(answer) is None or (_aggregate_of(answer) or 0) <= after:
@@ -441,6 +444,7 @@ class Client:
         params: Params | None = None,
         silence_s: float = SILENCE_TIMEOUT_S,
         timeout_s: float | None = None,
+        is_retried: bool = True,
     ) -> Answer:
         return self._transport.call(
             "GET",
@@ -449,6 +453,7 @@ class Client:
             headers={"Accept": SAFETENSORS, **self._who(), **(headers or {})},
             silence_s=silence_s,
             timeout_s=timeout_s,
+            is_retried=is_retried,
             check=_check_etag,
         )
 

@@ -422,9 +422,9 @@ def test_wait_before_the_first_pull_takes_any_aggregate(
     assert server.calls("GET", LATEST)[0].query == {"after": "0", "wait": "10"}
 
 
-def holding_back(fake_time: FakeTime, then: Reply) -> Callable[[Seen], Reply]:
+def holding_back(fake_time: FakeTime, then: Reply, for_s: float | None = None) -> Callable[[Seen], Reply]:
     def answer(seen: Seen) -> Reply:
-        fake_time.now_s += int(seen.query["wait"])
+        fake_time.now_s += int(seen.query["wait"]) if for_s is None else for_s
         return then
 
     return answer
@@ -490,6 +490,42 @@ def test_wait_says_when_the_server_stayed_away(
 
     with pytest.raises(error):
         make().wait_for_next(timeout_s=200)
+
+
+def test_wait_for_a_server_that_is_gone_ends_in_time(
+    server: ScriptedServer, make: MakeClient, fake_time: FakeTime
+) -> None:
+    server.on("GET", LATEST, DROP)
+    client = make()
+    client.register()
+    began_at = fake_time.now_s
+
+    with pytest.raises(ConnectionFailed):
+        client.wait_for_next(timeout_s=8)
+
+    assert fake_time.now_s - began_at == pytest.approx(8)
+    assert len(server.calls("GET", LATEST)) > 2
+
+
+def test_a_server_that_returns_is_not_asked_to_hold_back_past_the_end(
+    server: ScriptedServer, make: MakeClient, fake_time: FakeTime
+) -> None:
+    server.on("GET", LATEST, holding_back(fake_time, DROP, for_s=5), holding_back(fake_time, Reply(204)))
+
+    assert make().wait_for_next(timeout_s=8) is None
+
+    first, second, *_ = (int(seen.query["wait"]) for seen in server.calls("GET", LATEST))
+    assert (first, fake_time.sleeps[0] >= 0.2) == (8, True)
+    assert second <= 3
+
+
+def test_an_answer_that_has_begun_is_read_after_the_time_to_wait_for_it(
+    server: ScriptedServer, make: MakeClient, fake_time: FakeTime, weights: Weights
+) -> None:
+    late = holding_back(fake_time, weights_reply(weights, aggregate=8), for_s=8 + 50)
+    server.on("GET", LATEST, late)
+
+    assert make().wait_for_next(timeout_s=8) is not None
 
 
 def test_wait_does_not_outlive_a_lasting_refusal(server: ScriptedServer, make: MakeClient) -> None:

@@ -67,6 +67,7 @@ STATUS: Mapping[type[FMAError], int] = {
     record.IdempotencyKeyExpired: 409,
     record.RateExceeded: 429,
     record.TooManyUploads: 429,
+    record.UploadBusy: 429,
     record.UnknownUpload: 404,
     record.WrongOffset: 409,
     record.UploadIncomplete: 409,

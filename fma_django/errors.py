@@ -32,6 +32,7 @@
         ├── RateExceeded            rate_exceeded
         ├── UnknownUpload           unknown_upload
         ├── TooManyUploads          too_many_uploads
+        ├── UploadBusy              upload_busy
         ├── WrongOffset             wrong_offset
         ├── ChecksumMismatch        checksum_mismatch
         ├── UploadIncomplete        upload_incomplete
@@ -190,6 +191,12 @@ class TooManyUploads(Refused):
     """The client has begun more than it may at one time. Facts: retry_after_s."""
 
     code = "too_many_uploads"
+
+
+class UploadBusy(Refused):
+    """Another request is making it an update. Facts: retry_after_s."""
+
+    code = "upload_busy"
 
 
 class WrongOffset(Refused):

@@ -5,6 +5,7 @@ The parts lie in the spool of the store: several machines that serve one model n
 
 import hashlib
 import json
+import os
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
@@ -15,22 +16,32 @@ from django.db.models import Q, QuerySet
 from django.utils import timezone
 
 from fma_core.codecs.zstd import CODING, is_zstd
-from fma_core.errors import TooLarge, TruncatedBody
+from fma_core.errors import InvalidSpec, InvalidWeights, SpecMismatch, TooLarge, TruncatedBody
 from fma_django import conf
-from fma_django.errors import ChecksumMismatch, TooManyUploads, UnknownUpload, UploadIncomplete, WrongOffset
+from fma_django.errors import (
+    ChecksumMismatch,
+    DigestMismatch,
+    SchemaViolation,
+    TooManyUploads,
+    UnknownUpload,
+    UploadBusy,
+    UploadIncomplete,
+    WrongOffset,
+)
 from fma_django.models import Client, FederatedModel, ModelUpdate, Upload
 from fma_django.services.idempotency import Once, create_once
 from fma_django.services.limits import allow, require_size
 from fma_django.services.updates import UpdateFacts, check_before_body, receive_update
 from fma_django.services.weights import SafetensorsBody
 from fma_django.storage import get_store
-from fma_django.storage.part_file import PartDamaged, PartFile, PartGone, PartMoved
+from fma_django.storage.part_file import PartBusy, PartDamaged, PartFile, PartGone, PartMoved
 from fma_django.storage.spool import UPLOADS, require_room, uploads_dir
 
 SUFFIX = ".part"
 # An upload to which nothing came for so long gives way to a new one of its client.
 QUIET_S = 600.0
 TRY_AGAIN_S = 60
+BUSY_S = 2
 
 
 def begin_upload(
@@ -145,7 +156,8 @@ def finish_upload(upload: Upload, *, idempotency_key: str | None = None) -> Mode
     """The update that a complete upload is; the same one however often it is asked for.
 
     idempotency_key: of whoever begins an upload again, because the first one seems lost, so that it is one update.
-    Raises UploadIncomplete, UnknownUpload, and what `receive_update` and `create_once` raise.
+    An upload whose bytes are refused is given up.
+    Raises UploadIncomplete, UploadBusy, UnknownUpload, StorageFull, and what `receive_update` and `create_once` raise.
     """
     first = upload if idempotency_key is None else _first_with(idempotency_key, upload)
     if first.update is not None:
@@ -157,25 +169,17 @@ def finish_upload(upload: Upload, *, idempotency_key: str | None = None) -> Mode
         )
     part = _part_of(upload)
     try:
-        file = open(part.path, "rb", buffering=0)
-    except FileNotFoundError:
+        with part.held() as fd:
+            update = _receive(upload, fd, first)
+            Upload.objects.filter(pk=upload.pk).update(update=update)
+            part.remove()
+    except PartGone:
         return _finished_meanwhile(upload)
-    with file:
-        update = receive_update(
-            upload.federated_model,
-            upload.client,
-            SafetensorsBody(
-                read=lambda size: file.read(size) or b"",
-                size_bytes=upload.size_bytes,
-                wire_sha256=upload.sha256 or None,
-                content_encoding=upload.content_encoding,
-            ),
-            _facts_of(upload),
-            # An upload is its own key: whoever asks twice at once is answered with one update.
-            idempotency_key=f"upload {first.pk}",
-        )
-    Upload.objects.filter(pk=upload.pk).update(update=update)
-    part.remove()
+    except PartBusy as error:
+        raise UploadBusy(
+            "another request is making this upload an update; ask again for that one",
+            retry_after_s=BUSY_S,
+        ) from error
     return update
 
 
@@ -234,6 +238,28 @@ def _make_way(client: Client, size_bytes: int) -> None:
             f"({most}, of {most_bytes} bytes together): finish one, or DELETE it",
             retry_after_s=TRY_AGAIN_S,
         )
+
+
+def _receive(upload: Upload, fd: int, first: Upload) -> ModelUpdate:
+    require_room(_folder(), upload.size_bytes)
+    try:
+        return receive_update(
+            upload.federated_model,
+            upload.client,
+            SafetensorsBody(
+                read=lambda size: os.read(fd, size),
+                size_bytes=upload.size_bytes,
+                wire_sha256=upload.sha256 or None,
+                content_encoding=upload.content_encoding,
+            ),
+            _facts_of(upload),
+            # An upload is its own key: whoever asks twice at once is answered with one update.
+            idempotency_key=f"upload {first.pk}",
+        )
+    except (DigestMismatch, InvalidSpec, InvalidWeights, SchemaViolation, SpecMismatch):
+        # Its bytes will not become better, and looking at gigabytes of them again and again is work.
+        give_up_upload(upload)
+        raise
 
 
 def _first_with(key: str, upload: Upload) -> Upload:

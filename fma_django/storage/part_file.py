@@ -33,6 +33,10 @@ class PartMoved(Exception):
         self.size_bytes = size_bytes
 
 
+class PartBusy(Exception):
+    """Somebody else is reading the file."""
+
+
 class PartDamaged(Exception):
     """What arrived has another digest than it should have; it was taken off again."""
 
@@ -58,6 +62,22 @@ class PartFile:
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
+
+    @contextmanager
+    def held(self) -> Iterator[int]:
+        """The file as a descriptor to read from, for one at a time. Raises PartGone, PartBusy."""
+        with _gone_told():
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise PartBusy from error
+            if not os.fstat(fd).st_nlink:
+                raise PartGone
+            yield fd
+        finally:
+            os.close(fd)
 
     def append(
         self, read: Callable[[int], bytes], *, at: int, length: int, sha256: bytes | None = None

@@ -339,6 +339,34 @@ def test_other_bytes_than_were_promised_are_refused(device: APIClient, model: Fe
     assert not ModelUpdate.objects.exists()
 
 
+@pytest.mark.parametrize(
+    "body", [BODY[:-8] + np.float64("nan").tobytes(), b"\xff" * len(BODY)], ids=["nan", "rubbish"]
+)
+def test_an_upload_whose_bytes_are_refused_is_gone(
+    device: APIClient, model: FederatedModel, storage: Path, body: bytes
+) -> None:
+    url = begun(device, model)
+    send(device, url, body, 0)
+
+    assert finish(device, url).status_code in {400, 422}
+    assert code_of(finish(device, url)) == (404, "unknown_upload")
+    assert stored_files(storage) == []
+
+
+def test_of_two_who_finish_an_upload_at_once_one_waits(
+    device: APIClient, model: FederatedModel, storage: Path
+) -> None:
+    url = begun(device, model)
+    send(device, url, BODY, 0)
+    [path] = storage.rglob("*.part")
+
+    with part_file.PartFile(path).held():
+        busy = finish(device, url)
+
+    assert (*code_of(busy), busy.headers["Retry-After"]) == (429, "upload_busy", "2")
+    assert finish(device, url).status_code == 201
+
+
 def test_an_upload_for_a_round_that_has_closed_goes_into_the_next(
     device: APIClient, model: FederatedModel
 ) -> None:

@@ -82,4 +82,6 @@ def _caller(request: HttpRequest) -> str | None:
     if isinstance(user, SimpleLazyObject):
         user = known.get("_cached_user")
     pk = known.get("client_id") or getattr(user, "pk", None)
+    if isinstance(pk, str) and len(pk) == 32:
+        pk = uuid.UUID(pk)  # as SQLite keeps it
     return None if pk is None else str(pk)

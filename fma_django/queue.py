@@ -15,7 +15,7 @@ def aggregate(round_id: int) -> None:
 
     A broker that is down does not undo what was committed: the sweep finds the round and asks again.
     """
-    _enqueue("aggregate", round=round_id)
+    _enqueue("aggregate", round_id=round_id)
 
 
 def forward(federated_model_id: int) -> None:

@@ -170,7 +170,7 @@ def read_exactly(read: Callable[[int], bytes], size: int) -> bytes:
     while missing > 0:
         piece = read(min(missing, PIECE_BYTES))
         if not piece:
-            raise TruncatedBody(f"the body ended {missing} bytes before its announced end", missing=missing)
+            raise TruncatedBody("the body ended before its announced end")
         pieces.append(piece)
         missing -= len(piece)
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)

@@ -49,17 +49,17 @@ def aggregate_round(round_id: int) -> ModelAggregate | None:
                 get_store().put_file(state, folded.state.sha256)
         aggregate = rounds.publish(lease, folded.weights, folded.state)
     except LeaseLost:
-        log.warning("lease_lost", round=round_id)
+        log.warning("lease_lost", round_id=round_id)
         return None
     except (StorageUnavailable, ClusterUnavailable, OperationalError, OSError) as error:
         # The store, the cluster, the database or room on the disk may be back soon: the sweep tries again, as long as
         # it takes.
-        log.warning("round_postponed", round=round_id, error=str(error))
+        log.warning("round_postponed", round_id=round_id, error=str(error))
         rounds.release(lease)
         return None
     except WorkersKilled as error:
         # As when this process itself had died: the lease runs out, and after FMA_MAX_ATTEMPTS that is the end.
-        log.error("workers_killed", round=round_id, error=str(error))
+        log.error("workers_killed", round_id=round_id, error=str(error))
         return None
     except FMAError as error:
         _fail(lease, error.code, error.message)
@@ -69,13 +69,13 @@ def aggregate_round(round_id: int) -> ModelAggregate | None:
         raise
     except Exception as error:
         # A defect, in a plugin perhaps. Trying again would meet it again, so the round ends and says so.
-        log.exception("round_defect", round=round_id)
+        log.exception("round_defect", round_id=round_id)
         _fail(lease, "internal_error", f"{type(error).__name__}: {error}")
         return None
     log.info(
         "round_published",
         model=aggregate.federated_model_id,
-        round=round_id,
+        round_id=round_id,
         aggregate=aggregate.pk,
         seconds=round(time.monotonic() - started, 3),
     )
@@ -97,7 +97,7 @@ def _fold(lease: Lease, results: Results, check: Callable[[float], None]) -> Fol
             return fold_round(claimed, updates, spec, results, check=check)
         except UnreadableUpdate as error:
             unusable = int(str(error.facts["label"]))
-            log.error("update_unreadable", round=lease.round_id, update=unusable, error=error.message)
+            log.error("update_unreadable", round_id=lease.round_id, update=unusable, error=error.message)
             if not rounds.exclude_update(lease, unusable, error.message):
                 _fail(lease, error.code, f"{error.message}; without it the model's requirement is not met")
                 return None
@@ -119,7 +119,7 @@ def _kept(lease: Lease) -> Iterator[Callable[[float], None]]:
                 is_lost.set()
                 break
             except DatabaseError as error:  # it may be back for the next turn, before the term is over
-                log.warning("renewal_failed", round=lease.round_id, error=str(error))
+                log.warning("renewal_failed", round_id=lease.round_id, error=str(error))
         connection.close()  # this thread's own
 
     def check(_progress: float) -> None:
@@ -139,6 +139,6 @@ def _fail(lease: Lease, code: str, detail: str) -> None:
     try:
         rounds.fail(lease, code=code, detail=detail)
     except LeaseLost:
-        log.warning("lease_lost", round=lease.round_id)
+        log.warning("lease_lost", round_id=lease.round_id)
         return
-    log.error("round_failed", round=lease.round_id, code=code, detail=detail)
+    log.error("round_failed", round_id=lease.round_id, code=code, detail=detail)

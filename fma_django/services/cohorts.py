@@ -50,7 +50,7 @@ def start_if_possible(collecting: Round) -> bool:
         raise
     except Exception as error:
         # A defect, in a plugin perhaps: it holds up this round, and not the publication of the one before.
-        log.exception("selection_defect", model=federated_model.pk, round=collecting.pk)
+        log.exception("selection_defect", model=federated_model.pk, round=collecting.number)
         return _wait(collecting, f"{type(error).__name__}: {error}"[:500])
     is_drawn = cohort.num_draws != collecting.num_draws
     collecting.num_draws = cohort.num_draws
@@ -59,7 +59,7 @@ def start_if_possible(collecting: Round) -> bool:
         return _wait(collecting, what, is_drawn=is_drawn)
     _write_down(collecting, cohort)
     _start(collecting, policy.deadline_s, num_asked=len(cohort.chosen))
-    log.info("cohort_chosen", model=federated_model.pk, round=collecting.pk, clients=len(cohort.chosen))
+    log.info("cohort_chosen", model=federated_model.pk, round=collecting.number, clients=len(cohort.chosen))
     return True
 
 

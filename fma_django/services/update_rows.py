@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from django.db import DEFAULT_DB_ALIAS, InterfaceError, OperationalError, connections
+from django.db import DEFAULT_DB_ALIAS, InterfaceError, NotSupportedError, OperationalError, connections
 from django.db.backends.utils import CursorWrapper
 
 from fma_django.models import ModelUpdate
@@ -117,7 +117,8 @@ def read_standing(
     database.health_check_done = True  # type: ignore[attr-defined]
     try:
         return read()
-    except (InterfaceError, OperationalError):
+    except (InterfaceError, OperationalError, NotSupportedError):
+        # Not supported: a prepared statement whose columns a migration has changed.
         database.close()
         return read()
 

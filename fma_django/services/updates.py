@@ -300,6 +300,8 @@ def _may_be_due(standing: Standing, rules: Rules) -> bool:
 def _settle(standing: Standing, expected: Expected, stored: StoredWeights) -> None:
     experiment = as_configured(_round_of(standing))
     _require_unchanged(experiment, rules_of(expected.configuration).strategy, expected.facts)
+    if experiment.update_schema != expected.schema:
+        raise InvalidValue("the model's update_schema changed while the update was on its way")
     settle_spec(experiment, stored, is_update=True)
 
 

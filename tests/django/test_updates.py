@@ -22,7 +22,7 @@ from fma_django.models.model_update import UpdateStatus
 from fma_django.services import rounds
 from fma_django.services.clients import revoke_client
 from fma_django.services.federated_models import change_federated_model
-from fma_django.services.updates import UpdateFacts, receive_update
+from fma_django.services.updates import UpdateFacts, check_before_body, receive_body, receive_update
 from fma_django.services.weights import JsonBody, SafetensorsBody
 from fma_django.storage import get_store
 from tests.records import (
@@ -309,3 +309,15 @@ def test_what_changed_while_the_body_travelled_counts() -> None:
         model, ann, SafetensorsBody(read, data.size_bytes), UpdateFacts(base_aggregate_id=first.pk)
     )
     assert update.status == UpdateStatus.INVALID
+
+
+def test_schema_that_changed_on_the_way_counts() -> None:
+    model = make_model(initial_model=WEIGHTS)
+    client = make_client(model).client
+    expected = check_before_body(model.pk, UpdateFacts(), client_id=client.pk)
+    change_federated_model(model, {"update_schema": {"type": "string"}})
+
+    with pytest.raises(InvalidValue, match="update_schema changed"):
+        receive_body(expected, body_of(encode(arrays())))
+
+    assert not ModelUpdate.objects.exists()

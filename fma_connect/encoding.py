@@ -21,6 +21,7 @@ from fma_core.codecs import zstd
 from fma_core.codecs.header import canonical_entries, encoded_header
 from fma_core.codecs.quantise import Narrowing, Quantisation, blocks, narrowings
 from fma_core.codecs.safetensors import checked_bytes
+from fma_core.errors import FMAError
 from fma_core.spec import ArraySpec, Spec
 
 __all__ = ["SAFETENSORS", "BytesBody", "EncodedBody", "Quantisation", "RequestBody", "encoded", "explained"]
@@ -138,9 +139,17 @@ class CompressedBody:
 
 
 def encoded(arrays: Arrays, *, compress: bool = False, quantise: Quantisation | None = None) -> RequestBody:
-    """The body of these weights. Raises what fma_core raises for arrays that cannot be weights."""
-    body = EncodedBody(arrays, quantise)
-    return CompressedBody(body) if compress else body
+    """The body of these weights. Raises InvalidRequest for arrays that cannot be weights: it looks at every value."""
+    try:
+        body = EncodedBody(arrays, quantise)
+        if compress:
+            return CompressedBody(body)
+        _ = body.headers
+    except FMAError as error:
+        raise InvalidRequest(
+            code=error.code, detail=error.message, fields=error.facts, message=error.message
+        ) from error
+    return body
 
 
 def explained(refused: InvalidRequest, *, compress: bool) -> InvalidRequest:

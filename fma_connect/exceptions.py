@@ -3,7 +3,8 @@
     FMAConnectError
     ├── APIException            the server refused, or could not be reached (FMA's own name; WebClient raises it)
     │   ├── Refused             an answer of 400 and above: status, code, detail, fields
-    │   │   ├── InvalidRequest      400, 411, 413, 415, 422 and every other 4xx: what was sent cannot be accepted
+    │   │   ├── InvalidRequest      400, 411, 413, 415, 422 and every other 4xx: what was sent cannot be accepted;
+    │   │   │                       status 0 for weights that are refused here, before any call
     │   │   ├── NotAuthenticated    401: no credential, or one that the server does not know
     │   │   ├── NotAllowed          403: a known caller who may not do this
     │   │   │   └── NotSelected         an update of a client that was not chosen for the round
@@ -89,7 +90,7 @@ class Refused(APIException):
         message: Any = None,
         retry_after_s: float | None = None,
     ) -> None:
-        super().__init__(status, message)
+        super().__init__(status or None, message)
         self.status = status
         self.code = code
         self.detail = detail
@@ -97,11 +98,15 @@ class Refused(APIException):
         self.retry_after_s = retry_after_s
         said = ((name, _in_words(why)) for name, why in self.fields.items())
         reasons = "; ".join(f"{name}: {why}" for name, why in said if why not in detail)
-        self.error_message = ": ".join(part for part in (f"{status} {code}".strip(), detail, reasons) if part)
+        what = f"{status} {code}".strip() if status or not code else code
+        self.error_message = ": ".join(part for part in (what, detail, reasons) if part)
 
 
 class InvalidRequest(Refused):
-    """What was sent cannot be accepted as it is; sending it again will not help."""
+    """What was sent cannot be accepted as it is; sending it again will not help.
+
+    status: 0 when nothing was sent, because these are no weights: a NaN, an object, a value that int8 cannot hold.
+    """
 
 
 class NotAuthenticated(Refused):

@@ -289,7 +289,8 @@ class Client:
         said, the last pulled one, or that of the joined round if nothing was pulled.
         quantise: send floating-point arrays as "float16", "bfloat16" or "int8"; the server widens what is left of them.
         compress: send a zstd frame, which pays for int8 and for weights with many equal values.
-        Raises InvalidRequest, naming the array, when the weights do not fit the model; NotSelected, LateUpdate,
+        Raises InvalidRequest, naming the array, when the weights do not fit the model, and before any call when they
+        are no weights (a NaN, say: status 0, code "non_finite_value"); NotSelected, LateUpdate,
         RoundFull or ExperimentEnded when this update is not (or no longer) wanted.
         """
         if num_examples is not None and num_examples < 1:

@@ -388,10 +388,30 @@ def test_what_cannot_be_an_update_is_refused_before_it_is_sent(
         make().push(weights, num_examples=0)
     with pytest.raises(ValueError, match="JSON"):
         make().push(weights, metrics={"loss": float("inf")})
-    with pytest.raises(FMAError):
-        make().push({"w": np.array([np.nan])})
 
     assert server.calls("POST", UPDATES) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "code", "how"),
+    [
+        (np.nan, "non_finite_value", {}),
+        (np.nan, "non_finite_value", {"compress": True}),
+        (np.inf, "non_finite_value", {"quantise": "int8"}),
+        (1e30, "value_out_of_range", {"quantise": "float16"}),
+        ("text", "invalid_spec", {}),
+    ],
+)
+def test_what_is_no_weights_is_refused_without_a_call(
+    server: ScriptedServer, make: MakeClient, value: object, code: str, how: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidRequest, match=f"^{code}: .*array 'w'") as raised:
+        make().push({"w": np.array([value])}, **how)
+
+    assert (raised.value.status, raised.value.status_code, raised.value.code) == (0, None, code)
+    assert raised.value.fields["array"] == "w"
+    assert isinstance(raised.value.__cause__, FMAError)
+    assert server.seen == []
 
 
 # Waiting

@@ -4,6 +4,6 @@ A rate that is not set costs nothing. What is counted where: with FMA_BROKER_URL
 server; else by each process alone, so that a server of two processes may take twice as much.
 """
 
-from fma_django.rates.count import count_update
+from fma_django.rates.count import ask_for_bytes, count_arrived, count_begun, count_update
 
-__all__ = ["count_update"]
+__all__ = ["ask_for_bytes", "count_arrived", "count_begun", "count_update"]

@@ -1,6 +1,9 @@
 """What one update takes of one limit."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from math import inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,3 +22,11 @@ class Cost:
     def wait_s(self, full_again_at: float, now: float) -> float:
         """How long until there is enough; 0 or less when there is. More than all may be taken of all, and is owed."""
         return max(full_again_at, now) - now + min(self.takes_s, self.period_s) - self.period_s
+
+    def only_asked(self) -> Cost:
+        """What is to be waited for as for this, and takes nothing."""
+        return Cost(self.key, 0.0, self.period_s - min(self.takes_s, self.period_s))
+
+    def in_any_case(self) -> Cost:
+        """What takes as much, and is never to be waited for."""
+        return Cost(self.key, self.takes_s, inf)

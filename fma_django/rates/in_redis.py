@@ -11,11 +11,12 @@ PREFIX = "fma:rate:"
 TAKE = """
 local time = redis.call('TIME')
 local now = time[1] + time[2] / 1000000
-local wait, at = 0, {}
+local wait, slowest, at = 0, '', {}
 for i, key in ipairs(KEYS) do
   local takes, period = tonumber(ARGV[2 * i - 1]), tonumber(ARGV[2 * i])
   at[i] = math.max(tonumber(redis.call('GET', key) or '0'), now)
-  wait = math.max(wait, at[i] - now + math.min(takes, period) - period)
+  local needs = at[i] - now + math.min(takes, period) - period
+  if needs > wait then wait, slowest = needs, key end
 end
 if wait <= 0 then
   for i, key in ipairs(KEYS) do
@@ -23,15 +24,15 @@ if wait <= 0 then
     redis.call('SET', key, string.format('%.6f', full), 'PX', math.ceil((full - now) * 1000) + 1)
   end
 end
-return tostring(wait)
+return {tostring(wait), slowest}
 """
 
 
-def take(url: str, costs: Sequence[Cost]) -> float:
+def take(url: str, costs: Sequence[Cost]) -> tuple[float, str]:
     """As InProcess.take. Raises redis.RedisError."""
     arguments = [number for cost in costs for number in (cost.takes_s, cost.period_s)]
-    answer: bytes = _script(url)(keys=[PREFIX + cost.key for cost in costs], args=arguments)
-    return max(float(answer), 0.0)
+    answer: list[bytes] = _script(url)(keys=[PREFIX + cost.key for cost in costs], args=arguments)
+    return float(answer[0]), answer[1].decode().removeprefix(PREFIX)
 
 
 @cache

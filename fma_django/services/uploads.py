@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from time import time
 
+from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
@@ -29,8 +30,9 @@ from fma_django.errors import (
     WrongOffset,
 )
 from fma_django.models import Client, FederatedModel, ModelUpdate, Upload
+from fma_django.rates import ask_for_bytes, count_arrived, count_begun
 from fma_django.services.idempotency import Once, create_once
-from fma_django.services.limits import allow, require_size
+from fma_django.services.limits import require_size
 from fma_django.services.updates import UpdateFacts, check_before_body, receive_update
 from fma_django.services.weights import SafetensorsBody
 from fma_django.storage import get_store
@@ -67,7 +69,7 @@ def begin_upload(
     _remove_dead_parts()
     # Once for the parts, and once for the file that is made of them.
     require_room(_folder(), 2 * size_bytes)
-    allow(expected, size_bytes)
+    require_size(expected, size_bytes)
     upload = Upload(
         federated_model=federated_model,
         client=client,
@@ -87,6 +89,8 @@ def begin_upload(
         # Whoever begins two at once counts them one after the other.
         Client.objects.select_for_update(no_key=True).get(pk=client.pk)
         _make_way(client, size_bytes)
+        # Last of all that can refuse it, and not when a key that was used begins nothing.
+        count_begun(federated_model.pk, client.pk, size_bytes)
         upload.save(force_insert=True)
         _part_of(upload).create()
         return upload
@@ -127,8 +131,8 @@ def add_to_upload(
 
     at: how many had before. sha256: of these bytes, when the sender says it. An update that is not wanted any more is
     refused before its bytes travel.
-    Raises WrongOffset, TooLarge, ChecksumMismatch, UnknownUpload, StorageFull, and what `check_before_body`
-    raises; TruncatedBody when fewer came.
+    Raises WrongOffset, TooLarge, RateExceeded, ChecksumMismatch, UnknownUpload, StorageFull, and what
+    `check_before_body` raises; TruncatedBody when fewer came.
     """
     if at + length > upload.size_bytes:
         raise TooLarge(f"the upload has {upload.size_bytes} bytes; these would end at {at + length}")
@@ -139,14 +143,25 @@ def add_to_upload(
         return found
     expected = check_before_body(upload.federated_model_id, _facts_of(upload), client_id=upload.client_id)
     require_size(expected, upload.size_bytes)
+    ask_for_bytes(upload.federated_model_id, upload.client_id, length)
+    arrived = 0
+
+    def read_and_count(size: int) -> bytes:
+        nonlocal arrived
+        piece = read(size)
+        arrived += len(piece)
+        return piece
+
     try:
-        end = _part_of(upload).append(read, at=at, length=length, sha256=sha256)
+        end = _part_of(upload).append(read_and_count, at=at, length=length, sha256=sha256)
     except PartGone as error:
         raise _unknown(upload) from error
     except PartMoved as error:
         raise _wrong_offset(at, error.size_bytes) from error
     except PartDamaged as error:
         raise ChecksumMismatch("Upload-Checksum speaks of other bytes than those that arrived") from error
+    finally:
+        count_arrived(upload.federated_model_id, upload.client_id, arrived)
     if end < at + length:
         raise TruncatedBody(f"the body ended after {end - at} of {length} bytes, which are kept")
     return end
@@ -228,16 +243,21 @@ def _make_way(client: Client, size_bytes: int) -> None:
         announced = size_bytes + sum(upload.size_bytes for upload in unfinished)
         return bool(len(unfinished) >= most or announced > most_bytes)
 
+    given_up = []
     for upload in list(unfinished):
         if is_too_much() and _part_of(upload).written_at() < quiet_since:
-            give_up_upload(upload)
             unfinished.remove(upload)
+            given_up.append(upload)
     if is_too_much():
         raise TooManyUploads(
             f"this client has begun {len(unfinished)} uploads, which is all that it may at one time "
             f"({most}, of {most_bytes} bytes together): finish one, or DELETE it",
             retry_after_s=TRY_AGAIN_S,
         )
+    for upload in given_up:
+        Upload.objects.filter(pk=upload.pk).delete()
+        # The new one may still be refused; then nothing has happened to these.
+        transaction.on_commit(_part_of(upload).remove)
 
 
 def _receive(upload: Upload, fd: int, first: Upload) -> ModelUpdate:

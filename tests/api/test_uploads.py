@@ -481,7 +481,12 @@ def test_a_part_that_no_row_speaks_of_is_swept(
 
 @pytest.mark.parametrize("bound", ["FMA_MAX_UPLOADS", "FMA_MAX_UPLOADING_BYTES"])
 def test_a_client_begins_no_more_than_it_may(
-    device: APIClient, model: FederatedModel, storage: Path, settings: Settings, bound: str
+    device: APIClient,
+    model: FederatedModel,
+    storage: Path,
+    settings: Settings,
+    bound: str,
+    django_capture_on_commit_callbacks: Any,
 ) -> None:
     setattr(settings, bound, {"FMA_MAX_UPLOADS": 2, "FMA_MAX_UPLOADING_BYTES": 2 * len(BODY)}[bound])
     quiet, busy = begun(device, model), begun(device, model)
@@ -491,12 +496,27 @@ def test_a_client_begins_no_more_than_it_may(
     begun(as_client(make_client(model)), model)  # others have bounds of their own
 
     [part] = [path for path in storage.rglob("*.part") if path.stem == quiet.split("/")[-2].replace("-", "")]
-    quiet_s = time.time() - 700
-    os.utime(part, (quiet_s, quiet_s))
-    begun(device, model)
+    os.utime(part, (time.time() - 700,) * 2)
+    with django_capture_on_commit_callbacks(execute=True):
+        begun(device, model)
 
+    assert not part.exists()
     assert device.head(quiet, headers=TUS).status_code == 404
     assert offset(device, busy) == 0
+
+
+def test_nothing_gives_way_to_an_upload_that_is_refused(
+    device: APIClient, model: FederatedModel, storage: Path, settings: Settings
+) -> None:
+    settings.FMA_MAX_UPLOADING_BYTES = 2 * len(BODY)
+    quiet, _busy = begun(device, model), begun(device, model)
+    [part] = [path for path in storage.rglob("*.part") if path.stem == quiet.split("/")[-2].replace("-", "")]
+    os.utime(part, (time.time() - 700,) * 2)
+
+    refused = begin(device, model, Upload_Length=str(2 * len(BODY)))
+
+    assert code_of(refused) == (429, "too_many_uploads")
+    assert offset(device, quiet) == 0
 
 
 def test_a_finished_upload_counts_no_more(
@@ -650,11 +670,42 @@ def test_a_model_takes_no_more_than_its_rate_of_all_clients_together(
     setattr(settings, setting, rate)
     stranger, other = as_client(make_client(make_model())), as_client(make_client(model))
     assert begin(stranger, model).status_code == 403  # who is not registered uses nothing up
-    begun(device, model)
+    url = begun(device, model)
+    send(device, url, BODY, 0)
 
-    assert code_of(begin(other, model)) == (429, "rate_exceeded")
+    refused = begin(other, model)
+    assert code_of(refused) == (429, "rate_exceeded")
+    assert setting in refused.json()["detail"]
     elsewhere = make_model()
     begun(as_client(make_client(elsewhere)), elsewhere)
+
+
+@pytest.mark.usefixtures("_no_rates")
+def test_bytes_of_an_upload_count_when_they_come_of_use_or_not(
+    device: APIClient, model: FederatedModel, settings: Settings
+) -> None:
+    settings.FMA_MODEL_BYTE_RATE = (2 * len(BODY), 3600)
+    for _ in range(4):
+        given_up = begun(device, model)
+        device.delete(given_up, headers=TUS)
+    url = begun(device, model)
+
+    for _ in range(2):
+        answer = send(device, url, BODY, 0, Upload_Checksum=f"sha256 {_sha256(b'other')}")
+        assert code_of(answer) == (460, "checksum_mismatch")
+
+    assert code_of(send(device, url, BODY, 0)) == (429, "rate_exceeded")
+
+
+@pytest.mark.usefixtures("_no_rates")
+def test_an_upload_that_is_begun_again_with_its_key_counts_once(
+    device: APIClient, model: FederatedModel, settings: Settings
+) -> None:
+    settings.FMA_CLIENT_UPDATE_RATE = (1, 3600)
+    urls = {begun(device, model, Idempotency_Key="k") for _ in range(3)}
+
+    assert len(urls) == 1
+    assert code_of(begin(device, model)) == (429, "rate_exceeded")
 
 
 def test_an_upload_has_a_constant_number_of_queries(

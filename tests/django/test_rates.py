@@ -35,9 +35,10 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(params=["process", "redis"])
 def take(request: pytest.FixtureRequest) -> Take:
     if request.param == "process":
-        return InProcess().take
+        buckets = InProcess()
+        return lambda costs: buckets.take(costs)[0]
     url = request.getfixturevalue("redis_url")
-    return lambda costs: in_redis.take(url, costs)
+    return lambda costs: in_redis.take(url, costs)[0]
 
 
 def cost(number: float, key: str = "k", *, amount: float = 10.0, period_s: float = 1000.0) -> Cost:
@@ -56,7 +57,7 @@ def test_in_any_time_no_more_is_taken_than_a_burst_and_what_came_back(
     taken = []
     for pause_s, number in arrivals:
         now[0] += pause_s
-        if buckets.take([cost(number)]) == 0:
+        if buckets.take([cost(number)])[0] == 0:
             taken.append((now[0], number))
     window = taken[since:]
     if window:
@@ -67,13 +68,14 @@ def test_in_any_time_no_more_is_taken_than_a_burst_and_what_came_back(
 def test_who_comes_when_it_was_told_to_is_let_in() -> None:
     now = [0.0]
     buckets = InProcess(lambda: now[0])
-    assert buckets.take([cost(10)]) == 0
-    wait_s = buckets.take([cost(3)])
+    assert buckets.take([cost(10)])[0] == 0
+    wait_s, key = buckets.take([cost(3)])
+    assert key == "k"
     assert wait_s == pytest.approx(300)
     now[0] += wait_s - 0.01
-    assert buckets.take([cost(3)]) > 0
+    assert buckets.take([cost(3)])[0] > 0
     now[0] += 0.02
-    assert buckets.take([cost(3)]) == 0
+    assert buckets.take([cost(3)])[0] == 0
 
 
 def test_all_is_taken_or_nothing(take: Take) -> None:
@@ -87,6 +89,15 @@ def test_more_than_all_is_taken_of_all_and_owed(take: Take) -> None:
     key = uuid4().hex
     assert take([cost(25, key)]) == 0
     assert take([cost(1, key)]) == pytest.approx(1600, abs=2)
+
+
+def test_what_is_only_asked_takes_nothing_and_what_came_is_owed(take: Take) -> None:
+    key = uuid4().hex
+    assert [take([cost(10, key).only_asked()]) for _ in range(2)] == [0, 0]
+    assert take([cost(4, key).in_any_case()]) == 0
+    assert take([cost(7, key).only_asked()]) == pytest.approx(100, abs=2)
+    assert take([cost(16, key).in_any_case()]) == 0
+    assert take([cost(1, key)]) == pytest.approx(1100, abs=2)
 
 
 def test_threads_take_no_more_than_there_is(take: Take) -> None:
@@ -122,6 +133,7 @@ def test_processes_count_together_in_redis_and_alone_while_it_is_away(
     with pytest.raises(RateExceeded) as caught:
         count_update(1, client, 1)
     assert 0 < caught.value.facts["retry_after_s"] <= 600
+    assert "FMA_CLIENT_UPDATE_RATE" in caught.value.message
 
     settings.FMA_BROKER_URL = "redis://127.0.0.1:1/0"
     count_update(1, client, 1)
@@ -135,7 +147,7 @@ def test_processes_count_together_in_redis_and_alone_while_it_is_away(
 def test_bytes_are_counted(settings: Settings, setting: str, rate: tuple[int, int]) -> None:
     setattr(settings, setting, rate)
     count_update(1, ANN, 60)
-    with pytest.raises(RateExceeded):
+    with pytest.raises(RateExceeded, match=setting):
         count_update(1, ANN, 60)
     count_update(2, uuid4(), 60)
 

@@ -140,6 +140,9 @@ class CompressedBody:
 
 def encoded(arrays: Arrays, *, compress: bool = False, quantise: Quantisation | None = None) -> RequestBody:
     """The body of these weights. Raises InvalidRequest for arrays that cannot be weights: it looks at every value."""
+    if not isinstance(compress, bool):
+        # Any other coding's name would be true as well, and send zstd.
+        raise ValueError(f"compress can be True, for a zstd frame, or False; got {compress!r}")
     try:
         body = EncodedBody(arrays, quantise)
         if compress:

@@ -87,6 +87,12 @@ def test_weights_that_are_not_numbers_are_not_sent(how: dict[str, str]) -> None:
         encoded({"w": np.array([1.0, np.nan])}, **how)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("coding", ["gzip", "zstd", "", None, 1])
+def test_what_compress_can_be_is_told(coding: object) -> None:
+    with pytest.raises(ValueError, match=f"compress can be True, for a zstd frame, or False; got {coding!r}"):
+        encoded({"w": np.ones(3)}, compress=coding)  # type: ignore[arg-type]
+
+
 def test_an_unknown_quantisation_is_named() -> None:
     with pytest.raises(ValueError, match="quantise can be float16, bfloat16, int8"):
         encoded({"w": np.ones(3)}, quantise="int4")  # type: ignore[arg-type]

@@ -28,7 +28,7 @@ from fma_django.services.clients import find_client, hash_of
 from fma_django.services.limits import allow
 from fma_django.services.updates import check_before_body, receive_body
 from fma_django.services.uploads import find_upload, finish_upload
-from fma_django.services.weights import JsonBody, WeightsBody
+from fma_django.services.weights import JsonBody, SafetensorsBody, WeightsBody
 
 JSON = "application/json"
 # The body of a caller whom nobody has looked for yet is parsed up to here.
@@ -65,7 +65,7 @@ def _of_client(request: HttpRequest, credential: str) -> ModelUpdate:
         said.federated_model_id, said.facts, credential_hash=credential_hash, idempotency_key=key
     )
     request.client_id = expected.client_id  # type: ignore[attr-defined]  # for the log
-    allow(expected, _size_bytes(request))
+    allow(expected, _size_bytes(request), _coding(body))
     return receive_body(expected, body)
 
 
@@ -89,7 +89,7 @@ def _of_user(request: HttpRequest) -> ModelUpdate:
     expected = check_before_body(
         said.federated_model_id, said.facts, client_id=said.client_id, idempotency_key=key
     )
-    allow(expected, _size_bytes(request))
+    allow(expected, _size_bytes(request), _coding(body))
     return receive_body(expected, body)
 
 
@@ -156,6 +156,10 @@ def _media_type(request: HttpRequest) -> str:
 def _size_bytes(request: HttpRequest) -> int:
     announced = request.META.get("CONTENT_LENGTH") or "0"
     return int(announced) if announced.isdecimal() and len(announced) < 20 else 0
+
+
+def _coding(body: WeightsBody) -> str:
+    return body.content_encoding if isinstance(body, SafetensorsBody) else ""
 
 
 def _unauthenticated(

@@ -1,6 +1,8 @@
 """How large an update may be and how many may come: asked when it may travel, before it does."""
 
-from fma_core.errors import TooLarge
+from fma_core.codecs.header import canonical_form
+from fma_core.codecs.zstd import is_zstd
+from fma_core.errors import TooLarge, UnsupportedCoding
 from fma_django.rates import count_update
 from fma_django.services.rules import rules_of
 from fma_django.services.updates import Expected
@@ -11,15 +13,30 @@ from fma_django.storage.spool import require_room
 LARGE_BYTES = 2**20
 
 
-def allow(expected: Expected, size_bytes: int) -> None:
-    """Let so many bytes travel for an update that is expected, and count them.
+def allow(expected: Expected, size_bytes: int, content_encoding: str = "") -> None:
+    """Let so many bytes travel for an update that is expected, and count what they become.
 
-    Raises TooLarge, StorageFull, RateExceeded.
+    Raises UnsupportedCoding, TooLarge, StorageFull, RateExceeded.
     """
     require_size(expected, size_bytes)
+    size_bytes = plain_bytes(expected, size_bytes, content_encoding)
     if size_bytes >= LARGE_BYTES:
         require_room(get_store().spool_dir(), size_bytes)
     count_update(expected.federated_model_id, expected.client_id, size_bytes)
+
+
+def plain_bytes(expected: Expected, size_bytes: int, content_encoding: str) -> int:
+    """What a body of so many bytes is when nothing of it is compressed. Raises UnsupportedCoding.
+
+    A few bytes can be a frame of gigabytes: only arrays that are known say where it must end.
+    """
+    if not is_zstd(content_encoding):
+        return size_bytes
+    if expected.spec is None:
+        raise UnsupportedCoding(
+            "a compressed body needs a model whose arrays are known; the first weights of one must come as they are"
+        )
+    return max(size_bytes, canonical_form(expected.spec).size_bytes)
 
 
 def require_size(expected: Expected, size_bytes: int) -> None:

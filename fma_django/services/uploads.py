@@ -32,8 +32,8 @@ from fma_django.errors import (
 from fma_django.models import Client, FederatedModel, ModelUpdate, Upload
 from fma_django.rates import ask_for_bytes, count_arrived, count_begun
 from fma_django.services.idempotency import Once, create_once
-from fma_django.services.limits import require_size
-from fma_django.services.updates import UpdateFacts, check_before_body, receive_update
+from fma_django.services.limits import plain_bytes, require_size
+from fma_django.services.updates import UpdateFacts, check_before_body, receive_body
 from fma_django.services.weights import SafetensorsBody
 from fma_django.storage import get_store
 from fma_django.storage.part_file import PartBusy, PartDamaged, PartFile, PartGone, PartMoved
@@ -68,8 +68,8 @@ def begin_upload(
     expected = check_before_body(federated_model.pk, facts, client_id=client.pk)
     _remove_dead_parts()
     # Once for the parts, and once for the file that is made of them.
-    require_room(_folder(), 2 * size_bytes)
     require_size(expected, size_bytes)
+    require_room(_folder(), size_bytes + plain_bytes(expected, size_bytes, content_encoding))
     upload = Upload(
         federated_model=federated_model,
         client=client,
@@ -172,7 +172,8 @@ def finish_upload(upload: Upload, *, idempotency_key: str | None = None) -> Mode
 
     idempotency_key: of whoever begins an upload again, because the first one seems lost, so that it is one update.
     An upload whose bytes are refused is given up.
-    Raises UploadIncomplete, UploadBusy, UnknownUpload, StorageFull, and what `receive_update` and `create_once` raise.
+    Raises UploadIncomplete, UploadBusy, UnknownUpload, StorageFull, and what `check_before_body`,
+    `receive_body` and `create_once` raise.
     """
     first = upload if idempotency_key is None else _first_with(idempotency_key, upload)
     if first.update is not None:
@@ -261,21 +262,25 @@ def _make_way(client: Client, size_bytes: int) -> None:
 
 
 def _receive(upload: Upload, fd: int, first: Upload) -> ModelUpdate:
-    require_room(_folder(), upload.size_bytes)
+    # An upload is its own key: whoever asks twice at once is answered with one update.
+    expected = check_before_body(
+        upload.federated_model_id,
+        _facts_of(upload),
+        client_id=upload.client_id,
+        idempotency_key=f"upload {first.pk}",
+    )
+    plain = plain_bytes(expected, upload.size_bytes, upload.content_encoding)
+    require_room(_folder(), plain)
+    # The others were counted when they came.
+    count_arrived(upload.federated_model_id, upload.client_id, plain - upload.size_bytes)
+    body = SafetensorsBody(
+        read=lambda size: os.read(fd, size),
+        size_bytes=upload.size_bytes,
+        wire_sha256=upload.sha256 or None,
+        content_encoding=upload.content_encoding,
+    )
     try:
-        return receive_update(
-            upload.federated_model,
-            upload.client,
-            SafetensorsBody(
-                read=lambda size: os.read(fd, size),
-                size_bytes=upload.size_bytes,
-                wire_sha256=upload.sha256 or None,
-                content_encoding=upload.content_encoding,
-            ),
-            _facts_of(upload),
-            # An upload is its own key: whoever asks twice at once is answered with one update.
-            idempotency_key=f"upload {first.pk}",
-        )
+        return receive_body(expected, body)
     except (DigestMismatch, InvalidSpec, InvalidWeights, SchemaViolation, SpecMismatch):
         # Its bytes will not become better, and looking at gigabytes of them again and again is work.
         give_up_upload(upload)

@@ -407,7 +407,10 @@ def test_an_upload_of_a_client_that_was_revoked_is_refused_and_swept(
 
 def test_the_whole_may_be_compressed(device: APIClient, model: FederatedModel) -> None:
     frame = b"".join(zstd.encoded([BODY]))
-    url = begun(device, model, Content_Encoding="zstd", Upload_Length=str(len(frame)))
+    coded = {"Content_Encoding": "zstd", "Upload_Length": str(len(frame))}
+    assert code_of(begin(device, model, **coded)) == (415, "unsupported_coding")  # of what arrays?
+    send_update(model, make_client(model).client)
+    url = begun(device, model, **coded)
     send(device, url, frame[:20], 0)
     send(device, url, frame[20:], 20)
 
@@ -695,6 +698,23 @@ def test_bytes_of_an_upload_count_when_they_come_of_use_or_not(
         assert code_of(answer) == (460, "checksum_mismatch")
 
     assert code_of(send(device, url, BODY, 0)) == (429, "rate_exceeded")
+
+
+@pytest.mark.usefixtures("_no_rates")
+def test_what_is_compressed_counts_as_what_it_becomes(
+    device: APIClient, model: FederatedModel, settings: Settings
+) -> None:
+    url, big = f"{UPDATES}?federated_model={model.pk}", encode({"w": np.zeros(10_000)})
+    frame = b"".join(zstd.encoded([big]))
+    coded = {"Content-Encoding": "zstd"}
+    refused = device.generic("POST", url, frame, SAFETENSORS, headers=coded)
+    assert code_of(refused) == (415, "unsupported_coding")
+    assert device.generic("POST", url, big, SAFETENSORS).status_code == 201
+
+    settings.FMA_MODEL_BYTE_RATE = (len(big), 3600)
+    assert device.generic("POST", url, frame, SAFETENSORS, headers=coded).status_code == 201
+    refused = device.generic("POST", url, frame, SAFETENSORS, headers=coded)
+    assert code_of(refused) == (429, "rate_exceeded")
 
 
 @pytest.mark.usefixtures("_no_rates")

@@ -107,8 +107,8 @@ def safetensors_body(request: HttpRequest | Request, stream: IO[Any]) -> Safeten
     )
 
 
-def content_digest(header: str | None) -> str | None:
-    """The sha-256 (hex) of a `Content-Digest` header; None without one, or with other algorithms only.
+def content_digest(header: str | None, *, name: str = "Content-Digest") -> str | None:
+    """The sha-256 (hex) of a `Content-Digest` header, or of `name`; None without one, or with other algorithms only.
 
     Raises InvalidHeader. Source: RFC 9530.
     """
@@ -117,16 +117,14 @@ def content_digest(header: str | None) -> str | None:
     for member in header.split(","):
         found = DIGEST.fullmatch(member.strip())
         if found is None:
-            raise InvalidHeader(
-                f"Content-Digest looks like sha-256=:<base64>: (RFC 9530); found {header[:100]!r}"
-            )
+            raise InvalidHeader(f"{name} looks like sha-256=:<base64>: (RFC 9530); found {header[:100]!r}")
         if found[1] == "sha-256":
             try:
                 digest = base64.b64decode(found[2], validate=True)
             except binascii.Error:
                 digest = b""
             if len(digest) != 32:
-                raise InvalidHeader("the sha-256 of Content-Digest must be 32 bytes in base64")
+                raise InvalidHeader(f"the sha-256 of {name} must be 32 bytes in base64")
             return digest.hex()
     return None
 

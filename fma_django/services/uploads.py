@@ -62,8 +62,8 @@ def begin_upload(
     `create_once` raise.
     """
     most = conf.get("FMA_MAX_UPDATE_BYTES")
-    if not 1 <= size_bytes <= most:
-        raise TooLarge(f"an update may have 1 to {most} bytes (FMA_MAX_UPDATE_BYTES); found {size_bytes}")
+    if size_bytes > most:
+        raise TooLarge(f"an update may have at most {most} bytes (FMA_MAX_UPDATE_BYTES); found {size_bytes}")
     content_encoding = CODING if is_zstd(content_encoding) else ""
     expected = check_before_body(federated_model.pk, facts, client_id=client.pk)
     _remove_dead_parts()
@@ -278,6 +278,7 @@ def _receive(upload: Upload, fd: int, first: Upload) -> ModelUpdate:
         size_bytes=upload.size_bytes,
         wire_sha256=upload.sha256 or None,
         content_encoding=upload.content_encoding,
+        digest_header="Repr-Digest",
     )
     try:
         return receive_body(expected, body)

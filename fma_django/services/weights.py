@@ -34,13 +34,14 @@ class SafetensorsBody:
     """A body that is read in pieces, and never whole in memory when it is large.
 
     size_bytes, wire_sha256: of the bytes as they come; the hash (hex) is what the sender says of them.
-    content_encoding: "" or "zstd".
+    content_encoding: "" or "zstd". digest_header: where the sender said the hash.
     """
 
     read: Callable[[int], bytes]
     size_bytes: int
     wire_sha256: str | None = None
     content_encoding: str = ""
+    digest_header: str = "Content-Digest"
 
 
 @dataclass(frozen=True)
@@ -196,5 +197,5 @@ def spool_file() -> Iterator[Path]:
 def _require_digest(body: SafetensorsBody, found: str | None) -> None:
     if body.wire_sha256 is not None and found != body.wire_sha256:
         raise DigestMismatch(
-            f"Content-Digest says sha-256 {body.wire_sha256}; the body that arrived has {found}"
+            f"{body.digest_header} says sha-256 {body.wire_sha256}; the body that arrived has {found}"
         )

@@ -147,7 +147,7 @@ def test_what_the_facts_forbid_is_refused_at_the_beginning(
     assert code_of(begin(device, model, query)) == expected
 
 
-@pytest.mark.parametrize("length", ["", "-1", "seven", "9" * 30])
+@pytest.mark.parametrize("length", ["", "0", "-1", "seven", "9" * 30])
 def test_a_length_must_be_a_number(device: APIClient, model: FederatedModel, length: str) -> None:
     assert code_of(begin(device, model, Upload_Length=length)) == (400, "invalid_header")
 
@@ -335,7 +335,9 @@ def test_other_bytes_than_were_promised_are_refused(device: APIClient, model: Fe
     url = begun(device, model, Repr_Digest=f"sha-256=:{_sha256(b'other')}:")
     send(device, url, BODY, 0)
 
-    assert code_of(finish(device, url)) == (400, "digest_mismatch")
+    refused = finish(device, url)
+    assert code_of(refused) == (400, "digest_mismatch")
+    assert "Repr-Digest" in refused.json()["detail"]
     assert not ModelUpdate.objects.exists()
 
 
@@ -428,6 +430,15 @@ def test_an_upload_can_be_given_up(device: APIClient, model: FederatedModel, sto
     assert device.delete(url, headers=TUS).status_code == 204
     assert stored_files(storage) == []
     assert device.head(url, headers=TUS).status_code == 404
+    gone = device.get(url, headers=TUS), send(device, url, BODY, 0), device.delete(url, headers=TUS)
+    assert {code_of(answer) for answer in gone} == {(404, "unknown_upload")}
+
+
+def test_an_unreadable_digest_is_told_by_its_name(device: APIClient, model: FederatedModel) -> None:
+    refused = begin(device, model, Repr_Digest="sha-256=abc")
+
+    assert code_of(refused) == (400, "invalid_header")
+    assert "Repr-Digest" in refused.json()["detail"]
 
 
 def test_an_upload_expires(

@@ -80,6 +80,13 @@ class ModelUpdateViewSet(
             OpenApiParameter(
                 "Content-Digest", str, OpenApiParameter.HEADER, description="RFC 9530, sha-256."
             ),
+            OpenApiParameter(
+                "Content-Encoding",
+                str,
+                OpenApiParameter.HEADER,
+                enum=["zstd"],
+                description="Of a safetensors body that is one zstd frame.",
+            ),
             IDEMPOTENCY_KEY,
         ],
     )

@@ -10,7 +10,7 @@ import binascii
 from typing import Any, ClassVar, cast
 
 from django.db.models import QuerySet
-from django.http import HttpRequest, UnreadablePostError
+from django.http import Http404, HttpRequest, UnreadablePostError
 from django.urls import reverse
 from django.utils.http import http_date
 from drf_spectacular.types import OpenApiTypes
@@ -28,7 +28,7 @@ from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key
 from fma_api.v1.serializers import UpdateFactsSerializer
 from fma_api.v1.views.clients import UUID
 from fma_django import conf
-from fma_django.errors import UnknownModel
+from fma_django.errors import UnknownModel, UnknownUpload
 from fma_django.models import Client, FederatedModel, Upload
 from fma_django.selectors.visible import visible_to
 from fma_django.services.updates import UpdateFacts
@@ -38,6 +38,14 @@ TUS = "1.0.0"
 PART = "application/offset+octet-stream"
 OFFSET = OpenApiParameter(
     "Upload-Offset", int, OpenApiParameter.HEADER, required=True, description="How many bytes have arrived."
+)
+RESUMABLE = OpenApiParameter(
+    "Tus-Resumable",
+    str,
+    OpenApiParameter.HEADER,
+    required=True,
+    enum=[TUS],
+    description="The version of tus.",
 )
 NOTHING = OpenApiResponse(description="No content.")
 
@@ -64,12 +72,16 @@ class UploadSerializer(serializers.ModelSerializer[Upload]):
             OpenApiParameter("base_aggregate", int),
             OpenApiParameter("num_examples", int),
             OpenApiParameter("metrics", str, description="A JSON object."),
+            RESUMABLE,
             OpenApiParameter("Upload-Length", int, OpenApiParameter.HEADER, required=True),
             OpenApiParameter(
                 "Content-Encoding", str, OpenApiParameter.HEADER, description="Of the whole: `zstd`, or none."
             ),
             OpenApiParameter(
-                "Repr-Digest", str, OpenApiParameter.HEADER, description="Of the whole: RFC 9530, sha-256."
+                "Repr-Digest",
+                str,
+                OpenApiParameter.HEADER,
+                description="Of the whole as it travels: RFC 9530, sha-256.",
             ),
             IDEMPOTENCY_KEY,
         ],
@@ -80,6 +92,7 @@ class UploadSerializer(serializers.ModelSerializer[Upload]):
         request={PART: OpenApiTypes.BINARY},
         responses={204: NOTHING},
         parameters=[
+            RESUMABLE,
             OFFSET,
             OpenApiParameter(
                 "Upload-Checksum",
@@ -89,7 +102,7 @@ class UploadSerializer(serializers.ModelSerializer[Upload]):
             ),
         ],
     ),
-    destroy=extend_schema(summary="Give an upload up", responses={204: NOTHING}),
+    destroy=extend_schema(summary="Give an upload up", responses={204: NOTHING}, parameters=[RESUMABLE]),
 )
 class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
     permission_classes = (IsClient,)
@@ -123,6 +136,14 @@ class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
         client = cast("Client", self.request.user)
         return visible_to(client, uploads_of(client).select_related("federated_model", "client"))
 
+    def get_object(self) -> Upload:
+        try:
+            return super().get_object()
+        except Http404 as error:
+            raise UnknownUpload(
+                f"this client has no upload {self.kwargs['pk']:.40}", field="upload"
+            ) from error
+
     def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
         """What of tus is spoken here."""
         return Response(
@@ -147,10 +168,10 @@ class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
         upload = begin_upload(
             federated_model,
             cast("Client", request.user),
-            _number(request, "Upload-Length"),
+            _number(request, "Upload-Length", at_least=1),
             UpdateFacts(said.get("base_aggregate"), said["num_examples"], said.get("metrics") or {}),
             content_encoding=request.headers.get("Content-Encoding", ""),
-            sha256=content_digest(request.headers.get("Repr-Digest")) or "",
+            sha256=content_digest(request.headers.get("Repr-Digest"), name="Repr-Digest") or "",
             idempotency_key=idempotency_key(request),
         )
         answer = self.get_serializer(upload).data
@@ -198,10 +219,10 @@ def _progress(upload: Upload, offset: int) -> dict[str, str]:
     return {"Upload-Offset": str(offset), "Upload-Expires": http_date(upload.expires_on.timestamp())}
 
 
-def _number(request: Request, name: str) -> int:
+def _number(request: Request, name: str, *, at_least: int = 0) -> int:
     said = request.headers.get(name, "")
-    if not (said.isascii() and said.isdecimal() and len(said) <= 18):
-        raise InvalidHeader(f"{name} must be a number of bytes; found {said[:40]!r}")
+    if not (said.isascii() and said.isdecimal() and len(said) <= 18 and int(said) >= at_least):
+        raise InvalidHeader(f"{name} must be a number of bytes, {at_least} or more; found {said[:40]!r}")
     return int(said)
 
 

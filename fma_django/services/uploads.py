@@ -22,6 +22,7 @@ from fma_django import conf
 from fma_django.errors import (
     ChecksumMismatch,
     DigestMismatch,
+    IdempotencyKeyExpired,
     SchemaViolation,
     TooManyUploads,
     UnknownUpload,
@@ -29,7 +30,7 @@ from fma_django.errors import (
     UploadIncomplete,
     WrongOffset,
 )
-from fma_django.models import Client, FederatedModel, ModelUpdate, Upload
+from fma_django.models import Client, FederatedModel, IdempotencyKey, ModelUpdate, Upload
 from fma_django.rates import ask_for_bytes, count_arrived, count_begun
 from fma_django.services.idempotency import Once, create_once
 from fma_django.services.limits import plain_bytes, require_size
@@ -290,7 +291,12 @@ def _receive(upload: Upload, fd: int, first: Upload) -> ModelUpdate:
 
 def _first_with(key: str, upload: Upload) -> Upload:
     once = Once(f"client {upload.client_id} finish", key, _fingerprint(upload))
-    return create_once(once, Upload, lambda: upload)
+    try:
+        return create_once(once, Upload, lambda: upload)
+    except IdempotencyKeyExpired:
+        # The first one was refused and given up, or has expired: this one takes its place.
+        IdempotencyKey.objects.filter(scope=once.scope, key=once.key).update(object_id=str(upload.pk))
+        return upload
 
 
 def _finished_meanwhile(upload: Upload) -> ModelUpdate:

@@ -304,6 +304,18 @@ def test_a_key_is_one_update_also_of_two_uploads(device: APIClient, model: Feder
     assert first.json() == second.json()
 
 
+def test_the_key_of_an_upload_that_was_refused_is_for_the_next(
+    device: APIClient, model: FederatedModel
+) -> None:
+    answers = []
+    for body in (b"\xff" * len(BODY), BODY):
+        url = begun(device, model)
+        send(device, url, body, 0)
+        answers.append(finish(device, url, Idempotency_Key="the-same").status_code)
+
+    assert answers == [400, 201]
+
+
 def test_an_upload_is_begun_once_for_a_key(device: APIClient, model: FederatedModel) -> None:
     assert begun(device, model, Idempotency_Key="k") == begun(device, model, Idempotency_Key="k")
     other = begin(device, model, "&num_examples=2", Idempotency_Key="k")

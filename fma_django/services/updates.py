@@ -90,8 +90,10 @@ def receive_update(
     idempotency_key: str | None = None,
 ) -> ModelUpdate:
     """Take an update into the collecting round of the model: `check_before_body`, then `receive_body`."""
+    # Django keeps the id that a row was made with, which may have been a text.
+    client_id = UUID(str(client.pk))
     expected = check_before_body(
-        federated_model.pk, facts, client_id=client.pk, idempotency_key=idempotency_key
+        federated_model.pk, facts, client_id=client_id, idempotency_key=idempotency_key
     )
     return receive_body(expected, body)
 

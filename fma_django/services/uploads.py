@@ -179,7 +179,10 @@ def finish_upload(upload: Upload, *, idempotency_key: str | None = None) -> Mode
     first = upload if idempotency_key is None else _first_with(idempotency_key, upload)
     if first.update is not None:
         return first.update
-    offset = offset_of(upload)
+    try:
+        offset = offset_of(upload)
+    except UnknownUpload:
+        return _finished_meanwhile(upload)
     if offset != upload.size_bytes:
         raise UploadIncomplete(
             f"{offset} of the {upload.size_bytes} bytes of this upload have arrived", offset=offset

@@ -24,7 +24,7 @@ from fma_django.models import FederatedModel, ModelUpdate, Upload
 from fma_django.rates import count
 from fma_django.services.clients import Registration, revoke_client
 from fma_django.services.sweep import sweep_files
-from fma_django.services.uploads import sweep_uploads
+from fma_django.services.uploads import finish_upload, sweep_uploads
 from fma_django.storage import part_file
 from tests.api.callers import API, SAFETENSORS, as_client, stored_files
 from tests.records import aggregate_now, arrays, change_now, make_client, make_model, send_update, weights
@@ -291,6 +291,17 @@ def test_an_upload_is_one_update_however_often_it_is_posted(device: APIClient, m
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert ModelUpdate.objects.count() == 1
+
+
+def test_who_looked_before_another_one_finished_gets_that_ones_update(
+    device: APIClient, model: FederatedModel
+) -> None:
+    url = begun(device, model)
+    send(device, url, BODY, 0)
+    looked_at = Upload.objects.select_related("federated_model", "client", "update").get()
+    made = finish(device, url).json()["id"]
+
+    assert finish_upload(looked_at).pk == made
 
 
 def test_a_key_is_one_update_also_of_two_uploads(device: APIClient, model: FederatedModel) -> None:

@@ -192,9 +192,9 @@ SETTINGS: tuple[Setting, ...] = (
         "FMA_CLIENT_UPDATE_RATE",
         much_per_time(whole(least=1), "60/min"),
         "",
-        "How many updates one client may send in a period, such as `60/min`, as many at once; when empty, any number. "
-        "This and the three below are counted before a body travels, by each process of the server unless "
-        "FMA_BROKER_URL is set; more is answered with 429 and Retry-After.",
+        "How many updates one client may send in a period (s, min, hour or day), such as `60/min`, as many at once; "
+        "when empty, any number. This and the three below are counted before a body travels, by each process of the server "
+        "unless FMA_BROKER_URL is set; more is answered with 429 and Retry-After.",
     ),
     Setting(
         "FMA_CLIENT_BYTE_RATE",

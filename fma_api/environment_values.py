@@ -94,7 +94,9 @@ def much_per_time(much: Callable[[str], int], example: str) -> Callable[[str], t
         try:
             return much(amount.strip()), _PERIODS_S[period.strip()]
         except (ValueError, KeyError):
-            raise ValueError(f"empty, or an amount in a period, such as {example}") from None
+            raise ValueError(
+                f"empty, or an amount in a period (s, min, hour or day), such as {example}"
+            ) from None
 
     return parse
 

@@ -28,7 +28,7 @@ def web(
     """Run the HTTP server alone, for a deployment that runs each part by itself.
 
     The database must be up to date (`fma manage migrate`) and FMA_SECRET_KEY the same as the worker's.
-    FMA_WEB_WORKERS and FMA_WEB_THREADS say how many requests are answered at one time.
+    FMA_WEB_WORKERS and FMA_WEB_THREADS say how many requests are answered at one time, FMA_MAX_WAITERS how many wait.
 
     **Examples**
 

@@ -193,8 +193,8 @@ SETTINGS: tuple[Setting, ...] = (
         much_per_time(whole(least=1), "60/min"),
         "",
         "How many updates one client may send in a period (s, min, hour or day), such as `60/min`, as many at once; "
-        "when empty, any number. This and the three below are counted before a body travels, by each process of the server "
-        "unless FMA_BROKER_URL is set; more is answered with 429 and Retry-After.",
+        "when empty, any number. This and the three below are counted before a body travels, by each process of the "
+        "server unless FMA_BROKER_URL is set; more is answered with 429 and Retry-After.",
     ),
     Setting(
         "FMA_CLIENT_BYTE_RATE",

@@ -32,7 +32,7 @@ MOST_TIMES = 2
 WARM_UP = 5
 LISTS = (
     "models/",
-    "models/{model}/rounds/",
+    "models/{model}/rounds/?page_size=2",  # as many as there are where there are few; each lists its updates
     "model_updates/",
     "model_updates/?federated_model={model}",
     "model_updates/?status=2",

@@ -1,5 +1,6 @@
 """Lists are bare arrays, as FMA's are; where the other pages are stands in a `Link` header (RFC 8288)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.core.paginator import Paginator
@@ -21,9 +22,11 @@ class LinkedPages(PageNumberPagination):
     page_size_query_param = "page_size"
     max_page_size = 200
 
-    def paginate_queryset(self, queryset: QuerySet[Any], request: Request, view: Any = None) -> list[Any]:
+    def paginate_queryset(
+        self, queryset: QuerySet[Any] | Sequence[Any], request: Request, view: Any = None
+    ) -> list[Any]:
         """The rows of the page; NotFound when there is no such page."""
-        self.request = request
+        self._url = request.build_absolute_uri()
         size = self.get_page_size(request) or self.page_size
         # Asked for the "last" page, Django's own counts them after all.
         self._number = self._whole(self.get_page_number(request, Paginator(queryset, size)))
@@ -51,10 +54,9 @@ class LinkedPages(PageNumberPagination):
         return schema
 
     def _link(self, number: int) -> str:
-        url = self.request.build_absolute_uri()
         if number == 1:
-            return remove_query_param(url, self.page_query_param)
-        return replace_query_param(url, self.page_query_param, number)
+            return remove_query_param(self._url, self.page_query_param)
+        return replace_query_param(self._url, self.page_query_param, number)
 
     def _whole(self, number: int | str) -> int:
         try:

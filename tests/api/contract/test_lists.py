@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from fma_django.models import FederatedModel
@@ -84,6 +86,30 @@ def test_a_page_holds_ten_rows_and_a_hundred_models(owner: APIClient, alice: Any
 @pytest.mark.parametrize("page", ["0", "3", "last-but-one", "-1"])
 def test_a_page_that_is_not_there_is_404(owner: APIClient, model: FederatedModel, page: str) -> None:
     assert owner.get(f"{API}models/", {"page": page}).status_code == 404
+
+
+def test_the_last_page_can_be_asked_for(owner: APIClient, three_aggregates: list[int]) -> None:
+    last = owner.get(f"{API}model_aggregates/", {"page_size": 2, "page": "last"})
+
+    assert ids(last.json()) == three_aggregates[2:]
+    assert links(last).keys() == {"prev"}
+
+
+@pytest.mark.parametrize("page", ["9" * 15, "9" * 40, "9" * 5000])
+def test_no_page_is_too_far_to_say_that_it_is_not_there(
+    owner: APIClient, model: FederatedModel, page: str
+) -> None:
+    assert owner.get(f"{API}models/", {"page": page}).status_code == 404
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_nobody_counts_what_is_not_shown(owner: APIClient, three_aggregates: list[int], name: str) -> None:
+    with CaptureQueriesContext(connection) as captured:
+        assert owner.get(f"{API}{name}/", {"page_size": 2}).status_code == 200
+
+    statements = [query["sql"] for query in captured]
+    assert any("LIMIT 3" in statement for statement in statements)
+    assert not any("COUNT(" in statement for statement in statements)
 
 
 def test_lists_filter_by_model(owner: APIClient, alice: Any, three_aggregates: list[int]) -> None:

@@ -8,6 +8,8 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from fma_api import health
 from fma_api.v1.login import LoginView
 
+admin.autodiscover()
+
 urlpatterns = [
     path("api/v1/", include("fma_api.v1.urls")),
     path("", RedirectView.as_view(url="/admin/"), name="home"),

@@ -40,12 +40,14 @@ def web(
     data_folder.use(data)
     import structlog
     from django.conf import settings
+    from django.urls import get_resolver
     from granian import Granian
     from granian.constants import HTTPModes, Interfaces, Loops
     from granian.log import LogLevels
 
     address.check_free(host, port)
     data_folder.require_migrated()
+    get_resolver().url_patterns  # noqa: B018  # loads all that answers requests, once for all processes
     server = Granian(
         "fma_api.front.front:Front",
         address=host,

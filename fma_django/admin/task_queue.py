@@ -3,6 +3,7 @@
 Schedules and tasks name the function to run: whoever could write one here could run anything on the workers.
 """
 
+from importlib import import_module
 from typing import Any
 
 from django.apps import apps
@@ -23,6 +24,7 @@ def take_over() -> None:
     """Replace django-q's plain pages, where they are registered, by read-only ones in the admin's theme."""
     if not apps.is_installed("django_q"):
         return
+    import_module("django_q.admin")  # or its pages would come after ours, for whoever imports this first
     for name in ("Success", "Failure", "Schedule", "OrmQ"):
         model = apps.get_model("django_q", name)
         if not admin.site.is_registered(model):

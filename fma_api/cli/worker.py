@@ -27,6 +27,10 @@ def worker(data: data_folder.DataOption = data_folder.DEFAULT) -> None:
     from django.conf import settings
     from django.core.management import call_command
 
+    from fma_core import kernels
+
+    # Before django-q forks: otherwise the first round of each of its processes waits for it.
+    kernels.load()
     call_command("qcluster")  # returns when its guard, a child process, is up
     log = structlog.get_logger(__name__)
     log.info("worker_ready", processes=settings.FMA_WORKER_PROCESSES)

@@ -49,7 +49,9 @@ class Threads:
 
     def run(self, work: Work[Any], job: Job, num_items: int) -> Iterator[Any]:
         call: Callable[[int], Any] = lambda item: work(job, item)  # noqa: E731
-        yield from in_order(call, range(num_items), threads=self.num_threads or usable_cores())
+        # Starting a thread takes longer than the one item of a small model.
+        threads = min(self.num_threads or usable_cores(), max(num_items, 1))
+        yield from in_order(call, range(num_items), threads=threads)
 
 
 def usable_cores() -> int:

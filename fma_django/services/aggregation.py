@@ -17,11 +17,12 @@ from fma_core.engine import Folded
 from fma_core.errors import FMAError, UnreadableUpdate
 from fma_django import conf
 from fma_django.errors import ClusterUnavailable, LeaseLost, WorkersKilled
-from fma_django.models import ModelAggregate
+from fma_django.models import ModelAggregate, ModelUpdate
 from fma_django.models.model_update import UpdateStatus
 from fma_django.services import rounds
 from fma_django.services.fold_round import Results, fold_round
 from fma_django.services.forwarding import ask_to_forward
+from fma_django.services.round_metrics import merged_metrics
 from fma_django.services.rounds import Lease
 from fma_django.services.weights import spool_file
 from fma_django.storage import get_store
@@ -41,13 +42,13 @@ def aggregate_round(round_id: int) -> ModelAggregate | None:
         return None
     try:
         with _kept(lease) as check, spool_file() as weights, spool_file() as state:
-            folded = _fold(lease, Results(weights, state), check)
+            folded, used = _fold(lease, Results(weights, state), check)
             if folded is None:
                 return None
             get_store().put_file(weights, folded.weights.sha256)
             if folded.state is not None:
                 get_store().put_file(state, folded.state.sha256)
-        aggregate = rounds.publish(lease, folded.weights, folded.state)
+        aggregate = rounds.publish(lease, folded.weights, folded.state, metrics=merged_metrics(used))
     except LeaseLost:
         log.warning("lease_lost", round_id=round_id)
         return None
@@ -83,24 +84,29 @@ def aggregate_round(round_id: int) -> ModelAggregate | None:
     return aggregate
 
 
-def _fold(lease: Lease, results: Results, check: Callable[[float], None]) -> Folded | None:
-    """Fold the round's updates into the files of `results`, leaving out, one by one, those that cannot be read."""
+def _fold(
+    lease: Lease, results: Results, check: Callable[[float], None]
+) -> tuple[Folded | None, list[ModelUpdate]]:
+    """Fold the round's updates into the files of `results`, leaving out, one by one, those that cannot be read.
+
+    None when it failed; and the updates that were used.
+    """
+    claimed = lease.claimed
     while True:
-        claimed = lease.claimed or rounds.leased_round(lease)
         running = claimed.model_updates.filter(status=UpdateStatus.RUNNING)
         updates = list(running.select_related("base_aggregate").order_by("pk"))
         spec = claimed.federated_model.array_spec
         if spec is None or not updates:
             _fail(lease, "no_updates", "the round has no update that can be used")
-            return None
+            return None, []
         try:
-            return fold_round(claimed, updates, spec, results, check=check)
+            return fold_round(claimed, updates, spec, results, check=check), updates
         except UnreadableUpdate as error:
             unusable = int(str(error.facts["label"]))
             log.error("update_unreadable", round_id=lease.round_id, update=unusable, error=error.message)
             if not rounds.exclude_update(lease, unusable, error.message):
                 _fail(lease, error.code, f"{error.message}; without it the model's requirement is not met")
-                return None
+                return None, []
 
 
 @contextmanager

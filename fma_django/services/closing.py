@@ -2,7 +2,7 @@
 
 from collections import Counter
 from contextlib import suppress
-from typing import Any
+from typing import NamedTuple
 from uuid import UUID
 
 import structlog
@@ -31,9 +31,17 @@ NUM_CLIENTS = f"""
     JOIN "{Client._meta.db_table}" AS c ON c.id = r.client_id WHERE r.federatedmodel_id = %s AND c.is_active
 """  # noqa: S608
 IS_AGGREGATING = f"""
-    SELECT 1 FROM "{Round._meta.db_table}"
-    WHERE federated_model_id = %s AND state = '{RoundState.AGGREGATING.value}' LIMIT 1
+    SELECT EXISTS (SELECT 1 FROM "{Round._meta.db_table}"
+    WHERE federated_model_id = %s AND state = '{RoundState.AGGREGATING.value}')
 """  # noqa: S608
+BOTH = f"SELECT ({NUM_CLIENTS}), ({IS_AGGREGATING})"
+
+
+class Beside(NamedTuple):
+    """What there is in a model beside its open round."""
+
+    num_clients: int
+    is_aggregating: bool
 
 
 def close_if_due(collecting: Round) -> None:
@@ -80,29 +88,37 @@ def is_full(current: Round, policy: RoundPolicy) -> bool:
     return most is not None and current.num_updates >= most and verdict_of(current) == "close"
 
 
-def may_start_aggregating(collecting: Round) -> bool:
+def may_start_aggregating(collecting: Round, beside: Beside) -> bool:
     return (
         collecting.federated_model.allow_aggregation
-        and verdict_of(collecting) == "close"
-        and not is_aggregating(collecting.federated_model)
+        and not beside.is_aggregating
+        and _judge(collecting, beside)[0] == "close"
     )
 
 
+def what_is_beside(federated_model: FederatedModel) -> Beside:
+    with connection.cursor() as cursor:
+        cursor.execute(BOTH, [federated_model.pk, federated_model.pk])
+        counted, found = cursor.fetchone()
+    return Beside(counted, bool(found))
+
+
 def is_aggregating(federated_model: FederatedModel) -> bool:
-    return _one(IS_AGGREGATING, federated_model.pk) is not None
+    return bool(_one(IS_AGGREGATING, federated_model.pk))
 
 
 def num_clients(federated_model: FederatedModel) -> int:
-    return int(_one(NUM_CLIENTS, federated_model.pk)[0])
+    return _one(NUM_CLIENTS, federated_model.pk)
 
 
-def _one(sql: str, federated_model_id: int) -> Any:
+def _one(sql: str, federated_model_id: int) -> int:
     with connection.cursor() as cursor:
         cursor.execute(sql, [federated_model_id])
-        return cursor.fetchone()
+        (found,) = cursor.fetchone()
+    return int(found)
 
 
-def _judge(current: Round) -> tuple[Verdict, RoundFacts | None]:
+def _judge(current: Round, beside: Beside | None = None) -> tuple[Verdict, RoundFacts | None]:
     experiment = as_configured(current)
     try:
         rules = RoundRules(
@@ -110,7 +126,7 @@ def _judge(current: Round) -> tuple[Verdict, RoundFacts | None]:
             strategy=experiment.build_strategy() if current.is_open else current.build_strategy(),
             requirement=experiment.build_requirement() if experiment.requirement else None,
         )
-        facts = _facts(current, experiment, rules)
+        facts = _facts(current, experiment, rules, beside)
         return closing.verdict_of(rules, facts), facts
     except (InvalidPart, InvalidStrategy) as error:
         # It was there when the model was saved.
@@ -118,15 +134,20 @@ def _judge(current: Round) -> tuple[Verdict, RoundFacts | None]:
         return "wait", None
 
 
-def _facts(current: Round, experiment: FederatedModel, rules: RoundRules) -> RoundFacts:
+def _facts(
+    current: Round, experiment: FederatedModel, rules: RoundRules, beside: Beside | None
+) -> RoundFacts:
     """How far the round is; what its rules do not look at is not looked up."""
     answered = current.model_updates.filter(status__in=COUNTED)
     strategy, policy = rules.strategy, rules.policy
     needed = strategy.aggregator.required_clients
+    counted = 0
+    if _counts_clients(rules, current.num_asked):
+        counted = num_clients(experiment) if beside is None else beside.num_clients
     return RoundFacts(
         # An accepted update is the only one of its client in the round, and does not outlive its registration.
         num_updates=current.num_updates,
-        num_clients=num_clients(experiment) if _counts_clients(rules, current.num_asked) else 0,
+        num_clients=counted,
         num_asked=current.num_asked,
         has_start=not strategy.needs_start
         or current.num_updates < strategy.min_updates

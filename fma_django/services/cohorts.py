@@ -16,7 +16,7 @@ from fma_core.selection import filters, selectors
 from fma_django import wakeups
 from fma_django.models import FederatedModel, Participation, Round
 from fma_django.selectors.participation import candidates_of, past_rounds
-from fma_django.services.closing import is_aggregating, num_clients
+from fma_django.services.closing import what_is_beside
 from fma_django.services.configuration import as_configured
 
 log = structlog.get_logger(__name__)
@@ -30,13 +30,13 @@ def start_if_possible(collecting: Round) -> bool:
     federated_model = collecting.federated_model
     if collecting.started_on is not None or not federated_model.allow_aggregation:
         return False
-    if is_aggregating(federated_model):
+    registered, is_aggregating = what_is_beside(federated_model)
+    if is_aggregating:
         return _wait(collecting, "the round before it, which is being aggregated")
     experiment = as_configured(collecting)
     try:
         policy = experiment.build_round_policy()
         needed = num_needed(policy, experiment.build_strategy())
-        registered = num_clients(federated_model)
         if registered < needed:
             return _wait(collecting, f"clients to register: {registered} of {needed}")
         if not experiment.chooses_clients:

@@ -1,12 +1,29 @@
 """The rows of rounds: opening one, holding one, and the one function that moves one."""
 
+from typing import Any
+
+from django.db import connection
 from django.db.models import QuerySet
 
 from fma_django.errors import ExperimentEnded, InvalidTransition, UnknownModel
-from fma_django.models import FederatedModel, Round
+from fma_django.models import ConfigVersion, FederatedModel, ModelAggregate, Round
 from fma_django.models.round import ENDED, TRANSITIONS, RoundState
 from fma_django.selectors.aggregates import latest_aggregate
+from fma_django.selectors.joined_rows import JoinedRows
 from fma_django.services.configuration import write_down
+
+_ROWS = JoinedRows(r=Round, m=FederatedModel, v=ConfigVersion, p=ModelAggregate)
+_READ = f"""
+    SELECT {_ROWS.columns} FROM "{Round._meta.db_table}" AS r
+    JOIN "{FederatedModel._meta.db_table}" AS m ON m.id = r.federated_model_id
+    LEFT JOIN "{ConfigVersion._meta.db_table}" AS v ON v.id = r.config_version_id
+    LEFT JOIN "{ModelAggregate._meta.db_table}" AS p ON p.id = r.parent_id WHERE r.id = %s
+"""  # noqa: S608
+_LOCK = f'SELECT id FROM "{Round._meta.db_table}" WHERE id = %s'  # noqa: S608
+_LOCK_OPEN = f"""
+    SELECT id FROM "{Round._meta.db_table}"
+    WHERE federated_model_id = %s AND state = '{RoundState.COLLECTING.value}'
+"""  # noqa: S608
 
 
 def open_round(federated_model: FederatedModel) -> Round:
@@ -18,6 +35,35 @@ def open_round(federated_model: FederatedModel) -> Round:
         parent=latest_aggregate(federated_model),
         config_version=write_down(federated_model),
     )
+
+
+def open_round_after(claimed: Round) -> Round:
+    """The next round, beside one that was collecting until now; it goes on from what that one makes."""
+    return Round.objects.create(
+        federated_model=claimed.federated_model,
+        number=claimed.number + 1,
+        parent=claimed.parent,
+        config_version=write_down(claimed.federated_model),
+    )
+
+
+def read_round(round_id: int) -> Round | None:
+    """A round with its model, its configuration and its parent."""
+    with connection.cursor() as cursor:
+        cursor.execute(_READ, [round_id])
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    found: Round
+    found, found.federated_model, found.config_version, found.parent = _ROWS.split(row)
+    return found
+
+
+def lock_round(round_id: int) -> Round | None:
+    """The same, and nobody else changes the round until this transaction ends."""
+    # Read after the lock, and not with it: PostgreSQL joins what was there before it waited, and another transaction
+    # may have changed the model meanwhile, or published what this round starts from.
+    return read_round(round_id) if _locked(_LOCK, round_id) else None
 
 
 def lock_open_round(federated_model: FederatedModel) -> Round:
@@ -46,10 +92,9 @@ def refuse_ended(federated_model_id: int) -> None:
 def find_open_round(federated_model: FederatedModel) -> Round | None:
     """As `lock_open_round`; None when the experiment has ended."""
     for _ in range(10):
-        locked = _open(federated_model).select_for_update().values_list("pk", flat=True).first()
+        locked = _locked(_LOCK_OPEN, federated_model.pk)
         if locked is not None:
-            # Read after the lock: what was joined before it may be older.
-            return Round.objects.select_related("federated_model", "config_version").get(pk=locked)
+            return read_round(locked)
         # It was claimed while we waited for its row; the one after it exists since the same commit.
         if FederatedModel.objects.filter(pk=federated_model.pk, ended_on__isnull=False).exists():
             return None
@@ -90,6 +135,15 @@ def move(moved: Round, to: RoundState, **changes: object) -> None:
     count = Round.objects.filter(pk=moved.pk, state=moved.state).update(state=to, **changes)
     if count != 1:
         raise InvalidTransition(f"round {moved.pk} is no longer {moved.state}", round_id=moved.pk)
+
+
+def _locked(sql: str, asked: int) -> Any:
+    """The id of the row that is this transaction's from here on, if there is one."""
+    # SQLite has no locks of rows: the transaction is the only writer.
+    with connection.cursor() as cursor:
+        cursor.execute(f"{sql} FOR UPDATE" if connection.features.has_select_for_update else sql, [asked])
+        row = cursor.fetchone()
+    return None if row is None else row[0]
 
 
 def _open(federated_model: FederatedModel) -> QuerySet[Round]:

@@ -6,8 +6,10 @@ claim freezes it, or goes to the next one.
 """
 
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from django.db import transaction
@@ -17,16 +19,21 @@ from django.utils import timezone
 from fma_core.codecs.receive import Received
 from fma_django import conf, wakeups
 from fma_django.errors import InvalidTransition, LeaseLost
-from fma_django.models import FederatedModel, ModelAggregate, ModelUpdate, Round
+from fma_django.models import ModelAggregate, ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
 from fma_django.selectors.aggregates import start_of
-from fma_django.services.closing import close_if_due, may_start_aggregating, num_clients, verdict_of
+from fma_django.services.closing import (
+    close_if_due,
+    may_start_aggregating,
+    num_clients,
+    verdict_of,
+    what_is_beside,
+)
 from fma_django.services.cohorts import start_if_possible
 from fma_django.services.configuration import as_configured
 from fma_django.services.ending import end_if_over
-from fma_django.services.round_metrics import merged_metrics
-from fma_django.services.round_rows import find_open_round, move, open_round
+from fma_django.services.round_rows import find_open_round, lock_round, move, open_round, open_round_after
 from fma_django.services.waiting_updates import drop_updates, drop_updates_that_no_longer_count, recount
 
 
@@ -34,12 +41,12 @@ from fma_django.services.waiting_updates import drop_updates, drop_updates_that_
 class Lease:
     """The right to publish a round, until it expires or is taken over.
 
-    claimed: the round as it was claimed, with its model and its parent, where it was collecting until then.
+    claimed: the round as it was claimed, with its model and its parent.
     """
 
     round_id: int
     token: uuid.UUID
-    claimed: Round | None = field(default=None, repr=False, compare=False)
+    claimed: Round = field(repr=False, compare=False)
 
 
 def claim(round_id: int) -> Lease | None:
@@ -49,30 +56,22 @@ def claim(round_id: int) -> Lease | None:
     collecting round freezes its updates and opens the next round.
     """
     with transaction.atomic():
-        # The row alone: PostgreSQL joins what was there before it waited for the lock, and another transaction may have
-        # changed the model meanwhile, or published what this round starts from.
-        if not Round.objects.select_for_update().filter(pk=round_id).values_list("pk"):
+        found = lock_round(round_id)
+        if found is None:
             return None
-        found = Round.objects.select_related("federated_model", "config_version", "parent").get(pk=round_id)
         now = timezone.now()
         if found.state == RoundState.AGGREGATING:
             return _reclaim(found, now)
-        if found.state != RoundState.COLLECTING or not may_start_aggregating(found):
+        if found.state != RoundState.COLLECTING:
             return None
-        lease = Lease(round_id, uuid.uuid4(), found)
-        changes = {
-            "lease_token": lease.token,
-            "lease_expires_at": _expiry(now),
-            "attempts": 1,
-            "claimed_on": now,
-            "ready_on": found.ready_on or now,
-            **_inputs_of(found),
-        }
-        move(found, RoundState.AGGREGATING, **changes)
-        for name, value in {"state": RoundState.AGGREGATING, **changes}.items():
-            setattr(found, name, value)
+        beside = what_is_beside(found.federated_model)
+        if not may_start_aggregating(found, beside):
+            return None
+        lease = _take(
+            found, now, attempts=1, ready_on=found.ready_on or now, **_inputs_of(found, beside.num_clients)
+        )
         found.model_updates.filter(status=UpdateStatus.PENDING).update(status=UpdateStatus.RUNNING)
-        open_round(found.federated_model)
+        open_round_after(found)
         return lease
 
 
@@ -102,29 +101,33 @@ def leased_round(lease: Lease, *, for_update: bool = False) -> Round:
     return found
 
 
-def publish(lease: Lease, weights: Received, state: Received | None = None) -> ModelAggregate:
-    """End the round with its aggregate, whose files are stored. Raises LeaseLost, and then nothing has changed."""
+def publish(
+    lease: Lease,
+    weights: Received,
+    state: Received | None = None,
+    *,
+    metrics: Mapping[str, Any] = MappingProxyType({}),
+) -> ModelAggregate:
+    """End the round with its aggregate, whose files are stored. Raises LeaseLost, and then nothing has changed.
+
+    metrics: what its updates measured, merged.
+    """
+    federated_model = lease.claimed.federated_model
     with transaction.atomic():
-        # What else belongs to the round is not needed, and reading it takes long.
-        published = _held(lease, timezone.now()).select_for_update().first()
-        if published is None:
-            raise _lost(lease)
-        federated_model = FederatedModel(pk=published.federated_model_id)
-        following = find_open_round(federated_model)
         aggregate = ModelAggregate.objects.create(
-            federated_model_id=federated_model.pk,
-            parent_id=published.parent_id,
+            federated_model=federated_model,
+            parent=lease.claimed.parent,
             sha256=weights.sha256,
             size_bytes=weights.size_bytes,
             state_sha256="" if state is None else state.sha256,
             state_size_bytes=None if state is None else state.size_bytes,
         )
-        _end(lease, RoundState.PUBLISHED, aggregate=aggregate, metrics=merged_metrics(published))
-        published.model_updates.filter(status=UpdateStatus.RUNNING).update(
+        _end(lease, RoundState.PUBLISHED, aggregate=aggregate, metrics=dict(metrics))
+        lease.claimed.model_updates.filter(status=UpdateStatus.RUNNING).update(
             status=UpdateStatus.COMPLETE, applied_aggregate=aggregate
         )
-        # An experiment that had ended may have begun again; from now on whoever begins it waits for this transaction.
-        following = following or find_open_round(federated_model)
+        # Looked for after all that: an experiment that had ended may have begun again meanwhile.
+        following = find_open_round(federated_model)
         if following is not None:
             _go_on(following, parent=aggregate)
         wakeups.send(wakeups.of_model(federated_model.pk))
@@ -178,8 +181,8 @@ def exclude_update(lease: Lease, update_id: int, reason: str) -> bool:
 
 def _go_on(following: Round, *, parent: ModelAggregate | None) -> None:
     """What the end of one round makes possible for the next, which this transaction holds."""
+    Round.objects.filter(pk=following.pk).update(parent=parent)
     following.parent = parent
-    following.save(update_fields=["parent"])
     has_updates = following.num_updates > 0
     if has_updates:
         drop_updates_that_no_longer_count(following.federated_model, following)
@@ -213,19 +216,12 @@ def _held(lease: Lease, now: datetime) -> QuerySet[Round]:
 def _reclaim(found: Round, now: datetime) -> Lease | None:
     if found.lease_expires_at is None or found.lease_expires_at > now:
         return None
-    lease = Lease(found.pk, uuid.uuid4())
-    move(
-        found,
-        RoundState.AGGREGATING,
-        lease_token=lease.token,
-        lease_expires_at=_expiry(now),
-        attempts=found.attempts + 1,
-        claimed_on=now,
-        # A version that did not write them down claimed it.
-        **({} if found.strategy is not None else _inputs_of(found)),
-    )
-    attempts = conf.get("FMA_MAX_ATTEMPTS")
-    if found.attempts >= attempts:
+    before, attempts = found.attempts, conf.get("FMA_MAX_ATTEMPTS")
+    inputs = {}
+    if found.strategy is None:  # a version that did not write them down claimed it
+        inputs = _inputs_of(found, num_clients(found.federated_model))
+    lease = _take(found, now, attempts=before + 1, **inputs)
+    if before >= attempts:
         fail(
             lease,
             code="too_many_attempts",
@@ -235,12 +231,20 @@ def _reclaim(found: Round, now: datetime) -> Lease | None:
     return lease
 
 
-def _inputs_of(claimed: Round) -> dict[str, Any]:
+def _take(found: Round, now: datetime, **changes: Any) -> Lease:
+    changes |= {"lease_token": uuid.uuid4(), "lease_expires_at": _expiry(now), "claimed_on": now}
+    move(found, RoundState.AGGREGATING, **changes)
+    for name, value in {"state": RoundState.AGGREGATING, **changes}.items():
+        setattr(found, name, value)
+    return Lease(found.pk, changes["lease_token"], found)
+
+
+def _inputs_of(claimed: Round, counted: int) -> dict[str, Any]:
     """All that the result depends on beside the updates and the state of the parent, for the round's row."""
     experiment = as_configured(claimed)
     return {
         "strategy": experiment.build_strategy().to_json(),
-        "num_clients": num_clients(experiment),
+        "num_clients": counted,
         "start_sha256": start_of(experiment, claimed.parent),
     }
 

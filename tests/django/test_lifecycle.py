@@ -104,15 +104,14 @@ def test_an_experiment_that_begins_again_during_a_publication_goes_on_from_what_
     lease = rounds.claim(current(model).pk)
     assert lease is not None
     lifecycle.cancel_experiment(model)
-    real = rounds.find_open_round
+    real = ModelAggregate.objects.create
 
-    def then_start(found: FederatedModel) -> Any:
+    def start_before(**row: Any) -> ModelAggregate:
         monkeypatch.undo()
-        open_one = real(found)
         lifecycle.start(model)
-        return open_one
+        return real(**row)
 
-    monkeypatch.setattr(rounds, "find_open_round", then_start)
+    monkeypatch.setattr(ModelAggregate.objects, "create", start_before)
     aggregate = rounds.publish(lease, received("a" * 64, 8))
     assert current(model).parent == aggregate
     assert current(model).started_on is not None

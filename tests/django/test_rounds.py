@@ -70,6 +70,20 @@ def test_claim_freezes_the_updates_and_opens_the_next_round(model: FederatedMode
     assert model.rounds.get(state=RoundState.COLLECTING).number == due.number + 1
 
 
+def test_from_the_last_update_to_the_aggregate_few_statements_are_waited_for(
+    model: FederatedModel, django_assert_num_queries: Any
+) -> None:
+    due = due_round(model)
+    # Two of each are the savepoint of a test. Lock and read the round, look beside it and for what the first round
+    # starts from, move it and its updates; its configuration and the round after it.
+    with django_assert_num_queries(10):
+        lease = rounds.claim(due.pk)
+    assert lease is not None
+    # The aggregate, the round and its updates; lock and read the next, give it its parent, look beside it, start it.
+    with django_assert_num_queries(10):
+        rounds.publish(lease, received(SHA256, 1))
+
+
 def test_a_round_is_claimed_once(model: FederatedModel) -> None:
     due = due_round(model)
     assert rounds.claim(due.pk) is not None

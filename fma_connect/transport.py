@@ -17,6 +17,7 @@ import uuid
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeVar
 
 import httpx
@@ -50,6 +51,11 @@ class Answer:
     status: int
     headers: httpx.Headers = field(repr=False)
     body: bytes | bytearray = field(repr=False)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the body, in hex. Both its digest and its ETag may be promises of it."""
+        return hashlib.sha256(self.body).hexdigest()
 
     def json(self) -> Any:
         """The body as parsed JSON; UnexpectedAnswer when it is something else."""
@@ -302,7 +308,7 @@ def _check_digest(answer: Answer) -> None:
         return
     header = answer.headers.get("content-digest") or answer.headers.get("repr-digest")
     promised = expected_sha256(header)
-    if promised is not None and hashlib.sha256(answer.body).hexdigest() != promised:
+    if promised is not None and answer.sha256 != promised:
         raise BrokenTransfer("the body does not match its digest")
 
 

@@ -38,12 +38,14 @@ NUMPY_DTYPES = MappingProxyType({name: dtype for name, (dtype, _) in _TABLE.item
 TAGS = MappingProxyType({name: tag for name, (_, tag) in _TABLE.items()})
 NAMES_BY_TAG = MappingProxyType({tag: name for name, (_, tag) in _TABLE.items()})
 ITEM_SIZES = MappingProxyType({name: dtype.itemsize for name, (dtype, _) in _TABLE.items()})
+_NAMES_BY_DTYPE = {dtype: name for name, dtype in NUMPY_DTYPES.items()}
 FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 
 
 def name_of(dtype: np.dtype[Any], *, array: str) -> str:
     """The name of a numpy dtype of any byte order; `array` is whom to blame when weights cannot have it."""
-    name = dtype.name
+    # numpy puts a name together whenever it is asked, which takes ten times as long. In native byte order it is known.
+    name = _NAMES_BY_DTYPE.get(dtype) or dtype.name
     if name not in _TABLE:
         raise InvalidSpec(
             f"array {array!r} has dtype {name}; weights can be {', '.join(_TABLE)}", array=array, dtype=name

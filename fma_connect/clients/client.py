@@ -12,7 +12,6 @@ of joining. A first update may also be the first weights that a model ever has: 
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -555,7 +554,7 @@ def _check_etag(answer: Answer) -> None:
     promised = sha256_of_etag(answer.headers.get("etag"))
     if answer.status != httpx.codes.OK or promised is None or "content-encoding" in answer.headers:
         return
-    if hashlib.sha256(answer.body).hexdigest() != promised:
+    if answer.sha256 != promised:
         raise BrokenTransfer("the weights do not match their ETag")
 
 

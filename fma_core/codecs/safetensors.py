@@ -16,12 +16,11 @@ from fma_core.codecs.header import (
     canonical_entries,
     canonical_form,
     canonical_header,
-    read_exactly,
     read_header,
 )
 from fma_core.codecs.limits import DEFAULT_LIMITS, Limits
 from fma_core.codecs.values import bad_value, first_bad_value, view_of
-from fma_core.errors import TooLarge
+from fma_core.errors import TooLarge, TruncatedBody
 from fma_core.spec import Arrays, ArraySpec, Spec
 
 __all__ = [
@@ -38,9 +37,6 @@ __all__ = [
     "read_file",
     "read_header",
 ]
-
-# A copy at a time, whatever one `read` gives.
-PIECE_BYTES = 2**20
 
 
 def encode(arrays: Arrays) -> bytes:
@@ -68,13 +64,25 @@ def decode(data: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS
         position += len(piece)
         return piece
 
-    return _read_arrays(read, size_bytes=len(view), limits=limits)
+    def fill(raw: NDArray[np.uint8]) -> None:
+        nonlocal position
+        raw[:] = np.frombuffer(view, np.uint8, raw.size, position)
+        position += raw.size
+
+    return _read_arrays(read_header(read, size_bytes=len(view), limits=limits), fill)
 
 
 def read_file(path: Path | str, limits: Limits = DEFAULT_LIMITS) -> dict[str, NDArray[Any]]:
     """The arrays of a safetensors file, checked, by sorted name; memory holds them once."""
     with open(path, "rb") as file:
-        return _read_arrays(file.read, size_bytes=os.fstat(file.fileno()).st_size, limits=limits)
+
+        def fill(raw: NDArray[np.uint8]) -> None:
+            if file.readinto(raw.data) < raw.size:
+                raise TruncatedBody("the file ended before its announced end")
+
+        return _read_arrays(
+            read_header(file.read, size_bytes=os.fstat(file.fileno()).st_size, limits=limits), fill
+        )
 
 
 def layout_within(spec: Spec, limits: Limits) -> bytes:
@@ -97,25 +105,27 @@ def layout_within(spec: Spec, limits: Limits) -> bytes:
 
 def checked_bytes(spec: ArraySpec, array: NDArray[Any]) -> memoryview:
     """The little-endian bytes of an array, in C order, after a look at every value."""
-    values = np.ascontiguousarray(array, dtype=spec.numpy_dtype).reshape(-1)
-    data = values.view(np.uint8)
-    index = first_bad_value(data if spec.dtype == "bool" else values, spec.dtype)
+    data = unchecked_bytes(spec, array)
+    index = first_bad_value(view_of(data, spec.dtype), spec.dtype)
     if index is not None:
         raise bad_value(spec.name, index, spec.dtype)
-    return data.data
+    return data
 
 
-def _read_arrays(read: Callable[[int], bytes], *, size_bytes: int, limits: Limits) -> dict[str, NDArray[Any]]:
-    header = read_header(read, size_bytes=size_bytes, limits=limits)
-    arrays = {entry.array.name: _read_array(read, entry.array) for entry in header.entries}
+def unchecked_bytes(spec: ArraySpec, array: NDArray[Any]) -> memoryview:
+    """The same of an array whose values have been looked at."""
+    return np.ascontiguousarray(array, dtype=spec.numpy_dtype).reshape(-1).view(np.uint8).data
+
+
+def _read_arrays(header: Header, fill: Callable[[NDArray[np.uint8]], None]) -> dict[str, NDArray[Any]]:
+    """fill: gives the bytes that come next, as many as there is room for."""
+    arrays = {entry.array.name: _read_array(fill, entry.array) for entry in header.entries}
     return {name: arrays[name] for name in sorted(arrays)}
 
 
-def _read_array(read: Callable[[int], bytes], spec: ArraySpec) -> NDArray[Any]:
+def _read_array(fill: Callable[[NDArray[np.uint8]], None], spec: ArraySpec) -> NDArray[Any]:
     raw = np.empty(spec.size_bytes, np.uint8)
-    for start in range(0, spec.size_bytes, PIECE_BYTES):
-        piece = read_exactly(read, min(PIECE_BYTES, spec.size_bytes - start))
-        raw[start : start + len(piece)] = np.frombuffer(piece, np.uint8)
+    fill(raw)
     index = first_bad_value(view_of(raw.data, spec.dtype), spec.dtype)
     if index is not None:
         raise bad_value(spec.name, index, spec.dtype)

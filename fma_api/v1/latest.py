@@ -1,7 +1,7 @@
-"""`get_latest_model/` as clients ask for it over and over: answered after one read, without what DRF brings.
+"""What clients ask for over and over, the newest weights or aggregate: one read, and nothing of what DRF brings.
 
-Every other answer (JSON, a range, a developer's, any refusal) is the view's; whatever is answered here is what the view
-would have said.
+Every other answer (weights as JSON, a range, a developer's, any refusal) is the view's; whatever is answered here is
+what the view would have said.
 """
 
 import math
@@ -10,32 +10,25 @@ from urllib.parse import parse_qsl
 from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
-from fma_api.renderers import SAFETENSORS
+from fma_api.renderers import SAFETENSORS, dumps
+from fma_api.v1.serializers import ModelAggregateSerializer
 from fma_api.v1.waiting import keep
 from fma_api.v1.weights import blob_response
 from fma_core.errors import FMAError
-from fma_django.selectors.latest_for_client import latest_for_client
+from fma_django.models import ModelAggregate
+from fma_django.selectors.latest_for_client import LatestForClient, latest_for_client
 from fma_django.services.clients import hash_of
 
 
 def latest_at_once(request: HttpRequest, federated_model_id: int) -> HttpResponseBase | None:
-    """The answer to a client that asks for safetensors; None for what the view has to answer."""
-    credential = request.META.get("HTTP_CLIENT_UUID")
-    asks_for_this = (
-        request.method == "GET"
-        and credential is not None
-        and request.META.get("HTTP_ACCEPT") == SAFETENSORS
-        and "HTTP_RANGE" not in request.META
-        and "HTTP_TRANSFER_ENCODING" not in request.META
-    )
+    """The newest weights for a client that asks for safetensors; None for what the view has to answer."""
     asked = _after_and_wait(request.META.get("QUERY_STRING", ""))
-    if not asks_for_this or credential is None or asked is None:
+    if asked is None or "HTTP_RANGE" in request.META or request.META.get("HTTP_ACCEPT") != SAFETENSORS:
         return None
     try:
-        found = latest_for_client(federated_model_id, hash_of(credential))
+        found = _found(request, federated_model_id)
         if found is None or found.latest is None:
             return None
-        request.user = found.client  # type: ignore[assignment]  # as for DRF; the log says who it was
         after, wait_s = asked
         weights, aggregate_id = found.latest.weights, found.latest.aggregate_id
         if after is not None and (aggregate_id is None or aggregate_id <= after):
@@ -46,6 +39,37 @@ def latest_at_once(request: HttpRequest, federated_model_id: int) -> HttpRespons
     if aggregate_id is not None:
         response["FMA-Aggregate"] = str(aggregate_id)
     return response
+
+
+def newer_at_once(request: HttpRequest, federated_model_id: int) -> HttpResponseBase | None:
+    """The aggregate after the one that a client has; None for what the view has to answer."""
+    after, wait_s = _after_and_wait(request.META.get("QUERY_STRING", "")) or (None, 0.0)
+    if after is None or request.META.get("HTTP_ACCEPT", "*/*") not in ("*/*", "application/json"):
+        return None
+    try:
+        found = _found(request, federated_model_id)
+        if found is None:
+            return None
+        aggregate_id = None if found.latest is None else found.latest.aggregate_id
+        if aggregate_id is None or aggregate_id <= after:
+            return keep(HttpResponse(status=204), [federated_model_id], wait_s)
+        aggregate = ModelAggregate.objects.filter(pk=aggregate_id).first()
+    except DatabaseError:
+        return None
+    if aggregate is None:
+        return None
+    rendered = ModelAggregateSerializer(aggregate, context={"request": request}).data
+    return HttpResponse(dumps(rendered), content_type="application/json")
+
+
+def _found(request: HttpRequest, federated_model_id: int) -> LatestForClient | None:
+    credential = request.META.get("HTTP_CLIENT_UUID")
+    if request.method != "GET" or credential is None or "HTTP_TRANSFER_ENCODING" in request.META:
+        return None
+    found = latest_for_client(federated_model_id, hash_of(credential))
+    if found is not None:
+        request.user = found.client  # type: ignore[assignment]  # as for DRF; the log says who it was
+    return found
 
 
 def _after_and_wait(query: str) -> tuple[int | None, float] | None:

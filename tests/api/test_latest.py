@@ -1,4 +1,4 @@
-"""The newest weights, asked for over and over: in one read, and as the view would have answered."""
+"""The newest weights or aggregate, asked for over and over: in one read, and as the view would have answered."""
 
 from typing import Any
 
@@ -62,6 +62,32 @@ def test_it_is_answered_at_once_as_the_view_would(
     by_the_view = [said(device.get(url + query, headers=headers)) for query in QUERIES]
 
     assert at_once == by_the_view
+
+
+@pytest.mark.parametrize("has_aggregate", [False, True])
+def test_a_newer_aggregate_is_answered_at_once_as_the_view_would(
+    device: APIClient,
+    model: FederatedModel,
+    ann: Registration,
+    has_aggregate: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if has_aggregate:
+        make_aggregate(model, ann.client, value=2.0)
+    url = f"{API}models/{model.pk}/get_latest_aggregate/"
+
+    at_once = [said(device.get(url + query)) for query in QUERIES]
+    monkeypatch.setattr(federated_models, "newer_at_once", lambda *_: None)
+    by_the_view = [said(device.get(url + query)) for query in QUERIES]
+
+    assert at_once == by_the_view
+
+
+def test_to_wait_for_an_aggregate_takes_one_read(device: APIClient, model: FederatedModel) -> None:
+    with CaptureQueriesContext(connection) as captured:
+        device.get(f"{API}models/{model.pk}/get_latest_aggregate/?after=0&wait=5")
+
+    assert len(captured) == 1
 
 
 @pytest.mark.parametrize("query", ["", "?after=999&wait=5"])

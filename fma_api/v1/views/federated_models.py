@@ -19,7 +19,7 @@ from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.callers import IsUser, IsUserOrClient, client_of, user_of
 from fma_api.v1.filters import LIST_FILTERS, FederatedModelFilters
 from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key, once_for_json, scope
-from fma_api.v1.latest import latest_at_once
+from fma_api.v1.latest import latest_at_once, newer_at_once
 from fma_api.v1.pagination import LargePages
 from fma_api.v1.serializers import (
     FederatedModelSerializer,
@@ -89,10 +89,14 @@ class FederatedModelViewSet(
     lookup_value_regex = r"\d{1,18}"
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if self.action_map.get("get") == "get_latest_model":
-            answer = latest_at_once(request, int(kwargs["pk"]))
-            if answer is not None:
-                return answer
+        answer = None
+        match self.action_map.get("get"):
+            case "get_latest_model":
+                answer = latest_at_once(request, int(kwargs["pk"]))
+            case "get_latest_aggregate":
+                answer = newer_at_once(request, int(kwargs["pk"]))
+        if answer is not None:
+            return answer
         return super().dispatch(request, *args, **kwargs)
 
     def get_queryset(self) -> QuerySet[FederatedModel]:

@@ -20,6 +20,8 @@ def pytest_configure(config: pytest.Config) -> None:
         )
     # Hashing a password slowly is what production wants, and what a thousand tests with users do not.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    # A static file is looked for when it is asked for. Otherwise every test client would go through all of them first.
+    settings.WHITENOISE_AUTOREFRESH = True
 
 
 @pytest.fixture(scope="session")

@@ -73,7 +73,7 @@ def send(client: httpx.Client, model: int, value: float, num_examples: int, base
 @pytest.mark.parametrize("point", POINTS)
 def test_a_killed_worker_costs_time_and_nothing_else(point: str, tmp_path: Path) -> None:
     with FmaInstall(tmp_path / "data", ENV) as install, ExitStack() as connections:
-        install.manage("migrate")
+        install.migrate()
         server = install.start_web()
 
         def open_client(headers: dict[str, str]) -> httpx.Client:
@@ -143,7 +143,7 @@ def newer(client: httpx.Client, model: int, than: int | None) -> httpx.Response:
 @pytest.mark.parametrize("point", ["after_fold", "after_store", "after_stores", "before_commit"])
 def test_a_killed_worker_leaves_the_optimisers_state_as_it_was(point: str, tmp_path: Path) -> None:
     with FmaInstall(tmp_path / "data", ENV) as install, ExitStack() as connections:
-        install.manage("migrate")
+        install.migrate()
         server = install.start_web()
 
         def open_client(headers: dict[str, str]) -> httpx.Client:

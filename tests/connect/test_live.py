@@ -334,7 +334,7 @@ def test_unknown_credential_is_told(server: FmaServer, model: int) -> None:
 
 
 def test_password_serves_as_well_as_a_token(server: FmaServer) -> None:
-    user = server.install.add_user("bert")
+    user = server.install.add_user("bert", password="correct horse battery")
 
     with DeveloperClient(server.base_url, username="bert", password=user.password) as developer:
         assert developer.me()["username"] == "bert"

@@ -27,7 +27,7 @@ OTHER_THREADS = 12
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FmaServer]:
     with FmaInstall(tmp_path_factory.mktemp("front") / "fma-data", ENV) as install:
-        install.manage("migrate")
+        install.migrate()
         yield install.start_web()
 
 

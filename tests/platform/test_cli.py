@@ -62,6 +62,7 @@ def test_data_is_an_option_of_every_command(fma_install: FmaInstall, tmp_path: P
 
 
 def test_a_name_is_given_once(fma_install: FmaInstall) -> None:
+    fma_install.migrate()
     fma_install.run("user", "add", "anna")
 
     again = fma(fma_install, "user", "add", "anna")
@@ -73,6 +74,7 @@ def test_a_name_is_given_once(fma_install: FmaInstall) -> None:
 
 
 def test_staff_with_a_password_may_log_in_to_the_admin(fma_install: FmaInstall) -> None:
+    fma_install.migrate()
     fma_install.run("user", "add", "root", "--staff", "--password-stdin", stdin="correct horse battery\n")
 
     with sqlite3.connect(fma_install.data_dir / "fma.sqlite3") as database:
@@ -85,6 +87,7 @@ def test_staff_with_a_password_may_log_in_to_the_admin(fma_install: FmaInstall) 
 
 @pytest.mark.parametrize(("password", "why"), [("", "no password"), ("12345\n", "too short")])
 def test_a_bad_password_adds_nobody(fma_install: FmaInstall, password: str, why: str) -> None:
+    fma_install.migrate()
     refused = fma(fma_install, "user", "add", "root", "--password-stdin", stdin=password)
 
     assert refused.returncode == 1
@@ -93,6 +96,7 @@ def test_a_bad_password_adds_nobody(fma_install: FmaInstall, password: str, why:
 
 
 def test_a_bad_name_is_refused(fma_install: FmaInstall) -> None:
+    fma_install.migrate()
     refused = fma(fma_install, "user", "add", "anna b")
 
     assert refused.returncode == 1
@@ -100,6 +104,7 @@ def test_a_bad_name_is_refused(fma_install: FmaInstall) -> None:
 
 
 def test_a_client_is_added_for_closed_registration(fma_install: FmaInstall) -> None:
+    fma_install.migrate()
     fma_install.change_env({"FMA_REGISTRATION": "closed"})
 
     said = json.loads(fma_install.run("client", "add"))

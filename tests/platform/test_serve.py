@@ -37,7 +37,9 @@ def wait_until(is_so: Callable[[], bool], limit_s: float = 10) -> None:
         time.sleep(0.05)
 
 
-def ready(install: FmaInstall) -> FmaServer:
+def ready(install: FmaInstall, *, is_new: bool = False) -> FmaServer:
+    if not is_new and not (install.data_dir / "fma.sqlite3").exists():
+        install.migrate()
     server = install.start_serve()
     server.wait_until_ready()
     return server
@@ -47,7 +49,7 @@ def test_the_first_start_makes_all_that_is_needed_and_says_how_to_go_on(fma_inst
     fma_install.data_dir.rmdir()
     fma_install.change_env({"FMA_SECRET_KEY": None})
 
-    server = ready(fma_install)
+    server = ready(fma_install, is_new=True)
     server.process.wait_until(lambda: "Ctrl-C" in server.process.log_text(), "the welcome")
     said = server.process.log_text()
 
@@ -69,7 +71,7 @@ def test_a_signal_ends_everything_cleanly(fma_install: FmaInstall, how: signal.S
 
 def test_it_starts_again_on_the_same_folder(fma_install: FmaInstall) -> None:
     fma_install.change_env({"FMA_SECRET_KEY": None})
-    ready(fma_install).process.stop()
+    ready(fma_install, is_new=True).process.stop()
     key = (fma_install.data_dir / "secret_key").read_text()
 
     ready(fma_install)
@@ -112,7 +114,7 @@ def test_kill_9_leaves_no_orphan(fma_install: FmaInstall) -> None:
 
 
 def test_kill_9_of_a_worker_leaves_no_orphan(fma_install: FmaInstall) -> None:
-    fma_install.manage("migrate")
+    fma_install.migrate()
     worker = fma_install.start_worker()
     worker.wait_until(lambda: "worker_ready" in worker.log_text(), "it is ready")
     assert len(worker.members()) >= 6  # itself, its guard, two that aggregate, two that fetch and record
@@ -123,7 +125,7 @@ def test_kill_9_of_a_worker_leaves_no_orphan(fma_install: FmaInstall) -> None:
 
 
 def test_a_worker_alone_stops_cleanly(fma_install: FmaInstall) -> None:
-    fma_install.manage("migrate")
+    fma_install.migrate()
     worker = fma_install.start_worker()
     worker.wait_until(lambda: "worker_ready" in worker.log_text(), "it is ready")
 
@@ -133,7 +135,7 @@ def test_a_worker_alone_stops_cleanly(fma_install: FmaInstall) -> None:
 
 def test_kill_9_of_the_http_server_leaves_no_orphan(fma_install: FmaInstall) -> None:
     fma_install.change_env({"FMA_WEB_WORKERS": "2"})
-    fma_install.manage("migrate")
+    fma_install.migrate()
     web = fma_install.start_web().process
     assert len(web.members()) == 3
 

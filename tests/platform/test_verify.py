@@ -30,7 +30,7 @@ for name in sys.argv[1:]:
 
 @pytest.fixture
 def install(fma_install: FmaInstall) -> FmaInstall:
-    fma_install.manage("migrate")
+    fma_install.migrate()
     return fma_install
 
 

@@ -4,7 +4,7 @@
     alice = server.install.add_user("alice", staff=True)
     httpx.get(f"{server.base_url}/api/v1/models/", headers=alice.headers)
 
-    fma_install.manage("migrate")                          # or piece by piece, for crashes
+    fma_install.migrate()                                  # or piece by piece, for crashes
     worker = fma_install.start_worker()
     worker.kill()
 
@@ -26,6 +26,7 @@ from typing import Self
 
 import httpx
 
+from tests.servers import migrated
 from tests.servers.free_port import free_port
 from tests.servers.process import ServerProcess
 
@@ -38,7 +39,7 @@ Env = Mapping[str, str | None]
 
 @dataclass(frozen=True)
 class User:
-    """What `fma user add` printed, and the password it was given."""
+    """What `fma user add` printed, and the password it was given, if any."""
 
     id: int
     username: str
@@ -147,11 +148,19 @@ class FmaInstall:
         """Run one of Django's commands."""
         return self.run("manage", *arguments)
 
-    def add_user(self, name: str, *, staff: bool = False) -> User:
-        """A new user with a random password; works whether the server runs or not."""
-        password = secrets.token_urlsafe(16)
+    def migrate(self) -> None:
+        """`fma manage migrate` on an installation that has no database yet."""
+        if self.env.get("FMA_DATABASE_URL"):
+            self.manage("migrate")
+        else:
+            migrated.put_into(self.data_dir, _make_migrated)
+
+    def add_user(self, name: str, *, staff: bool = False, password: str = "") -> User:
+        """A new user, by default without a password; works whether the server runs or not."""
         flags = ["--staff"] if staff else []
-        said = json.loads(self.run("user", "add", name, "--password-stdin", *flags, stdin=f"{password}\n"))
+        if password:  # hashing it takes a second
+            flags.append("--password-stdin")
+        said = json.loads(self.run("user", "add", name, *flags, stdin=f"{password}\n"))
         return User(id=said["id"], username=said["username"], token=said["token"], password=password)
 
     def start(self, *arguments: str, log_name: str) -> ServerProcess:
@@ -181,6 +190,11 @@ class FmaInstall:
         return server
 
 
+def _make_migrated(data_dir: Path) -> None:
+    with FmaInstall(data_dir) as install:
+        install.manage("migrate")
+
+
 class StartFma:
     """Start servers, each in a folder of its own, that end with the test."""
 
@@ -193,8 +207,8 @@ class StartFma:
         """A server with a worker, ready for work; `worker=False`: the HTTP server alone, migrated and healthy."""
         self._started += 1
         install = self._stack.enter_context(FmaInstall(self._folder / f"fma-data-{self._started}", env))
+        install.migrate()
         if not worker:
-            install.manage("migrate")
             return install.start_web()
         server = install.start_serve()
         server.wait_until_ready()

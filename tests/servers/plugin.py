@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from tests.servers import migrated
 from tests.servers.fma import FmaInstall, StartFma
 from tests.servers.postgres import PostgresServer, postgres
 from tests.servers.s3 import S3Bucket, S3Server, s3
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if (folder := migrated.open_folder()) is not None:
+        config.add_cleanup(partial(migrated.close_folder, folder))
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ def test_server_is_ready_and_knows_its_users(fma_server: StartFma) -> None:
 
 
 def test_parts_run_apart_and_a_killed_worker_leaves_nothing(fma_install: FmaInstall) -> None:
-    fma_install.manage("migrate")
+    fma_install.migrate()
     web = fma_install.start_web()
     assert web.status_of("/readyz") == 503  # no worker was seen
 

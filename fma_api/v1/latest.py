@@ -30,10 +30,10 @@ def latest_at_once(request: HttpRequest, federated_model_id: int) -> HttpRespons
         if found is None or found.latest is None:
             return None
         after, wait_s = asked
-        weights, aggregate_id = found.latest.weights, found.latest.aggregate_id
+        sha256, size_bytes, aggregate_id = found.latest
         if after is not None and (aggregate_id is None or aggregate_id <= after):
             return keep(HttpResponse(status=204), [federated_model_id], wait_s)
-        response = blob_response(request, weights.sha256, weights.size_bytes)
+        response = blob_response(request, sha256, size_bytes)
     except (FMAError, DatabaseError):
         return None  # the view makes a problem of it
     if aggregate_id is not None:
@@ -68,7 +68,7 @@ def _found(request: HttpRequest, federated_model_id: int) -> LatestForClient | N
         return None
     found = latest_for_client(federated_model_id, hash_of(credential))
     if found is not None:
-        request.user = found.client  # type: ignore[assignment]  # as for DRF; the log says who it was
+        request.client_id = found.client_id  # type: ignore[attr-defined]  # for the log
     return found
 
 

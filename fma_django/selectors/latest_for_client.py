@@ -3,23 +3,28 @@
 SQL and not the ORM, for the reason that fma_django/services/update_rows.py has.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import connection
 
-from fma_django.models import Client, ModelAggregate, ModelArtifact
-from fma_django.selectors.aggregates import LatestModel
+
+class LatestWeights(NamedTuple):
+    """The newest weights of a model. aggregate_id: None when they are those of its artifact."""
+
+    sha256: str
+    size_bytes: int
+    aggregate_id: int | None
 
 
 class LatestForClient(NamedTuple):
-    """latest: as `latest_model` finds it, with no more of the row than its id, hash and size."""
+    """latest: of what `latest_model` finds. client_id: as the database has it."""
 
-    client: Client
-    latest: LatestModel | None
+    client_id: Any
+    latest: LatestWeights | None
 
 
 _LATEST = """
-SELECT c.id, a.id, a.sha256, a.size_bytes, p.id, p.sha256, p.size_bytes
+SELECT c.id, a.id, a.sha256, a.size_bytes, p.sha256, p.size_bytes
 FROM fma_django_client c
 JOIN fma_django_federatedmodel_clients reg ON reg.client_id = c.id AND reg.federatedmodel_id = %s
 JOIN fma_django_federatedmodel m ON m.id = reg.federatedmodel_id
@@ -38,13 +43,9 @@ def latest_for_client(federated_model_id: int, credential_hash: str) -> LatestFo
         row = cursor.fetchone()
     if row is None:
         return None
-    client_id, aggregate_id, sha256, size_bytes, artifact_id, artifact_sha256, artifact_size_bytes = row
-    latest = None
+    client_id, aggregate_id, sha256, size_bytes, artifact_sha256, artifact_size_bytes = row
     if aggregate_id is not None:
-        latest = LatestModel(
-            ModelAggregate(pk=aggregate_id, sha256=sha256, size_bytes=size_bytes), aggregate_id
-        )
-    elif artifact_id is not None:
-        artifact = ModelArtifact(pk=artifact_id, sha256=artifact_sha256, size_bytes=artifact_size_bytes)
-        latest = LatestModel(artifact, None)
-    return LatestForClient(Client(pk=client_id), latest)
+        return LatestForClient(client_id, LatestWeights(sha256, size_bytes, aggregate_id))
+    if artifact_sha256 is not None:
+        return LatestForClient(client_id, LatestWeights(artifact_sha256, artifact_size_bytes, None))
+    return LatestForClient(client_id, None)

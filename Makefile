@@ -3,6 +3,8 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
+# Two files at a time, in the order of tests/conftest.py.
+BY_TWOS := -n 2 --dist loadfile --no-loadscope-reorder
 ON_POSTGRES := tests/django tests/api tests/concurrency/test_races.py
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test lint clean
@@ -18,9 +20,9 @@ serve: .venv/for-demo ## Run a server on http://127.0.0.1:8000; its data is kept
 
 test: .venv/for-development lint ## Lint, then run every test, and check the coverage
 	rm -f .coverage .coverage.*
-	.venv/bin/python -m pytest -n 2 --dist loadfile --durations=40 --cov --cov-report=
+	.venv/bin/python -m pytest $(BY_TWOS) --durations=40 --cov --cov-report=
 	@echo "The record and the API once more, on PostgreSQL:"
-	.venv/bin/python -m pytest -n 2 --dist loadfile -p tests.servers.use_postgres $(ON_POSTGRES)
+	.venv/bin/python -m pytest $(BY_TWOS) -p tests.servers.use_postgres $(ON_POSTGRES)
 	@echo "Coverage, with its floors:"
 	.venv/bin/python -m coverage report --fail-under=90 --include='fma_core/*'
 	.venv/bin/python -m coverage report --fail-under=90 --include='fma_django/*'

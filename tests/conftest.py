@@ -3,6 +3,7 @@
 import importlib.util
 import os
 from collections import Counter
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,7 @@ def django_db_modify_db_settings(
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items[:] = _in_order(items)
     _trace_some(items)
     if TORCH_IS_INSTALLED:
         return
@@ -43,6 +45,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("torch"):
             item.add_marker(skip)
+
+
+def _in_order(items: list[pytest.Item]) -> list[pytest.Item]:
+    """By turns a file that starts processes and one that does not, of each kind the longest first.
+
+    Two that run beside each other (`--dist loadfile --no-loadscope-reorder`) then rarely wait for the same thing, and
+    none is left at the end that takes minutes.
+    """
+    files: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        files.setdefault(item.nodeid.partition("::")[0], []).append(item)
+    kinds: tuple[list[str], list[str]] = ([], [])
+    for name, its in sorted(files.items(), key=lambda file: -len(file[1])):
+        kinds[not any(item.get_closest_marker("processes") for item in its)].append(name)
+    return [item for turn in zip_longest(*kinds) for name in turn if name for item in files[name]]
 
 
 def _trace_some(items: list[pytest.Item]) -> None:

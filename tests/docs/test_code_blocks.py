@@ -2,7 +2,8 @@
 
 Python blocks run in order, in one namespace for each page; a `text` block right after one is what it prints. Console
 blocks run in bash, and what stands under a command must be in its output (`…` is anything). `fma serve` starts a
-server of the page's own, on another port than the one that is written. A block right after "`name`:" is written into
+server of the page's own, on another port than the one that is written; what is in docs/how-to is for people whose
+server has run before, so there it finds a database. A block right after "`name`:" is written into
 the file of that name, and `pip install --editable .` installs that project for the page, without its dependencies.
 """
 
@@ -22,6 +23,7 @@ import pytest
 
 from tests.docs.page import PAGES, REPOSITORY, Block, blocks_of, commands_of, name_of
 from tests.docs.python_session import PythonSession
+from tests.servers.fma import FmaInstall
 from tests.servers.free_port import free_port
 from tests.servers.process import ServerProcess
 
@@ -167,6 +169,9 @@ class Reader:
             self._server.stop()
         env = self._env | dict(pair.split("=", 1) for pair in assignments.split())
         arguments = [*options.split(), "--port", str(self._port)]
+        if self._page.parent.name == "how-to" and not (data := self._folder / "fma-data").exists():
+            with FmaInstall(data) as install:
+                install.migrate()
         self._server = ServerProcess(
             [sys.executable, "-m", "fma_api.cli", "serve", *arguments],
             env=env,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +22,13 @@ pytestmark = pytest.mark.processes
 TRUE_SLOPE, TRUE_OFFSET = np.array([2.0, -1.0]), 0.5
 
 
-@pytest.fixture
-def server(fma_server: StartFma) -> FmaServer:
-    return fma_server()
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FmaServer]:
+    with ExitStack() as stack:
+        yield StartFma(tmp_path_factory.mktemp("examples"), stack)()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def anna(server: FmaServer) -> User:
     return server.install.add_user("anna")
 

@@ -141,7 +141,7 @@ def test_kept_it_repeats_the_bits_and_lets_one_look_around(shared_start: StartDe
 
 
 def test_a_client_that_dies_ends_it_at_once_and_is_named(start_demo: StartDemo) -> None:
-    demo = start_demo("--rounds=40")
+    demo = start_demo("--rounds=15")
     demo.wait_for("round  2/")
     os.kill(demo.client_pids()[0], signal.SIGKILL)
     assert demo.process.wait(limit_s=30) == 1
@@ -157,7 +157,7 @@ def test_a_client_that_dies_ends_it_at_once_and_is_named(start_demo: StartDemo) 
 def test_no_way_to_end_it_leaves_a_process(
     start_demo: StartDemo, how: signal.Signals, exit_code: int
 ) -> None:
-    demo = start_demo("--rounds=40")
+    demo = start_demo("--rounds=15")
     demo.wait_for("round  1/")
     assert len(demo.client_pids()) == 5
     assert demo.process.stop(how) == exit_code

@@ -59,15 +59,18 @@ class DiskStore:
                 self._copy_in(path, target)
 
     def put_bytes(self, data: bytes, sha256: str) -> None:
-        """The same, of a file that is written here."""
+        """The same, of a file that is written here; a name that is new comes first, and its bytes right after."""
         # Plain strings: these are the paths of every small update, and pathlib takes as long as the file system.
         target = f"{self._root}/{blob_key(sha256)}"
         part = f"{self._spool}/{os.urandom(8).hex()}.part"
         with self._translated(f"store {sha256}"):
             try:
                 self._ensure_folder(target)
-                self._write_new(part, data)
-                self._move_in(part, target)
+                file = self._write_new(part, data)
+                try:
+                    self._name_and_force(file, part, target)
+                finally:
+                    os.close(file)
             except BaseException:
                 with suppress(FileNotFoundError):
                     Path(part).unlink()
@@ -164,21 +167,51 @@ class DiskStore:
         if target.rpartition("/")[0] not in self._durable:
             self._make_durable(target.rpartition("/")[0])
 
-    def _move_in(self, path: str | Path, target: str) -> None:
-        folder = target.rpartition("/")[0]
-        how = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    def _name_and_force(self, file: int, part: str, target: str) -> None:
+        # File systems keep names and sizes in one journal: with the name there first, the commit that forces the bytes
+        # forces it too, and its folder has nothing left to do. A crash before that may leave a name without its
+        # bytes, of which no row speaks and which no put believes: who finds a name taken goes the safe way, and puts
+        # its own bytes in its place.
+        folder = self._open_folder(target)
         try:
-            descriptor = os.open(folder, how)
-        except FileNotFoundError:  # it was there, and was removed since
-            self._durable.clear()
-            self._make_durable(folder)
-            descriptor = os.open(folder, how)
+            if not _link(part, target):
+                os.fsync(file)
+                self._move_in(part, target)
+                return
+            try:
+                os.unlink(part)  # noqa: PTH108
+                os.fsync(file)
+                _force(folder)
+            except BaseException:
+                self._take_back(file, Path(target))
+                raise
+        finally:
+            os.close(folder)
+
+    def _take_back(self, file: int, target: Path) -> None:
+        # Unless another put has replaced it by its own.
+        with self._locked(fcntl.LOCK_EX), suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file), target.stat()):
+                target.unlink()
+
+    def _move_in(self, path: str | Path, target: str) -> None:
+        folder = self._open_folder(target)
         try:
             with self._locked(fcntl.LOCK_SH):
                 os.replace(path, target)
-            _force(descriptor)
+            _force(folder)
         finally:
-            os.close(descriptor)
+            os.close(folder)
+
+    def _open_folder(self, target: str) -> int:
+        folder = target.rpartition("/")[0]
+        how = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+        try:
+            return os.open(folder, how)
+        except FileNotFoundError:  # it was there, and was removed since
+            self._durable.clear()
+            self._make_durable(folder)
+            return os.open(folder, how)
 
     def _make_durable(self, folder: str) -> None:
         # A file is only as durable as the entry of its folder, so every process forces that once too, even when
@@ -191,7 +224,7 @@ class DiskStore:
                 _fsync(self.root.parent)
         self._durable.update((self._root, folder))
 
-    def _write_new(self, path: str, data: bytes) -> None:
+    def _write_new(self, path: str, data: bytes) -> int:
         how = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             descriptor = os.open(path, how, 0o600)
@@ -200,9 +233,10 @@ class DiskStore:
             descriptor = os.open(path, how, 0o600)
         try:
             write_all(descriptor, data, 0)
-            os.fsync(descriptor)
-        finally:
+        except BaseException:
             os.close(descriptor)
+            raise
+        return descriptor
 
     def _copy_in(self, path: Path, target: str) -> None:
         copy = self.spool_dir() / f"copy-{uuid.uuid4().hex}"
@@ -246,6 +280,15 @@ class DiskStore:
     def _unavailable(self, action: str, error: OSError) -> StorageUnavailable:
         kind = StorageFull if error.errno in NO_ROOM else StorageUnavailable
         return kind(f"the store {self.root} cannot {action}: {error}", store=str(self.root))
+
+
+def _link(path: str, target: str) -> bool:
+    """Whether the file has this name too now, which nothing had before."""
+    try:
+        os.link(path, target)
+    except OSError:  # the name is taken; the folder is gone; or a file system that has no second names
+        return False
+    return True
 
 
 def _fsync(path: Path) -> None:

@@ -139,6 +139,103 @@ def test_bytes_are_on_the_disk_before_the_name_is(
     assert rest == ["rename", f"fsync {sha256[:2]}"]
 
 
+def test_a_new_name_is_there_before_its_bytes_and_its_folder_are_forced(
+    harness: DiskHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One commit of a journal then holds all three."""
+    sha256 = name_of(b"weights")
+    put(harness.store, b"others")
+    harness.store.put_bytes(b"weights", sha256)
+    harness.store.delete(sha256)
+    found: list[tuple[int, int]] = []
+    fsync, blob = os.fsync, harness.root / "blobs" / sha256[:2] / sha256
+
+    def note(descriptor: int) -> None:
+        found.append((os.fstat(descriptor).st_ino, blob.stat().st_ino))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    harness.store.put_bytes(b"weights", sha256)
+
+    inode = blob.stat().st_ino
+    assert found == [(inode, inode), (blob.parent.stat().st_ino, inode)]
+
+
+@pytest.mark.parametrize("forced", [0, 1], ids=["the file", "the folder"])
+def test_a_blob_that_cannot_be_forced_is_not_there(
+    harness: DiskHarness, monkeypatch: pytest.MonkeyPatch, forced: int
+) -> None:
+    sha256 = name_of(b"weights")
+    harness.store.put_bytes(b"weights", sha256)
+    harness.store.delete(sha256)
+    fsync, left = os.fsync, [forced]
+
+    def fail(descriptor: int) -> None:
+        if not left[0]:
+            raise OSError(errno.EIO, "Input/output error")
+        left[0] -= 1
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StorageUnavailable):
+        harness.store.put_bytes(b"weights", sha256)
+
+    assert list(harness.store.blobs()) == []
+    assert list(harness.store.spool_dir().iterdir()) == []
+
+
+def test_a_put_that_fails_leaves_what_another_one_has_put_meanwhile(
+    harness: DiskHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fsync, sha256 = os.fsync, name_of(b"weights")
+    harness.store.put_bytes(b"weights", sha256)
+    harness.store.delete(sha256)
+
+    def fail_behind_another(descriptor: int) -> None:
+        monkeypatch.setattr(os, "fsync", fsync)
+        harness.open_again().put_bytes(b"weights", sha256)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail_behind_another)
+    with pytest.raises(StorageUnavailable):
+        harness.store.put_bytes(b"weights", sha256)
+
+    assert read(harness.store, sha256) == b"weights"
+
+
+def test_what_a_crash_left_under_a_name_is_replaced_bytes_first(
+    harness: DiskHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sha256 = name_of(b"weights")
+    put(harness.store, b"weights")
+    harness.tamper(sha256, b"")
+    fsync, blob = os.fsync, harness.root / "blobs" / sha256[:2] / sha256
+    sizes: list[int] = []
+
+    def note(descriptor: int) -> None:
+        sizes.append(blob.stat().st_size)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", note)
+    harness.store.put_bytes(b"weights", sha256)
+
+    assert sizes == [0, len(b"weights")]
+    assert read(harness.store, sha256) == b"weights"
+
+
+def test_a_file_system_without_second_names_will_do(
+    harness: DiskHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: str, target: str) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    harness.store.put_bytes(b"weights", name_of(b"weights"))
+
+    assert read(harness.store, name_of(b"weights")) == b"weights"
+    assert list(harness.store.spool_dir().iterdir()) == []
+
+
 def test_bytes_that_cannot_be_written_leave_nothing(
     harness: DiskHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

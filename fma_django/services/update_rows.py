@@ -152,11 +152,7 @@ def standing_of(
 def count_one(cursor: CursorWrapper, federated_model_id: int) -> bool:
     """Count one more update of the open round, which nobody else changes then until this transaction ends; whether
     there is one."""
-    cursor.execute(
-        "UPDATE fma_django_round SET num_updates = num_updates + 1 "
-        "WHERE federated_model_id = %s AND state = 'collecting'",
-        [federated_model_id],
-    )
+    _execute(cursor, "fma_count_one", _COUNT_ONE, [federated_model_id])
     return bool(cursor.rowcount)
 
 
@@ -169,11 +165,8 @@ def count_one_less(cursor: CursorWrapper, standing: Standing) -> None:
 
 def remember(cursor: CursorWrapper, once: Once, made: int, now: datetime) -> None:
     """What an Idempotency-Key has made."""
-    cursor.execute(
-        "INSERT INTO fma_django_idempotencykey (scope, key, fingerprint, object_id, created_on) "
-        "VALUES (%s, %s, %s, %s, %s)",
-        [once.scope, once.key, once.fingerprint, str(made), _moment(cursor, now)],
-    )
+    told = [once.scope, once.key, once.fingerprint, str(made), _moment(cursor, now)]
+    _execute(cursor, "fma_remember", _REMEMBER, told)
 
 
 def insert_update(
@@ -192,7 +185,9 @@ def insert_update(
     """The update, as it is in the database now. refusal: why it does not count, or ""."""
     status = UpdateStatus.INVALID.value if refusal else UpdateStatus.PENDING.value
     returns_id = cursor.db.features.can_return_columns_from_insert
-    cursor.execute(
+    _execute(
+        cursor,
+        "fma_insert_update",
         _INSERT_RETURNING if returns_id else _INSERT,
         [
             standing.federated_model_id,
@@ -227,6 +222,12 @@ def insert_update(
     return update
 
 
+_COUNT_ONE = """
+UPDATE fma_django_round SET num_updates = num_updates + 1
+WHERE federated_model_id = %s AND state = 'collecting'"""
+_REMEMBER = """
+INSERT INTO fma_django_idempotencykey (scope, key, fingerprint, object_id, created_on)
+VALUES (%s, %s, %s, %s, %s)"""
 _INSERT = """
 INSERT INTO fma_django_modelupdate (federated_model_id, client_id, round_id, base_aggregate_id, status, status_reason,
     num_examples, metrics, sha256, size_bytes, created_on)
@@ -235,8 +236,9 @@ _INSERT_RETURNING = f"{_INSERT} RETURNING id"
 
 
 def _execute(cursor: CursorWrapper, name: str, statement: str, asked: list[Any]) -> None:
-    """On PostgreSQL prepared once for each connection: planning so many joins takes twenty times as long as running
-    them. Not behind a pooler that changes connections, which Django is told of by DISABLE_SERVER_SIDE_CURSORS."""
+    """On PostgreSQL prepared once for each connection: planning so many joins takes ten times as long as running them,
+    and planning a write nearly as long. Not behind a pooler that changes connections, which Django is told of by
+    DISABLE_SERVER_SIDE_CURSORS."""
     database = cursor.db
     if database.vendor != "postgresql" or database.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
         cursor.execute(statement, asked)

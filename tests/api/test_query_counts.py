@@ -90,6 +90,16 @@ def test_creating_a_model_with_many_clients_looks_them_up_at_once(alice: Any) ->
     assert cost(2) == cost(30)
 
 
+PREPARED = {
+    "fma_standing_by_credential": "SELECT",
+    "fma_standing_by_id": "SELECT",
+    "fma_standing_by_id_and_key": "SELECT",
+    "fma_count_one": "UPDATE",
+    "fma_insert_update": "INSERT",
+    "fma_remember": "INSERT",
+}
+
+
 def statements(caller: APIClient, model: FederatedModel, value: float, **headers: str) -> list[str]:
     """What an accepted update asks of the database, of a round that stays open."""
     body = encode(arrays(value))
@@ -101,9 +111,9 @@ def statements(caller: APIClient, model: FederatedModel, value: float, **headers
 
 
 def kinds(captured: CaptureQueriesContext) -> list[str]:
-    # The transaction is a savepoint here, inside that of the test; what is prepared is a SELECT.
-    sent = [query["sql"].split()[0] for query in captured.captured_queries if "SAVEPOINT" not in query["sql"]]
-    return ["SELECT" if kind == "EXECUTE" else kind for kind in sent]
+    # The transaction is a savepoint here, inside that of the test.
+    sent = [query["sql"].split() for query in captured.captured_queries if "SAVEPOINT" not in query["sql"]]
+    return [PREPARED[words[1]] if words[0] == "EXECUTE" else words[0] for words in sent]
 
 
 @pytest.mark.parametrize("requirement", ["require_x_updates", "all_clients"])

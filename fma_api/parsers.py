@@ -83,10 +83,13 @@ class DiscardingParser(BaseParser):
 
 def safetensors_body(request: HttpRequest | Request, stream: IO[Any]) -> SafetensorsBody:
     """A body of weights, unread. Raises LengthRequired, InvalidHeader, UnsupportedCoding, TooLarge."""
+    # Django's `read` waits for as much as it is asked for, and copies it. Under another server there is nothing else.
+    piece_of = getattr(request.META.get("wsgi.input"), "read_piece", stream.read)
 
-    def read(size: int) -> bytes:
+    def read(size: int) -> bytes | memoryview:
         try:
-            return bytes(stream.read(size))
+            piece: bytes | memoryview = piece_of(size)
+            return piece
         except UnreadablePostError:
             return b""  # the sender went away: a body that ends before its announced size
 

@@ -9,6 +9,8 @@ from typing import Any
 from fma_api.front.protocol import Exchange
 
 AHEAD_BYTES = 2 * 2**20
+WORTH_BYTES = 128 * 1024
+"""A reader is not woken for less. Networks deliver as little as a kilobyte at a time, and each turn takes 0.1 ms."""
 SILENCE_S = 60.0  # then a body that has stalled counts as ended, and its thread is free again
 LEAST_BYTES_PER_S = (
     16 * 1024
@@ -26,10 +28,12 @@ class StreamedBody:
         self._loop = loop
         self._exchange = exchange
         self._changed = threading.Condition(threading.Lock())
-        self._pieces: deque[bytes] = deque()
+        self._pieces: deque[memoryview] = deque()
         self._held_bytes = 0
+        self._wanted_bytes = 0
         self._taken_bytes = 0
         self._waited_s = 0.0
+        self._came_at = 0.0
         self._has_begun = False
         self._has_ended = False
         self._paused: asyncio.Future[None] | None = None
@@ -37,11 +41,8 @@ class StreamedBody:
 
     def read(self, size: int) -> bytes:
         """`size` bytes; fewer at the end only."""
-        first = self._next(size)
-        if len(first) in (0, size):
-            return first
-        pieces, left = [first], size - len(first)
-        while left and (piece := self._next(left)):
+        pieces, left = [], size
+        while left and (piece := self.read_piece(left)):
             pieces.append(piece)
             left -= len(piece)
         return b"".join(pieces)
@@ -50,15 +51,19 @@ class StreamedBody:
         """Up to a line's end."""
         line = bytearray()
         while len(line) < size and not line.endswith(b"\n"):
-            piece = self._next(size - len(line))
+            piece = self._take(size - len(line), least=1)
             if not piece:
                 break
-            end = piece.find(b"\n") + 1
+            end = bytes(piece).find(b"\n") + 1
             if end and end < len(piece):
                 self._put_back(piece[end:])
                 piece = piece[:end]
             line += piece
         return bytes(line)
+
+    def read_piece(self, limit: int) -> memoryview:
+        """What has come, as soon as it is worth looking at: at most `limit` bytes, and none at the end."""
+        return self._take(limit, least=min(limit, WORTH_BYTES))
 
     def close(self) -> None:
         """No more is read. Called in the loop."""
@@ -68,35 +73,42 @@ class StreamedBody:
         if reading is not None:
             reading.cancel()  # as long as somebody reads, granian keeps the connection
 
-    def _next(self, limit: int) -> bytes:
+    def _take(self, limit: int, *, least: int) -> memoryview:
         with self._changed:
             if not self._has_begun:
                 self._has_begun = True
                 self._loop.call_soon_threadsafe(self._begin)
-            while not self._pieces and not self._has_ended:
-                self._has_ended = not self._wait()
-            if not self._pieces:
-                return b""
-            piece = self._pieces.popleft()
-            if len(piece) > limit:
-                self._pieces.appendleft(piece[limit:])
-                piece = piece[:limit]
-            self._held_bytes -= len(piece)
-            self._taken_bytes += len(piece)
+            self._wanted_bytes, asked_at = least, time.monotonic()
+            while self._held_bytes < least and not self._has_ended:
+                self._has_ended = not self._wait(asked_at)
+            taken: list[memoryview] = []
+            size = 0
+            while self._pieces and size < least:
+                piece = self._pieces.popleft()
+                if size + len(piece) > limit:
+                    self._pieces.appendleft(piece[limit - size :])
+                    piece = piece[: limit - size]
+                taken.append(piece)
+                size += len(piece)
+            self._held_bytes -= size
+            self._taken_bytes += size
             if self._paused is not None and self._held_bytes <= AHEAD_BYTES // 2:
                 self._resume()
-            return piece
+        return taken[0] if len(taken) == 1 else memoryview(b"".join(taken))
 
-    def _wait(self) -> bool:
-        """Whether something came in time. Whoever drips bytes must not keep a thread for hours."""
-        patience_s = min(SILENCE_S, SILENCE_S + self._taken_bytes / LEAST_BYTES_PER_S - self._waited_s)
+    def _wait(self, asked_at: float) -> bool:
+        """Whether to go on waiting. Whoever drips bytes must not keep a thread for hours."""
         since = time.monotonic()
-        has_changed = self._changed.wait(patience_s) if patience_s > 0 else False
+        silent_s = since - max(asked_at, self._came_at)
+        earned_s = (self._taken_bytes + self._held_bytes) / LEAST_BYTES_PER_S
+        patience_s = SILENCE_S + min(-silent_s, earned_s - self._waited_s)
+        if patience_s <= 0:
+            return False
+        self._changed.wait(patience_s)
         self._waited_s += time.monotonic() - since
-        # Both may have happened.
-        return has_changed and not self._has_ended
+        return not self._has_ended
 
-    def _put_back(self, piece: bytes) -> None:
+    def _put_back(self, piece: memoryview) -> None:
         with self._changed:
             self._pieces.appendleft(piece)
             self._held_bytes += len(piece)
@@ -122,9 +134,11 @@ class StreamedBody:
                     self._has_ended = True
                     self._changed.notify()
                     return
-                self._pieces.append(piece)
+                self._pieces.append(memoryview(piece))
                 self._held_bytes += len(piece)
-                self._changed.notify()
+                self._came_at = time.monotonic()
+                if self._held_bytes >= self._wanted_bytes:
+                    self._changed.notify()
                 if self._held_bytes <= AHEAD_BYTES:
                     continue
                 paused = self._paused = self._loop.create_future()

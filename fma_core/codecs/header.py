@@ -99,7 +99,7 @@ def encoded_header(entries: Iterable[Entry], metadata: Mapping[str, str] | None 
 
 
 def read_header(
-    read: Callable[[int], bytes], *, size_bytes: int | None, limits: Limits = DEFAULT_LIMITS
+    read: Callable[[int], bytes | memoryview], *, size_bytes: int | None, limits: Limits = DEFAULT_LIMITS
 ) -> Header:
     """Read and check the header of a body of `size_bytes`; nothing after the header is read.
 
@@ -112,7 +112,7 @@ def read_header(
     )
 
 
-def read_head(read: Callable[[int], bytes], *, size_bytes: int | None, limits: Limits) -> bytes:
+def read_head(read: Callable[[int], bytes | memoryview], *, size_bytes: int | None, limits: Limits) -> bytes:
     """The bytes of a header, its length included, not yet looked into.
 
     size_bytes: of the whole body; None when it only shows at the end (a compressed one).
@@ -164,16 +164,17 @@ def parse_header(head: bytes, *, size_bytes: int | None, limits: Limits = DEFAUL
     return Header(tuple(entries), len(head), spec, metadata)
 
 
-def read_exactly(read: Callable[[int], bytes], size: int) -> bytes:
+def read_exactly(read: Callable[[int], bytes | memoryview], size: int) -> bytes:
     """Read until `size` bytes are there; TruncatedBody when they do not come."""
-    pieces, missing = [], size
+    pieces: list[bytes | memoryview] = []
+    missing = size
     while missing > 0:
         piece = read(min(missing, PIECE_BYTES))
         if not piece:
             raise TruncatedBody("the body ended before its announced end")
         pieces.append(piece)
         missing -= len(piece)
-    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    return b"".join(pieces)  # of one piece that is bytes, itself
 
 
 def _parse(text: bytes) -> tuple[dict[str, Any], dict[str, str]]:

@@ -29,11 +29,12 @@ from fma_core.codecs.header import (
 from fma_core.codecs.limits import DEFAULT_LIMITS, Limits
 from fma_core.codecs.quantised import Widening, widened, widenings
 from fma_core.codecs.safetensors import checked_bytes, layout_within
+from fma_core.codecs.value_check import ValueCheck
 from fma_core.codecs.values import bad_value, first_bad_value, view_of
 from fma_core.codecs.write_all import write_all
 from fma_core.codecs.write_behind import WriteBehind
 from fma_core.codecs.zstd import decoded
-from fma_core.errors import MalformedSafetensors, NonFiniteValue, TooLarge, ValueOutOfRange
+from fma_core.errors import MalformedSafetensors, NonFiniteValue, TooLarge, TruncatedBody, ValueOutOfRange
 from fma_core.spec import Arrays, Spec
 
 # A few of these, and the 8 MiB window of a compressed body, are less than the 16 MiB that a body may take.
@@ -73,7 +74,7 @@ def receive_canonical(body: bytes, spec: Spec, *, limits: Limits = DEFAULT_LIMIT
 
 
 def receive_safetensors(
-    read: Callable[[int], bytes],
+    read: Callable[[int], bytes | memoryview],
     out_fd: int,
     *,
     size_bytes: int,
@@ -116,10 +117,12 @@ def receive_safetensors(
         if wire is not None and wire is not digest and not is_zstd:
             wire.update(head)
             read = _hashed(read, wire)
+        if head == form.header:
+            pieces = _same_pieces(read, form)
+        else:
+            pieces = _file_pieces(read, header.entries, form, widening_of, is_in_order=digest is not None)
         file = WriteBehind(out_fd)
-        for offset, piece in _file_pieces(
-            read, header.entries, form, widening_of, is_in_order=digest is not None
-        ):
+        for offset, piece in pieces:
             if digest is not None:
                 digest.update(piece)
             file.write(piece, offset)
@@ -171,8 +174,8 @@ def _require_size(size_bytes: int, limits: Limits) -> None:
         )
 
 
-def _hashed(read: Callable[[int], bytes], digest: _Hash) -> Callable[[int], bytes]:
-    def read_and_hash(size: int) -> bytes:
+def _hashed(read: Callable[[int], bytes | memoryview], digest: _Hash) -> Callable[[int], bytes | memoryview]:
+    def read_and_hash(size: int) -> bytes | memoryview:
         piece = read(size)
         digest.update(piece)
         return piece
@@ -181,7 +184,7 @@ def _hashed(read: Callable[[int], bytes], digest: _Hash) -> Callable[[int], byte
 
 
 def _read_header(
-    read: Callable[[int], bytes], size_bytes: int | None, spec: Spec | None, limits: Limits
+    read: Callable[[int], bytes | memoryview], size_bytes: int | None, spec: Spec | None, limits: Limits
 ) -> tuple[bytes, Header]:
     if spec is None:
         head = read_head(read, size_bytes=size_bytes, limits=limits)
@@ -202,8 +205,23 @@ def _is_in_canonical_order(header: Header, form: CanonicalForm) -> bool:
     return sent == [entry.array.name for entry in form.entries if entry.start < entry.stop]
 
 
+def _same_pieces(
+    read: Callable[[int], bytes | memoryview], form: CanonicalForm
+) -> Iterator[tuple[int, bytes | memoryview]]:
+    """The canonical file as it is sent, checked, in the pieces in which it comes; and where each belongs."""
+    yield 0, form.header
+    check, at = ValueCheck(form), len(form.header)
+    while at < form.size_bytes:
+        piece = read(min(PIECE_BYTES, form.size_bytes - at))
+        if not piece:
+            raise TruncatedBody("the body ended before its announced end")
+        check(piece)
+        yield at, piece
+        at += len(piece)
+
+
 def _file_pieces(
-    read: Callable[[int], bytes],
+    read: Callable[[int], bytes | memoryview],
     entries: Sequence[Entry],
     form: CanonicalForm,
     widening_of: Mapping[str, Widening],
@@ -244,7 +262,7 @@ def _part(
 
 
 def _checked_pieces(
-    read: Callable[[int], bytes], entries: Sequence[Entry], piece_bytes: int
+    read: Callable[[int], bytes | memoryview], entries: Sequence[Entry], piece_bytes: int
 ) -> Iterator[tuple[int, list[Entry], memoryview]]:
     """Give the data piece by piece: where each starts, the entries that have bytes in it, and its checked bytes.
 

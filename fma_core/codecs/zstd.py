@@ -34,7 +34,7 @@ def is_zstd(content_encoding: str) -> bool:
     return True
 
 
-def decoded(read: Callable[[int], bytes], *, size_bytes: int) -> Callable[[int], bytes]:
+def decoded(read: Callable[[int], bytes | memoryview], *, size_bytes: int) -> Callable[[int], bytes]:
     """A `read` of what a frame of `size_bytes` holds: at most as many bytes as it is asked for, none at the end.
 
     Nothing is decoded ahead of what is asked for, so a frame that would become enormous costs what is read of it.
@@ -43,7 +43,7 @@ def decoded(read: Callable[[int], bytes], *, size_bytes: int) -> Callable[[int],
     frame = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: WINDOW_LOG})
     missing = size_bytes
 
-    def next_piece() -> bytes:
+    def next_piece() -> bytes | memoryview:
         nonlocal missing
         piece = read(min(missing, PIECE_BYTES))
         if not piece and missing:
@@ -53,7 +53,7 @@ def decoded(read: Callable[[int], bytes], *, size_bytes: int) -> Callable[[int],
 
     def read_decoded(size: int) -> bytes:
         while not frame.eof:
-            piece = b""
+            piece: bytes | memoryview = b""
             if frame.needs_input:
                 piece = next_piece()
                 if not piece:

@@ -37,7 +37,7 @@ class SafetensorsBody:
     content_encoding: "" or "zstd". digest_header: where the sender said the hash.
     """
 
-    read: Callable[[int], bytes]
+    read: Callable[[int], bytes | memoryview]
     size_bytes: int
     wire_sha256: str | None = None
     content_encoding: str = ""

@@ -128,3 +128,30 @@ def test_lines_are_read_across_pieces() -> None:
         asked = front.begin(b"one\ntw", b"o\n\nthr", b"ee\n", filler, method="POST")
 
         assert asked.wait().body == b"one\n|two\n|\n|three\n|" + filler
+
+
+def test_a_piece_is_given_as_it_came_unless_it_is_small() -> None:
+    sizes: list[int] = []
+
+    def by_pieces(request: HttpRequest) -> HttpResponse:
+        body, data = request.META["wsgi.input"], b""
+        while piece := body.read_piece(2**20):
+            sizes.append(len(piece))
+            data += piece
+        return HttpResponse(data)
+
+    small = PIECE[: bodies.WORTH_BYTES // 4]
+    sent = (PIECE, *[small] * 6, PIECE, b"end")
+    with running(Handler(by_pieces)) as front:
+        assert front.begin(*sent, method="POST").wait().body == b"".join(sent)
+
+    assert sizes == [len(PIECE), 4 * len(small), 2 * len(small) + len(PIECE), 3]
+
+
+def test_a_few_bytes_do_not_begin_the_minute_anew_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "SILENCE_S", 0.3)
+    with running(Handler(echo)) as front:
+        since = time.monotonic()
+
+        assert front.begin(b"few", None, method="POST", size=10_000_000).wait().body == b"few"
+        assert time.monotonic() - since < 0.55

@@ -128,9 +128,9 @@ def publish(
         )
         # Looked for after all that: an experiment that had ended may have begun again meanwhile.
         following = find_open_round(federated_model)
-        if following is not None:
-            _go_on(following, parent=aggregate)
-        wakeups.send(wakeups.of_model(federated_model.pk))
+        # Said once: who waits for the next news already would be woken for nothing.
+        if following is None or not _go_on(following, parent=aggregate):
+            wakeups.send(wakeups.of_model(federated_model.pk))
         return aggregate
 
 
@@ -143,9 +143,8 @@ def fail(lease: Lease, *, code: str, detail: str) -> None:
             status=UpdateStatus.FAILED, status_reason=f"round {failed.number} failed: {detail}"
         )
         following = find_open_round(failed.federated_model)
-        if following is not None:
-            _go_on(following, parent=following.parent)
-        wakeups.send(wakeups.of_model(failed.federated_model_id))
+        if following is None or not _go_on(following, parent=following.parent):
+            wakeups.send(wakeups.of_model(failed.federated_model_id))
 
 
 def cancel(cancelled: Round) -> Round:
@@ -179,17 +178,20 @@ def exclude_update(lease: Lease, update_id: int, reason: str) -> bool:
         return verdict_of(aggregating) == "close"
 
 
-def _go_on(following: Round, *, parent: ModelAggregate | None) -> None:
-    """What the end of one round makes possible for the next, which this transaction holds."""
+def _go_on(following: Round, *, parent: ModelAggregate | None) -> bool:
+    """What the end of one round makes possible for the next, which this transaction holds; whether it was started, and
+    who waits for news of the model is told."""
     Round.objects.filter(pk=following.pk).update(parent=parent)
     following.parent = parent
     has_updates = following.num_updates > 0
     if has_updates:
         drop_updates_that_no_longer_count(following.federated_model, following)
-    if not end_if_over(following.federated_model):
-        start_if_possible(following)
-        if has_updates:  # a round without any is never due
-            close_if_due(following)
+    if end_if_over(following.federated_model):
+        return False
+    is_started = start_if_possible(following)
+    if has_updates:  # a round without any is never due
+        close_if_due(following)
+    return is_started
 
 
 def _end(lease: Lease, to: RoundState, **changes: object) -> None:

@@ -84,6 +84,16 @@ def test_from_the_last_update_to_the_aggregate_few_statements_are_waited_for(
         rounds.publish(lease, received(SHA256, 1))
 
 
+def test_a_publication_wakes_those_who_wait_once(
+    model: FederatedModel, django_capture_on_commit_callbacks: Any
+) -> None:
+    lease = rounds.claim(due_round(model).pk)
+    assert lease is not None
+    with django_capture_on_commit_callbacks() as said:
+        rounds.publish(lease, received(SHA256, 1))
+    assert len(said) == 1
+
+
 def test_a_round_is_claimed_once(model: FederatedModel) -> None:
     due = due_round(model)
     assert rounds.claim(due.pk) is not None

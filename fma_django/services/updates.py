@@ -16,6 +16,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import DEFAULT_DB_ALIAS, IntegrityError, connections, transaction
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
@@ -169,7 +170,8 @@ def receive_body(expected: Expected, body: WeightsBody) -> ModelUpdate:
     stored = store_weights(body, spec=expected.spec, layout=expected.layout, schema=expected.schema)
     once = _once(expected, stored)
     try:
-        with _turn(), transaction.atomic(), connections[DEFAULT_DB_ALIAS].cursor() as cursor:
+        database = connections[DEFAULT_DB_ALIAS]
+        with _turn(database), transaction.atomic(), database.cursor() as cursor:
             return _take(cursor, expected, stored, once)
     except (IntegrityError, Refused):
         # Another request with this key was here first; or the conflict is not about the key.
@@ -196,10 +198,9 @@ TURN_S = 20
 
 
 @contextmanager
-def _turn() -> Iterator[None]:
+def _turn(database: BaseDatabaseWrapper) -> Iterator[None]:
     # SQLite has one writer at a time, and the others ask again and again, after longer and longer pauses. Those of one
     # process rather stand in line.
-    database = connections[DEFAULT_DB_ALIAS]
     if database.vendor != "sqlite" or database.in_atomic_block:
         yield
         return

@@ -38,6 +38,17 @@ def implementation(request):
     return compiled
 
 
+def test_what_is_loaded_before_processes_are_forked_is_what_the_first_fold_of_float32_calls():
+    compiled = pytest.importorskip("fma_core.kernels.compiled")
+    code = (
+        "from fma_core import kernels; kernels.load(); from fma_core.kernels import compiled;"
+        "print(len(compiled._set.signatures), len(compiled._add_rows.signatures))"
+    )
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.split() == ["1", "1"]
+    assert chosen.implementation() is compiled
+
+
 @st.composite
 def rows_of(draw, dtype, max_rows=10):
     """Rows of any bits at all: denormal numbers, infinities, both zeros, and what is not a number."""

@@ -1,7 +1,7 @@
 """Blobs as files in a folder: the store of a single machine, or of several that share a file system.
 
     <root>/blobs/ab/abcdef…    the blobs
-    <root>/.spool/             files being written; on the same file system, so that a put is a rename
+    <root>/.spool/             files being written; on the same file system, so that a put is another name
     <root>/.lock               keeps a sweep from deleting a blob in the moment it is put again
 
 Several processes may use one root at a time.
@@ -171,7 +171,7 @@ class DiskStore:
         # File systems keep names and sizes in one journal: with the name there first, the commit that forces the bytes
         # forces it too, and its folder has nothing left to do. A crash before that may leave a name without its
         # bytes, of which no row speaks and which no put believes: who finds a name taken goes the safe way, and puts
-        # its own bytes in its place.
+        # its own bytes in its place. A name that was not there needs no lock: no sweep has seen it.
         folder = self._open_folder(target)
         try:
             if not _link(part, target):

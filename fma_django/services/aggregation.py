@@ -126,7 +126,8 @@ def _kept(lease: Lease) -> Iterator[Callable[[float], None]]:
                 break
             except DatabaseError as error:  # it may be back for the next turn, before the term is over
                 log.warning("renewal_failed", round_id=lease.round_id, error=str(error))
-        connection.close()  # this thread's own
+            finally:
+                connection.close()  # this thread's own, which most rounds never need
 
     def check(_progress: float) -> None:
         if is_lost.is_set():

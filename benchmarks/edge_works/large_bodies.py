@@ -1,7 +1,7 @@
 """Large bodies up and down: fma beside nginx, which stores what is PUT and sends files by sendfile.
 
 Up: every body is other bytes of a new client, one at a time; fma stores it under its SHA-256 after one fsync, nginx
-does neither. What these two take without a network, the hash in a second thread, is the most that fma could reach.
+does neither. What these two take without a network, the hash of the whole in a second thread, stands beside them.
 Down: the same file again and again over one connection.
 """
 

@@ -12,9 +12,8 @@ AHEAD_BYTES = 2 * 2**20
 WORTH_BYTES = 128 * 1024
 """A reader is not woken for less. Networks deliver as little as a kilobyte at a time, and each turn takes 0.1 ms."""
 SILENCE_S = 60.0  # then a body that has stalled counts as ended, and its thread is free again
-LEAST_BYTES_PER_S = (
-    16 * 1024
-)  # and so does one that drips, once it has been waited for as long as this many take
+# And so does one that drips, once it has been waited for as long as this many take.
+LEAST_BYTES_PER_S = 16 * 1024
 
 
 class StreamedBody:

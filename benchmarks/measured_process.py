@@ -23,7 +23,7 @@ PRELOADED = [
     "numpy",
     "safetensors.numpy",
     "fma_core.engine",
-    "fma_core.aggregators",
+    "fma_core.aggregation.aggregators",
     "numba",
     "flwr.server.strategy",
 ]

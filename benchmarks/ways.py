@@ -128,9 +128,9 @@ class Engine:
     def __init__(self, case: Case, way: Way) -> None:
         if way.kernels == "numpy":
             sys.modules["numba"] = None  # type: ignore[assignment]  # as if the extra `fast` were not installed
-        from fma_core.aggregators import aggregators
+        from fma_core.aggregation.aggregators import aggregators
+        from fma_core.aggregation.strategy import Strategy
         from fma_core.engine import ModelFile, Serial, Threads, UpdateFile
-        from fma_core.strategy import Strategy
 
         self._updates = [
             UpdateFile(path, num_examples=count, label=path.stem)

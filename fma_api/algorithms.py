@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
 
-from fma_core.aggregators import Aggregator, aggregators
+from fma_core.aggregation.aggregators import Aggregator, aggregators
+from fma_core.aggregation.optimisers import optimisers
+from fma_core.aggregation.stages import ArrayStage, RowStage, stages
+from fma_core.aggregation.staleness import stalenesses
 from fma_core.client_config import schedules
-from fma_core.optimisers import optimisers
 from fma_core.parameters import Parameter, parameters_of
 from fma_core.registry import Description, Registry
-from fma_core.requirements import requirements
+from fma_core.rounds.requirements import requirements
 from fma_core.selection import filters, selectors
-from fma_core.stages import ArrayStage, RowStage, stages
-from fma_core.staleness import stalenesses
 
 KINDS: Mapping[str, Registry[Any]] = {
     registry.kind: registry

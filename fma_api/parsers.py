@@ -13,12 +13,12 @@ from rest_framework.request import Request
 
 from fma_api.errors import InvalidHeader, LengthRequired
 from fma_api.renderers import SAFETENSORS
-from fma_core.codecs import json_bytes
-from fma_core.codecs.zstd import is_zstd
+from fma_core.arrays.codecs import json_bytes
+from fma_core.arrays.codecs.zstd import is_zstd
 from fma_core.errors import TooLarge, TruncatedBody, UnsupportedCoding
 from fma_django import conf
 from fma_django.errors import DigestMismatch
-from fma_django.services.weights import SafetensorsBody
+from fma_django.record.weights import SafetensorsBody
 
 SMALL_BYTES = 16 * 1024
 DIGEST = re.compile(r"([a-z0-9*_.-]+)=:([A-Za-z0-9+/=]*):")

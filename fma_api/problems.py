@@ -20,7 +20,7 @@ from rest_framework.views import set_rollback
 
 from fma_api import errors as api_errors
 from fma_core import errors as core
-from fma_core.codecs import zstd
+from fma_core.arrays.codecs import zstd
 from fma_core.errors import FMAError
 from fma_django import errors as record
 from fma_django.storage import errors as storage

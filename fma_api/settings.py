@@ -116,7 +116,7 @@ Q_CLUSTER: dict[str, Any] = {
         if _environment["FMA_BROKER_URL"]
         else {
             "orm": "default",
-            "broker_class": "fma_django.broker.WokenBroker",
+            "broker_class": "fma_django.work.broker.WokenBroker",
             "poll": _environment["FMA_POLL_SECONDS"],
         }
     ),

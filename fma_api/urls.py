@@ -6,7 +6,7 @@ from django.views.generic import RedirectView
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from fma_api import health
-from fma_api.v1.login import LoginView
+from fma_api.v1.accounts.login import LoginView
 
 admin.autodiscover()
 

@@ -17,12 +17,12 @@ from typing import IO, Protocol
 from fma_connect.digest import content_digest, digest_field
 from fma_connect.exceptions import InvalidRequest
 from fma_connect.pulled import Arrays
-from fma_core.codecs import zstd
-from fma_core.codecs.header import canonical_entries, encoded_header
-from fma_core.codecs.quantise import Narrowing, Quantisation, blocks, narrowings
-from fma_core.codecs.safetensors import checked_bytes, unchecked_bytes
+from fma_core.arrays.codecs import zstd
+from fma_core.arrays.codecs.header import canonical_entries, encoded_header
+from fma_core.arrays.codecs.quantise import Narrowing, Quantisation, blocks, narrowings
+from fma_core.arrays.codecs.safetensors import checked_bytes, unchecked_bytes
+from fma_core.arrays.spec import ArraySpec, Spec
 from fma_core.errors import FMAError
-from fma_core.spec import ArraySpec, Spec
 
 __all__ = ["SAFETENSORS", "BytesBody", "EncodedBody", "Quantisation", "RequestBody", "encoded", "explained"]
 

@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from fma_core.codecs.safetensors import Limits, decode, encode, read_file
+from fma_core.arrays.codecs.safetensors import Limits, decode, encode, read_file
+from fma_core.arrays.spec import ArraySpec, Spec
 from fma_core.errors import FMAError
-from fma_core.spec import ArraySpec, Spec
 
 if TYPE_CHECKING:
     from fma_core.simulation import simulate

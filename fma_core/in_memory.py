@@ -12,11 +12,11 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fma_core.aggregators import Aggregator
-from fma_core.codecs.safetensors import decode, encode
+from fma_core.aggregation.aggregators import Aggregator
+from fma_core.aggregation.strategy import Strategy
+from fma_core.arrays.codecs.safetensors import decode, encode
+from fma_core.arrays.spec import Arrays, Spec
 from fma_core.engine import Executor, ModelFile, Threads, UpdateFile, fold
-from fma_core.spec import Arrays, Spec
-from fma_core.strategy import Strategy
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,8 +13,8 @@ class FmaDjangoConfig(AppConfig):
     def ready(self) -> None:
         from django_q.signals import post_spawn
 
-        from fma_django import checks, clock, heartbeat, schedules  # noqa: F401
+        from fma_django.work import clock, heartbeat, schedules
 
-        post_migrate.connect(schedules.create, sender=self, dispatch_uid="fma_django.schedules.create")
-        post_spawn.connect(heartbeat.start, dispatch_uid="fma_django.heartbeat.start")
-        post_spawn.connect(clock.start, dispatch_uid="fma_django.clock.start")
+        post_migrate.connect(schedules.create, sender=self, dispatch_uid="fma_django.work.schedules.create")
+        post_spawn.connect(heartbeat.start, dispatch_uid="fma_django.work.heartbeat.start")
+        post_spawn.connect(clock.start, dispatch_uid="fma_django.work.clock.start")

@@ -27,6 +27,6 @@ def _enqueue(task: str, **subject: int) -> None:
     from django_q.tasks import async_task
 
     try:
-        async_task(f"fma_django.tasks.{task}", *subject.values())
+        async_task(f"fma_django.work.tasks.{task}", *subject.values())
     except Exception as error:  # whatever the broker's library raises
         log.error("enqueue_failed", task=task, **subject, error=repr(error))

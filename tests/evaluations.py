@@ -7,9 +7,9 @@ answer(evaluation, client, hits=3, misses=1)
 from typing import Any
 
 from fma_core.evaluation import Question, statistics_of, to_json
+from fma_django.evaluations.opening import open_evaluation
+from fma_django.evaluations.results import receive_result
 from fma_django.models import Client, EvaluationResult, EvaluationRound, FederatedModel, Organisation
-from fma_django.services.evaluation_results import receive_result
-from fma_django.services.evaluations import open_evaluation
 from tests.records import make_client
 
 BINARY = {"task": "binary"}

@@ -15,16 +15,16 @@ import numpy as np
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import User
 
-from fma_core.codecs.receive import Received
-from fma_core.spec import Spec
+from fma_core.arrays.codecs.receive import Received
+from fma_core.arrays.spec import Spec
+from fma_django.clients.registration import Registration, create_client, register_client
+from fma_django.evaluations.scores import receive_score
+from fma_django.experiments.changes import change_federated_model, create_federated_model
 from fma_django.models import Client, ClientAggregateScore, FederatedModel, ModelAggregate, ModelUpdate
 from fma_django.models.round import RoundState
-from fma_django.services.aggregation import aggregate_round
-from fma_django.services.clients import Registration, create_client, register_client
-from fma_django.services.federated_models import change_federated_model, create_federated_model
-from fma_django.services.scores import receive_score
-from fma_django.services.updates import UpdateFacts, receive_update
-from fma_django.services.weights import JsonBody
+from fma_django.record.weights import JsonBody
+from fma_django.rounds.aggregation import aggregate_round
+from fma_django.updates.intake import UpdateFacts, receive_update
 
 SPEC = Spec.from_json({"w": {"shape": [1], "dtype": "float32"}})
 PASSWORD = "correct horse battery staple"

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from fma_core.aggregators import Aggregator, Block, Float64
+from fma_core.aggregation.aggregators import Aggregator, Block, Float64
 from fma_core.parameters import Bounds
 
 STANDARD_DEVIATION = 1.4826

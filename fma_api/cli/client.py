@@ -28,7 +28,7 @@ def add(data: data_folder.DataOption = data_folder.DEFAULT) -> None:
     ```
     """
     data_folder.open_record(data_folder.use(data))
-    from fma_django.services.clients import create_client
+    from fma_django.clients.registration import create_client
 
     added, credential = create_client()
     print(json.dumps({"id": str(added.id), "uuid": str(credential)}))

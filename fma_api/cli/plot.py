@@ -15,7 +15,7 @@ from fma_api.cli.verify import find_model, open_existing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from fma_django.selectors.curves import Curve
+    from fma_django.record.queries.curves import Curve
 
 MAX_PANELS = 6
 MAX_ROUNDS = 100_000
@@ -53,7 +53,7 @@ def plot(
     if find_spec("matplotlib") is None:
         raise Problem("fma plot needs matplotlib: pip install 'federated-model-aggregation[plot]'")
     open_existing(data_folder.use(data))
-    from fma_django.selectors.curves import curves_of
+    from fma_django.record.queries.curves import curves_of
 
     found = find_model(model)
     curves = curves_of(found, metric=metric, num_rounds=MAX_ROUNDS)

@@ -54,7 +54,7 @@ def _add(name: str, *, password: str | None, is_staff: bool) -> dict[str, object
     from django.core.exceptions import ValidationError
     from django.db import transaction
 
-    from fma_django.services.api_tokens import issue_token
+    from fma_django.clients.tokens import issue_token
 
     added = User(username=name, is_staff=is_staff, is_superuser=is_staff)
     try:

@@ -16,7 +16,7 @@ from fma_api.cli.problem import Problem
 
 if TYPE_CHECKING:
     from fma_django.models import FederatedModel
-    from fma_django.services.verification import Verification
+    from fma_django.rounds.verification import Verification
 
 MAX_ID_DIGITS = 18
 
@@ -47,7 +47,7 @@ def verify(
     """
     open_existing(data_folder.use(data))
     from fma_core.errors import FMAError
-    from fma_django.services.verification import verify_round
+    from fma_django.rounds.verification import verify_round
 
     found = find_model(model)
     facts: dict[str, Any] = {"model": found.pk, "name": found.name}

@@ -11,10 +11,10 @@ from rest_framework.exceptions import AuthenticationFailed, Throttled
 from rest_framework.request import Request
 from rest_framework.throttling import SimpleRateThrottle
 
+from fma_django.clients import tokens as api_tokens
+from fma_django.clients.registration import find_client
 from fma_django.errors import UnknownClient
 from fma_django.models import Client
-from fma_django.services import api_tokens
-from fma_django.services.clients import find_client
 
 HEADER = "CLIENT-UUID"
 

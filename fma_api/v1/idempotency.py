@@ -8,7 +8,7 @@ from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 
 from fma_api.errors import InvalidHeader
-from fma_django.services.idempotency import Once
+from fma_django.record.idempotency import Once
 
 HEADER = "Idempotency-Key"
 IDEMPOTENCY_KEY = OpenApiParameter(

@@ -12,8 +12,9 @@ from rest_framework.reverse import reverse
 
 from fma_api.algorithms import KINDS
 from fma_api.v1.callers import user_of
+from fma_core.aggregation.strategy import Strategy
 from fma_core.errors import FMAError
-from fma_core.strategy import Strategy
+from fma_django.experiments.validation import MAX_FILTERS, MAX_STAGES
 from fma_django.models import (
     Client,
     ClientAggregateScore,
@@ -25,8 +26,7 @@ from fma_django.models import (
 )
 from fma_django.models.federated_model import ModelState, UpdateKind
 from fma_django.models.model_update import MAX_NUM_EXAMPLES
-from fma_django.selectors.configurations import newest_number
-from fma_django.services.validation import MAX_FILTERS, MAX_STAGES
+from fma_django.record.queries.configurations import newest_number
 
 MAX_ID = 2**63 - 1
 

@@ -3,20 +3,20 @@
 from django.urls import path, re_path
 from rest_framework.routers import SimpleRouter
 
-from fma_api.v1.me import MeView
-from fma_api.v1.views.algorithms import AlgorithmsView
-from fma_api.v1.views.client_aggregate_scores import ClientAggregateScoreViewSet
-from fma_api.v1.views.client_reports import ClientErrorsView, ClientTelemetryView
-from fma_api.v1.views.clients import UUID, ClientViewSet
-from fma_api.v1.views.evaluations import EvaluationViewSet
-from fma_api.v1.views.federated_models import FederatedModelViewSet
-from fma_api.v1.views.model_aggregates import ModelAggregateViewSet
-from fma_api.v1.views.model_artifacts import ModelArtifactViewSet
-from fma_api.v1.views.model_clients import ModelClientErrorsView, ModelParticipationView
-from fma_api.v1.views.model_metrics import ModelMetricsView
-from fma_api.v1.views.model_updates import ModelUpdateViewSet
-from fma_api.v1.views.own_reports import OwnErrorsView, OwnTelemetryView, SpeedTestView
-from fma_api.v1.views.uploads import UploadViewSet
+from fma_api.v1.accounts.me import MeView
+from fma_api.v1.aggregates.views import ModelAggregateViewSet
+from fma_api.v1.algorithms.views import AlgorithmsView
+from fma_api.v1.artifacts.views import ModelArtifactViewSet
+from fma_api.v1.clients.views import UUID, ClientViewSet
+from fma_api.v1.evaluations.views import EvaluationViewSet
+from fma_api.v1.models.clients import ModelClientErrorsView, ModelParticipationView
+from fma_api.v1.models.metrics import ModelMetricsView
+from fma_api.v1.models.views import FederatedModelViewSet
+from fma_api.v1.reports.own import OwnErrorsView, OwnTelemetryView, SpeedTestView
+from fma_api.v1.reports.views import ClientErrorsView, ClientTelemetryView
+from fma_api.v1.scores.views import ClientAggregateScoreViewSet
+from fma_api.v1.updates.views import ModelUpdateViewSet
+from fma_api.v1.uploads.views import UploadViewSet
 
 router = SimpleRouter()
 # What is asked for most is looked for first.

@@ -15,7 +15,7 @@ from rest_framework.request import Request
 from fma_api.front.marks import WaitsFor
 from fma_django import conf, wakeups
 from fma_django.models import FederatedModel, ModelAggregate
-from fma_django.selectors.aggregates import latest_aggregate
+from fma_django.record.queries.aggregates import latest_aggregate
 
 ResponseT = TypeVar("ResponseT", bound=HttpResponseBase)
 

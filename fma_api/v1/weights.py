@@ -9,8 +9,8 @@ from rest_framework.request import Request
 from fma_api.errors import RangeNotSatisfiable
 from fma_api.front.marks import StoredFile
 from fma_api.renderers import SAFETENSORS
-from fma_core.codecs import json_bytes
-from fma_core.codecs.safetensors import Limits, decode
+from fma_core.arrays.codecs import json_bytes
+from fma_core.arrays.codecs.safetensors import Limits, decode
 from fma_django import conf
 from fma_django.models import EvaluationRound, ModelAggregate, ModelArtifact, ModelUpdate
 from fma_django.storage import get_store

@@ -1,4 +1,4 @@
-"""Nested lists of numbers: the JSON layouts of FMA's own clients (see fma_core.codecs.json_layouts)."""
+"""Nested lists of numbers: the JSON layouts of FMA's own clients (see fma_core.arrays.codecs.json_layouts)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import numpy.typing as npt
 
 from fma_connect.pulled import Arrays
-from fma_core.codecs.json_layouts import Layout, arrays_of, json_of
+from fma_core.arrays.codecs.json_layouts import Layout, arrays_of, json_of
 
 __all__ = ["from_arrays", "to_arrays"]
 

@@ -46,7 +46,7 @@ from fma_connect.retry import RETRYABLE_STATUSES, RetryPolicy
 from fma_connect.telemetry import Telemetry
 from fma_connect.transport import SILENCE_TIMEOUT_S, Answer, BrokenTransfer, Params, Transport, base_url
 from fma_connect.uploads import LEAST_BYTES, Uploads
-from fma_core.codecs import safetensors
+from fma_core.arrays.codecs import safetensors
 from fma_core.errors import FMAError
 from fma_core.evaluation import Question, Statistics, to_json
 

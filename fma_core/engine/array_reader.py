@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from fma_core.aggregators import Float64
-from fma_core.codecs.values import view_of
+from fma_core.aggregation.aggregators import Float64
+from fma_core.arrays.codecs.values import view_of
 from fma_core.engine.job import Job
 from fma_core.engine.weight_files import WeightFiles
 

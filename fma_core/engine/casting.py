@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fma_core import dtypes
+from fma_core.arrays import dtypes
 
 
 def cast(values: NDArray[np.float64], dtype: str) -> NDArray[Any]:

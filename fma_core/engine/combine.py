@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fma_core.aggregators import Block, Float64
-from fma_core.codecs.values import first_bad_value
+from fma_core.aggregation.aggregators import Block, Float64
+from fma_core.arrays.codecs.values import first_bad_value
 from fma_core.engine import widths
 from fma_core.engine.array_reader import FileArrays
 from fma_core.engine.casting import cast

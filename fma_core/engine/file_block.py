@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fma_core import kernels
-from fma_core.aggregators import Block, Float64
-from fma_core.aggregators.aggregator import Floats
-from fma_core.codecs.values import view_of
-from fma_core.dtypes import NUMPY_DTYPES
+from fma_core.aggregation.aggregators import Block, Float64
+from fma_core.aggregation.aggregators.aggregator import Floats
+from fma_core.arrays.codecs.values import view_of
+from fma_core.arrays.dtypes import NUMPY_DTYPES
 from fma_core.engine import widths
 from fma_core.engine.job import Job, buffers
 from fma_core.engine.segments import STATE_DTYPE, Cut

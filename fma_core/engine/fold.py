@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from fma_core import kernels
-from fma_core.aggregators import Float64
-from fma_core.aggregators.aggregator import Aggregator, Rows
-from fma_core.aggregators.mean import lowest_terms
-from fma_core.codecs.header import canonical_header
-from fma_core.codecs.receive import Received, sha256_of_file
-from fma_core.codecs.write_all import write_all
+from fma_core.aggregation.aggregators import Float64
+from fma_core.aggregation.aggregators.aggregator import Aggregator, Rows
+from fma_core.aggregation.aggregators.mean import lowest_terms
+from fma_core.aggregation.strategy import NUM_STEPS, Strategy
+from fma_core.arrays.codecs.header import canonical_header
+from fma_core.arrays.codecs.receive import Received, sha256_of_file
+from fma_core.arrays.codecs.write_all import write_all
+from fma_core.arrays.spec import Spec
 from fma_core.engine import widths
 from fma_core.engine.combine import Combine
 from fma_core.engine.executors import Executor, Threads
@@ -24,8 +26,6 @@ from fma_core.engine.job import FileOutput, Job
 from fma_core.engine.rows import FileRows, MixedRows
 from fma_core.engine.weight_files import ModelFile, UpdateFile
 from fma_core.errors import NoUpdates
-from fma_core.spec import Spec
-from fma_core.strategy import NUM_STEPS, Strategy
 
 DEFAULT_EXECUTOR = Threads()
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fma_core import dtypes
+from fma_core.arrays import dtypes
 
 # Up to this total weight every sum below fits into 64 bits; beyond, Python's own integers do it, slower.
 MAX_TOTAL_WEIGHT = 2**31 - 1

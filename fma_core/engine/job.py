@@ -12,12 +12,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fma_core import dtypes
-from fma_core.codecs.write_all import write_all
+from fma_core.aggregation.strategy import Strategy
+from fma_core.arrays import dtypes
+from fma_core.arrays.codecs.write_all import write_all
+from fma_core.arrays.spec import Spec
 from fma_core.engine.segments import STATE_DTYPE, Cut, Layouts, Segment, cut, segments_of
 from fma_core.engine.weight_files import ModelFile, Source, UpdateFile, WeightFiles
-from fma_core.spec import Spec
-from fma_core.strategy import Strategy
 
 
 class Output(Protocol):

@@ -8,14 +8,14 @@ from functools import cached_property
 
 import numpy as np
 
-from fma_core.aggregators import Block, Float64
-from fma_core.aggregators.aggregator import Rows
+from fma_core.aggregation.aggregators import Block, Float64
+from fma_core.aggregation.aggregators.aggregator import Rows
+from fma_core.aggregation.stages import RowMap
 from fma_core.engine import widths
 from fma_core.engine.executors import Executor
 from fma_core.engine.file_block import FileBlock, MixedBlock
 from fma_core.engine.job import Job
 from fma_core.engine.segments import Cut
-from fma_core.stages import RowMap
 
 
 class FileRows:

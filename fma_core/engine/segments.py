@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from fma_core import dtypes
-from fma_core.codecs.header import canonical_entries, canonical_header
+from fma_core.aggregation.strategy import Role, Strategy, payload_name, state_name
+from fma_core.arrays import dtypes
+from fma_core.arrays.codecs.header import canonical_entries, canonical_header
+from fma_core.arrays.spec import ArraySpec, Spec
 from fma_core.engine.widths import STREAM_COLUMNS
-from fma_core.spec import ArraySpec, Spec
-from fma_core.strategy import Role, Strategy, payload_name, state_name
 
 STATE_DTYPE = "float64"
 

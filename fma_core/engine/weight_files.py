@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from fma_core.codecs.header import canonical_header
+from fma_core.arrays.codecs.header import canonical_header
+from fma_core.arrays.spec import Spec
 from fma_core.errors import AggregationError, UnreadableModel, UnreadableUpdate
-from fma_core.spec import Spec
 
 MIN_OPEN_FILES = 64
 MAX_OPEN_FILES = 8192

@@ -16,7 +16,7 @@ from numba import types
 from numba.extending import overload
 from numpy.typing import NDArray
 
-from fma_core import dtypes
+from fma_core.arrays import dtypes
 
 Float64 = NDArray[np.float64]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from fma_core.arrays.spec import Arrays
 from fma_core.selection import Candidate
-from fma_core.spec import Arrays
 
 MAX_NUM_EXAMPLES = 2**53  # exact in float64, in which the weights are summed
 

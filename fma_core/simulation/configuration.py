@@ -8,15 +8,15 @@ from difflib import get_close_matches
 from typing import Any
 
 from fma_core import client_config
-from fma_core.aggregators import aggregators
-from fma_core.closing import RoundRules
+from fma_core.aggregation.aggregators import aggregators
+from fma_core.aggregation.strategy import Strategy
+from fma_core.arrays.spec import Spec
 from fma_core.errors import InvalidParameter, InvalidPart
 from fma_core.registry import Registry
-from fma_core.requirements import requirements
-from fma_core.round_policy import RoundPolicy
+from fma_core.rounds.closing import RoundRules
+from fma_core.rounds.policy import RoundPolicy
+from fma_core.rounds.requirements import requirements
 from fma_core.selection import Filter, Selector, filters, selectors
-from fma_core.spec import Spec
-from fma_core.strategy import Strategy
 
 MAX_SEED = 2**53 - 1
 EVERYONE = "everyone"

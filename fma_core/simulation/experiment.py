@@ -15,10 +15,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from fma_core import client_config
-from fma_core.closing import RoundFacts, verdict_of
-from fma_core.cohorts import draw_cohort, num_needed
+from fma_core.arrays.spec import Arrays
 from fma_core.errors import AggregationError, FMAError, InvalidStrategy
-from fma_core.round_policy import Verdict
+from fma_core.rounds.closing import RoundFacts, verdict_of
+from fma_core.rounds.cohorts import draw_cohort, num_needed
+from fma_core.rounds.policy import Verdict
 from fma_core.selection import Refusal
 from fma_core.simulation.admission import refusal_of
 from fma_core.simulation.client import SimulatedClient, Trained
@@ -31,7 +32,6 @@ from fma_core.simulation.record import as_past, write_down
 from fma_core.simulation.result import Outcome, SimulatedRound, Simulation
 from fma_core.simulation.timeline import Deadline, Timeline, Wake
 from fma_core.simulation.training import train_all
-from fma_core.spec import Arrays
 
 # A round that is opened again for ever would never let a simulation end.
 MAX_REOPENINGS = 1000

@@ -10,12 +10,12 @@ from typing import Any, cast
 
 from numpy.typing import NDArray
 
-from fma_core.codecs.receive import Received, write_arrays
-from fma_core.codecs.safetensors import read_file
+from fma_core.aggregation.strategy import Strategy
+from fma_core.arrays.codecs.receive import Received, write_arrays
+from fma_core.arrays.codecs.safetensors import read_file
+from fma_core.arrays.spec import Arrays, Spec
 from fma_core.engine import Folded, ModelFile, UpdateFile, fold
 from fma_core.engine.executors import Threads
-from fma_core.spec import Arrays, Spec
-from fma_core.strategy import Strategy
 
 
 @dataclass(frozen=True, eq=False)

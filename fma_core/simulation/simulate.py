@@ -10,13 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from fma_core.arrays.spec import Arrays
 from fma_core.simulation.client import SimulatedClient
 from fma_core.simulation.configuration import Configuration
 from fma_core.simulation.experiment import Experiment, Setting
 from fma_core.simulation.files import Files
 from fma_core.simulation.progress import Watcher
 from fma_core.simulation.result import Simulation
-from fma_core.spec import Arrays
 
 # An end date of a real experiment is never reached, unless the clock is set near it.
 BEGINS_ON = datetime(2000, 1, 1, tzinfo=UTC)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from typing import Any
 
+from fma_core.arrays.spec import Arrays
 from fma_core.simulation.client import SimulatedClient, Trained
-from fma_core.spec import Arrays
 
 # So many answers may be in memory at a time.
 AHEAD = 16

@@ -15,16 +15,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fma_core.aggregators import Aggregator, aggregators
-from fma_core.codecs.safetensors import decode
+from fma_core.aggregation.aggregators import Aggregator, aggregators
+from fma_core.aggregation.optimisers import FedAdam
+from fma_core.aggregation.stages import Bucketing, ClipNorm
+from fma_core.aggregation.strategy import Strategy
+from fma_core.arrays.codecs.safetensors import decode
+from fma_core.arrays.spec import Arrays, Spec
 from fma_core.engine import Serial, Threads, combine, widths
 from fma_core.engine.file_block import FileBlock
 from fma_core.errors import AggregationError, FMAError, InvalidStrategy, NonFiniteResult
 from fma_core.in_memory import ArrayRounds, FoldedBytes, StoredRound, Update
-from fma_core.optimisers import FedAdam
-from fma_core.spec import Arrays, Spec
-from fma_core.stages import Bucketing, ClipNorm
-from fma_core.strategy import Strategy
 from fma_core.testing.blocks import StreamedBlock, small_blocks
 from fma_core.testing.comparison import difference_between, plain_attributes, same_bits
 from fma_core.testing.drawn_updates import (

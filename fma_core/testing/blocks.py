@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from numpy.typing import NDArray
 
-from fma_core.aggregators import Float64
+from fma_core.aggregation.aggregators import Float64
 from fma_core.engine import widths
 from fma_core.engine.file_block import FileBlock
 

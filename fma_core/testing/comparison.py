@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fma_core.spec import Arrays
+from fma_core.arrays.spec import Arrays
 from fma_core.testing.drawn_updates import is_float
 
 

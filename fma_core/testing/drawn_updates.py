@@ -11,10 +11,10 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from fma_core.dtypes import FLOATS, NUMPY_DTYPES
+from fma_core.aggregation.strategy import Strategy
+from fma_core.arrays.dtypes import FLOATS, NUMPY_DTYPES
+from fma_core.arrays.spec import Arrays, ArraySpec, Spec
 from fma_core.in_memory import Update
-from fma_core.spec import Arrays, ArraySpec, Spec
-from fma_core.strategy import Strategy
 
 # Every kind of array that a model may have: all widths of floats, a scalar, an empty one, integers, booleans.
 MODEL: Mapping[str, NDArray[Any]] = MappingProxyType(

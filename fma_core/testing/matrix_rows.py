@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fma_core.aggregators import Block, Float64
-from fma_core.aggregators.aggregator import Floats
+from fma_core.aggregation.aggregators import Block, Float64
+from fma_core.aggregation.aggregators.aggregator import Floats
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from fma_core.aggregators import AvgValuesIfData, Float64
+from fma_core.aggregation.aggregators import AvgValuesIfData, Float64
+from fma_core.aggregation.optimisers import Optimiser, optimisers
+from fma_core.aggregation.strategy import Strategy
 from fma_core.engine import Serial, Threads
 from fma_core.in_memory import ArrayRounds, StoredRound, Update
-from fma_core.optimisers import Optimiser, optimisers
-from fma_core.strategy import Strategy
 from fma_core.testing.aggregator_contract import NAME
 from fma_core.testing.drawn_updates import MODEL, draw_updates
 from fma_core.testing.elsewhere import Elsewhere

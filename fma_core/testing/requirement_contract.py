@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import product
 from typing import ClassVar
 
-from fma_core.requirements import Requirement, RoundProgress, requirements
+from fma_core.rounds.requirements import Requirement, RoundProgress, requirements
 from fma_core.testing.part_contract import PartContract
 from fma_core.testing.require import require
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fma_core.aggregators import AvgValuesIfData, Float64
+from fma_core.aggregation.aggregators import AvgValuesIfData, Float64
+from fma_core.aggregation.stages import ArrayStage, RowMap, RowStage, Stage, stages
+from fma_core.aggregation.strategy import Strategy
 from fma_core.engine import Serial, Threads
 from fma_core.errors import AggregationError
 from fma_core.in_memory import StoredRound
-from fma_core.stages import ArrayStage, RowMap, RowStage, Stage, stages
-from fma_core.strategy import Strategy
 from fma_core.testing.aggregator_contract import bounded
 from fma_core.testing.drawn_updates import MODEL, draw_updates
 from fma_core.testing.elsewhere import Elsewhere

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-from fma_core.staleness import Staleness, stalenesses
+from fma_core.aggregation.staleness import Staleness, stalenesses
 from fma_core.testing.part_contract import PartContract
 from fma_core.testing.require import require
 

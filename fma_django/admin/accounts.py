@@ -19,8 +19,8 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from fma_django.admin.durations import ago
 from fma_django.admin.links import link, list_url
 from fma_django.admin.themed import ModelAdmin, action
+from fma_django.clients.tokens import revoke_token
 from fma_django.models import FederatedModel
-from fma_django.services.api_tokens import revoke_token
 
 
 def take_over() -> None:

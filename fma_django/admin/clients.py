@@ -21,6 +21,8 @@ from fma_django.admin.refusals import RefusableForm, RefusalsAdmin
 from fma_django.admin.row_count import row_count
 from fma_django.admin.secret_once import show_once
 from fma_django.admin.themed import action
+from fma_django.clients.registration import create_client, describe_client, revoke_client
+from fma_django.experiments.changes import change_federated_model
 from fma_django.models import (
     Client,
     ClientAggregateScore,
@@ -30,8 +32,6 @@ from fma_django.models import (
     Organisation,
     Tag,
 )
-from fma_django.services.clients import create_client, describe_client, revoke_client
-from fma_django.services.federated_models import change_federated_model
 
 REVOKE = {
     "button": "Revoke",

@@ -10,7 +10,7 @@ from fma_django.admin.object_filter import object_filter
 from fma_django.admin.pretty_json import pretty_json
 from fma_django.admin.short_tables import MAX_ROWS, short_table
 from fma_django.models import ConfigVersion, FederatedModel, Round
-from fma_django.selectors.configurations import history_of, with_changes
+from fma_django.record.queries.configurations import history_of, with_changes
 
 
 @register(ConfigVersion)

@@ -8,7 +8,7 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
 from fma_django.models import FederatedModel
-from fma_django.selectors.curves import Curve, curves_of
+from fma_django.record.queries.curves import Curve, curves_of
 
 MAX_CURVES = 6
 MAX_TABLE_ROWS = 20

@@ -14,10 +14,11 @@ from fma_django.admin.confirmation import ask, is_confirmed
 from fma_django.admin.refusals import RefusalsAdmin
 from fma_django.admin.rounds import CANCEL
 from fma_django.admin.themed import action
+from fma_django.experiments import lifecycle
 from fma_django.models import FederatedModel, Round
 from fma_django.models.federated_model import ModelState
 from fma_django.models.round import RoundState
-from fma_django.services import lifecycle, rounds
+from fma_django.rounds import claiming as rounds
 
 PAUSE = {
     "button": "Pause",

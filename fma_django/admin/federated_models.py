@@ -9,9 +9,9 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html_join
 
-from fma_core.aggregators import aggregators
+from fma_core.aggregation.aggregators import aggregators
 from fma_core.errors import FMAError
-from fma_core.requirements import requirements
+from fma_core.rounds.requirements import requirements
 from fma_django.admin.config_versions import short_table_of_configurations
 from fma_django.admin.curves import curves_html
 from fma_django.admin.durations import ago
@@ -24,6 +24,11 @@ from fma_django.admin.refusals import RefusableForm
 from fma_django.admin.rounds import short_table_of_rounds
 from fma_django.admin.row_count import row_count
 from fma_django.admin.themed import ModelAdmin
+from fma_django.experiments.changes import (
+    change_federated_model,
+    create_federated_model,
+    delete_federated_model,
+)
 from fma_django.models import (
     Client,
     ClientAggregateScore,
@@ -35,11 +40,6 @@ from fma_django.models import (
 )
 from fma_django.models.federated_model import EVERYONE, ModelState
 from fma_django.models.round import RoundState
-from fma_django.services.federated_models import (
-    change_federated_model,
-    create_federated_model,
-    delete_federated_model,
-)
 
 EMPTY_JSON: dict[str, Any] = {
     "aggregator_params": {},

@@ -17,6 +17,7 @@ from fma_django.admin.links import NOTHING, link, link_to, list_url, state_link,
 from fma_django.admin.object_filter import object_filter
 from fma_django.admin.row_count import row_count
 from fma_django.admin.themed import action
+from fma_django.experiments.lifecycle import rewind
 from fma_django.models import (
     ClientAggregateScore,
     FederatedModel,
@@ -25,7 +26,6 @@ from fma_django.models import (
     ModelUpdate,
     Round,
 )
-from fma_django.services.lifecycle import rewind
 
 REWIND = {
     "button": "Rewind",

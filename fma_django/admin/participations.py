@@ -10,7 +10,7 @@ from fma_django.admin.links import NOTHING, link_to, list_url
 from fma_django.admin.object_filter import object_filter
 from fma_django.admin.short_tables import MAX_ROWS, short_table
 from fma_django.models import Client, FederatedModel, Participation, Round
-from fma_django.selectors.cohorts import selection_of
+from fma_django.record.queries.cohorts import selection_of
 
 
 def chosen_label(row: Participation) -> str:

@@ -24,7 +24,7 @@ from fma_django.admin.short_tables import MAX_ROWS, short_table
 from fma_django.admin.themed import action
 from fma_django.models import ConfigVersion, FederatedModel, ModelUpdate, Round
 from fma_django.models.round import RoundState
-from fma_django.services import rounds
+from fma_django.rounds import claiming as rounds
 
 KINDS: dict[str, Kind] = {
     RoundState.COLLECTING: "info",

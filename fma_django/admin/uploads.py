@@ -10,7 +10,7 @@ from fma_django.admin.links import NOTHING, link_to
 from fma_django.admin.object_filter import object_filter
 from fma_django.errors import UnknownUpload
 from fma_django.models import Client, FederatedModel, Upload
-from fma_django.services.uploads import offset_of
+from fma_django.updates.uploads import offset_of
 
 
 @register(Upload)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 from fma_django.models import FederatedModel, Round
-from fma_django.selectors.metrics import MergedMetric, merged_metrics
+from fma_django.record.queries.metrics import MergedMetric, merged_metrics
 
 FORWARDED = ("mean", "min", "max")
 LONGEST_NAME = 200

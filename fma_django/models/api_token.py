@@ -5,7 +5,7 @@ from django.db import models
 
 
 class ApiToken(models.Model):
-    """A user's token for the API. The token itself is nowhere: see `fma_django.services.api_tokens`."""
+    """A user's token for the API. The token itself is nowhere: see `fma_django.clients.tokens`."""
 
     user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_token")
     salt = models.CharField(max_length=32, editable=False)

@@ -9,12 +9,12 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
 
-from fma_core.aggregators import aggregators
-from fma_core.codecs.json_layouts import Layout
-from fma_core.requirements import Requirement, requirements
-from fma_core.round_policy import RoundPolicy
-from fma_core.spec import Spec
-from fma_core.strategy import Strategy
+from fma_core.aggregation.aggregators import aggregators
+from fma_core.aggregation.strategy import Strategy
+from fma_core.arrays.codecs.json_layouts import Layout
+from fma_core.arrays.spec import Spec
+from fma_core.rounds.policy import RoundPolicy
+from fma_core.rounds.requirements import Requirement, requirements
 from fma_django.models.client import Client
 
 STRATEGY_COLUMNS = ("aggregator", "aggregator_params", "stages", "optimiser", "update_kind", "staleness")

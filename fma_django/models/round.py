@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from django.db import models
 from django.db.models import Q
 
-from fma_core.strategy import Strategy
+from fma_core.aggregation.strategy import Strategy
 from fma_django.models.federated_model import FederatedModel
 from fma_django.models.model_aggregate import ModelAggregate
 

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from fma_core.codecs.write_all import write_all
+from fma_core.arrays.codecs.write_all import write_all
 from fma_django.storage.blob_store import RemoteBlobs
 from fma_django.storage.errors import StorageUnavailable
 

@@ -19,7 +19,7 @@ from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fma_core.codecs.write_all import write_all
+from fma_core.arrays.codecs.write_all import write_all
 from fma_django.storage.blob_store import Progress, StoredBlob, blob_key, check_sha256
 from fma_django.storage.errors import (
     NO_ROOM,

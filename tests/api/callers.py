@@ -5,8 +5,8 @@ from typing import Any
 
 from rest_framework.test import APIClient
 
-from fma_django.services.api_tokens import issue_token
-from fma_django.services.clients import Registration
+from fma_django.clients.registration import Registration
+from fma_django.clients.tokens import issue_token
 
 API = "/api/v1/"
 SAFETENSORS = "application/vnd.safetensors"

@@ -9,8 +9,8 @@ from django.core.cache import cache
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
+from fma_django.clients.registration import Registration
 from fma_django.models import FederatedModel
-from fma_django.services.clients import Registration
 from tests.api.callers import as_client, as_user
 from tests.records import make_client, make_model, make_user
 

@@ -13,7 +13,7 @@ from rest_framework.test import APIClient
 
 from fma_api.algorithms import KINDS, catalogue
 from fma_core import registry as registry_module
-from fma_core.aggregators import Aggregator, aggregators
+from fma_core.aggregation.aggregators import Aggregator, aggregators
 from tests.api.callers import API
 
 ALGORITHMS = f"{API}algorithms/"

@@ -11,9 +11,9 @@ import pytest
 from rest_framework.test import APIClient
 from safetensors.numpy import save
 
-from fma_core.codecs.safetensors import encode
+from fma_core.arrays.codecs.safetensors import encode
+from fma_django.clients.registration import Registration
 from fma_django.models import FederatedModel, IdempotencyKey, ModelUpdate
-from fma_django.services.clients import Registration
 from tests.api.callers import API, SAFETENSORS, as_client, stored_files
 from tests.records import WEIGHTS, arrays, make_aggregate, make_client, make_model, weights
 

@@ -8,9 +8,9 @@ import pytest
 from rest_framework.test import APIClient
 
 from fma_api.front.marks import WaitsFor
-from fma_core.codecs.safetensors import decode, encode
+from fma_core.arrays.codecs.safetensors import decode, encode
+from fma_django.clients.registration import Registration
 from fma_django.models import FederatedModel, ModelAggregate, ModelUpdate
-from fma_django.services.clients import Registration
 from tests.api.callers import API, SAFETENSORS, as_client
 from tests.records import WEIGHTS, arrays, make_aggregate, make_client, make_model, weights
 

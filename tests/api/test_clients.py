@@ -9,6 +9,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from fma_django.clients.registration import Registration, register_client
+from fma_django.clients.reports import receive_error, receive_telemetry
 from fma_django.models import (
     Client,
     ClientTelemetry,
@@ -16,8 +18,6 @@ from fma_django.models import (
     Organisation,
     Participation,
 )
-from fma_django.services.clients import Registration, register_client
-from fma_django.services.reports import receive_error, receive_telemetry
 from tests.api.callers import API, as_user
 from tests.records import make_client, make_model, make_user, send_update
 

@@ -6,7 +6,7 @@ from collections import defaultdict
 import pytest
 from rest_framework.test import APIClient
 
-from fma_core.codecs.safetensors import read_file
+from fma_core.arrays.codecs.safetensors import read_file
 from fma_django.models import FederatedModel, ModelUpdate
 from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState

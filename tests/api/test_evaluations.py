@@ -12,11 +12,11 @@ from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from fma_api.front.marks import WaitsFor
-from fma_core.codecs.safetensors import decode, encode
+from fma_core.arrays.codecs.safetensors import decode, encode
+from fma_django.clients.registration import Registration
+from fma_django.evaluations.ends import close_evaluation
+from fma_django.evaluations.opening import Chosen
 from fma_django.models import EvaluationResult, EvaluationRound, FederatedModel, Organisation
-from fma_django.services.clients import Registration
-from fma_django.services.evaluation_ends import close_evaluation
-from fma_django.services.evaluations import Chosen
 from tests.api.callers import API, SAFETENSORS, as_client, as_user, stored_files
 from tests.evaluations import BINARY, answer, counted, make_member, open_to
 from tests.records import WEIGHTS, arrays, make_client, make_model, make_user, weights

@@ -9,7 +9,8 @@ from django.apps import apps
 from django.db import close_old_connections, connection
 from rest_framework.test import APIClient
 
-from fma_core.codecs.safetensors import encode
+from fma_core.arrays.codecs.safetensors import encode
+from fma_django.experiments.changes import change_federated_model
 from fma_django.models import (
     Client,
     ClientAggregateScore,
@@ -18,7 +19,6 @@ from fma_django.models import (
     ModelArtifact,
     ModelUpdate,
 )
-from fma_django.services.federated_models import change_federated_model
 from tests.api.callers import API, SAFETENSORS, as_client, as_user
 from tests.records import arrays, make_aggregate, make_client, make_model, make_user, weights
 

@@ -10,11 +10,11 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from fma_api.front.marks import WaitsFor
+from fma_django.clients.registration import Registration
+from fma_django.clients.reports import receive_telemetry
+from fma_django.experiments.changes import change_federated_model
+from fma_django.experiments.lifecycle import cancel_experiment, pause, start
 from fma_django.models import Client, FederatedModel, Participation, Round, Tag
-from fma_django.services.clients import Registration
-from fma_django.services.federated_models import change_federated_model
-from fma_django.services.lifecycle import cancel_experiment, pause, start
-from fma_django.services.reports import receive_telemetry
 from tests.api.callers import API, as_client
 from tests.records import WEIGHTS, aggregate_now, make_aggregate, make_client, make_model, send_update
 
@@ -204,7 +204,7 @@ def test_the_round_tells_each_client_the_same(alice: Any, owner: APIClient) -> N
 
 
 def test_many_clients_do_not_come_back_at_once(alice: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fma_django.services.pacing.num_clients", lambda _: 1_000_000)
+    monkeypatch.setattr("fma_django.clients.pacing.num_clients", lambda _: 1_000_000)
     model = make_model(alice, allow_aggregation=False)
     clients = [make_client(model) for _ in range(8)]
 
@@ -227,7 +227,7 @@ def test_who_waits_comes_back_when_the_round_will_be_over(alice: Any) -> None:
     refused = next(
         each for each in model.rounds.get(number=2).participations.all() if not each.is_chosen
     ).client
-    from fma_django.services.joining import join as ask
+    from fma_django.clients.joining import join as ask
 
     assert 90 <= (ask(model, refused).retry_after_s or 0) <= 101
 

@@ -7,9 +7,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
-from fma_api.v1.views import federated_models
+from fma_api.v1.models import views as federated_models
+from fma_django.clients.registration import Registration, revoke_client
 from fma_django.models import FederatedModel
-from fma_django.services.clients import Registration, revoke_client
 from tests.api.callers import API, SAFETENSORS, as_client
 from tests.records import WEIGHTS, make_aggregate, make_client, make_model
 

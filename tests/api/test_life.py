@@ -7,8 +7,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
+from fma_django.experiments.changes import change_federated_model
 from fma_django.models import FederatedModel, ModelAggregate
-from fma_django.services.federated_models import change_federated_model
 from tests.api.callers import API
 from tests.records import WEIGHTS, make_aggregate, make_client, make_model, send_update
 

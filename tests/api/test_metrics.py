@@ -10,11 +10,11 @@ from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
 from fma_core.metrics import STATISTICS
+from fma_django.clients.registration import Registration
+from fma_django.evaluations.scores import receive_score, score_aggregate
 from fma_django.models import FederatedModel, ModelAggregate, ModelUpdate
-from fma_django.services.clients import Registration
-from fma_django.services.scores import receive_score, score_aggregate
-from fma_django.services.updates import UpdateFacts, receive_update
-from fma_django.services.weights import JsonBody
+from fma_django.record.weights import JsonBody
+from fma_django.updates.intake import UpdateFacts, receive_update
 from tests.api.callers import API
 from tests.records import aggregate_now, make_client, make_model, weights
 

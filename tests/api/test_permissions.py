@@ -8,12 +8,12 @@ from django.contrib.auth.models import User
 from django.urls import URLPattern, URLResolver, get_resolver
 from rest_framework.test import APIClient
 
-from fma_core.codecs.safetensors import encode
+from fma_core.arrays.codecs.safetensors import encode
+from fma_django.clients.registration import revoke_client
+from fma_django.clients.tokens import issue_token
 from fma_django.models import FederatedModel
-from fma_django.services.api_tokens import issue_token
-from fma_django.services.clients import revoke_client
-from fma_django.services.updates import UpdateFacts
-from fma_django.services.uploads import begin_upload
+from fma_django.updates.intake import UpdateFacts
+from fma_django.updates.uploads import begin_upload
 from tests.api.callers import API, SAFETENSORS, as_client, as_user
 from tests.evaluations import BINARY, counted, open_to
 from tests.records import (

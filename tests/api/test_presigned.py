@@ -6,9 +6,9 @@ import httpx
 import pytest
 from rest_framework.test import APIClient
 
-from fma_core.codecs.safetensors import decode
+from fma_core.arrays.codecs.safetensors import decode
+from fma_django.clients.registration import Registration
 from fma_django.models import FederatedModel
-from fma_django.services.clients import Registration
 from tests.api.callers import API, SAFETENSORS
 from tests.records import arrays, make_aggregate
 from tests.servers.s3 import S3Bucket

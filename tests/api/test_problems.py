@@ -92,7 +92,7 @@ def test_500_says_nothing_of_its_inside(owner: APIClient, monkeypatch: Any) -> N
     def fail(*_: Any) -> None:
         raise RuntimeError("secret")
 
-    monkeypatch.setattr("fma_api.v1.views.federated_models.visible_to", fail)
+    monkeypatch.setattr("fma_api.v1.models.views.visible_to", fail)
 
     answer = owner.get(f"{API}models/")
 
@@ -165,7 +165,7 @@ def test_a_database_that_is_away_is_503(owner: APIClient, monkeypatch: pytest.Mo
     def refuse(*_: Any, **__: Any) -> None:
         raise OperationalError("connection to 10.0.0.7 refused")
 
-    monkeypatch.setattr("fma_django.services.federated_models.create_once", refuse)
+    monkeypatch.setattr("fma_django.experiments.changes.create_once", refuse)
     answer = owner.post(f"{API}models/", {"name": "m", "aggregator": "mean"})
 
     assert answer.status_code == 503

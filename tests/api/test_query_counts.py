@@ -7,7 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
-from fma_core.codecs.safetensors import encode
+from fma_core.arrays.codecs.safetensors import encode
 from fma_django.models import FederatedModel
 from tests.api.callers import API, SAFETENSORS, as_client, as_user
 from tests.records import (

@@ -9,8 +9,8 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
+from fma_django.clients.registration import Registration
 from fma_django.models import Client, ClientError, ClientTelemetry, FederatedModel
-from fma_django.services.clients import Registration
 from tests.api.callers import API
 from tests.records import make_model
 

@@ -14,8 +14,8 @@ from jsonschema import Draft202012Validator
 from rest_framework.test import APIClient
 from schemathesis.specs.openapi.checks import status_code_conformance
 
+from fma_django.clients.tokens import issue_token
 from fma_django.models import FederatedModel
-from fma_django.services.api_tokens import issue_token
 from tests.api.test_permissions import EXPECTED
 from tests.records import make_user
 

@@ -7,9 +7,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
+from fma_django.clients.joining import join
+from fma_django.experiments.lifecycle import pause, start
 from fma_django.models import FederatedModel, Tag
-from fma_django.services.joining import join
-from fma_django.services.lifecycle import pause, start
 from tests.api.callers import API, as_client
 from tests.records import WEIGHTS, make_client, make_model, send_update
 

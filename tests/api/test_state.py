@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
-from fma_core.codecs.safetensors import decode
+from fma_core.arrays.codecs.safetensors import decode
+from fma_django.clients.registration import Registration
 from fma_django.models import FederatedModel, ModelAggregate
-from fma_django.services.clients import Registration
 from tests.api.callers import API, SAFETENSORS, as_client
 from tests.records import WEIGHTS, make_aggregate, make_client, make_model, weights
 

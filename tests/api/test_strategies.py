@@ -6,8 +6,8 @@ import orjson
 import pytest
 from rest_framework.test import APIClient
 
+from fma_django.clients.registration import Registration
 from fma_django.models import FederatedModel, ModelUpdate
-from fma_django.services.clients import Registration
 from tests.api.callers import API, as_client
 from tests.records import WEIGHTS, make_client, make_model, weights
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fma_connect.encoding import EncodedBody
-from fma_core.codecs.zstd import WINDOW_LOG, zstd
+from fma_core.arrays.codecs.zstd import WINDOW_LOG, zstd
 
 SCRIPT = """
 import json, os, sys
@@ -18,7 +18,7 @@ import django
 django.setup()
 from django.core.management import call_command
 from django.core.wsgi import get_wsgi_application
-from fma_core.spec import ArraySpec, Spec
+from fma_core.arrays.spec import ArraySpec, Spec
 from tests.records import make_client, make_model
 
 call_command("migrate", verbosity=0)

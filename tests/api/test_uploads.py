@@ -18,14 +18,14 @@ from django.utils import timezone
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
-from fma_core.codecs import zstd
-from fma_core.codecs.safetensors import encode
+from fma_core.arrays.codecs import zstd
+from fma_core.arrays.codecs.safetensors import encode
+from fma_django.clients.registration import Registration, revoke_client
 from fma_django.models import FederatedModel, ModelUpdate, Upload
-from fma_django.rates import count
-from fma_django.services.clients import Registration, revoke_client
-from fma_django.services.sweep import sweep_files
-from fma_django.services.uploads import finish_upload, sweep_uploads
 from fma_django.storage import part_file
+from fma_django.updates.rates import count
+from fma_django.updates.uploads import finish_upload, sweep_uploads
+from fma_django.work.sweep import sweep_files
 from tests.api.callers import API, SAFETENSORS, as_client, stored_files
 from tests.records import aggregate_now, arrays, change_now, make_client, make_model, send_update, weights
 

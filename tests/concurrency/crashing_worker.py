@@ -27,7 +27,8 @@ def arm(point: str, flag: Path) -> None:
     import django
 
     django.setup()
-    from fma_django.services import aggregation, rounds
+    from fma_django.rounds import aggregation
+    from fma_django.rounds import claiming as rounds
     from fma_django.storage.disk import DiskStore
 
     def die() -> None:

@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from fma_core.codecs.safetensors import decode, encode
+from fma_core.arrays.codecs.safetensors import decode, encode
 from tests.concurrency.crashing_worker import POINTS
 from tests.servers import fma
 from tests.servers.fma import FmaInstall

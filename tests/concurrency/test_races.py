@@ -11,19 +11,19 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
+from fma_django.clients.registration import revoke_client
 from fma_django.errors import NotRegistered, Refused
+from fma_django.experiments.artifacts import publish_aggregate
+from fma_django.experiments.changes import change_federated_model, delete_federated_model
 from fma_django.models import Client, FederatedModel, ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus
-from fma_django.services import rounds
-from fma_django.services.aggregation import aggregate_round
-from fma_django.services.artifacts import publish_aggregate
-from fma_django.services.clients import revoke_client
-from fma_django.services.configuration import as_configured, write_down
-from fma_django.services.federated_models import change_federated_model, delete_federated_model
-from fma_django.services.round_rows import lock_open_round
-from fma_django.services.updates import UpdateFacts, receive_update
-from fma_django.services.weights import JsonBody
+from fma_django.record.configuration import as_configured, write_down
+from fma_django.record.weights import JsonBody
+from fma_django.rounds import claiming as rounds
+from fma_django.rounds.aggregation import aggregate_round
+from fma_django.rounds.rows import lock_open_round
 from fma_django.storage.disk import DiskStore
+from fma_django.updates.intake import UpdateFacts, receive_update
 from tests.api.conftest import storage  # noqa: F401  # autouse
 from tests.records import make_aggregate, make_client, make_model, received, send_update, weights
 
@@ -314,6 +314,6 @@ def test_work_on_a_round_that_was_taken_over_ends_early(
             told.append(step)
             progress(0.0)
 
-    monkeypatch.setattr("fma_django.services.fold_round.fold", fold_slowly)
+    monkeypatch.setattr("fma_django.rounds.folding.fold", fold_slowly)
     assert aggregate_round(due.pk) is None
     assert len(told) < 100

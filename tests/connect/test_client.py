@@ -22,7 +22,7 @@ from fma_connect.exceptions import (
     TooManyRequests,
     UnexpectedAnswer,
 )
-from fma_core.codecs import safetensors
+from fma_core.arrays.codecs import safetensors
 from fma_core.errors import FMAError
 from tests.connect.conftest import FakeTime
 from tests.connect.scripted_server import DROP, Reply, ScriptedServer, Seen, json_reply

@@ -8,7 +8,7 @@ import pytest
 from fma_connect import DeveloperClient
 from fma_connect.digest import content_digest
 from fma_connect.exceptions import ConnectionFailed, NotFound, UnexpectedAnswer
-from fma_core.codecs import safetensors
+from fma_core.arrays.codecs import safetensors
 from tests.connect.conftest import FakeTime
 from tests.connect.scripted_server import DROP, Reply, ScriptedServer, Seen, json_reply
 

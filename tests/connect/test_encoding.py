@@ -11,7 +11,7 @@ from fma_connect import Client
 from fma_connect.digest import content_digest
 from fma_connect.encoding import BytesBody, EncodedBody, RequestBody, encoded
 from fma_connect.exceptions import InvalidRequest
-from fma_core.codecs import safetensors, zstd
+from fma_core.arrays.codecs import safetensors, zstd
 from tests.connect.scripted_server import Reply, ScriptedServer, json_reply
 
 UPDATES = "api/v1/model_updates/"

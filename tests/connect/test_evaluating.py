@@ -8,7 +8,7 @@ import pytest
 
 from fma_connect import Client, DeveloperClient
 from fma_connect.exceptions import NotAllowed
-from fma_core.codecs import safetensors
+from fma_core.arrays.codecs import safetensors
 from fma_core.errors import InvalidQuestion
 from fma_core.evaluation import Question, Statistics, statistics_of
 from tests.connect.conftest import FakeTime

@@ -18,7 +18,7 @@ import pytest
 from fma_connect import Client, DeveloperClient, Pulled, exceptions
 from fma_connect.adapters import nested_lists
 from fma_connect.encoding import BytesBody
-from fma_core.codecs import safetensors
+from fma_core.arrays.codecs import safetensors
 from tests.connect.normalised import normalised
 from tests.connect.official_client import official_client
 from tests.servers.fma import REPOSITORY, FmaServer, StartFma, User

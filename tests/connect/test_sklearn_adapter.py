@@ -24,7 +24,7 @@ from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.svm import SVC, LinearSVC, LinearSVR
 
 from fma_connect.adapters.sklearn_estimator import from_arrays, to_arrays
-from fma_core.codecs import safetensors
+from fma_core.arrays.codecs import safetensors
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 

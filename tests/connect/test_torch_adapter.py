@@ -9,7 +9,7 @@ from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from fma_connect.adapters.torch_state_dict import DTYPES, from_arrays, to_arrays  # noqa: E402
-from fma_core.codecs import safetensors  # noqa: E402
+from fma_core.arrays.codecs import safetensors  # noqa: E402
 
 SHAPES = [(), (1,), (5,), (2, 3), (2, 0, 3), (2, 1, 3, 2)]
 

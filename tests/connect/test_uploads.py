@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from fma_connect import Client, DeveloperClient, exceptions, uploads
-from fma_core.codecs import safetensors
+from fma_core.arrays.codecs import safetensors
 from tests.connect.conftest import FakeTime
 from tests.connect.cutting_proxy import CuttingProxy
 from tests.connect.scripted_server import DROP, Reply, ScriptedServer, Seen, json_reply

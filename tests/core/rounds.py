@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from fma_core.codecs.safetensors import encode, read_file
+from fma_core.aggregation.strategy import Strategy
+from fma_core.arrays.codecs.safetensors import encode, read_file
+from fma_core.arrays.spec import Spec
 from fma_core.engine import ModelFile, Serial, UpdateFile, fold
-from fma_core.spec import Spec
-from fma_core.strategy import Strategy
 from tests.core.weights import Arrays
 
 

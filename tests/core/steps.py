@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fma_core.aggregators import aggregators
-from fma_core.codecs.safetensors import decode
-from fma_core.dtypes import NUMPY_DTYPES
+from fma_core.aggregation.aggregators import aggregators
+from fma_core.aggregation.strategy import Strategy
+from fma_core.arrays.codecs.safetensors import decode
+from fma_core.arrays.dtypes import NUMPY_DTYPES
+from fma_core.arrays.spec import Spec
 from fma_core.engine import Serial
-from fma_core.spec import Spec
-from fma_core.strategy import Strategy
 from tests.core.weights import fold_bytes, store
 
 

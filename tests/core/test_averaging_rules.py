@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from fma_core.aggregators import FedNova, FedProx, Mean, QFedAvg, aggregators
+from fma_core.aggregation.aggregators import FedNova, FedProx, Mean, QFedAvg, aggregators
+from fma_core.aggregation.optimisers import Sgd
+from fma_core.aggregation.stages import Exclude
+from fma_core.aggregation.strategy import Strategy
 from fma_core.errors import NonFiniteResult, NoUpdates
 from fma_core.kernels import one_blas_thread
-from fma_core.optimisers import Sgd
-from fma_core.stages import Exclude
-from fma_core.strategy import Strategy
 from tests.core.rounds import Rounds, case_id, normal
 
 X, DELTAS = normal(1, 40), normal(2, 3, 40)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fma_core.aggregators import FedProx
+from fma_core.aggregation.aggregators import FedProx
 from fma_core.client_config import MAX_CONFIG_BYTES, MAX_DEPTH, MAX_OVERRIDES, check, resolve, schedules
 from fma_core.errors import InvalidParameter, InvalidPart, UnknownPart
 

@@ -10,12 +10,12 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 import pytest
 
-from fma_core.aggregators import Aggregator, AvgValuesIfData, Block, Float64, Rows
-from fma_core.optimisers import Optimiser
+from fma_core.aggregation.aggregators import Aggregator, AvgValuesIfData, Block, Float64, Rows
+from fma_core.aggregation.optimisers import Optimiser
+from fma_core.aggregation.stages import RowMap, RowStage
+from fma_core.aggregation.staleness import Staleness
 from fma_core.parameters import Bounds
-from fma_core.requirements import Requirement, RoundProgress
-from fma_core.stages import RowMap, RowStage
-from fma_core.staleness import Staleness
+from fma_core.rounds.requirements import Requirement, RoundProgress
 from fma_core.testing import (
     AggregatorContract,
     OptimiserContract,
@@ -421,7 +421,7 @@ def test_broken_part_of_another_kind_is_caught(
 
 def test_a_framework_behind_a_part_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(part_contract, "FRAMEWORKS", ("numpy", "django"))
-    assert part_contract._imports.__wrapped__("fma_core.staleness") == ("numpy",)
+    assert part_contract._imports.__wrapped__("fma_core.aggregation.staleness") == ("numpy",)
     with pytest.raises(AssertionError, match="importable on its own"):
         part_contract._imports.__wrapped__("no_such_module")
 

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fma_core.aggregators import aggregators
+from fma_core.aggregation.aggregators import aggregators
+from fma_core.aggregation.optimisers import optimisers
+from fma_core.aggregation.stages import stages
+from fma_core.aggregation.staleness import stalenesses
 from fma_core.client_config import schedules
-from fma_core.optimisers import optimisers
 from fma_core.registry import Registry
-from fma_core.requirements import requirements
+from fma_core.rounds.requirements import requirements
 from fma_core.selection import Candidate, filters, selectors
-from fma_core.stages import stages
-from fma_core.staleness import stalenesses
 from fma_core.testing import (
     AggregatorContract,
     FilterContract,

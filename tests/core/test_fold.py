@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fma_core.aggregators import AvgValuesIfData, Mean, aggregators
-from fma_core.codecs.safetensors import decode, encode
-from fma_core.dtypes import FLOATS, NUMPY_DTYPES
+from fma_core.aggregation.aggregators import AvgValuesIfData, Mean, aggregators
+from fma_core.aggregation.strategy import Strategy
+from fma_core.arrays.codecs.safetensors import decode, encode
+from fma_core.arrays.dtypes import FLOATS, NUMPY_DTYPES
+from fma_core.arrays.spec import Spec
 from fma_core.engine import UpdateFile, fold
 from fma_core.engine.casting import cast
 from fma_core.errors import NonFiniteResult, NoUpdates
-from fma_core.spec import Spec
-from fma_core.strategy import Strategy
 from tests.core.weights import array_of, arrays, fold_bytes, store
 
 INTEGERS = sorted(set(NUMPY_DTYPES) - FLOATS)

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fma_core.aggregators import Mean
-from fma_core.codecs.safetensors import decode, encode
+from fma_core.aggregation.aggregators import Mean
+from fma_core.arrays.codecs.safetensors import decode, encode
+from fma_core.arrays.spec import Spec
 from fma_core.engine import UpdateFile, weight_files
 from fma_core.engine.ordered_threads import in_order
 from fma_core.errors import UnreadableUpdate
-from fma_core.spec import Spec
 from tests.core.weights import fold_bytes, lay_out, store
 
 ROOT = Path(__file__).parents[2]
@@ -117,17 +117,17 @@ def in_a_process(program: str, *args: object) -> str:
 FOLD = """
 import resource, sys
 from pathlib import Path
-from fma_core.aggregators import Mean
-from fma_core.codecs.safetensors import decode
+from fma_core.aggregation.aggregators import Mean
+from fma_core.arrays.codecs.safetensors import decode
 from fma_core.engine import Threads, UpdateFile, fold
-from fma_core.spec import Spec
-from fma_core.strategy import Strategy
+from fma_core.arrays.spec import Spec
+from fma_core.aggregation.strategy import Strategy
 folder, count, files = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
 paths = sorted(folder.glob("update-*"))
 updates = [UpdateFile(paths[i % len(paths)], 1 + i % 3, str(i)) for i in range(count)]
 with open(paths[0], "rb") as file:
-    from fma_core.codecs.safetensors import read_header
+    from fma_core.arrays.codecs.safetensors import read_header
     import os
     spec = read_header(file.read, size_bytes=os.fstat(file.fileno()).st_size).spec
 def resident():

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from fma_core.aggregators import AvgValuesIfData, Mean, Scaffold
+from fma_core.aggregation.aggregators import AvgValuesIfData, Mean, Scaffold
+from fma_core.aggregation.optimisers import FedAvgM
+from fma_core.aggregation.stages import Exclude
+from fma_core.aggregation.strategy import Strategy
 from fma_core.engine import Serial
 from fma_core.errors import NoUpdates, ShapeMismatch, UnexpectedArray
 from fma_core.in_memory import ArrayRounds, StoredRound, Update, fold_arrays
-from fma_core.optimisers import FedAvgM
-from fma_core.stages import Exclude
-from fma_core.strategy import Strategy
 from fma_core.testing import MatrixBlock, MatrixRows
 
 ROWS = np.random.default_rng(0).normal(size=(4, 6))

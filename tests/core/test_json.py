@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fma_core.codecs.json_bytes import dumps, loads
-from fma_core.codecs.json_layouts import arrays_of, json_of
-from fma_core.dtypes import FLOATS, NUMPY_DTYPES
+from fma_core.arrays.codecs.json_bytes import dumps, loads
+from fma_core.arrays.codecs.json_layouts import arrays_of, json_of
+from fma_core.arrays.dtypes import FLOATS, NUMPY_DTYPES
+from fma_core.arrays.spec import Spec
 from fma_core.errors import MalformedJson, NonFiniteValue, ValueOutOfRange
-from fma_core.spec import Spec
 from tests.core.weights import array_of, arrays, facts_of
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from fma_core import kernels
-from fma_core.dtypes import FLOATS, ITEM_SIZES, NUMPY_DTYPES
+from fma_core.arrays.dtypes import FLOATS, ITEM_SIZES, NUMPY_DTYPES
 from fma_core.kernels import chosen, scaled_rows
 from fma_core.kernels.sorting_network import comparators
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from fma_core.aggregators import FedExLora, Mean
+from fma_core.aggregation.aggregators import FedExLora, Mean
+from fma_core.aggregation.stages import Exclude, Only
+from fma_core.aggregation.strategy import Strategy
+from fma_core.arrays.spec import Spec
 from fma_core.engine import Serial, Threads
 from fma_core.errors import InvalidStrategy, NonFiniteResult
-from fma_core.spec import Spec
-from fma_core.stages import Exclude, Only
-from fma_core.strategy import Strategy
 from tests.core.rounds import Rounds, normal
 
 LAYERS = {"q": (30, 20, 4), "v": (7, 9, 2)}  # out, in, rank

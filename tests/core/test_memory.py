@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fma_core.codecs.safetensors import encode
+from fma_core.arrays.codecs.safetensors import encode
 
 ROOT = Path(__file__).parents[2]
 LIMIT_KB = 64 * 1024
@@ -27,11 +27,11 @@ RULES = {
 FOLD = """
 import json, sys
 from pathlib import Path
-from fma_core.aggregators import aggregators
-from fma_core.codecs.safetensors import read_file
+from fma_core.aggregation.aggregators import aggregators
+from fma_core.arrays.codecs.safetensors import read_file
 from fma_core.engine import ModelFile, Threads, UpdateFile, fold
-from fma_core.spec import Spec
-from fma_core.strategy import Strategy
+from fma_core.arrays.spec import Spec
+from fma_core.aggregation.strategy import Strategy
 folder, count, (rule, stages) = Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3])
 paths = sorted(folder.glob("update-*"))
 spec = Spec.from_json(json.loads((folder / "spec.json").read_text()))

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from fma_core.aggregators import Aggregator, Mean
+from fma_core.aggregation.aggregators import Aggregator, Mean
+from fma_core.aggregation.optimisers import FedAdagrad, FedAdam, FedAvgM, FedYogi, Optimiser, Sgd, optimisers
+from fma_core.aggregation.strategy import Strategy
 from fma_core.engine import Serial, Threads
 from fma_core.errors import NonFiniteResult, UnreadableModel
-from fma_core.optimisers import FedAdagrad, FedAdam, FedAvgM, FedYogi, Optimiser, Sgd, optimisers
-from fma_core.strategy import Strategy
 from tests.core.rounds import Rounds, case_id, normal
 
 SIZE, NUM_ROUNDS = 301, 6

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fma_core.aggregators import aggregators
-from fma_core.strategy import Strategy
+from fma_core.aggregation.aggregators import aggregators
+from fma_core.aggregation.strategy import Strategy
 from tests.core.rounds import Rounds
 
 FOLDER = Path(__file__).parent / "oracles"

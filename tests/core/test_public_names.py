@@ -31,8 +31,8 @@ def test_public_names_of_fma_core():
 
 def test_importing_all_of_the_core_brings_no_framework():
     program = (
-        "import sys, fma_core.engine, fma_core.in_memory, fma_core.requirements;"
-        "import fma_core.simulation, fma_core.codecs.receive, fma_core.codecs.json_layouts;"
+        "import sys, fma_core.engine, fma_core.in_memory, fma_core.rounds.requirements;"
+        "import fma_core.simulation, fma_core.arrays.codecs.receive, fma_core.arrays.codecs.json_layouts;"
         "print(sorted({'django', 'torch', 'orjson', 'safetensors', 'httpx', 'pytest'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

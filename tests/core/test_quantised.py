@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fma_core.codecs import receive as receive_module
-from fma_core.codecs.quantise import narrowings
-from fma_core.codecs.receive import receive_safetensors
-from fma_core.codecs.safetensors import decode, encode
-from fma_core.dtypes import NUMPY_DTYPES, TAGS
+from fma_core.arrays.codecs import receive as receive_module
+from fma_core.arrays.codecs.quantise import narrowings
+from fma_core.arrays.codecs.receive import receive_safetensors
+from fma_core.arrays.codecs.safetensors import decode, encode
+from fma_core.arrays.dtypes import NUMPY_DTYPES, TAGS
+from fma_core.arrays.spec import Spec
 from fma_core.errors import DtypeMismatch, InvalidQuantisation, NonFiniteValue, TooLarge, ValueOutOfRange
-from fma_core.spec import Spec
 from tests.core.weights import arrays, lay_out, new_file, pieces_of
 
 W = {"b": np.zeros(4, np.float32), "n": np.ones(2, np.int64), "w": np.ones((10, 4), np.float64)}

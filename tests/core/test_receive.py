@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fma_core.codecs import receive as receive_module
-from fma_core.codecs.header import canonical_header
-from fma_core.codecs.limits import DEFAULT_LIMITS, Limits
-from fma_core.codecs.receive import Received, receive_canonical, receive_safetensors, write_arrays
-from fma_core.codecs.safetensors import encode
-from fma_core.dtypes import FLOATS, NUMPY_DTYPES
+from fma_core.arrays.codecs import receive as receive_module
+from fma_core.arrays.codecs.header import canonical_header
+from fma_core.arrays.codecs.limits import DEFAULT_LIMITS, Limits
+from fma_core.arrays.codecs.receive import Received, receive_canonical, receive_safetensors, write_arrays
+from fma_core.arrays.codecs.safetensors import encode
+from fma_core.arrays.dtypes import FLOATS, NUMPY_DTYPES
+from fma_core.arrays.spec import Spec
 from fma_core.errors import (
     DtypeMismatch,
     MalformedSafetensors,
@@ -27,7 +28,6 @@ from fma_core.errors import (
     UnexpectedArray,
     ValueOutOfRange,
 )
-from fma_core.spec import Spec
 from tests.core.weights import arrays, lay_out, new_file, pieces_of
 
 

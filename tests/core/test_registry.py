@@ -5,11 +5,11 @@ from typing import Annotated, ClassVar, Literal
 import pytest
 
 from fma_core import registry as registry_module
-from fma_core.aggregators import AvgValuesIfData, Mean, aggregators
+from fma_core.aggregation.aggregators import AvgValuesIfData, Mean, aggregators
 from fma_core.errors import InvalidParameter, UnknownPart
 from fma_core.parameters import Bounds
 from fma_core.registry import Description, Registry
-from fma_core.requirements import RequireXUpdates, requirements
+from fma_core.rounds.requirements import RequireXUpdates, requirements
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 import pytest
 
 from fma_core.errors import InvalidParameter
-from fma_core.requirements import RequireXUpdates, RoundProgress, requirements
+from fma_core.rounds.requirements import RequireXUpdates, RoundProgress, requirements
 
 
 @pytest.mark.parametrize(

@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fma_core.aggregators import TrimmedMean, aggregators
-from fma_core.aggregators.distances import squared_distances
-from fma_core.aggregators.krum import krum_scores
-from fma_core.codecs.safetensors import decode, encode
-from fma_core.dtypes import NUMPY_DTYPES
+from fma_core.aggregation.aggregators import TrimmedMean, aggregators
+from fma_core.aggregation.aggregators.distances import squared_distances
+from fma_core.aggregation.aggregators.krum import krum_scores
+from fma_core.arrays.codecs.safetensors import decode, encode
+from fma_core.arrays.dtypes import NUMPY_DTYPES
+from fma_core.arrays.spec import Spec
 from fma_core.engine import ModelFile, Serial, Threads, widths
 from fma_core.engine.casting import cast
 from fma_core.errors import InvalidParameter, NonFiniteResult, NoUpdates
-from fma_core.spec import Spec
 from tests.core import robust_references as references
 from tests.core.steps import step_of
 from tests.core.weights import fold_bytes, store

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fma_core.errors import InvalidParameter
-from fma_core.round_policy import Answers, RoundPolicy, Verdict
+from fma_core.rounds.policy import Answers, RoundPolicy, Verdict
 
 NOW = datetime(2027, 1, 31, 12, tzinfo=UTC)
 

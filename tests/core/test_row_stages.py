@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from fma_core.aggregators import Krum, Mean, Median
-from fma_core.codecs.safetensors import encode
+from fma_core.aggregation.aggregators import Krum, Mean, Median
+from fma_core.aggregation.stages import Bucketing, ClipNorm, NearestNeighbourMixing, stages
+from fma_core.aggregation.strategy import Strategy
+from fma_core.arrays.codecs.safetensors import encode
+from fma_core.arrays.spec import Spec
 from fma_core.engine import ModelFile, Threads, widths
 from fma_core.errors import InvalidParameter, InvalidStrategy, NonFiniteResult, NoUpdates
-from fma_core.spec import Spec
-from fma_core.stages import Bucketing, ClipNorm, NearestNeighbourMixing, stages
-from fma_core.strategy import Strategy
 from tests.core import robust_references as references
 from tests.core.steps import step_of
 from tests.core.weights import fold_bytes, store

@@ -8,9 +8,17 @@ import safetensors.numpy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fma_core.codecs import header as header_module
-from fma_core.codecs.safetensors import Limits, canonical_header, decode, encode, read_file, read_header
-from fma_core.dtypes import FLOATS, NUMPY_DTYPES
+from fma_core.arrays.codecs import header as header_module
+from fma_core.arrays.codecs.safetensors import (
+    Limits,
+    canonical_header,
+    decode,
+    encode,
+    read_file,
+    read_header,
+)
+from fma_core.arrays.dtypes import FLOATS, NUMPY_DTYPES
+from fma_core.arrays.spec import Spec
 from fma_core.errors import (
     InvalidSpec,
     InvalidWeights,
@@ -20,7 +28,6 @@ from fma_core.errors import (
     TruncatedBody,
     ValueOutOfRange,
 )
-from fma_core.spec import Spec
 from tests.core.weights import arrays, by_the_library, facts_of, lay_out
 
 

@@ -7,13 +7,13 @@ factors are right do they end at argmin Σ f_i.
 import numpy as np
 import pytest
 
-from fma_core.aggregators import FedDyn, Mean, Scaffold
+from fma_core.aggregation.aggregators import FedDyn, Mean, Scaffold
+from fma_core.aggregation.optimisers import Sgd
+from fma_core.aggregation.stages import Exclude
+from fma_core.aggregation.strategy import Strategy
 from fma_core.engine import Serial, Threads
 from fma_core.errors import NonFiniteResult
 from fma_core.kernels import one_blas_thread
-from fma_core.optimisers import Sgd
-from fma_core.stages import Exclude
-from fma_core.strategy import Strategy
 from tests.core.rounds import Rounds, normal
 
 NUM_CLIENTS, SIZE, LOCAL_STEPS, RATE = 4, 3, 5, 0.05

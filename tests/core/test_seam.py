@@ -6,13 +6,13 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from fma_core.aggregators import Aggregator, Block, Float64, Rows, aggregators
-from fma_core.aggregators import Krum as OwnKrum
-from fma_core.aggregators import Median as OwnMedian
-from fma_core.codecs.safetensors import decode
+from fma_core.aggregation.aggregators import Aggregator, Block, Float64, Rows, aggregators
+from fma_core.aggregation.aggregators import Krum as OwnKrum
+from fma_core.aggregation.aggregators import Median as OwnMedian
+from fma_core.arrays.codecs.safetensors import decode
+from fma_core.arrays.spec import Spec
 from fma_core.engine import widths
 from fma_core.errors import NoUpdates
-from fma_core.spec import Spec
 from tests.core.weights import fold_bytes, store
 
 

@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fma_core import FMAError, Spec, simulate
-from fma_core.aggregators import Mean
-from fma_core.codecs.safetensors import encode
+from fma_core.aggregation.aggregators import Mean
+from fma_core.aggregation.optimisers import optimisers
+from fma_core.aggregation.strategy import Strategy
+from fma_core.arrays.codecs.safetensors import encode
 from fma_core.errors import ShapeMismatch
 from fma_core.in_memory import ArrayRounds, Update, fold_arrays
-from fma_core.optimisers import optimisers
 from fma_core.simulation import Progress, SimulatedClient, Trained, progress_bar
-from fma_core.strategy import Strategy
 
 START = {"w": np.zeros(3)}
 

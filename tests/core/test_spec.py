@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from fma_core.dtypes import NUMPY_DTYPES
+from fma_core.arrays.dtypes import NUMPY_DTYPES
+from fma_core.arrays.spec import ArraySpec, Spec
 from fma_core.errors import DtypeMismatch, InvalidSpec, MissingArray, ShapeMismatch, UnexpectedArray
-from fma_core.spec import ArraySpec, Spec
 from tests.core.weights import arrays
 
 W = {"dense/w": np.zeros((10, 4), np.float32), "dense/b": np.zeros(4, np.float32)}

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from fma_core.aggregators import FedAsync, FedBuff, FedProx, Mean
+from fma_core.aggregation.aggregators import FedAsync, FedBuff, FedProx, Mean
+from fma_core.aggregation.optimisers import Sgd
+from fma_core.aggregation.stages import Exclude
+from fma_core.aggregation.staleness import Constant, Hinge, Polynomial, stalenesses
+from fma_core.aggregation.strategy import Strategy
 from fma_core.engine import Serial, Threads
 from fma_core.errors import InvalidStrategy
 from fma_core.in_memory import Update, fold_arrays
-from fma_core.optimisers import Sgd
-from fma_core.stages import Exclude
-from fma_core.staleness import Constant, Hinge, Polynomial, stalenesses
-from fma_core.strategy import Strategy
 from tests.core.rounds import Rounds, normal
 
 SIZE = 60

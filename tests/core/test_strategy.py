@@ -7,13 +7,13 @@ from itertools import product
 import numpy as np
 import pytest
 
-from fma_core.aggregators import Aggregator, FedBuff, FedDyn, Mean, Scaffold, aggregators
+from fma_core.aggregation.aggregators import Aggregator, FedBuff, FedDyn, Mean, Scaffold, aggregators
+from fma_core.aggregation.optimisers import FedAdam, optimisers
+from fma_core.aggregation.stages import Exclude, Only, RowMap, RowStage, stages
+from fma_core.aggregation.staleness import Polynomial, stalenesses
+from fma_core.aggregation.strategy import Strategy
+from fma_core.arrays.spec import Spec
 from fma_core.errors import InvalidParameter, InvalidSpec, InvalidStrategy, UnknownPart
-from fma_core.optimisers import FedAdam, optimisers
-from fma_core.spec import Spec
-from fma_core.stages import Exclude, Only, RowMap, RowStage, stages
-from fma_core.staleness import Polynomial, stalenesses
-from fma_core.strategy import Strategy
 from tests.core.rounds import Rounds
 
 # What parts cannot do without.

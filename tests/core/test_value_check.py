@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from fma_core import encode
-from fma_core.codecs.header import canonical_form
-from fma_core.codecs.value_check import ValueCheck
+from fma_core.arrays.codecs.header import canonical_form
+from fma_core.arrays.codecs.value_check import ValueCheck
+from fma_core.arrays.spec import Spec
 from fma_core.errors import NonFiniteValue, ValueOutOfRange
-from fma_core.spec import Spec
 
 ARRAYS = {
     "a": np.arange(7, dtype=np.float64),

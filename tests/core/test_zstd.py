@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fma_core.codecs import zstd
-from fma_core.codecs.limits import DEFAULT_LIMITS, Limits
-from fma_core.codecs.receive import receive_safetensors
-from fma_core.codecs.safetensors import encode
-from fma_core.codecs.zstd import decoded, encoded, is_zstd
+from fma_core.arrays.codecs import zstd
+from fma_core.arrays.codecs.limits import DEFAULT_LIMITS, Limits
+from fma_core.arrays.codecs.receive import receive_safetensors
+from fma_core.arrays.codecs.safetensors import encode
+from fma_core.arrays.codecs.zstd import decoded, encoded, is_zstd
+from fma_core.arrays.spec import Spec
 from fma_core.errors import (
     MalformedSafetensors,
     MalformedZstd,
@@ -20,7 +21,6 @@ from fma_core.errors import (
     TruncatedBody,
     UnsupportedCoding,
 )
-from fma_core.spec import Spec
 from tests.core.weights import arrays, new_file, pieces_of
 
 library = zstd.zstd

@@ -14,13 +14,13 @@ import safetensors
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from fma_core.aggregators import Aggregator
-from fma_core.codecs.header import canonical_header
-from fma_core.codecs.safetensors import encode
-from fma_core.dtypes import FLOATS, NUMPY_DTYPES, TAGS
+from fma_core.aggregation.aggregators import Aggregator
+from fma_core.aggregation.strategy import Strategy
+from fma_core.arrays.codecs.header import canonical_header
+from fma_core.arrays.codecs.safetensors import encode
+from fma_core.arrays.dtypes import FLOATS, NUMPY_DTYPES, TAGS
+from fma_core.arrays.spec import Spec
 from fma_core.engine import ModelFile, Threads, UpdateFile, fold
-from fma_core.spec import Spec
-from fma_core.strategy import Strategy
 
 Arrays = dict[str, NDArray[Any]]
 names = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=8).filter(

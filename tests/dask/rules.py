@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fma_core.aggregators import Mean
+from fma_core.aggregation.aggregators import Mean
 
 FOLDER = "SLOW_MEAN_FOLDER"
 

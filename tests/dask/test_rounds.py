@@ -13,18 +13,18 @@ import pytest
 from django.utils import timezone
 from pytest_django import Settings
 
-from fma_core.aggregators import aggregators
-from fma_core.codecs.safetensors import encode
-from fma_django import dask_executor
+from fma_core.aggregation.aggregators import aggregators
+from fma_core.arrays.codecs.safetensors import encode
+from fma_django.dask import executor as dask_executor
+from fma_django.experiments.changes import create_federated_model
 from fma_django.models import FederatedModel, Round
 from fma_django.models.round import RoundState
-from fma_django.services import fold_round
-from fma_django.services.aggregation import aggregate_round
-from fma_django.services.federated_models import create_federated_model
-from fma_django.services.updates import UpdateFacts, receive_update
-from fma_django.services.verification import verify_round
-from fma_django.services.weights import SafetensorsBody
+from fma_django.record.weights import SafetensorsBody
+from fma_django.rounds import folding as fold_round
+from fma_django.rounds.aggregation import aggregate_round
+from fma_django.rounds.verification import verify_round
 from fma_django.storage import get_store
+from fma_django.updates.intake import UpdateFacts, receive_update
 from tests.dask.rules import DeadlyMean, SlowMean
 from tests.records import make_client, make_user
 from tests.servers.dask import DaskCluster

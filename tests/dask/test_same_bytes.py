@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fma_core.aggregators import FedExLora, GeometricMedian, Krum, Mean, Median, Scaffold
+from fma_core.aggregation.aggregators import FedExLora, GeometricMedian, Krum, Mean, Median, Scaffold
+from fma_core.aggregation.optimisers import FedAdam
+from fma_core.aggregation.stages import ClipNorm, Exclude
+from fma_core.aggregation.strategy import Strategy
 from fma_core.engine import Executor, Serial, Threads
 from fma_core.errors import NonFiniteResult, UnreadableUpdate
-from fma_core.optimisers import FedAdam
-from fma_core.stages import ClipNorm, Exclude
-from fma_core.strategy import Strategy
-from fma_django.dask_executor import dask_executor
+from fma_django.dask.executor import dask_executor
 from fma_django.errors import ClusterUnavailable
 from tests.core.rounds import Rounds
 from tests.servers.dask import DaskCluster
@@ -154,7 +154,7 @@ def test_a_worker_of_another_version_is_not_used(
     dask: Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rounds = Rounds(tmp_path, Strategy(Mean()), {"w": np.zeros(3, np.float32)})
-    monkeypatch.setattr("fma_django.dask_batch.versions", lambda: {"fma": "9.9"})
+    monkeypatch.setattr("fma_django.dask.batch.versions", lambda: {"fma": "9.9"})
 
     with pytest.raises(ClusterUnavailable, match="they must be the same"):
         rounds.fold([{"w": np.ones(3, np.float32)}], executor=dask)

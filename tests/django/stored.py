@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fma_core.codecs.safetensors import decode
+from fma_core.arrays.codecs.safetensors import decode
 from fma_django.models import ModelAggregate
 from fma_django.storage import get_store
 

@@ -8,16 +8,16 @@ import pytest
 from django.db import OperationalError
 from django_q.exceptions import TimeoutException
 
-from fma_core.aggregators import Mean, aggregators
-from fma_core.codecs.safetensors import decode
-from fma_django import tasks
+from fma_core.aggregation.aggregators import Mean, aggregators
+from fma_core.arrays.codecs.safetensors import decode
 from fma_django.models import FederatedModel, ModelAggregate, Round
 from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
-from fma_django.services import aggregation
-from fma_django.services.aggregation import aggregate_round
+from fma_django.rounds import aggregation
+from fma_django.rounds.aggregation import aggregate_round
 from fma_django.storage import get_store
 from fma_django.storage.errors import StorageUnavailable
+from fma_django.work import tasks
 from tests.records import aggregate_now, make_client, make_model, send_update, weights
 
 pytestmark = pytest.mark.django_db

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from fma_django.clients.tokens import find_user, issue_token, revoke_token
 from fma_django.models import ApiToken
-from fma_django.services.api_tokens import find_user, issue_token, revoke_token
 from tests.records import make_user
 
 pytestmark = pytest.mark.django_db

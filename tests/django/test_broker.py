@@ -13,8 +13,8 @@ from django_q.conf import Conf
 from django_q.models import OrmQ
 
 from fma_django import wakeups
-from fma_django.broker import LISTEN_S, WokenBroker
 from fma_django.wakeups import choose
+from fma_django.work.broker import LISTEN_S, WokenBroker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -113,7 +113,7 @@ def test_a_task_of_a_machine_whose_clock_is_ahead_waits_for_nobody(
 ) -> None:
     ahead = timezone.now() + timedelta(seconds=30)
     with monkeypatch.context() as patched:
-        patched.setattr("fma_django.broker.timezone.now", lambda: ahead)
+        patched.setattr("fma_django.work.broker.timezone.now", lambda: ahead)
         broker.enqueue("payload")
 
     assert broker.dequeue()

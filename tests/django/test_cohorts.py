@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from fma_django.clients.joining import join
 from fma_django.errors import InvalidValue, LateUpdate, NotSelected, RoundFull
+from fma_django.experiments import lifecycle
+from fma_django.experiments.changes import change_federated_model
 from fma_django.models import Client, FederatedModel, ModelUpdate, Organisation, Round
 from fma_django.models.model_update import UpdateStatus
-from fma_django.services import deadlines, lifecycle
-from fma_django.services.federated_models import change_federated_model
-from fma_django.services.joining import join
+from fma_django.rounds import deadlines
 from tests.records import (
     WEIGHTS,
     aggregate_now,

@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from fma_django.experiments import lifecycle
 from fma_django.models import Client, FederatedModel, Round
 from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
-from fma_django.services import deadlines, lifecycle
+from fma_django.rounds import deadlines
 from tests.django.test_cohorts import asked, current, pass_deadline  # noqa: F401  # asked: autouse
 from tests.records import WEIGHTS, aggregate_now, make_client, make_model, send_update
 

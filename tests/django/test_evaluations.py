@@ -11,6 +11,7 @@ from pytest_django import Settings
 
 from fma_core.errors import InvalidQuestion, InvalidStatistics, SpecMismatch
 from fma_core.evaluation import Question, differences, metrics_of, statistics_of, to_json
+from fma_django.clients.registration import revoke_client
 from fma_django.errors import (
     EvaluationClosed,
     IdempotencyKeyReused,
@@ -22,15 +23,14 @@ from fma_django.errors import (
     ResultTaken,
     TooFewContributors,
 )
+from fma_django.evaluations.ends import cancel_evaluation, close_evaluation
+from fma_django.evaluations.opening import Chosen, EvaluationRules, open_evaluation
+from fma_django.evaluations.results import receive_result
+from fma_django.experiments import lifecycle
 from fma_django.models import Client, EvaluationResult, EvaluationRound, FederatedModel, Tag
-from fma_django.services import lifecycle
-from fma_django.services.clients import revoke_client
-from fma_django.services.evaluation_ends import cancel_evaluation, close_evaluation
-from fma_django.services.evaluation_results import receive_result
-from fma_django.services.evaluations import Chosen, EvaluationRules, open_evaluation
-from fma_django.services.sweep import sweep_files, sweep_rounds
-from fma_django.services.weights import JsonBody
+from fma_django.record.weights import JsonBody
 from fma_django.storage import get_store
+from fma_django.work.sweep import sweep_files, sweep_rounds
 from tests.evaluations import BINARY, answer, counted, make_member, open_to
 from tests.records import WEIGHTS, make_aggregate, make_client, make_model, weights
 

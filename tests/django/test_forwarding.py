@@ -10,12 +10,12 @@ from django.core.cache import cache
 from django.utils import timezone
 from pytest_django import Settings
 
+from fma_django.evaluations.scores import receive_score
+from fma_django.forwarders import forwarding
 from fma_django.forwarders.forwarder import Number
 from fma_django.models import FederatedModel, Forwarding
-from fma_django.services import forwarding
-from fma_django.services.scores import receive_score
-from fma_django.services.updates import UpdateFacts, receive_update
-from fma_django.services.weights import JsonBody
+from fma_django.record.weights import JsonBody
+from fma_django.updates.intake import UpdateFacts, receive_update
 from tests.records import aggregate_now, make_client, make_model, weights
 
 pytestmark = pytest.mark.django_db

@@ -6,15 +6,16 @@ import pytest
 
 from fma_core.errors import FMAError
 from fma_django.errors import ExperimentEnded, InvalidTransition, InvalidValue
+from fma_django.evaluations.scores import receive_score
+from fma_django.experiments import lifecycle
+from fma_django.experiments.changes import change_federated_model
 from fma_django.models import FederatedModel, ModelAggregate
 from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
-from fma_django.services import lifecycle, rounds
-from fma_django.services.federated_models import change_federated_model
-from fma_django.services.scores import receive_score
-from fma_django.services.updates import UpdateFacts, receive_update
-from fma_django.services.verification import verify_round
-from fma_django.services.weights import JsonBody
+from fma_django.record.weights import JsonBody
+from fma_django.rounds import claiming as rounds
+from fma_django.rounds.verification import verify_round
+from fma_django.updates.intake import UpdateFacts, receive_update
 from tests.django.stored import weights_of
 from tests.django.test_cohorts import asked, current  # noqa: F401  # asked: autouse
 from tests.records import (
@@ -87,7 +88,7 @@ def test_what_is_being_aggregated_when_an_experiment_is_cancelled_is_published()
     assert lease is not None
     lifecycle.cancel_experiment(model)
     rounds.release(lease)
-    from fma_django.services.aggregation import aggregate_round
+    from fma_django.rounds.aggregation import aggregate_round
 
     assert aggregate_round(lease.round_id) is not None
     assert list(model.rounds.order_by("number").values_list("state", flat=True)) == ["published", "cancelled"]

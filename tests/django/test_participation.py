@@ -9,12 +9,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from fma_core.selection import Candidate
+from fma_django.clients.registration import revoke_client
+from fma_django.clients.reports import receive_telemetry
 from fma_django.models import Client, FederatedModel, ModelUpdate, Organisation, Participation, Round, Tag
-from fma_django.selectors.participation import candidates_of, past_rounds
-from fma_django.services.clients import revoke_client
-from fma_django.services.reports import receive_telemetry
-from fma_django.services.updates import UpdateFacts, receive_update
-from fma_django.services.weights import JsonBody
+from fma_django.record.queries.participation import candidates_of, past_rounds
+from fma_django.record.weights import JsonBody
+from fma_django.updates.intake import UpdateFacts, receive_update
 from tests.records import aggregate_now, make_client, make_model, weights
 
 pytestmark = pytest.mark.django_db

@@ -9,7 +9,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from fma_django.models import Client, FederatedModel, Participation, Round
-from fma_django.selectors.participation_history import Participated, participation_of
+from fma_django.record.queries.participation_history import Participated, participation_of
 from tests.records import make_client, make_model
 
 pytestmark = pytest.mark.django_db

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pytest_django import Settings
 
 from fma_django.errors import RateExceeded
-from fma_django.rates import count, count_update, in_redis
-from fma_django.rates.cost import Cost
-from fma_django.rates.in_process import InProcess
+from fma_django.updates.rates import count, count_update, in_redis
+from fma_django.updates.rates.cost import Cost
+from fma_django.updates.rates.in_process import InProcess
 from tests.servers.redis import private_redis
 
 Take = Callable[[list[Cost]], float]
@@ -153,7 +153,7 @@ def test_bytes_are_counted(settings: Settings, setting: str, rate: tuple[int, in
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fma_django.rates.in_process.MOST_KEYS", 10)
+    monkeypatch.setattr("fma_django.updates.rates.in_process.MOST_KEYS", 10)
     now = [0.0]
     buckets = InProcess(lambda: now[0])
     for number in range(100):

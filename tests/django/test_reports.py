@@ -7,9 +7,9 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 from pytest_django import Settings
 
+from fma_django.clients import reports
 from fma_django.models import Client, ClientError, ClientTelemetry
-from fma_django.services import reports
-from fma_django.services.sweep import sweep_memory
+from fma_django.work.sweep import sweep_memory
 from tests.records import make_client
 
 pytestmark = pytest.mark.django_db

@@ -8,11 +8,11 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from fma_django.errors import InvalidTransition, LeaseLost
+from fma_django.experiments.changes import change_federated_model
 from fma_django.models import FederatedModel, ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import ENDED, TRANSITIONS, RoundState
-from fma_django.services import rounds
-from fma_django.services.federated_models import change_federated_model
+from fma_django.rounds import claiming as rounds
 from tests.records import (
     aggregate_now,
     make_aggregate,

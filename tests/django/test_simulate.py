@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 from django.utils import timezone
 
-from fma_core.codecs.safetensors import encode
+from fma_core.arrays.codecs.safetensors import encode
+from fma_core.arrays.spec import Arrays
 from fma_core.simulation import SimulatedClient, SimulatedRound, Simulation, Trained, simulate
-from fma_core.spec import Arrays
+from fma_django.clients.joining import join
 from fma_django.errors import LateUpdate
+from fma_django.experiments import lifecycle
+from fma_django.experiments.changes import create_federated_model
 from fma_django.models import Client, FederatedModel, ModelAggregate, Round, Tag
 from fma_django.models.round import RoundState
-from fma_django.services import lifecycle
-from fma_django.services.aggregation import aggregate_round
-from fma_django.services.deadlines import fire_deadlines
-from fma_django.services.federated_models import create_federated_model
-from fma_django.services.joining import join
-from fma_django.services.updates import UpdateFacts, receive_update
-from fma_django.services.weights import SafetensorsBody
+from fma_django.record.weights import SafetensorsBody
+from fma_django.rounds.aggregation import aggregate_round
+from fma_django.rounds.deadlines import fire_deadlines
+from fma_django.updates.intake import UpdateFacts, receive_update
 from tests.django.stored import weights_of
 from tests.records import make_user
 

@@ -9,20 +9,21 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from fma_core.aggregators import Mean, aggregators
-from fma_core.codecs.safetensors import encode
+from fma_core.aggregation.aggregators import Mean, aggregators
+from fma_core.aggregation.optimisers import Optimiser, optimisers
+from fma_core.aggregation.strategy import Strategy
+from fma_core.arrays.codecs.safetensors import encode
+from fma_core.arrays.spec import Spec
 from fma_core.engine import ModelFile, Serial, UpdateFile, fold
-from fma_core.optimisers import Optimiser, optimisers
-from fma_core.spec import Spec
-from fma_core.strategy import Strategy
 from fma_django.errors import LeaseLost
+from fma_django.experiments.changes import change_federated_model, delete_federated_model
 from fma_django.models import Client, FederatedModel, ModelAggregate, Round
 from fma_django.models.round import RoundState
-from fma_django.services import aggregation, rounds
-from fma_django.services.aggregation import aggregate_round
-from fma_django.services.federated_models import change_federated_model, delete_federated_model
-from fma_django.services.sweep import sweep_files
+from fma_django.rounds import aggregation
+from fma_django.rounds import claiming as rounds
+from fma_django.rounds.aggregation import aggregate_round
 from fma_django.storage import get_store
+from fma_django.work.sweep import sweep_files
 from tests.django.stored import bytes_of, state_of, weights_of
 from tests.records import aggregate_now, make_client, make_model, send_update
 

@@ -9,18 +9,18 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from fma_core.codecs.safetensors import encode
+from fma_core.arrays.codecs.safetensors import encode
 from fma_core.errors import InvalidStrategy, MissingArray, SpecMismatch, UnexpectedArray
 from fma_django.errors import InvalidValue, NoInitialModel
+from fma_django.experiments.changes import change_federated_model, set_initial_model
 from fma_django.models import Client, FederatedModel, ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
-from fma_django.services import rounds
-from fma_django.services.aggregation import aggregate_round
-from fma_django.services.federated_models import change_federated_model, set_initial_model
-from fma_django.services.updates import UpdateFacts, receive_update
-from fma_django.services.weights import JsonBody, SafetensorsBody
+from fma_django.record.weights import JsonBody, SafetensorsBody
+from fma_django.rounds import claiming as rounds
+from fma_django.rounds.aggregation import aggregate_round
 from fma_django.storage import get_store
+from fma_django.updates.intake import UpdateFacts, receive_update
 from tests.django.stored import weights_of
 from tests.records import (
     WEIGHTS,

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 
+from fma_django.clients.joining import join
+from fma_django.clients.registration import revoke_client
+from fma_django.experiments import lifecycle
+from fma_django.experiments.changes import change_federated_model
 from fma_django.models import FederatedModel, Organisation, Round
-from fma_django.services import deadlines, lifecycle
-from fma_django.services.clients import revoke_client
-from fma_django.services.federated_models import change_federated_model
-from fma_django.services.joining import join
+from fma_django.rounds import deadlines
 from tests.django.test_cohorts import RANDOM, asked, chosen, current, pass_deadline  # noqa: F401  # asked: autouse
 from tests.records import WEIGHTS, aggregate_now, make_client, make_model, send_update
 
@@ -101,7 +102,7 @@ def test_a_selector_that_fails_holds_up_neither_the_publication_nor_other_models
     for client in chosen(model):
         send_update(model, client)
     with monkeypatch.context() as patch:
-        patch.setattr("fma_django.services.cohorts.draw_cohort", broken)
+        patch.setattr("fma_django.rounds.starting.draw_cohort", broken)
         aggregate_now(model)
         assert "RuntimeError: a plugin's defect" in current(model).waits_for
         deadlines.look_at_the_time()
@@ -142,7 +143,7 @@ def test_an_end_date_that_was_put_off_meanwhile_ends_nothing(monkeypatch: pytest
 
 
 def test_each_attempt_to_draw_enough_clients_has_its_own_randomness(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fma_core.cohorts.MAX_DRAWS", 1)
+    monkeypatch.setattr("fma_core.rounds.cohorts.MAX_DRAWS", 1)
     model = of_everyone(selector={"name": "poisson", "q": 1e-9}, round_policy={"min_updates": 3})
     assert current(model).waits_for == "clients that may be asked: 0 of 3"
     before = current(model).num_draws

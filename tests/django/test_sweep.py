@@ -9,12 +9,12 @@ import pytest
 from django.utils import timezone
 from django_q.models import Schedule
 
-from fma_django import heartbeat, schedules, tasks
+from fma_django.clients.registration import revoke_client
 from fma_django.models import FederatedModel, IdempotencyKey, Round, Worker
-from fma_django.services import rounds
-from fma_django.services.clients import revoke_client
-from fma_django.services.sweep import sweep_files, sweep_memory, sweep_rounds
+from fma_django.rounds import claiming as rounds
 from fma_django.storage import get_store
+from fma_django.work import heartbeat, schedules, tasks
+from fma_django.work.sweep import sweep_files, sweep_memory, sweep_rounds
 from tests.records import aggregate_now, make_client, make_model, send_update, weights
 
 pytestmark = pytest.mark.django_db

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fma_core.codecs.safetensors import decode, encode
+from fma_core.arrays.codecs.safetensors import decode, encode
 from fma_core.errors import DtypeMismatch, FMAError, NonFiniteValue, ShapeMismatch, TooLarge, TruncatedBody
+from fma_django.clients.registration import revoke_client
 from fma_django.errors import (
     DigestMismatch,
     IdempotencyKeyReused,
@@ -17,14 +18,13 @@ from fma_django.errors import (
     SchemaViolation,
     UnknownBaseAggregate,
 )
+from fma_django.experiments.changes import change_federated_model
 from fma_django.models import FederatedModel, ModelUpdate
 from fma_django.models.model_update import UpdateStatus
-from fma_django.services import rounds
-from fma_django.services.clients import revoke_client
-from fma_django.services.federated_models import change_federated_model
-from fma_django.services.updates import UpdateFacts, check_before_body, receive_body, receive_update
-from fma_django.services.weights import JsonBody, SafetensorsBody
+from fma_django.record.weights import JsonBody, SafetensorsBody
+from fma_django.rounds import claiming as rounds
 from fma_django.storage import get_store
+from fma_django.updates.intake import UpdateFacts, check_before_body, receive_body, receive_update
 from tests.records import (
     WEIGHTS,
     arrays,

@@ -11,9 +11,9 @@ from django.utils import timezone
 
 from fma_django.errors import NotVerifiable
 from fma_django.models import FederatedModel, Round
-from fma_django.services import rounds
-from fma_django.services.aggregation import aggregate_round
-from fma_django.services.verification import verify_round
+from fma_django.rounds import claiming as rounds
+from fma_django.rounds.aggregation import aggregate_round
+from fma_django.rounds.verification import verify_round
 from tests.django.stored import weights_of
 from tests.records import WEIGHTS, aggregate_now, change_now, make_client, make_model, send_update, weights
 

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
+from fma_django.clients.registration import revoke_client
 from fma_django.errors import NotVerifiable
+from fma_django.experiments.changes import change_federated_model
 from fma_django.models import Client, FederatedModel, ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
-from fma_django.services import rounds
-from fma_django.services.aggregation import aggregate_round
-from fma_django.services.clients import revoke_client
-from fma_django.services.federated_models import change_federated_model
-from fma_django.services.verification import verify_round
+from fma_django.rounds import claiming as rounds
+from fma_django.rounds.aggregation import aggregate_round
+from fma_django.rounds.verification import verify_round
 from fma_django.storage import get_store
 from tests.records import WEIGHTS, aggregate_now, make_client, make_model, send_update, weights
 from tests.servers.s3 import S3Bucket

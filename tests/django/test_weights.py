@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fma_core.codecs.safetensors import encode
-from fma_core.spec import Spec
-from fma_django.services.weights import SafetensorsBody, store_weights
+from fma_core.arrays.codecs.safetensors import encode
+from fma_core.arrays.spec import Spec
+from fma_django.record.weights import SafetensorsBody, store_weights
 from fma_django.storage import get_store
 from tests.core.weights import lay_out
 

@@ -18,7 +18,7 @@ from fma_api.cli.application import application
 from fma_connect import exceptions
 from fma_core.errors import FMAError
 from fma_core.parameters import parameters_of
-from fma_core.round_policy import RoundPolicy
+from fma_core.rounds.policy import RoundPolicy
 from tests.docs.page import REPOSITORY
 
 REFERENCE = REPOSITORY / "docs" / "reference"

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from fma_core.codecs.safetensors import decode
+from fma_core.arrays.codecs.safetensors import decode
 from tests.api.callers import SAFETENSORS
 from tests.servers.fma import FmaInstall, FmaServer, User
 

@@ -9,8 +9,8 @@ from fma_api.cli import plot as command
 from fma_api.cli.application import application
 from fma_api.cli.problem import Problem
 from fma_django.models import FederatedModel
-from fma_django.services.updates import UpdateFacts, receive_update
-from fma_django.services.weights import JsonBody
+from fma_django.record.weights import JsonBody
+from fma_django.updates.intake import UpdateFacts, receive_update
 from tests.api.conftest import storage  # noqa: F401  # autouse
 from tests.records import aggregate_now, make_client, make_model, weights
 

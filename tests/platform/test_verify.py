@@ -154,7 +154,7 @@ def test_a_model_without_a_published_round_has_nothing_to_verify(install: FmaIns
     code = (
         "import django; django.setup()\n"
         "from django.contrib.auth.models import User\n"
-        "from fma_django.services.federated_models import create_federated_model\n"
+        "from fma_django.experiments.changes import create_federated_model\n"
         f"create_federated_model(developer=User.objects.get(pk={user.id}), name='new', aggregator='mean')"
     )
     env = {**install.env, "DJANGO_SETTINGS_MODULE": "fma_api.settings"}

@@ -16,7 +16,7 @@ from fma_api.cli.demo.processes import Processes
 from fma_api.cli.problem import Problem
 from fma_connect import DeveloperClient
 from fma_connect.exceptions import ConnectionFailed
-from fma_core.codecs.safetensors import read_file
+from fma_core.arrays.codecs.safetensors import read_file
 
 LOOK_EVERY_S = 0.2
 PATIENCE_S = 60.0

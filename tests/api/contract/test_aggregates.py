@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
+from fma_django.clients.registration import Registration
 from fma_django.models import ClientAggregateScore, FederatedModel, ModelAggregate, ModelArtifact
-from fma_django.services.clients import Registration
 from tests.api.callers import API, as_client
 from tests.records import WEIGHTS, make_aggregate, make_client, make_model, weights
 

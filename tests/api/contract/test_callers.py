@@ -7,9 +7,9 @@ import pytest
 from rest_framework.test import APIClient
 
 from fma_api.v1.authentication import WrongPasswords
+from fma_django.clients.registration import Registration
+from fma_django.clients.tokens import issue_token
 from fma_django.models import FederatedModel
-from fma_django.services.api_tokens import issue_token
-from fma_django.services.clients import Registration
 from tests.api.callers import API
 from tests.records import PASSWORD, WEIGHTS, make_aggregate, make_user, weights
 

@@ -9,8 +9,8 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
+from fma_django.clients.registration import Registration
 from fma_django.models import FederatedModel
-from fma_django.services.clients import Registration
 from tests.api.callers import API
 from tests.records import make_aggregate, make_client, make_model, make_score, send_update
 

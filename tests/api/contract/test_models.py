@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
+from fma_django.clients.registration import Registration
 from fma_django.models import FederatedModel
-from fma_django.services.clients import Registration
 from tests.api.callers import API, as_client, as_user
 from tests.records import (
     WEIGHTS,
@@ -343,7 +343,7 @@ def test_clients_do_not_see_who_else_answered(
 
 
 def test_a_failed_round_says_why(owner: APIClient, model: FederatedModel, ann: Registration) -> None:
-    from fma_django.services import rounds
+    from fma_django.rounds import claiming as rounds
 
     send_update(model, ann.client)
     lease = rounds.claim(model.rounds.get().pk)

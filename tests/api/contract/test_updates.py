@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
+from fma_django.clients.registration import Registration
 from fma_django.models import FederatedModel, ModelUpdate
 from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
-from fma_django.services.aggregation import aggregate_round
-from fma_django.services.clients import Registration
+from fma_django.rounds.aggregation import aggregate_round
 from tests.api.callers import API, as_client
 from tests.records import aggregate_now, make_aggregate, make_client, make_model, weights
 
@@ -112,7 +112,7 @@ def test_update_schema_refuses_under_data(device: APIClient, ann: Registration) 
 
 
 def test_update_schema_holds_for_safetensors_too(device: APIClient, ann: Registration) -> None:
-    from fma_core.codecs.safetensors import encode
+    from fma_core.arrays.codecs.safetensors import encode
     from tests.api.callers import SAFETENSORS
     from tests.records import arrays
 
@@ -253,7 +253,7 @@ def test_the_completing_update_asks_for_the_aggregation(
     with django_capture_on_commit_callbacks(execute=True):
         send(device, model)
 
-    assert asked == [("fma_django.tasks.aggregate", model.rounds.get().pk)]
+    assert asked == [("fma_django.work.tasks.aggregate", model.rounds.get().pk)]
 
 
 def test_a_paused_model_accepts_and_waits_and_resuming_aggregates_at_once(
@@ -335,7 +335,7 @@ def test_the_same_bytes_again_are_the_same_update(device: APIClient, model: Fede
 def test_an_update_after_the_claim_goes_to_the_next_round(
     device: APIClient, model: FederatedModel, ann: Registration
 ) -> None:
-    from fma_django.services.rounds import claim
+    from fma_django.rounds.claiming import claim
 
     send(device, model)
     claim(model.rounds.get().pk)

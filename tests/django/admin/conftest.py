@@ -8,6 +8,11 @@ from django.contrib.auth.models import User
 from django.test import Client as Browser
 from django.utils import timezone
 
+from fma_django.clients.joining import join
+from fma_django.clients.registration import describe_client
+from fma_django.clients.reports import receive_error, receive_telemetry
+from fma_django.evaluations.opening import Chosen, open_evaluation
+from fma_django.experiments.artifacts import publish_aggregate
 from fma_django.models import (
     Client,
     ClientAggregateScore,
@@ -26,14 +31,9 @@ from fma_django.models import (
     Upload,
     Worker,
 )
-from fma_django.services import rounds
-from fma_django.services.artifacts import publish_aggregate
-from fma_django.services.clients import describe_client
-from fma_django.services.evaluations import Chosen, open_evaluation
-from fma_django.services.joining import join
-from fma_django.services.reports import receive_error, receive_telemetry
-from fma_django.services.updates import UpdateFacts
-from fma_django.services.uploads import begin_upload
+from fma_django.rounds import claiming as rounds
+from fma_django.updates.intake import UpdateFacts
+from fma_django.updates.uploads import begin_upload
 from tests.evaluations import BINARY, answer
 from tests.records import make_aggregate, make_client, make_model, make_score, make_user, send_update
 

@@ -10,11 +10,11 @@ from django.contrib.auth.models import User
 from django.test import Client as Browser
 from django.urls import reverse
 
+from fma_django.clients.registration import find_client
+from fma_django.clients.tokens import find_user, issue_token
+from fma_django.experiments.lifecycle import cancel_experiment, pause
 from fma_django.models import Client, FederatedModel, ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus
-from fma_django.services.api_tokens import find_user, issue_token
-from fma_django.services.clients import find_client
-from fma_django.services.lifecycle import cancel_experiment, pause
 from tests.django.admin.conftest import fail_a_round
 from tests.django.admin.test_pages import url_of
 from tests.records import make_aggregate, make_client, make_model, make_user, send_update

@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 
 from fma_django.admin.curves import MAX_CURVES, curves_html, draw
 from fma_django.models import FederatedModel, Round
-from fma_django.selectors.curves import Curve, Point
+from fma_django.record.queries.curves import Curve, Point
 from tests.django.admin.test_pages import url_of
 from tests.records import make_aggregate, make_client, make_model, weights
 

@@ -7,9 +7,9 @@ from django.contrib.auth.models import User
 from django.test import Client as Browser
 from django.urls import reverse
 
+from fma_django.experiments.changes import change_federated_model
+from fma_django.experiments.lifecycle import cancel_experiment
 from fma_django.models import Client, ConfigVersion, FederatedModel, ModelAggregate, Organisation, Round, Tag
-from fma_django.services.federated_models import change_federated_model
-from fma_django.services.lifecycle import cancel_experiment
 from tests.django.admin.test_pages import url_of
 from tests.records import WEIGHTS, make_aggregate, make_client, make_model
 

@@ -1,0 +1,36 @@
+"""`POST /api-token-auth/`: a password for a token."""
+
+from drf_spectacular.utils import extend_schema
+from rest_framework.authtoken.serializers import AuthTokenSerializer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.serializers import CharField, Serializer
+from rest_framework.throttling import ScopedRateThrottle
+from rest_framework.views import APIView
+
+from fma_api.parsers import SmallFormParser, SmallJsonParser
+from fma_api.v1.schema import ProblemSchema
+from fma_django.clients.tokens import issue_token
+
+
+class TokenSerializer(Serializer[None]):
+    token = CharField()
+
+
+class LoginView(APIView):
+    """Exchange a username and a password for a token; repeated guesses are throttled (`FMA_LOGIN_RATE`)."""
+
+    # A password says who is calling: a stale token beside it is not looked at.
+    authentication_classes = ()
+    permission_classes = ()
+    parser_classes = (SmallJsonParser, SmallFormParser)
+    throttle_classes = (ScopedRateThrottle,)
+    throttle_scope = "login"
+    schema = ProblemSchema()
+
+    @extend_schema(request=AuthTokenSerializer, responses=TokenSerializer, auth=[])
+    def post(self, request: Request) -> Response:
+        asked = AuthTokenSerializer(data=request.data, context={"request": request})
+        asked.is_valid(raise_exception=True)
+        token = issue_token(asked.validated_data["user"])
+        return Response({"token": token}, headers={"Cache-Control": "no-store"})

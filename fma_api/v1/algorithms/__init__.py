@@ -1,0 +1,1 @@
+"""`algorithms/`: the catalogue of parts."""

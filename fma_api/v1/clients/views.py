@@ -1,0 +1,90 @@
+"""`clients/`: the clients of one's models, what they report, and how they take part."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema, extend_schema_view
+from rest_framework import mixins, viewsets
+from rest_framework.decorators import action
+from rest_framework.generics import get_object_or_404
+from rest_framework.permissions import BasePermission
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from fma_api.v1.announced_bodies import AnnouncedBodies
+from fma_api.v1.callers import IsStaff, IsUser
+from fma_api.v1.clients.serializers import (
+    ClientChangesSerializer,
+    ClientSerializer,
+    ParticipationSummarySerializer,
+)
+from fma_api.v1.filters import LIST_FILTERS
+from fma_api.v1.pagination import LargePages
+from fma_api.v1.reports.filters import ClientFilters, ClientParticipationQuery
+from fma_django.clients.facts import change_client
+from fma_django.models import Client, FederatedModel
+from fma_django.record.queries.clients import clients_of
+from fma_django.record.queries.participation_history import participation_of
+from fma_django.record.queries.visible import visible_to
+
+UUID = r"[0-9a-f-]{36}"
+
+
+@extend_schema_view(
+    list=extend_schema(summary="The clients of the caller's models; all of them for staff"),
+    retrieve=extend_schema(summary="One client, with its newest report"),
+)
+class ClientViewSet(
+    AnnouncedBodies,
+    mixins.ListModelMixin,
+    mixins.RetrieveModelMixin,
+    viewsets.GenericViewSet[Client],
+):
+    serializer_class = ClientSerializer
+    pagination_class = LargePages
+    filter_backends = LIST_FILTERS
+    filterset_class = ClientFilters
+    ordering_fields = ("created_on", "last_seen_on", "name")
+    queryset = Client.objects.order_by("-created_on", "pk")
+    lookup_value_regex = UUID
+
+    def get_permissions(self) -> list[BasePermission]:
+        return [IsStaff() if self.action == "partial_update" else IsUser()]
+
+    def get_queryset(self) -> QuerySet[Any]:
+        return clients_of(self.request.user).order_by("-created_on", "pk")
+
+    @extend_schema(
+        summary="Name a client, tag it, say whose it is, or revoke it; for staff",
+        request=ClientChangesSerializer,
+        responses=ClientSerializer,
+    )
+    def partial_update(self, request: Request, pk: str) -> Response:
+        """New tags are made; an organisation must be there. A revoked client stays revoked."""
+        asked = ClientChangesSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        change_client(self.get_object(), asked.validated_data)
+        return Response(self.get_serializer(self.get_object()).data)
+
+    @extend_schema(
+        summary="How a client took part in the rounds of the caller's models",
+        parameters=[ClientParticipationQuery],
+        responses=ParticipationSummarySerializer(many=True),
+    )
+    @action(methods=["get"], detail=True, filterset_class=None, filter_backends=(), pagination_class=None)
+    def participation(self, request: Request, pk: str) -> Response:
+        """One line a model. Of rounds that began from `since` and before `until`."""
+        client = self._client()
+        query = ClientParticipationQuery(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        asked = dict(query.validated_data)
+        models = visible_to(request.user, FederatedModel.objects.order_by("pk"))
+        if "federated_model" in asked:
+            models = models.filter(pk=asked.pop("federated_model"))
+        found = participation_of(Client.objects.filter(pk=client.pk), models, **asked)
+        return Response(ParticipationSummarySerializer(found, many=True).data)
+
+    def _client(self) -> Client:
+        """The client of the path, whatever the query filters."""
+        found: Client = get_object_or_404(self.get_queryset(), pk=self.kwargs["pk"])
+        return found

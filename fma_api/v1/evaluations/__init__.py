@@ -1,0 +1,1 @@
+"""`evaluations/`, and those of a model."""

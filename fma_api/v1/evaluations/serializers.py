@@ -1,0 +1,176 @@
+"""Evaluations on the wire: what opens one, what is shown of it, and what a client sends."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from fma_api.v1.callers import client_of
+from fma_api.v1.serializers import MAX_ID, WeightsUrl
+from fma_core.evaluation.question import MAX_BINS, TASKS
+from fma_django.evaluations.opening import DAY_S, MAX_CHOSEN
+from fma_django.models import EvaluationResult, EvaluationRound
+
+QUESTION: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "task": {"type": "string", "enum": list(TASKS)},
+        "labels": {
+            "type": "array",
+            "items": {"oneOf": [{"type": "integer"}, {"type": "string"}]},
+            "description": "The classes; of two the negative one first. By default 0 and 1 for a binary task.",
+        },
+        "bins": {
+            "type": "integer",
+            "minimum": 0,
+            "maximum": MAX_BINS,
+            "description": "Into how many equal parts scores from 0 to 1 are counted; 0: none are asked for.",
+        },
+        "with_loss": {"type": "boolean", "description": "Whether the sum of a loss is asked for."},
+    },
+    "required": ["task"],
+}
+
+
+@extend_schema_field(QUESTION)
+class QuestionField(serializers.JSONField):
+    """Looked at by the arithmetic, which knows what can be asked."""
+
+
+class NewEvaluationSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField(max_length=255, required=False, default="", allow_blank=True)
+    question = QuestionField()
+    aggregate = serializers.IntegerField(min_value=1, max_value=MAX_ID, required=False, allow_null=True)
+    artifact = serializers.IntegerField(min_value=1, max_value=MAX_ID, required=False, allow_null=True)
+    weights = serializers.JSONField(
+        required=False, allow_null=True, help_text="Weights of your own; or as a safetensors body."
+    )
+    clients = serializers.ListField(
+        child=serializers.UUIDField(), required=False, default=list, max_length=MAX_CHOSEN
+    )
+    tags = serializers.ListField(
+        child=serializers.CharField(max_length=64), required=False, default=list, max_length=MAX_CHOSEN
+    )
+    organisations = serializers.ListField(
+        child=serializers.CharField(max_length=255),
+        required=False,
+        default=list,
+        max_length=MAX_CHOSEN,
+        help_text="By name. Who is named, carries one of the tags or belongs to one of these is asked; without any of "
+        "them, every client of the model.",
+    )
+    min_contributors = serializers.IntegerField(
+        min_value=2,
+        max_value=MAX_CHOSEN,
+        required=False,
+        allow_null=True,
+        help_text="Organisations, or clients without one; by default, and at least, what the server demands.",
+    )
+    quorum_per_organisation = serializers.IntegerField(
+        min_value=1, max_value=MAX_CHOSEN, required=False, allow_null=True
+    )
+    deadline_s = serializers.FloatField(
+        required=False, default=DAY_S, help_text="Seconds from now; a day by default, a year at most."
+    )
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            # A rule that is misspelt must not silently be left out.
+            unknown = {str(name): ["There is no such field."] for name in data if name not in self.fields}
+            if unknown:
+                raise serializers.ValidationError(unknown)
+        return super().to_internal_value(data)
+
+
+class WithheldSerializer(serializers.Serializer[Any]):
+    code = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class EvaluationSerializer(serializers.ModelSerializer[EvaluationRound]):
+    model = WeightsUrl("evaluation-weights", help_text="Where the weights are that are looked at.")
+    question = QuestionField(read_only=True)
+    num_asked = serializers.IntegerField(read_only=True)
+    num_answered = serializers.IntegerField(read_only=True)
+    clients = serializers.SerializerMethodField(help_text="Who was asked; for users only.")
+    answered = serializers.SerializerMethodField(help_text="Who of them answered; for users only.")
+    metrics = serializers.DictField(
+        read_only=True, allow_null=True, help_text="Of all examples of the contributors together."
+    )
+    withheld = serializers.SerializerMethodField(help_text="Why there are no metrics; null when there are.")
+
+    class Meta:
+        model = EvaluationRound
+        fields = (
+            "id",
+            "federated_model",
+            "name",
+            "subject",
+            "aggregate",
+            "artifact",
+            "model",
+            "sha256",
+            "size_bytes",
+            "question",
+            "min_contributors",
+            "quorum_per_organisation",
+            "deadline_at",
+            "state",
+            "reason",
+            "num_asked",
+            "num_answered",
+            "num_contributors",
+            "clients",
+            "answered",
+            "metrics",
+            "withheld",
+            "opened_on",
+            "closed_on",
+        )
+        read_only_fields = fields
+
+    @extend_schema_field(serializers.ListField(child=serializers.UUIDField(), allow_null=True))
+    def get_clients(self, evaluation: EvaluationRound) -> list[str] | None:
+        if self._is_for_a_client():
+            return None
+        return [str(client.pk) for client in evaluation.clients.all()]
+
+    @extend_schema_field(serializers.ListField(child=serializers.UUIDField(), allow_null=True))
+    def get_answered(self, evaluation: EvaluationRound) -> list[str] | None:
+        if self._is_for_a_client():
+            return None
+        return [str(result.client_id) for result in evaluation.results.all()]
+
+    @extend_schema_field(WithheldSerializer(allow_null=True))
+    def get_withheld(self, evaluation: EvaluationRound) -> dict[str, str] | None:
+        why = evaluation.why_withheld
+        return None if why is None else {"code": why[0], "detail": why[1]}
+
+    def _is_for_a_client(self) -> bool:
+        return client_of(self.context["request"]) is not None
+
+
+class NewResultSerializer(serializers.Serializer[Any]):
+    statistics = serializers.JSONField(help_text="Counts and sums, with the question that they answer.")
+
+
+class ResultSerializer(serializers.ModelSerializer[EvaluationResult]):
+    """What one client sent, for itself and for its own organisation."""
+
+    organisation = serializers.CharField(source="organisation.name", default=None, allow_null=True)
+    metrics = serializers.DictField(read_only=True, help_text="What these statistics say alone.")
+
+    class Meta:
+        model = EvaluationResult
+        fields = (
+            "id",
+            "evaluation",
+            "client",
+            "organisation",
+            "statistics",
+            "metrics",
+            "is_counted",
+            "created_on",
+        )
+        read_only_fields = fields

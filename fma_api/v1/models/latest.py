@@ -1,0 +1,87 @@
+"""What clients ask for over and over, the newest weights or aggregate: one read, and nothing of what DRF brings.
+
+Every other answer (weights as JSON, a range, a developer's, any refusal) is the view's; whatever is answered here is
+what the view would have said.
+"""
+
+import math
+from urllib.parse import parse_qsl
+
+from django.db import DatabaseError
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+
+from fma_api.renderers import SAFETENSORS, dumps
+from fma_api.v1.serializers import ModelAggregateSerializer
+from fma_api.v1.waiting import keep
+from fma_api.v1.weights import blob_response
+from fma_core.errors import FMAError
+from fma_django.clients.registration import hash_of
+from fma_django.models import ModelAggregate
+from fma_django.record.queries.latest_for_client import LatestForClient, latest_for_client
+
+
+def latest_at_once(request: HttpRequest, federated_model_id: int) -> HttpResponseBase | None:
+    """The newest weights for a client that asks for safetensors; None for what the view has to answer."""
+    asked = _after_and_wait(request.META.get("QUERY_STRING", ""))
+    if asked is None or "HTTP_RANGE" in request.META or request.META.get("HTTP_ACCEPT") != SAFETENSORS:
+        return None
+    try:
+        found = _found(request, federated_model_id)
+        if found is None or found.latest is None:
+            return None
+        after, wait_s = asked
+        sha256, size_bytes, aggregate_id = found.latest
+        if after is not None and (aggregate_id is None or aggregate_id <= after):
+            return keep(HttpResponse(status=204), [federated_model_id], wait_s)
+        response = blob_response(request, sha256, size_bytes)
+    except (FMAError, DatabaseError):
+        return None  # the view makes a problem of it
+    if aggregate_id is not None:
+        response["FMA-Aggregate"] = str(aggregate_id)
+    return response
+
+
+def newer_at_once(request: HttpRequest, federated_model_id: int) -> HttpResponseBase | None:
+    """The aggregate after the one that a client has; None for what the view has to answer."""
+    after, wait_s = _after_and_wait(request.META.get("QUERY_STRING", "")) or (None, 0.0)
+    if after is None or request.META.get("HTTP_ACCEPT", "*/*") not in ("*/*", "application/json"):
+        return None
+    try:
+        found = _found(request, federated_model_id)
+        if found is None:
+            return None
+        aggregate_id = None if found.latest is None else found.latest.aggregate_id
+        if aggregate_id is None or aggregate_id <= after:
+            return keep(HttpResponse(status=204), [federated_model_id], wait_s)
+        aggregate = ModelAggregate.objects.filter(pk=aggregate_id).first()
+    except DatabaseError:
+        return None
+    if aggregate is None:
+        return None
+    rendered = ModelAggregateSerializer(aggregate, context={"request": request}).data
+    return HttpResponse(dumps(rendered), content_type="application/json")
+
+
+def _found(request: HttpRequest, federated_model_id: int) -> LatestForClient | None:
+    credential = request.META.get("HTTP_CLIENT_UUID")
+    if request.method != "GET" or credential is None or "HTTP_TRANSFER_ENCODING" in request.META:
+        return None
+    found = latest_for_client(federated_model_id, hash_of(credential))
+    if found is not None:
+        request.client_id = found.client_id  # type: ignore[attr-defined]  # for the log
+    return found
+
+
+def _after_and_wait(query: str) -> tuple[int | None, float] | None:
+    """None for a query that the view has to look at."""
+    said = dict(parse_qsl(query, keep_blank_values=True)) if query else {}
+    after, wait = said.pop("after", None), said.pop("wait", "0")
+    if said or (after is not None and not (after.isdecimal() and len(after) < 19)):
+        return None
+    try:
+        wait_s = float(wait)
+    except ValueError:
+        return None
+    if not (math.isfinite(wait_s) and wait_s >= 0):
+        return None
+    return None if after is None else int(after), wait_s

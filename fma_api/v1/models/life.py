@@ -1,0 +1,115 @@
+"""`models/<id>/…`: starting, pausing, ending an experiment, going back, going on elsewhere, and its history."""
+
+from typing import Any, cast
+
+from django.contrib.auth.models import User
+from django.db.models import QuerySet
+from drf_spectacular.utils import extend_schema
+from rest_framework import viewsets
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from fma_api.v1.idempotency import IDEMPOTENCY_KEY, once_for_json
+from fma_api.v1.models.life_serializers import CloneSerializer, ConfigVersionSerializer, RewindSerializer
+from fma_api.v1.pagination import LinkedPages
+from fma_api.v1.serializers import FederatedModelSerializer, ModelAggregateSerializer
+from fma_django.errors import InvalidValue
+from fma_django.experiments import lifecycle
+from fma_django.models import FederatedModel, ModelAggregate
+from fma_django.record.queries.configurations import history_of, with_changes
+
+
+class ExperimentLife(viewsets.GenericViewSet[FederatedModel]):
+    @extend_schema(
+        summary="Let the rounds of the model run", request=None, responses=FederatedModelSerializer
+    )
+    @action(methods=["post"], detail=True)
+    def start(self, request: Request, pk: str) -> Response:
+        """For the first time, after a pause, or again after its end. What is due happens at once."""
+        return self._answered(lifecycle.start(self.get_object()))
+
+    @extend_schema(
+        summary="Close no round and ask no client for now", request=None, responses=FederatedModelSerializer
+    )
+    @action(methods=["post"], detail=True)
+    def pause(self, request: Request, pk: str) -> Response:
+        """What is sent waits, and deadlines stand still. 409 once the experiment has ended."""
+        return self._answered(lifecycle.pause(self.get_object()))
+
+    @extend_schema(summary="Go on after a pause", request=None, responses=FederatedModelSerializer)
+    @action(methods=["post"], detail=True)
+    def resume(self, request: Request, pk: str) -> Response:
+        """409 once the experiment has ended; `start/` begins it again."""
+        return self._answered(lifecycle.resume(self.get_object()))
+
+    @extend_schema(summary="End the experiment", request=None, responses=FederatedModelSerializer)
+    @action(methods=["post"], detail=True)
+    def cancel(self, request: Request, pk: str) -> Response:
+        """What waits does not count. 409 once it has ended."""
+        return self._answered(lifecycle.cancel_experiment(self.get_object()))
+
+    @extend_schema(
+        summary="Go on from an earlier aggregate",
+        request=RewindSerializer,
+        responses={201: ModelAggregateSerializer},
+        parameters=[IDEMPOTENCY_KEY],
+    )
+    @action(methods=["post"], detail=True)
+    def rewind(self, request: Request, pk: str) -> Response:
+        """The answer is a copy of it, which is the newest aggregate now; what came after it is abandoned."""
+        found = self.get_object()
+        asked = RewindSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        restored = lifecycle.rewind(
+            found,
+            _aggregate_of(found, asked.validated_data["aggregate"]),
+            once=once_for_json(request, f"rewinding {found.pk}"),
+        )
+        context = self.get_serializer_context()
+        return Response(ModelAggregateSerializer(restored, context=context).data, status=201)
+
+    @extend_schema(
+        summary="A new model with the same configuration",
+        request=CloneSerializer,
+        responses={201: FederatedModelSerializer},
+        parameters=[IDEMPOTENCY_KEY],
+    )
+    @action(methods=["post"], detail=True)
+    def clone(self, request: Request, pk: str) -> Response:
+        """It belongs to the caller and is not started."""
+        found = self.get_object()
+        asked = CloneSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        said = asked.validated_data
+        aggregate = said.get("aggregate")
+        made = lifecycle.clone(
+            found,
+            developer=cast("User", request.user),
+            name=said.get("name"),
+            aggregate=None if aggregate is None else _aggregate_of(found, aggregate),
+            clients=found.clients.filter(is_active=True) if said["clients"] else (),
+            once=once_for_json(request, f"clone of {found.pk}"),
+        )
+        return Response(self.get_serializer(made).data, status=201)
+
+    @extend_schema(
+        summary="The versions of the model's configuration, newest first, and what each changed",
+        responses=ConfigVersionSerializer(many=True),
+        filters=False,
+    )
+    @action(methods=["get"], detail=True, pagination_class=LinkedPages, filter_backends=[])
+    def history(self, request: Request, pk: str) -> Response:
+        page = self.paginate_queryset(cast("QuerySet[Any]", history_of(self.get_object())))
+        versions: Any = with_changes(list(page or []))
+        return self.get_paginated_response(ConfigVersionSerializer(versions, many=True).data)
+
+    def _answered(self, changed: FederatedModel) -> Response:
+        return Response(self.get_serializer(changed).data)
+
+
+def _aggregate_of(federated_model: FederatedModel, pk: int) -> ModelAggregate:
+    found = federated_model.aggregates.filter(pk=pk).first()
+    if found is None:
+        raise InvalidValue(f"model {federated_model.pk} has no aggregate {pk}", field="aggregate")
+    return found

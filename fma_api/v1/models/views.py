@@ -1,0 +1,266 @@
+"""`models/`: models, the clients that register with them, and their newest weights."""
+
+from typing import Any
+
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
+from rest_framework import viewsets
+from rest_framework.decorators import action
+from rest_framework.permissions import AllowAny
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from fma_api.parsers import OrjsonParser, SafetensorsParser
+from fma_api.renderers import SAFETENSORS, OrjsonRenderer, SafetensorsRenderer
+from fma_api.v1 import authentication
+from fma_api.v1.announced_bodies import AnnouncedBodies
+from fma_api.v1.callers import IsUser, IsUserOrClient, client_of, user_of
+from fma_api.v1.evaluations.of_model import ModelEvaluations
+from fma_api.v1.filters import LIST_FILTERS, FederatedModelFilters
+from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key, once_for_json, scope
+from fma_api.v1.models.joining import Joining
+from fma_api.v1.models.latest import latest_at_once, newer_at_once
+from fma_api.v1.models.life import ExperimentLife
+from fma_api.v1.pagination import LargePages
+from fma_api.v1.rounds.views import ModelRounds
+from fma_api.v1.serializers import (
+    FederatedModelSerializer,
+    LatestModelSerializer,
+    ModelAggregateSerializer,
+    ModelArtifactSerializer,
+    NewFederatedModelSerializer,
+    RegistrationSerializer,
+)
+from fma_api.v1.waiting import WaitSerializer, keep, newer_aggregate
+from fma_api.v1.weights import wants_safetensors, weights_response
+from fma_django.clients import registration as clients
+from fma_django.errors import NotRegistered
+from fma_django.experiments import changes as federated_models
+from fma_django.models import FederatedModel
+from fma_django.record.queries.aggregates import LatestModel, latest_aggregate, latest_model
+from fma_django.record.queries.configurations import with_newest_number
+from fma_django.record.queries.visible import visible_to
+from fma_django.record.weights import JsonBody, SafetensorsBody
+
+READ_BY_CLIENTS = frozenset(
+    {
+        "get_latest_aggregate",
+        "get_current_artifact",
+        "get_latest_model",
+        "rounds",
+        "round_by_number",
+        "selection",
+    }
+)
+# Their services say what a client lacks.
+ASKED_BY_CLIENTS = frozenset({"register_client", "join"})
+NOTHING_NEWER = OpenApiResponse(description="Nothing newer came in time.")
+
+
+@extend_schema_view(
+    list=extend_schema(summary="The models of the caller; all of them for staff"),
+    create=extend_schema(
+        summary="Create a model",
+        request=NewFederatedModelSerializer,
+        responses={201: FederatedModelSerializer},
+        parameters=[IDEMPOTENCY_KEY],
+    ),
+    retrieve=extend_schema(summary="One model"),
+    update=extend_schema(summary="Replace what can be changed of a model"),
+    partial_update=extend_schema(summary="Change a model; `allow_aggregation` pauses and resumes it"),
+    destroy=extend_schema(summary="Delete a model with everything in it"),
+)
+class FederatedModelViewSet(
+    AnnouncedBodies,
+    ExperimentLife,
+    ModelRounds,
+    ModelEvaluations,
+    Joining,
+    viewsets.ModelViewSet[FederatedModel],
+):
+    serializer_class = FederatedModelSerializer
+    pagination_class = LargePages
+    permission_classes = (IsUser,)
+    filter_backends = LIST_FILTERS
+    filterset_class = FederatedModelFilters
+    ordering_fields = ("created_on",)
+    queryset = FederatedModel.objects.order_by("-id")
+    lookup_value_regex = r"\d{1,18}"
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        answer = None
+        match self.action_map.get("get"):
+            case "get_latest_model":
+                answer = latest_at_once(request, int(kwargs["pk"]))
+            case "get_latest_aggregate":
+                answer = newer_at_once(request, int(kwargs["pk"]))
+        if answer is not None:
+            return answer
+        return super().dispatch(request, *args, **kwargs)
+
+    def get_queryset(self) -> QuerySet[FederatedModel]:
+        found = super().get_queryset().select_related("current_artifact")
+        if self.action in ("list", "retrieve", "create", "update", "partial_update"):
+            found = found.prefetch_related("clients")
+        if self.action == "list":
+            found = with_newest_number(found)
+        if self.action in ASKED_BY_CLIENTS:
+            return found
+        if client_of(self.request) is not None and self.action in READ_BY_CLIENTS:
+            return found  # check_object_permissions tells a client to register, where that is all that is missing
+        return visible_to(self.request.user, found)
+
+    def check_object_permissions(self, request: Request, obj: FederatedModel) -> None:
+        super().check_object_permissions(request, obj)
+        client = client_of(request)
+        if (
+            client is not None
+            and self.action in READ_BY_CLIENTS
+            and not obj.clients.filter(pk=client.pk, is_active=True).exists()
+        ):
+            raise NotRegistered(f"this client is not registered with model {obj.pk}")
+
+    def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        asked = NewFederatedModelSerializer(data=request.data, context=self.get_serializer_context())
+        asked.is_valid(raise_exception=True)
+        options = dict(asked.validated_data)
+        initial = options.pop("initial_model", None)
+        created = federated_models.create_federated_model(
+            developer=options.pop("developer", request.user),
+            initial_model=None if initial is None else JsonBody(initial),
+            once=once_for_json(request, "model"),
+            **options,
+        )
+        return Response(self.get_serializer(created).data, status=201)
+
+    def perform_update(self, serializer: Any) -> None:
+        serializer.instance = federated_models.change_federated_model(
+            serializer.instance, dict(serializer.validated_data), by=user_of(self.request)
+        )
+        serializer.instance._prefetched_objects_cache = {}
+
+    def perform_destroy(self, instance: FederatedModel) -> None:
+        federated_models.delete_federated_model(instance)
+
+    @extend_schema(
+        summary="Register as a client of the model",
+        request=None,
+        responses=RegistrationSerializer,
+        parameters=[
+            OpenApiParameter(
+                authentication.HEADER,
+                str,
+                OpenApiParameter.HEADER,
+                description="A known client's credential.",
+            ),
+            OpenApiParameter("FMA-Enrolment-Token", str, OpenApiParameter.HEADER),
+            IDEMPOTENCY_KEY,
+        ],
+        auth=[],
+    )
+    @action(methods=["post"], detail=True, permission_classes=[AllowAny], authentication_classes=[])
+    def register_client(self, request: Request, pk: str) -> Response:
+        """A new client without the header `CLIENT-UUID`, the same client with it. The credential is shown only here.
+
+        With an Idempotency-Key (16 characters or more, random: it stands for the credential for a day) a repeated
+        request answers the same credential.
+        """
+        registration = clients.register_client(
+            self.get_object(),
+            credential=request.headers.get(authentication.HEADER),
+            enrolment_token=request.headers.get("FMA-Enrolment-Token"),
+            idempotency_key=idempotency_key(request, at_least=16),
+        )
+        answer = {"uuid": str(registration.credential), "id": str(registration.client.pk)}
+        return Response(answer, headers={"Cache-Control": "no-store"})
+
+    @extend_schema(
+        summary="The newest aggregate; its weights as a URL",
+        parameters=[WaitSerializer],
+        responses={200: ModelAggregateSerializer, 204: NOTHING_NEWER},
+    )
+    @action(methods=["get"], detail=True, permission_classes=[IsUserOrClient])
+    def get_latest_aggregate(self, request: Request, pk: str) -> Response:
+        """`{}` when there is none. With `after` and `wait` it waits for a newer one; 204 when none came."""
+        found = self.get_object()
+        newer = newer_aggregate(request, found)
+        if newer is not None and newer.aggregate is None:
+            return keep(Response(status=204), [found.pk], newer.wait_s)
+        aggregate = latest_aggregate(found) if newer is None else newer.aggregate
+        return Response({} if aggregate is None else self._rendered(ModelAggregateSerializer, aggregate))
+
+    @extend_schema(summary="The current artifact; its weights as a URL", responses=ModelArtifactSerializer)
+    @action(methods=["get"], detail=True, permission_classes=[IsUserOrClient])
+    def get_current_artifact(self, request: Request, pk: str) -> Response:
+        """`{}` when nothing has been published."""
+        artifact = self.get_object().current_artifact
+        return Response({} if artifact is None else self._rendered(ModelArtifactSerializer, artifact))
+
+    @extend_schema(
+        summary="The newest weights to train from",
+        parameters=[
+            WaitSerializer,
+            OpenApiParameter("If-None-Match", str, OpenApiParameter.HEADER),
+            OpenApiParameter(
+                "Range", str, OpenApiParameter.HEADER, description="For safetensors: one byte range."
+            ),
+        ],
+        responses={
+            (200, "application/json"): LatestModelSerializer,
+            (200, SAFETENSORS): OpenApiTypes.BINARY,
+            204: NOTHING_NEWER,
+            304: OpenApiResponse(description="The caller has them."),
+        },
+    )
+    @action(
+        methods=["get"],
+        detail=True,
+        permission_classes=[IsUserOrClient],
+        renderer_classes=[OrjsonRenderer, SafetensorsRenderer],
+    )
+    def get_latest_model(self, request: Request, pk: str) -> HttpResponseBase:
+        """Those of the newest aggregate, else of the current artifact (`aggregate` is null), else `{}`.
+
+        As safetensors the bytes alone, the aggregate's id in the header `FMA-Aggregate`, and 204 when there are none.
+        With `after` and `wait` it waits for a newer aggregate; 204 when none came.
+        """
+        found = self.get_object()
+        newer = newer_aggregate(request, found)
+        if newer is None:
+            latest = latest_model(found)
+        elif newer.aggregate is None:
+            return keep(HttpResponse(status=204), [found.pk], newer.wait_s)
+        else:
+            latest = LatestModel(newer.aggregate, newer.aggregate.pk)
+        if latest is None:
+            return HttpResponse(status=204) if wants_safetensors(request) else Response({})
+        latest.weights.federated_model = found
+        aggregate_id = "null" if latest.aggregate_id is None else str(latest.aggregate_id)
+        return weights_response(
+            request,
+            latest.weights,
+            envelope=(b'{"values":', f',"aggregate":{aggregate_id}}}'.encode()),
+            headers={} if latest.aggregate_id is None else {"FMA-Aggregate": aggregate_id},
+        )
+
+    @extend_schema(
+        summary="Give the model its first weights, as safetensors",
+        request={SAFETENSORS: OpenApiTypes.BINARY},
+        responses={201: ModelArtifactSerializer},
+        parameters=[IDEMPOTENCY_KEY],
+    )
+    @action(methods=["post"], detail=True, parser_classes=[SafetensorsParser, OrjsonParser])
+    def initial_model(self, request: Request, pk: str) -> Response:
+        """They become artifact 1.0.0. JSON weights are taken too. 409 once the model has weights."""
+        found = self.get_object()
+        key = idempotency_key(request)
+        body = request.data if isinstance(request.data, SafetensorsBody) else JsonBody(request.data)
+        artifact = federated_models.set_initial_model(
+            found, body, once_key=None if key is None else (scope(request, f"initial model {found.pk}"), key)
+        )
+        return Response(self._rendered(ModelArtifactSerializer, artifact), status=201)
+
+    def _rendered(self, serializer: Any, found: Any, many: bool = False) -> Any:
+        return serializer(found, many=many, context=self.get_serializer_context()).data

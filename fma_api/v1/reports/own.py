@@ -1,0 +1,150 @@
+"""`clients/me/`: what a client says of itself, and how fast its line to this server is."""
+
+import hashlib
+import os
+from collections.abc import Iterator
+from functools import cache
+from typing import Any, cast
+
+import orjson
+from django.http import HttpResponseBase, StreamingHttpResponse
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from fma_api.parsers import DiscardingParser, SmallJsonParser
+from fma_api.v1.announced_bodies import AnnouncedBodies
+from fma_api.v1.callers import IsClient
+from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key
+from fma_api.v1.reports.limits import ErrorsPerHour, SpeedTestsPerHour, TelemetryPerHour
+from fma_api.v1.reports.serializers import (
+    ClientErrorSerializer,
+    NewErrorSerializer,
+    SpeedTestSerializer,
+    StoredTelemetrySerializer,
+    TelemetrySerializer,
+)
+from fma_django.clients.reports import receive_error, receive_telemetry
+from fma_django.errors import UnknownModel
+from fma_django.models import Client, FederatedModel
+from fma_django.record.idempotency import Once
+
+BYTES = "application/octet-stream"
+PIECE_BYTES = 2**16
+
+
+class OwnTelemetryView(AnnouncedBodies):
+    permission_classes = (IsClient,)
+    parser_classes = (SmallJsonParser,)
+    throttle_classes = (TelemetryPerHour,)
+
+    @extend_schema(
+        summary="Report on oneself: device, system, resources, connectivity, versions",
+        request=TelemetrySerializer,
+        responses={201: StoredTelemetrySerializer},
+    )
+    def post(self, request: Request) -> Response:
+        """Every member may be left out; unknown ones are refused. At most 60 reports an hour."""
+        asked = TelemetrySerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        report = receive_telemetry(cast("Client", request.user), asked.validated_data)
+        return Response(StoredTelemetrySerializer(report).data, status=201)
+
+
+class OwnErrorsView(AnnouncedBodies):
+    permission_classes = (IsClient,)
+    parser_classes = (SmallJsonParser,)
+    throttle_classes = (ErrorsPerHour,)
+
+    @extend_schema(
+        summary="Report what went wrong on the client",
+        request=NewErrorSerializer,
+        responses={201: ClientErrorSerializer},
+        parameters=[IDEMPOTENCY_KEY],
+    )
+    def post(self, request: Request) -> Response:
+        """At most 60 reports an hour."""
+        asked = NewErrorSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        said: dict[str, Any] = asked.validated_data
+        client = cast("Client", request.user)
+        error = receive_error(
+            client,
+            said["code"],
+            federated_model=_model(said.get("federated_model")),
+            round_number=said.get("round"),
+            message=said.get("message", ""),
+            traceback=said.get("traceback", ""),
+            once=_once(request, client),
+        )
+        return Response(ClientErrorSerializer(error).data, status=201)
+
+
+class SpeedTestQuery(serializers.Serializer[None]):
+    bytes = serializers.IntegerField(
+        min_value=0,
+        max_value=DiscardingParser.max_bytes,
+        required=False,
+        default=0,
+        help_text="How many to send; none measures the round trip alone.",
+    )
+
+
+class SpeedTestView(AnnouncedBodies):
+    permission_classes = (IsClient,)
+    parser_classes = (DiscardingParser,)
+    throttle_classes = (SpeedTestsPerHour,)
+
+    @extend_schema(
+        summary="Bytes, to measure how fast they come",
+        parameters=[SpeedTestQuery],
+        responses={(200, BYTES): OpenApiTypes.BINARY},
+    )
+    def get(self, request: Request) -> HttpResponseBase:
+        """They cannot be compressed, and mean nothing. At most 120 tests an hour, of 4 MiB each."""
+        query = SpeedTestQuery(data=request.query_params)
+        query.is_valid(raise_exception=True)
+        size: int = query.validated_data["bytes"]
+        response = StreamingHttpResponse(_noise(size), content_type=BYTES)
+        response["Content-Length"] = str(size)
+        response["Cache-Control"] = "no-store"
+        return response
+
+    @extend_schema(
+        summary="Take bytes, to measure how fast they go",
+        request={BYTES: OpenApiTypes.BINARY},
+        responses=SpeedTestSerializer,
+    )
+    def post(self, request: Request) -> Response:
+        """They are read and forgotten."""
+        received: Any = request.data  # an empty body is not parsed at all
+        return Response({"size_bytes": received.get("size_bytes", 0)})
+
+
+def _model(model_id: int | None) -> FederatedModel | None:
+    if model_id is None:
+        return None
+    found = FederatedModel.objects.filter(pk=model_id).first()
+    if found is None:
+        raise UnknownModel(f"There is no model {model_id}.")
+    return found
+
+
+def _once(request: Request, client: Client) -> Once | None:
+    key = idempotency_key(request)
+    if key is None:
+        return None
+    said = orjson.dumps(request.data, option=orjson.OPT_SORT_KEYS)
+    return Once(f"client {client.pk} error", key, hashlib.sha256(said).hexdigest())
+
+
+def _noise(size: int) -> Iterator[bytes]:
+    for start in range(0, size, PIECE_BYTES):
+        yield _piece()[: size - start]
+
+
+@cache
+def _piece() -> bytes:
+    return os.urandom(PIECE_BYTES)

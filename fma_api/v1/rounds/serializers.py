@@ -1,0 +1,182 @@
+"""How rounds look on the wire: their course, who was chosen, and what a client hears that wants to take part."""
+
+from typing import Any
+
+from drf_spectacular.utils import extend_schema_field
+from rest_framework import serializers
+
+from fma_api.v1.callers import client_of
+from fma_core.errors import FMAError
+from fma_django.clients.joining import client_config_of
+from fma_django.models import Participation, Round
+from fma_django.models.round import RoundState
+from fma_django.record.configuration import as_configured
+
+
+class FailureSerializer(serializers.Serializer[Any]):
+    code = serializers.CharField()
+    detail = serializers.CharField()
+
+
+class SecondsSerializer(serializers.Serializer[Any]):
+    """How long each part of a round took, in seconds; null for what has not ended."""
+
+    collect = serializers.FloatField(allow_null=True, help_text="From opening to the requirement met.")
+    wait = serializers.FloatField(allow_null=True, help_text="From then until a worker took it.")
+    aggregate = serializers.FloatField(allow_null=True, help_text="From then to its end.")
+
+
+class RoundSerializer(serializers.ModelSerializer[Round]):
+    state = serializers.ChoiceField(choices=RoundState.choices)
+    config_version = serializers.IntegerField(
+        source="config_version.number",
+        default=None,
+        allow_null=True,
+        help_text="The version of the model's configuration that it runs with.",
+    )
+    client_config = serializers.SerializerMethodField(
+        help_text="What a client must know to train for it; for the owner, what all are told whom no override names."
+    )
+    clients = serializers.SerializerMethodField(help_text="Who answered; for the owner of the model only.")
+    metrics = serializers.SerializerMethodField(
+        help_text="What its updates measured, merged when it was published; for the owner of the model only."
+    )
+    seconds = serializers.SerializerMethodField()
+    failure = serializers.SerializerMethodField()
+
+    class Meta:
+        model = Round
+        fields = (
+            "number",
+            "federated_model",
+            "state",
+            "config_version",
+            "parent",
+            "aggregate",
+            "waits_for",
+            "started_on",
+            "deadline_at",
+            "num_asked",
+            "num_updates",
+            "num_reopenings",
+            "client_config",
+            "clients",
+            "metrics",
+            "attempts",
+            "seconds",
+            "failure",
+            "opened_on",
+            "ready_on",
+            "claimed_on",
+            "closed_on",
+        )
+        read_only_fields = fields
+
+    @extend_schema_field(serializers.ListField(child=serializers.UUIDField(), allow_null=True))
+    def get_clients(self, round_: Round) -> list[str] | None:
+        if client_of(self.context["request"]) is not None:
+            return None
+        return [str(update.client_id) for update in round_.model_updates.all() if update.counted]
+
+    @extend_schema_field({"type": ["object", "null"], "additionalProperties": {}})
+    def get_metrics(self, round_: Round) -> dict[str, Any] | None:
+        # The least and the greatest value are those of single clients.
+        return None if client_of(self.context["request"]) is not None else round_.metrics
+
+    @extend_schema_field({"type": "object", "additionalProperties": {}})
+    def get_client_config(self, round_: Round) -> dict[str, Any]:
+        try:
+            return client_config_of(round_, as_configured(round_), client_of(self.context["request"]))
+        except FMAError:  # a schedule's plugin is gone, which must not make the round unreadable
+            return {}
+
+    @extend_schema_field(SecondsSerializer)
+    def get_seconds(self, round_: Round) -> dict[str, float | None]:
+        moments = (round_.opened_on, round_.ready_on, round_.claimed_on, round_.closed_on)
+        parts = zip(("collect", "wait", "aggregate"), moments[:-1], moments[1:], strict=True)
+        return {
+            name: round((end - start).total_seconds(), 6) if start is not None and end is not None else None
+            for name, start, end in parts
+        }
+
+    @extend_schema_field(FailureSerializer(allow_null=True))
+    def get_failure(self, round_: Round) -> dict[str, str] | None:
+        if not round_.failure_code:
+            return None
+        return {"code": round_.failure_code, "detail": round_.failure_detail}
+
+
+class ParticipationSerializer(serializers.ModelSerializer[Participation]):
+    """One client that was looked at when the clients of a round were chosen."""
+
+    client = serializers.UUIDField(source="client_id", help_text="The client's public id.")
+    name = serializers.CharField(source="client.name")
+    reason = serializers.CharField(help_text="Why it was not chosen, for programs; empty when it was.")
+    detail = serializers.CharField(help_text="The same for people.")
+
+    class Meta:
+        model = Participation
+        fields = (
+            "client",
+            "name",
+            "is_chosen",
+            "reason",
+            "detail",
+            "joined_on",
+            "answered_on",
+            "was_late",
+        )
+        read_only_fields = fields
+
+
+class SelectionSerializer(serializers.Serializer[Any]):
+    """Who was chosen for a round, who was not, and why."""
+
+    round = serializers.IntegerField(source="number")
+    everyone = serializers.BooleanField(
+        help_text="Every registered client may answer; `clients` are then those that joined."
+    )
+    num_asked = serializers.IntegerField(
+        allow_null=True, help_text="How many were chosen; null for everyone."
+    )
+    waits_for = serializers.CharField(help_text="Why nobody has been chosen yet.")
+    clients = ParticipationSerializer(
+        many=True, help_text="One page, the chosen first; for a client its own row only."
+    )
+
+
+class JoinWaitSerializer(serializers.Serializer[None]):
+    wait = serializers.FloatField(
+        min_value=0, required=False, default=0.0, help_text="Seconds to wait until the client is accepted."
+    )
+
+
+class JoinAnswerSerializer(serializers.Serializer[Any]):
+    """Accepted: with `round`, `base_aggregate`, `client_config`, `deadline_at`. Not: with `reason`, `detail`,
+    `retry_after_s`."""
+
+    accepted = serializers.BooleanField(source="is_accepted")
+    round = serializers.IntegerField(required=False, allow_null=True)
+    base_aggregate = serializers.IntegerField(
+        required=False,
+        allow_null=True,
+        help_text="The aggregate to train from; null: the artifact's weights, or any.",
+    )
+    client_config = serializers.DictField(required=False)
+    deadline_at = serializers.DateTimeField(
+        required=False, allow_null=True, help_text="When the round closes; null: no time is set."
+    )
+    reason = serializers.CharField(required=False, help_text="Stable; for programs.")
+    detail = serializers.CharField(required=False, help_text="The same for people.")
+    retry_after_s = serializers.IntegerField(
+        required=False, allow_null=True, help_text="When to ask again; null when that is of no use."
+    )
+
+    def to_representation(self, instance: Any) -> dict[str, Any]:
+        said = super().to_representation(instance)
+        left_out = REFUSED if instance.is_accepted else ACCEPTED
+        return {name: value for name, value in said.items() if name not in left_out}
+
+
+ACCEPTED = ("base_aggregate", "client_config", "deadline_at")
+REFUSED = ("reason", "detail", "retry_after_s")

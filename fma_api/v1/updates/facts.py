@@ -1,0 +1,79 @@
+"""What a request says of an update, beside its weights.
+
+Nearly always it is as it should be, which a few lines see. All else goes to the serializer, which says what is wrong:
+a serializer takes longer than all that is done with a small update.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+from uuid import UUID
+
+from django.http import HttpRequest
+
+from fma_api.v1.serializers import MAX_ID, NewModelUpdateSerializer, UpdateFactsSerializer
+from fma_django.models.model_update import MAX_NUM_EXAMPLES
+from fma_django.updates.intake import UpdateFacts
+
+WHOLE = re.compile(r"[1-9][0-9]{0,17}")
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """client_id: whom a developer names. data: weights as JSON, of a body that is JSON."""
+
+    federated_model_id: int
+    facts: UpdateFacts
+    client_id: UUID | None = None
+    data: Any = None
+
+
+def said_in_query(request: HttpRequest) -> Said:
+    """Of a body of bytes. Raises DRF's ValidationError."""
+    query = request.META.get("QUERY_STRING", "")
+    said: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True)) if query.isascii() else {}
+    try:
+        for name in ("federated_model", "base_aggregate", "num_examples"):
+            if name in said and WHOLE.fullmatch(said[name]):
+                said[name] = int(said[name])
+        if "metrics" in said:
+            said["metrics"] = json.loads(said["metrics"])
+    except (ValueError, RecursionError):
+        return _checked(UpdateFactsSerializer(data=request.GET))
+    return _plain(said) or _checked(UpdateFactsSerializer(data=request.GET))
+
+
+def said_in_json(body: object) -> Said:
+    """Of a body that is JSON, the weights among it. Raises DRF's ValidationError."""
+    if isinstance(body, dict) and body.get("data") is not None:
+        plain = _plain(body, data=body["data"])
+        if plain is not None:
+            return plain
+    return _checked(NewModelUpdateSerializer(data=body))
+
+
+def _plain(said: Mapping[str, Any], *, data: Any = None) -> Said | None:
+    """None for what is not quite as it should be, or is said by a developer."""
+    model, base = said.get("federated_model"), said.get("base_aggregate")
+    num_examples, metrics = said.get("num_examples", 1), said.get("metrics")
+    if (
+        type(model) is int
+        and 1 <= model <= MAX_ID
+        and (base is None or (type(base) is int and 1 <= base <= MAX_ID))
+        and type(num_examples) is int
+        and 1 <= num_examples <= MAX_NUM_EXAMPLES
+        and (metrics is None or type(metrics) is dict)
+        and said.get("client") is None
+    ):
+        return Said(model, UpdateFacts(base, num_examples, metrics or {}), data=data)
+    return None
+
+
+def _checked(asked: UpdateFactsSerializer) -> Said:
+    asked.is_valid(raise_exception=True)
+    said = asked.validated_data
+    facts = UpdateFacts(said.get("base_aggregate"), said["num_examples"], said.get("metrics") or {})
+    return Said(said["federated_model"], facts, said.get("client"), said.get("data"))

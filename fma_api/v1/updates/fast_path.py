@@ -1,0 +1,169 @@
+"""`POST model_updates/`: an update as it comes in, without what DRF brings between a request and its view.
+
+The same callers, the same refusals, the same answer. A client is looked for in the one statement that reads all else.
+"""
+
+from functools import lru_cache
+from typing import Any, cast
+
+from django.http import HttpRequest, HttpResponse
+from django.urls import get_script_prefix, reverse
+from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated, UnsupportedMediaType
+from rest_framework.request import Request
+from rest_framework.serializers import ValidationError
+from rest_framework.views import APIView
+
+from fma_api.errors import LengthRequired
+from fma_api.parsers import OrjsonParser, safetensors_body
+from fma_api.renderers import SAFETENSORS, dumps
+from fma_api.v1.authentication import HEADER
+from fma_api.v1.callers import user_of
+from fma_api.v1.idempotency import idempotency_key
+from fma_api.v1.updates.facts import Said, said_in_json, said_in_query
+from fma_core.errors import TruncatedBody
+from fma_django.clients.registration import find_client, hash_of
+from fma_django.errors import UnknownClient, UnknownModel
+from fma_django.models import Client, FederatedModel, ModelUpdate
+from fma_django.record.queries.visible import visible_to
+from fma_django.record.weights import JsonBody, SafetensorsBody, WeightsBody
+from fma_django.updates.intake import check_before_body, receive_body
+from fma_django.updates.limits import allow
+from fma_django.updates.uploads import find_upload, finish_upload
+
+JSON = "application/json"
+# The body of a caller whom nobody has looked for yet is parsed up to here.
+UNKNOWN_BYTES = 2**16
+
+
+def receive(request: HttpRequest) -> HttpResponse:
+    """Raises what makes a problem."""
+    credential = request.META.get("HTTP_CLIENT_UUID")
+    try:
+        update = _of_user(request) if credential is None else _of_client(request, credential)
+    except UnknownClient as error:
+        raise _unauthenticated(AuthenticationFailed(error.message, code=error.code)) from error
+    return HttpResponse(
+        dumps(_shown(update, request, to_client=credential is not None)), content_type=JSON, status=201
+    )
+
+
+def _of_client(request: HttpRequest, credential: str) -> ModelUpdate:
+    credential_hash = hash_of(credential)
+    if _names_an_upload(request):
+        upload = find_upload(find_client(credential), request.GET.get("upload", ""))
+        return finish_upload(upload, idempotency_key=idempotency_key(request))
+    try:
+        if _size_bytes(request) > UNKNOWN_BYTES and _media_type(request) == JSON:
+            find_client(credential)
+        key = idempotency_key(request)
+        said, body = _sent(request)
+    except Exception:
+        # That nobody knows the caller is said before anything else.
+        find_client(credential)
+        raise
+    expected = check_before_body(
+        said.federated_model_id, said.facts, credential_hash=credential_hash, idempotency_key=key
+    )
+    request.client_id = expected.client_id  # type: ignore[attr-defined]  # for the log
+    allow(expected, _size_bytes(request), _coding(body))
+    return receive_body(expected, body)
+
+
+def _of_user(request: HttpRequest) -> ModelUpdate:
+    """A developer says whose update it is, to a model that is the developer's own."""
+    asked = Request(request, authenticators=[kind() for kind in APIView.authentication_classes])
+    try:
+        user = user_of(asked)
+    except AuthenticationFailed as error:
+        raise _unauthenticated(error) from error
+    if user is None:
+        raise _unauthenticated(NotAuthenticated())
+    if _names_an_upload(request):
+        find_upload(None, request.GET.get("upload", ""))
+    key = idempotency_key(request)
+    said, body = _sent(request)
+    if not visible_to(user, FederatedModel.objects.filter(pk=said.federated_model_id)).exists():
+        raise UnknownModel(f"there is no model {said.federated_model_id}")
+    if said.client_id is None or not Client.objects.filter(pk=said.client_id).exists():
+        raise ValidationError({"client": ["A developer names a client by its public id."]})
+    expected = check_before_body(
+        said.federated_model_id, said.facts, client_id=said.client_id, idempotency_key=key
+    )
+    allow(expected, _size_bytes(request), _coding(body))
+    return receive_body(expected, body)
+
+
+def _sent(request: HttpRequest) -> tuple[Said, WeightsBody]:
+    """What is said of an update, and its body: safetensors unread, JSON read."""
+    if "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("CONTENT_LENGTH"):
+        raise LengthRequired("a body needs a Content-Length header; chunked bodies are not taken")
+    media_type = _media_type(request)
+    if request.META.get("CONTENT_LENGTH", "0") in ("", "0"):
+        if media_type == SAFETENSORS:
+            raise TruncatedBody(
+                "the body is empty; safetensors begin with the size of their header", field="data"
+            )
+        said = said_in_json({})
+    elif media_type == SAFETENSORS:
+        return said_in_query(request), safetensors_body(request, cast("Any", request))
+    elif media_type == JSON:
+        said = said_in_json(OrjsonParser().parse(cast("Any", request), parser_context={"request": request}))
+    else:
+        raise UnsupportedMediaType(media_type)
+    return said, JsonBody(said.data)
+
+
+def _shown(update: ModelUpdate, request: HttpRequest, *, to_client: bool) -> dict[str, Any]:
+    """What ClientModelUpdateSerializer and ModelUpdateSerializer show of it."""
+    path = f"{_updates(get_script_prefix())}{update.pk}/weights/"
+    shown = {
+        "id": update.pk,
+        "client": str(update.client_id),
+        "federated_model": update.federated_model_id,
+        "round": update.round_number,
+        "data": f"{request._current_scheme_host}{path}",  # type: ignore[attr-defined]
+        "base_aggregate": update.base_aggregate_id,
+        "num_examples": update.num_examples,
+        "metrics": update.metrics,
+        "sha256": update.sha256,
+        "size_bytes": update.size_bytes,
+        "created_on": update.created_on.isoformat().replace("+00:00", "Z"),
+    }
+    if not to_client:
+        shown |= {
+            "status": update.status,
+            "status_reason": update.status_reason,
+            "applied_aggregate": update.applied_aggregate_id,
+        }
+    return shown
+
+
+@lru_cache
+def _updates(script_prefix: str) -> str:
+    """The path of `model_updates/`; looking it up takes a while, and it depends on nothing else."""
+    return reverse("model_update-list")
+
+
+def _names_an_upload(request: HttpRequest) -> bool:
+    # Parsed only where it may be so: that takes longer than reading a header.
+    return "upload=" in request.META.get("QUERY_STRING", "") and "upload" in request.GET
+
+
+def _media_type(request: HttpRequest) -> str:
+    return str(request.META.get("CONTENT_TYPE", "")).partition(";")[0].strip().lower()
+
+
+def _size_bytes(request: HttpRequest) -> int:
+    announced = request.META.get("CONTENT_LENGTH") or "0"
+    return int(announced) if announced.isdecimal() and len(announced) < 20 else 0
+
+
+def _coding(body: WeightsBody) -> str:
+    return body.content_encoding if isinstance(body, SafetensorsBody) else ""
+
+
+def _unauthenticated(
+    error: AuthenticationFailed | NotAuthenticated,
+) -> AuthenticationFailed | NotAuthenticated:
+    error.auth_header = HEADER  # type: ignore[union-attr]
+    return error

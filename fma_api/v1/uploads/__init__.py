@@ -1,0 +1,1 @@
+"""`uploads/`: updates that come in parts."""

@@ -1,0 +1,239 @@
+"""`uploads/`: large updates in parts, so that a cut costs no more than what was on its way.
+
+tus 1.0.0 (https://tus.io/protocols/resumable-upload) with its extensions creation, expiration, checksum and
+termination. What the whole is (its coding, its digest) is said when it is begun, in the headers that HTTP has for that,
+as in draft-ietf-httpbis-resumable-upload.
+"""
+
+import base64
+import binascii
+from typing import Any, ClassVar, cast
+
+from django.db.models import QuerySet
+from django.http import Http404, HttpRequest, UnreadablePostError
+from django.urls import reverse
+from django.utils.http import http_date
+from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
+from rest_framework import serializers, viewsets
+from rest_framework.exceptions import UnsupportedMediaType
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from fma_api.errors import InvalidHeader, UnsupportedTus
+from fma_api.parsers import content_digest
+from fma_api.v1.announced_bodies import AnnouncedBodies
+from fma_api.v1.callers import IsClient
+from fma_api.v1.clients.views import UUID
+from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key
+from fma_api.v1.serializers import UpdateFactsSerializer
+from fma_django import conf
+from fma_django.errors import UnknownModel, UnknownUpload
+from fma_django.models import Client, FederatedModel, Upload
+from fma_django.record.queries.visible import visible_to
+from fma_django.updates.intake import UpdateFacts
+from fma_django.updates.uploads import add_to_upload, begin_upload, give_up_upload, offset_of, uploads_of
+
+TUS = "1.0.0"
+PART = "application/offset+octet-stream"
+OFFSET = OpenApiParameter(
+    "Upload-Offset", int, OpenApiParameter.HEADER, required=True, description="How many bytes have arrived."
+)
+RESUMABLE = OpenApiParameter(
+    "Tus-Resumable",
+    str,
+    OpenApiParameter.HEADER,
+    required=True,
+    enum=[TUS],
+    description="The version of tus.",
+)
+NOTHING = OpenApiResponse(description="No content.")
+
+
+class UploadSerializer(serializers.ModelSerializer[Upload]):
+    offset = serializers.SerializerMethodField(help_text="How many bytes have arrived.")
+
+    class Meta:
+        model = Upload
+        fields = ("id", "offset", "size_bytes", "expires_on")
+        read_only_fields = fields
+
+    def get_offset(self, upload: Upload) -> int:
+        return offset_of(upload)
+
+
+@extend_schema_view(
+    create=extend_schema(
+        summary="Begin an upload of a large update",
+        request=None,
+        responses={201: UploadSerializer},
+        parameters=[
+            OpenApiParameter("federated_model", int, required=True),
+            OpenApiParameter("base_aggregate", int),
+            OpenApiParameter("num_examples", int),
+            OpenApiParameter("metrics", str, description="A JSON object."),
+            RESUMABLE,
+            OpenApiParameter("Upload-Length", int, OpenApiParameter.HEADER, required=True),
+            OpenApiParameter(
+                "Content-Encoding", str, OpenApiParameter.HEADER, description="Of the whole: `zstd`, or none."
+            ),
+            OpenApiParameter(
+                "Repr-Digest",
+                str,
+                OpenApiParameter.HEADER,
+                description="Of the whole as it travels: RFC 9530, sha-256.",
+            ),
+            IDEMPOTENCY_KEY,
+        ],
+    ),
+    retrieve=extend_schema(summary="How far an upload has got", responses=UploadSerializer),
+    partial_update=extend_schema(
+        summary="Send the next part",
+        request={PART: OpenApiTypes.BINARY},
+        responses={204: NOTHING},
+        parameters=[
+            RESUMABLE,
+            OFFSET,
+            OpenApiParameter(
+                "Upload-Checksum",
+                str,
+                OpenApiParameter.HEADER,
+                description="Of this part: `sha256 <base64>`.",
+            ),
+        ],
+    ),
+    destroy=extend_schema(summary="Give an upload up", responses={204: NOTHING}, parameters=[RESUMABLE]),
+)
+class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
+    permission_classes = (IsClient,)
+    serializer_class = UploadSerializer
+    filter_backends = ()
+    queryset = Upload.objects.select_related("federated_model", "client")
+    lookup_value_regex = UUID
+    http_method_names = ["post", "get", "head", "patch", "delete", "options"]
+    tus: ClassVar[dict[str, str]] = {"Tus-Resumable": TUS, "Cache-Control": "no-store"}
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        # Of tus: for networks that let through nothing but GET and POST.
+        if request.method == "POST" and "X-HTTP-Method-Override" in request.headers:
+            request.method = request.headers["X-HTTP-Method-Override"].upper()
+        return super().initialize_request(request, *args, **kwargs)
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        super().initial(request, *args, **kwargs)
+        if request.method not in {"GET", "HEAD", "OPTIONS"} and request.headers.get("Tus-Resumable") != TUS:
+            raise UnsupportedTus(f"uploads speak tus {TUS}: send Tus-Resumable: {TUS}")
+
+    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
+        finished = super().finalize_response(request, response, *args, **kwargs)
+        for name, value in self.tus.items():
+            finished[name] = value
+        if finished.status_code == 412:
+            finished["Tus-Version"] = TUS
+        return finished
+
+    def get_queryset(self) -> QuerySet[Upload]:
+        client = cast("Client", self.request.user)
+        return visible_to(client, uploads_of(client).select_related("federated_model", "client"))
+
+    def get_object(self) -> Upload:
+        try:
+            return super().get_object()
+        except Http404 as error:
+            raise UnknownUpload(
+                f"this client has no upload {self.kwargs['pk']:.40}", field="upload"
+            ) from error
+
+    def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
+        """What of tus is spoken here."""
+        return Response(
+            status=204,
+            headers={
+                "Tus-Version": TUS,
+                "Tus-Extension": "creation,expiration,checksum,termination",
+                "Tus-Checksum-Algorithm": "sha256",
+                "Tus-Max-Size": str(conf.get("FMA_MAX_UPDATE_BYTES")),
+            },
+        )
+
+    def create(self, request: Request) -> Response:
+        """What would be refused anyway is refused now; then `PATCH` brings the bytes, and
+        `POST model_updates/?upload=<id>` makes them an update."""
+        asked = UpdateFactsSerializer(data=request.query_params)
+        asked.is_valid(raise_exception=True)
+        said = asked.validated_data
+        federated_model = FederatedModel.objects.filter(pk=said["federated_model"]).first()
+        if federated_model is None:
+            raise UnknownModel(f"there is no model {said['federated_model']}")
+        upload = begin_upload(
+            federated_model,
+            cast("Client", request.user),
+            _number(request, "Upload-Length", at_least=1),
+            UpdateFacts(said.get("base_aggregate"), said["num_examples"], said.get("metrics") or {}),
+            content_encoding=request.headers.get("Content-Encoding", ""),
+            sha256=content_digest(request.headers.get("Repr-Digest"), name="Repr-Digest") or "",
+            idempotency_key=idempotency_key(request),
+        )
+        answer = self.get_serializer(upload).data
+        where = reverse("upload-detail", args=[upload.pk])
+        return Response(
+            answer, status=201, headers={"Location": where, **_progress(upload, answer["offset"])}
+        )
+
+    def retrieve(self, request: Request, pk: str) -> Response:
+        upload = self.get_object()
+        answer = self.get_serializer(upload).data
+        return Response(
+            answer,
+            headers={"Upload-Length": str(upload.size_bytes), **_progress(upload, answer["offset"])},
+        )
+
+    def partial_update(self, request: Request, pk: str) -> Response:
+        """What arrives is kept, however the request ends, unless its `Upload-Checksum` is of other bytes."""
+        if request.content_type != PART:
+            raise UnsupportedMediaType(request.content_type or "none")
+        upload = self.get_object()
+
+        def read(size: int) -> bytes:
+            try:
+                piece: bytes = request._request.read(size)
+            except UnreadablePostError:
+                return b""  # the sender went away
+            return piece
+
+        offset = add_to_upload(
+            upload,
+            read,
+            at=_number(request, "Upload-Offset"),
+            length=int(request.META.get("CONTENT_LENGTH") or 0),
+            sha256=_checksum(request.headers.get("Upload-Checksum")),
+        )
+        return Response(status=204, headers=_progress(upload, offset))
+
+    def destroy(self, request: Request, pk: str) -> Response:
+        give_up_upload(self.get_object())
+        return Response(status=204)
+
+
+def _progress(upload: Upload, offset: int) -> dict[str, str]:
+    return {"Upload-Offset": str(offset), "Upload-Expires": http_date(upload.expires_on.timestamp())}
+
+
+def _number(request: Request, name: str, *, at_least: int = 0) -> int:
+    said = request.headers.get(name, "")
+    if not (said.isascii() and said.isdecimal() and len(said) <= 18 and int(said) >= at_least):
+        raise InvalidHeader(f"{name} must be a number of bytes, {at_least} or more; found {said[:40]!r}")
+    return int(said)
+
+
+def _checksum(header: str | None) -> bytes | None:
+    if header is None:
+        return None
+    algorithm, _, value = header.strip().partition(" ")
+    try:
+        digest = base64.b64decode(value, validate=True)
+    except binascii.Error:
+        digest = b""
+    if algorithm != "sha256" or len(digest) != 32:
+        raise InvalidHeader(f"Upload-Checksum looks like sha256 <base64>; found {header[:100]!r}")
+    return digest

@@ -1,0 +1,48 @@
+"""Multi-Krum: the mean of the updates with the best Krum scores.
+
+Source: Blanchard et al. 2017, arXiv:1703.02757, section 4 and the experiments of section 6.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+
+from fma_core.aggregation.aggregators.aggregator import Aggregator, Block, Float64, Rows, aggregators
+from fma_core.aggregation.aggregators.attackers import Attackers
+from fma_core.aggregation.aggregators.distances import squared_distances, too_far_apart
+from fma_core.aggregation.aggregators.krum import krum_scores
+from fma_core.parameters import Bounds
+
+
+@aggregators.register("multi_krum")
+@dataclass(frozen=True)
+class MultiKrum(Aggregator[Float64]):
+    """The plain mean of the m updates with the best Krum scores; of equals the first."""
+
+    source: ClassVar[str] = "Blanchard et al. 2017, arXiv:1703.02757"
+    minimum: ClassVar[str] = "max(2·f + 3, m + f)"
+    is_translation_equivariant: ClassVar[bool] = True
+    measures_distances: ClassVar[bool] = True
+
+    f: Attackers
+    m: Annotated[int | None, Bounds(ge=1), "how many updates are averaged; null for all but f"] = None
+
+    @property
+    def min_updates(self) -> int:
+        return max(2 * self.f + 3, (self.m or 0) + self.f)
+
+    def measure(self, rows: Rows) -> Float64:
+        scores = krum_scores(squared_distances(rows.gram()), rows.num_rows - self.f - 2)
+        best = np.argsort(scores, kind="stable")[: self.m or rows.num_rows - self.f]
+        if np.isinf(scores[best[-1]]):
+            raise too_far_apart()
+        chosen = np.zeros(rows.num_rows)
+        chosen[best] = 1
+        return chosen
+
+    def combine(self, block: Block, decision: Float64) -> Float64:
+        result = block.weighted_sum(decision)
+        return np.divide(result, np.count_nonzero(decision), out=result)

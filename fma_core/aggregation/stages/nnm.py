@@ -1,0 +1,46 @@
+"""Nearest-neighbour mixing: every update becomes the mean of those nearest to it.
+
+Source: Allouah et al. 2023, arXiv:2302.01772, algorithm 2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from fma_core.aggregation.aggregators.aggregator import Rows
+from fma_core.aggregation.aggregators.attackers import Attackers
+from fma_core.aggregation.aggregators.distances import squared_distances
+from fma_core.aggregation.stages.stage import RowMap, RowStage, stages
+
+
+@stages.register("nnm")
+@dataclass(frozen=True)
+class NearestNeighbourMixing(RowStage):
+    """Every update becomes the mean of the n − f nearest to it, itself among them; of equals the first.
+
+    It keeps its own number of examples.
+    """
+
+    source: ClassVar[str] = "Allouah et al. 2023, arXiv:2302.01772"
+    minimum: ClassVar[str] = "2·f + 1"
+    is_translation_equivariant: ClassVar[bool] = True
+    measures_distances: ClassVar[bool] = True
+
+    f: Attackers
+
+    def min_updates(self, min_rows: int) -> int:
+        return max(min_rows, 2 * self.f + 1)
+
+    def map_rows(self, rows: Rows) -> RowMap:
+        distances = squared_distances(rows.gram())
+        # Itself first, before others at distance 0.
+        np.fill_diagonal(distances, -1)
+        num_neighbours = rows.num_rows - self.f
+        matrix = np.zeros(distances.shape)
+        # One at a time: all orders of 1000 rows have 8 MB.
+        for shares, row in zip(matrix, distances, strict=True):
+            shares[np.argsort(row, kind="stable")[:num_neighbours]] = 1 / num_neighbours
+        return RowMap(matrix, rows.num_examples)

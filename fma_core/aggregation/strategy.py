@@ -1,0 +1,279 @@
+"""A strategy: all that decides how the updates of a round become the next model.
+
+    x' = x + optimiser(aggregator(stages(Δ))),   Δ_i = what client i changed
+
+The parts are chosen by name, one by one; whether they can go together is decided here, when a model is saved, and
+never in the middle of a round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, cast, get_args
+
+from fma_core.aggregation.aggregators import Aggregator, UpdateKind, aggregators
+from fma_core.aggregation.optimisers import Optimiser, optimisers
+from fma_core.aggregation.stages import ArrayStage, RowStage, Stage, stages
+from fma_core.aggregation.staleness import Staleness, stalenesses
+from fma_core.arrays import dtypes
+from fma_core.arrays.spec import ArraySpec, Spec
+from fma_core.errors import InvalidPart, InvalidStrategy
+from fma_core.parameters import MAX_FLOAT
+
+Role = Literal["shared", "personal", "computed"]
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """An aggregator, the stages before it, the optimiser after it, a discount for old updates, and what updates are.
+
+    update_kind: "weights" when clients send what they have after training, "delta" when only what they changed.
+    Raises InvalidStrategy, naming the field, for parts that cannot go together.
+    """
+
+    aggregator: Aggregator[Any]
+    stages: tuple[Stage, ...] = ()
+    optimiser: Optimiser | None = None
+    staleness: Staleness | None = None
+    update_kind: UpdateKind = "weights"
+
+    def __post_init__(self) -> None:
+        self._require_update_kind()
+        name = aggregators.name_of(self.aggregator)
+        if self.optimiser is not None and not self.aggregator.takes_optimiser:
+            raise _refused("optimiser", f"{name} takes the whole step itself; it cannot have an optimiser")
+        if self.staleness is not None and not self.aggregator.takes_staleness:
+            raise _refused(
+                "staleness", f"{name} gives every update its own weight; it cannot discount old ones"
+            )
+        for stage in self.row_stages:
+            what = _STAGES.name_of(stage)
+            if not self.aggregator.takes_clipped_rows:
+                raise _refused("stages", f"{name} needs the rows as they were sent; {what} would change them")
+            if stage.mixes and not self.aggregator.takes_mixed_rows:
+                raise _refused("stages", f"{name} must know whose each row is; {what} mixes them")
+            if stage.mixes and self.staleness is not None:
+                raise _refused(
+                    "staleness", f"{what} mixes updates of different ages; it cannot go with a discount"
+                )
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Strategy:
+        """The strategy of `to_json`. Raises InvalidPart (with the fact `field`) or InvalidStrategy."""
+        return cls.build(
+            _part(aggregators, value["aggregator"], "aggregator"),
+            stages=value["stages"],
+            optimiser=value["optimiser"],
+            staleness=value["staleness"],
+            update_kind=value["update_kind"],
+        )
+
+    @classmethod
+    def build(
+        cls,
+        aggregator: Aggregator[Any],
+        *,
+        stages: Sequence[Mapping[str, Any]] = (),
+        optimiser: Mapping[str, Any] | None = None,
+        staleness: Mapping[str, Any] | None = None,
+        update_kind: str = "weights",
+    ) -> Strategy:
+        """From the specs of the other parts ({"name": …, and its parameters}). Raises as `from_json`."""
+        return cls(
+            aggregator,
+            stages=tuple(_part(_STAGES, stage, "stages") for stage in stages),
+            optimiser=None if optimiser is None else _part(optimisers, optimiser, "optimiser"),
+            staleness=None if staleness is None else _part(stalenesses, staleness, "staleness"),
+            update_kind=cast("UpdateKind", update_kind),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "aggregator": aggregators.spec_of(self.aggregator),
+            "stages": [_STAGES.spec_of(stage) for stage in self.stages],
+            "optimiser": None if self.optimiser is None else optimisers.spec_of(self.optimiser),
+            "staleness": None if self.staleness is None else stalenesses.spec_of(self.staleness),
+            "update_kind": self.update_kind,
+        }
+
+    @cached_property
+    def row_stages(self) -> tuple[RowStage, ...]:
+        return tuple(stage for stage in self.stages if isinstance(stage, RowStage))
+
+    @property
+    def min_updates(self) -> int:
+        """How many updates a round must have before the rule can give an answer."""
+        minimum = max(1, self.aggregator.min_updates)
+        for stage in reversed(self.stages):
+            minimum = stage.min_updates(minimum)
+        return minimum
+
+    @property
+    def acts_on_weights(self) -> bool:
+        """Whether the rule's rows are the weights that were sent, and its answer is the model."""
+        return (
+            self.aggregator.acts_on_weights
+            and self.update_kind == "weights"
+            and self.optimiser is None
+            and not self.row_stages
+        )
+
+    @property
+    def is_translation_equivariant(self) -> bool:
+        """Whether the rule gives the same model when all its rows are shifted by the model before the round."""
+        return (
+            self.aggregator.is_translation_equivariant
+            and self.optimiser is None
+            and all(stage.is_translation_equivariant for stage in self.row_stages)
+        )
+
+    @property
+    def measures_distances(self) -> bool:
+        """Whether the rule or a stage decides by inner products of rows."""
+        return self.aggregator.measures_distances or any(
+            stage.measures_distances for stage in self.row_stages
+        )
+
+    @property
+    def needs_start(self) -> bool:
+        """Whether a round needs a model to start from.
+
+        Rules that do not care where the model is can begin with the weights that clients bring. Everything else has to
+        know what was changed, or what is to be kept.
+        """
+        return (
+            self.update_kind == "delta"
+            or not (self.acts_on_weights or self.is_translation_equivariant)
+            or any(isinstance(stage, ArrayStage) for stage in self.stages)
+        )
+
+    @property
+    def measures_from_bases(self) -> bool:
+        """Whether a row is what was changed of the weights that its client trained from, which the round must read."""
+        return (
+            self.update_kind == "weights"
+            and not self.acts_on_weights
+            and self.aggregator.relative_to == "base"
+        )
+
+    def reads_start(self, spec: Spec) -> bool:
+        """Whether a round reads the model that it starts from, for a model of this spec."""
+        return not self.acts_on_weights or set(self.roles(spec).values()) != {"shared"}
+
+    def check_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Raises ValueError when a number is missing, or useless, without which the rule cannot do."""
+        for name in self.aggregator.required_metrics:
+            value = metrics.get(name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) <= MAX_FLOAT:
+                raise ValueError(
+                    f"metrics must have {name!r}, a finite number, for the aggregator "
+                    f"{aggregators.name_of(self.aggregator)}; found {value!r:.80}"
+                )
+            try:
+                self.aggregator.check_metric(name, float(value))
+            except ValueError as error:
+                raise ValueError(f"metrics: {error}") from error
+
+    @property
+    def states(self) -> dict[str, float]:
+        """What is kept from round to round, as "aggregator.<state>" and "optimiser.<state>", and the first values."""
+        kept = {f"aggregator.{name}": value for name, value in self.aggregator.states.items()}
+        if self.optimiser is not None:
+            kept |= {f"optimiser.{name}": value for name, value in self.optimiser.states.items()}
+        return kept
+
+    def role_of(self, array: str, *, computed: frozenset[str]) -> Role:
+        """Whether an array of the model is sent and aggregated, stays as it is, or follows from others."""
+        if array in computed:
+            return "computed"
+        is_shared = all(stage.includes(array) for stage in self.stages if isinstance(stage, ArrayStage))
+        return "shared" if is_shared else "personal"
+
+    def roles(self, spec: Spec) -> dict[str, Role]:
+        """The role of each array of a model.
+
+        Raises InvalidStrategy when nothing would be left to send, or not what the rule must have.
+        """
+        computed = self.aggregator.computed_arrays(spec)
+        roles = {array.name: self.role_of(array.name, computed=frozenset(computed)) for array in spec.arrays}
+        if "shared" not in roles.values():
+            raise _refused("stages", "no array of the model's spec would be sent and aggregated")
+        for array, others in computed.items():
+            for other in others:
+                if roles[other] != "shared":
+                    raise _refused(
+                        "stages", f"array {array!r} is computed from {other!r}, which must be sent"
+                    )
+        return roles
+
+    def update_spec(self, spec: Spec) -> Spec:
+        """What a client sends, for a model of this spec: the shared arrays and their payloads."""
+        roles = self.roles(spec)
+        shared = [array for array in spec.arrays if roles[array.name] == "shared"]
+        if len(shared) == len(spec.arrays) and not self.aggregator.payloads:
+            return spec
+        extra = [
+            ArraySpec(payload_name(payload, array.name), array.shape, array.dtype)
+            for payload in self.aggregator.payloads
+            for array in shared
+            if array.dtype in dtypes.FLOATS
+        ]
+        return Spec(tuple(sorted([*shared, *extra], key=lambda array: array.name)))
+
+    def state_spec(self, spec: Spec) -> Spec | None:
+        """The arrays of the state that is kept with each aggregate, all of them float64; None when nothing is kept."""
+        roles = self.roles(spec)
+        arrays = [
+            ArraySpec(state_name(state, array.name), array.shape, "float64")
+            for state in self.states
+            for array in spec.arrays
+            if roles[array.name] == "shared" and array.dtype in dtypes.FLOATS
+        ]
+        if not arrays:
+            return None
+        arrays.append(ArraySpec(NUM_STEPS, (), "int64"))
+        return Spec(tuple(sorted(arrays, key=lambda array: array.name)))
+
+    def _require_update_kind(self) -> None:
+        kinds = get_args(UpdateKind)
+        if self.update_kind not in kinds:
+            raise _refused(
+                "update_kind", f"must be one of {', '.join(kinds)}; found {self.update_kind!r:.80}"
+            )
+        if self.update_kind not in self.aggregator.update_kinds:
+            raise _refused(
+                "update_kind",
+                f"{aggregators.name_of(self.aggregator)} needs the weights themselves; clients cannot send "
+                f"{self.update_kind!r}",
+            )
+
+
+# How many steps a state has seen: an array of shape () in its file.
+NUM_STEPS = "num_steps"
+
+
+def payload_name(payload: str, array: str) -> str:
+    """The name in an update of what belongs to an array under a payload's name."""
+    return f"{payload}/{array}"
+
+
+def state_name(state: str, array: str) -> str:
+    """The name in a state file of what belongs to an array of the model."""
+    return f"{state}/{array}"
+
+
+_STAGES = stages
+
+
+def _part(registry: Any, spec: Mapping[str, Any], field: str) -> Any:
+    try:
+        return registry.build_spec(spec)
+    except InvalidPart as error:
+        error.facts.setdefault("field", field)
+        raise
+
+
+def _refused(field: str, what: str) -> InvalidStrategy:
+    return InvalidStrategy(what, field=field)

@@ -1,0 +1,54 @@
+"""JSON text of weights, fast (orjson): the same values and layouts as json_layouts.
+
+The only module of fma_core that needs orjson, which the server installs; the client library reads and writes JSON
+with the standard library.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from fma_core.arrays.codecs.json_layouts import Layout, arrange, plain
+from fma_core.arrays.spec import Arrays
+from fma_core.errors import MalformedJson, NonFiniteValue
+
+
+def loads(data: bytes | bytearray | memoryview) -> object:
+    """Parse JSON text; NaN, Infinity, invalid UTF-8 and bottomless nesting are refused.
+
+    Integers beyond 64 bits come back as the nearest float, as orjson reads them.
+    """
+    try:
+        value: object = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        word = re.match(rb"-?(NaN|Infinity)", bytes(data[error.pos : error.pos + 10]))
+        what = f"{word[0].decode()} is not JSON, and no weight" if word else error.msg
+        raise MalformedJson(
+            f"the body is not valid JSON: {what}, at line {error.lineno} column {error.colno}",
+            line=error.lineno,
+            column=error.colno,
+        ) from error
+    return value
+
+
+def dumps(arrays: Arrays, layout: Layout) -> bytes:
+    """The JSON text of these arrays, which reads back as exactly the same values."""
+    values: dict[str, Any] = {}
+    for name, array in arrays.items():
+        try:
+            values[name] = _writable(plain(array))
+        except NonFiniteValue as error:
+            raise NonFiniteValue(f"array {name!r}: {error.message}", array=name) from None
+    return orjson.dumps(arrange(values, layout), option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _writable(array: NDArray[Any]) -> Any:
+    # orjson writes C-ordered native arrays of at least one dimension, and of no empty side but the last.
+    if array.ndim == 0 or array.size == 0:
+        return array.tolist()
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))

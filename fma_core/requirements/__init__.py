@@ -1,6 +1,0 @@
-"""Requirements: when a round may close."""
-
-from fma_core.requirements.counts import AllClients, NoRequirement, RequireXUpdates
-from fma_core.requirements.requirement import Requirement, RoundProgress, requirements
-
-__all__ = ["AllClients", "NoRequirement", "RequireXUpdates", "Requirement", "RoundProgress", "requirements"]

@@ -1,0 +1,38 @@
+"""Requirements that count updates and clients: FMA's two, and none at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fma_core.parameters import Bounds
+from fma_core.rounds.requirements.requirement import Requirement, RoundProgress, requirements
+
+
+@requirements.register("none")
+@dataclass(frozen=True)
+class NoRequirement(Requirement):
+    """One update is enough."""
+
+    def is_met(self, progress: RoundProgress) -> bool:
+        return progress.num_updates >= 1
+
+
+@requirements.register("require_x_updates")
+@dataclass(frozen=True)
+class RequireXUpdates(Requirement):
+    """Updates of at least `x` clients wait. FMA counts updates, so that one client could meet it alone."""
+
+    x: Annotated[int, Bounds(ge=1), "how many clients must have an update waiting"]
+
+    def is_met(self, progress: RoundProgress) -> bool:
+        return progress.num_clients_answered >= self.x
+
+
+@requirements.register("all_clients")
+@dataclass(frozen=True)
+class AllClients(Requirement):
+    """Every client of the model has an update waiting, and there is at least one client."""
+
+    def is_met(self, progress: RoundProgress) -> bool:
+        return 0 < progress.num_clients <= progress.num_clients_answered

@@ -1,0 +1,25 @@
+"""The clients that have waited longest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from fma_core.selection.selectors.facts import facts
+from fma_core.selection.selectors.selector import Choice, Pool, Selector, selectors
+
+
+@selectors.register("least_recently_used")
+@dataclass(frozen=True)
+class LeastRecentlyUsed(Selector):
+    """The clients whose last turn is the most rounds ago, before them those that had none; by lot among equals."""
+
+    source: ClassVar[str] = "fma"
+
+    def choose(self, pool: Pool, rng: np.random.Generator) -> Choice:
+        waited = facts(pool.candidates, "rounds_since_turn")
+        waited[np.isnan(waited)] = np.inf
+        order = np.lexsort((rng.random(len(waited)), -waited))
+        return Choice(frozenset(pool.candidates[index].client for index in order[: pool.num_wanted]))

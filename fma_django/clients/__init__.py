@@ -1,0 +1,1 @@
+"""Clients: registered, described, joining rounds, reporting on themselves."""

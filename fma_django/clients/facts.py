@@ -1,0 +1,62 @@
+"""What operators say of a client: its name, its tags, whose it is, and whether it is let in."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+
+from fma_django.clients.registration import describe_client, revoke_client
+from fma_django.errors import InvalidValue
+from fma_django.models import Client, Organisation, Tag
+from fma_django.models.tag import TAG
+
+MAX_TAGS = 64
+
+
+def change_client(client: Client, changes: Mapping[str, Any]) -> Client:
+    """Change `name`, `tags` (a list of words), `organisation` (a name or None) and `is_active` of a client.
+
+    Tags that nobody has used before are made; an organisation must be there. A client that is revoked stays so: its
+    credential may be in strange hands. Raises InvalidValue.
+    """
+    if changes.get("is_active") and not client.is_active:
+        raise InvalidValue("a revoked client stays revoked; register a new one", field="is_active")
+    with transaction.atomic():
+        describe_client(
+            client,
+            name=changes.get("name", client.name),
+            organisation=_organisation(changes["organisation"])
+            if "organisation" in changes
+            else client.organisation,
+            tags=_tags(changes["tags"]) if "tags" in changes else client.tags.all(),
+        )
+    # Beside the rest, since it takes the rows of rounds in an order of its own.
+    if changes.get("is_active") is False and client.is_active:
+        revoke_client(client)
+    client.refresh_from_db(fields=["is_active"])
+    return client
+
+
+def _organisation(name: str | None) -> Organisation | None:
+    if name is None:
+        return None
+    found = Organisation.objects.filter(name=name).first()
+    if found is None:
+        raise InvalidValue(
+            f"there is no organisation {name[:80]!r}; staff make them first", field="organisation"
+        )
+    return found
+
+
+def _tags(names: list[str]) -> list[Tag]:
+    wanted = sorted(set(names))
+    if len(wanted) > MAX_TAGS:
+        raise InvalidValue(f"a client may have {MAX_TAGS} tags; found {len(wanted)}", field="tags")
+    for name in wanted:
+        try:
+            TAG(name)
+        except ValidationError as error:
+            raise InvalidValue(f"{error.message}; found {name[:80]!r}", field="tags") from error
+    Tag.objects.bulk_create([Tag(name=name) for name in wanted], ignore_conflicts=True)
+    return list(Tag.objects.filter(name__in=wanted))

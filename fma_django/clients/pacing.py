@@ -1,0 +1,41 @@
+"""When a client that was not accepted should ask again."""
+
+from django.core.cache import cache
+from django.utils import timezone
+
+from fma_core.selection import pace
+from fma_django.models import Client, FederatedModel, Round
+from fma_django.models.round import RoundState
+from fma_django.rounds.closing import num_clients
+
+# With very many clients their window grows beyond any round; nobody is told to stay away for longer.
+MAX_S = 86_400.0
+COUNTED_FOR_S = 60
+
+
+def retry_after_s(current: Round, client: Client) -> float:
+    """Seconds; the same for the same client, round and expected end, and different from one client to the next."""
+    population = _population(current.federated_model)
+    rng = pace.pace_rng(current.federated_model.seed, current.number, str(client.pk))
+    return min(MAX_S, pace.retry_after_s(rng, num_clients=population, until_s=_until_s(current)))
+
+
+def _population(federated_model: FederatedModel) -> int:
+    # Of a million clients each that asks would wait for a count of all; they come by the hundred each second.
+    key = f"fma-population-{federated_model.pk}"
+    return int(cache.get_or_set(key, lambda: num_clients(federated_model), COUNTED_FOR_S) or 0)
+
+
+def _until_s(current: Round) -> float | None:
+    """How long the round is expected to last, if it takes as long as the last one did."""
+    # Not until its deadline: with a goal rounds end long before it, and who sleeps through them is missed.
+    if current.started_on is None:
+        return None
+    published = Round.objects.filter(federated_model=current.federated_model_id, state=RoundState.PUBLISHED)
+    last = published.order_by("-number").only("started_on", "closed_on").first()
+    if last is None or last.started_on is None or last.closed_on is None:
+        return None
+    expected = current.started_on + (last.closed_on - last.started_on)
+    if current.deadline_at is not None:
+        expected = min(expected, current.deadline_at)
+    return (expected - timezone.now()).total_seconds()

@@ -1,0 +1,156 @@
+"""Clients: making them, and registering them with a model."""
+
+import hashlib
+import hmac
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from fma_django import conf
+from fma_django.errors import IdempotencyKeyExpired, RegistrationClosed, UnknownClient, WrongEnrolmentToken
+from fma_django.models import Client, FederatedModel, Organisation, Tag
+from fma_django.models.client import hash_credential
+from fma_django.record.idempotency import KEPT_FOR
+from fma_django.rounds.closing import close_if_due
+from fma_django.rounds.rows import find_open_round, read_open_round
+from fma_django.rounds.starting import go_on_without_who_left, start_if_possible
+from fma_django.rounds.waiting_updates import drop_updates_that_no_longer_count
+
+
+@dataclass(frozen=True)
+class Registration:
+    """credential: the secret uuid, to be shown once; never stored, never logged."""
+
+    client: Client
+    credential: uuid.UUID
+
+
+def create_client() -> tuple[Client, uuid.UUID]:
+    """A new client and its credential, which is not kept and cannot be shown again."""
+    credential = uuid.uuid4()
+    return Client.objects.create(credential_hash=hash_credential(credential)), credential
+
+
+def find_client(credential: str) -> Client:
+    """The active client with this credential.
+
+    Raises UnknownClient, with one message for a credential that is malformed, unknown or revoked, so that an answer
+    tells a guesser nothing.
+    """
+    client = Client.objects.filter(credential_hash=hash_of(credential), is_active=True).first()
+    if client is None:
+        raise unknown_client()
+    return client
+
+
+def hash_of(credential: str) -> str:
+    """What is kept of this credential. Raises UnknownClient for what cannot be one."""
+    try:
+        return hash_credential(uuid.UUID(credential))
+    except ValueError:
+        raise unknown_client() from None
+
+
+def unknown_client() -> UnknownClient:
+    return UnknownClient("CLIENT-UUID is not the credential of an active client")
+
+
+def register_client(
+    federated_model: FederatedModel,
+    *,
+    credential: str | None = None,
+    enrolment_token: str | None = None,
+    idempotency_key: str | None = None,
+) -> Registration:
+    """Make the caller a client of the model: a new client without a credential, the same one with it.
+
+    idempotency_key: the same key gives the same credential again for a day, so that an answer that got lost does not
+    leave a client behind that nobody can use. The credential is derived from the key and the server's secret, so
+    nothing secret is stored for this.
+
+    Raises UnknownClient, RegistrationClosed, WrongEnrolmentToken, IdempotencyKeyExpired.
+    """
+    known = find_client(credential) if credential is not None else None
+    if known is None or not known.federated_models.filter(pk=federated_model.pk).exists():
+        _require_enrolment(enrolment_token)
+    with transaction.atomic():
+        if known is not None and credential is not None:
+            registration = Registration(known, uuid.UUID(credential))
+        elif idempotency_key is not None:
+            registration = _derive_client(federated_model, idempotency_key)
+        else:
+            registration = Registration(*create_client())
+        federated_model.clients.add(registration.client)
+        Client.objects.filter(pk=registration.client.pk).update(last_seen_on=timezone.now())
+        _start_if_it_waited(federated_model)
+    return registration
+
+
+def describe_client(
+    client: Client, *, name: str, organisation: Organisation | None, tags: Iterable[Tag]
+) -> None:
+    """What operators say of a client. Rounds that waited for somebody like it may start."""
+    with transaction.atomic():
+        Client.objects.filter(pk=client.pk).update(name=name, organisation=organisation)
+        client.tags.set(tags)
+        for federated_model in client.federated_models.order_by("pk"):
+            _start_if_it_waited(federated_model)
+    client.refresh_from_db()
+
+
+def revoke_client(client: Client) -> None:
+    """Refuse the client everywhere from now on. What it sent to open rounds no longer counts; rounds that waited only
+    for it may close."""
+    with transaction.atomic():
+        Client.objects.filter(pk=client.pk).update(is_active=False)
+        for federated_model in client.federated_models.order_by("pk"):
+            collecting = find_open_round(federated_model)
+            if collecting is not None:
+                drop_updates_that_no_longer_count(federated_model, collecting)
+                go_on_without_who_left(collecting)
+                close_if_due(collecting)
+
+
+def _start_if_it_waited(federated_model: FederatedModel) -> None:
+    # Looked at without a lock first: nearly always the round runs, and many clients register at once.
+    collecting = read_open_round(federated_model)
+    if collecting is None or collecting.started_on is not None:
+        return
+    collecting = find_open_round(federated_model)
+    if collecting is not None:
+        start_if_possible(collecting)
+
+
+def _require_enrolment(enrolment_token: str | None) -> None:
+    policy = conf.get("FMA_REGISTRATION")
+    if policy == "closed":
+        raise RegistrationClosed(
+            "this server registers no clients by itself; ask its operator for a credential"
+        )
+    if policy == "token":
+        expected = conf.get("FMA_ENROLMENT_TOKEN")
+        if not expected or not hmac.compare_digest((enrolment_token or "").encode(), expected.encode()):
+            raise WrongEnrolmentToken(
+                "registering here needs the header FMA-Enrolment-Token with the right token"
+            )
+
+
+def _derive_client(federated_model: FederatedModel, idempotency_key: str) -> Registration:
+    digest = hmac.new(
+        settings.SECRET_KEY.encode(),
+        f"register {federated_model.pk} {idempotency_key}".encode(),
+        hashlib.sha256,
+    ).digest()
+    credential = uuid.UUID(bytes=digest[:16], version=4)
+    client, is_new = Client.objects.get_or_create(credential_hash=hash_credential(credential))
+    # A repeated request gets its answer again; it does not bring back what the owner has taken out since.
+    is_registered = is_new or federated_model.clients.filter(pk=client.pk, is_active=True).exists()
+    if not is_registered or timezone.now() - client.created_on > KEPT_FOR:
+        raise IdempotencyKeyExpired(
+            "the client that this Idempotency-Key registered is a day old, or was taken out; use a new key"
+        )
+    return Registration(client, credential)

@@ -1,0 +1,1 @@
+"""Folds on a Dask cluster. The only package that knows Dask."""

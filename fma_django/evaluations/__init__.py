@@ -1,0 +1,1 @@
+"""Evaluations across organisations, and the scores that clients report."""

@@ -1,0 +1,79 @@
+"""What a configuration means, built once: the parts of experiments, ready for every request of this process."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+from typing import Any
+
+from fma_core.aggregation.strategy import Strategy
+from fma_core.arrays.codecs.json_layouts import Layout
+from fma_core.arrays.spec import Spec
+from fma_core.registry import Registry
+from fma_core.rounds.closing import RoundRules
+from fma_django.models import FederatedModel
+from fma_django.record.weights import update_layout, update_spec
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The parts that a configuration names. Building them raises InvalidPart, when a plugin is gone for instance."""
+
+    experiment: FederatedModel
+    strategy: Strategy
+    closing: RoundRules
+
+    @property
+    def furthest_base_agg(self) -> int | None:
+        return self.experiment.furthest_base_agg
+
+    @property
+    def update_schema(self) -> Any:
+        return self.experiment.update_schema
+
+    @cached_property
+    def chooses_clients(self) -> bool:
+        return self.experiment.chooses_clients
+
+    @cached_property
+    def hopeful(self) -> RoundRules:
+        """The same without what only a look at all updates of a round can say."""
+        return replace(self.closing, policy=replace(self.closing.policy, quorum_organisations=0))
+
+
+def rules_of(configuration: str) -> Rules:
+    """The rules of a configuration as its JSON text. Raises InvalidPart and InvalidStrategy."""
+    return _rules_of(configuration, Registry.generation)
+
+
+def wanted_of(configuration: str, spec: str | None, layout: str) -> tuple[Spec | None, Layout | None]:
+    """What arrays clients send, and in which JSON layout: of a model with this spec (as its JSON text) and layout."""
+    return _wanted_of(configuration, spec, layout, Registry.generation)
+
+
+# By the text and not by the version's id: SQLite gives the id of a row that was rolled back to another one.
+@lru_cache(maxsize=1024)
+def _rules_of(configuration: str, generation: int) -> Rules:
+    experiment = FederatedModel()
+    experiment.configure(json.loads(configuration))
+    strategy = experiment.build_strategy()
+    return Rules(
+        experiment,
+        strategy,
+        RoundRules(
+            policy=experiment.build_round_policy(),
+            strategy=strategy,
+            requirement=experiment.build_requirement() if experiment.requirement else None,
+        ),
+    )
+
+
+# The specs of large models take megabytes; few models are that large, and few are trained at one time.
+@lru_cache(maxsize=64)
+def _wanted_of(
+    configuration: str, spec: str | None, layout: str, generation: int
+) -> tuple[Spec | None, Layout | None]:
+    model = FederatedModel(spec=None if spec is None else json.loads(spec), weights_layout=layout)
+    model.configure(json.loads(configuration))
+    return update_spec(model), update_layout(model)

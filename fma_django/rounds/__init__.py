@@ -1,0 +1,1 @@
+"""The life of a round: its rows, its start, its claim, its fold, its publication."""

@@ -1,0 +1,35 @@
+"""Who does the arithmetic: the executor that the settings name."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from fma_core.engine import Executor, Serial, Threads
+from fma_django import conf
+from fma_django.storage import get_store
+
+
+@contextmanager
+def chosen_executor(check: Callable[[float], None]) -> Iterator[Executor]:
+    """The executor of FMA_EXECUTOR for one fold; whichever it is, results have the same bits.
+
+    check: what it raises ends a wait for other machines. Raises ClusterUnavailable.
+    """
+    name = conf.get("FMA_EXECUTOR")
+    if name == "serial":
+        yield Serial()
+    elif name == "dask":
+        # Only now: an extra, and half a second of imports.
+        from fma_django.dask.executor import dask_executor
+
+        remote = get_store().remote()
+        with dask_executor(
+            conf.get("FMA_DASK_SCHEDULER"), remote=remote, check=lambda: check(0.0)
+        ) as executor:
+            yield executor
+    else:
+        yield Threads(conf.get("FMA_THREADS") or None)
+
+
+def reads_in_place() -> bool:
+    """Whether the executor reads a remote store itself, so that nothing needs to be fetched for it."""
+    return bool(conf.get("FMA_EXECUTOR") == "dask")

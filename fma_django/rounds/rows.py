@@ -1,0 +1,150 @@
+"""The rows of rounds: opening one, holding one, and the one function that moves one."""
+
+from typing import Any
+
+from django.db import connection
+from django.db.models import QuerySet
+
+from fma_django.errors import ExperimentEnded, InvalidTransition, UnknownModel
+from fma_django.models import ConfigVersion, FederatedModel, ModelAggregate, Round
+from fma_django.models.round import ENDED, TRANSITIONS, RoundState
+from fma_django.record.configuration import write_down
+from fma_django.record.queries.aggregates import latest_aggregate
+from fma_django.record.queries.joined_rows import JoinedRows
+
+_ROWS = JoinedRows(r=Round, m=FederatedModel, v=ConfigVersion, p=ModelAggregate)
+_READ = f"""
+    SELECT {_ROWS.columns} FROM "{Round._meta.db_table}" AS r
+    JOIN "{FederatedModel._meta.db_table}" AS m ON m.id = r.federated_model_id
+    LEFT JOIN "{ConfigVersion._meta.db_table}" AS v ON v.id = r.config_version_id
+    LEFT JOIN "{ModelAggregate._meta.db_table}" AS p ON p.id = r.parent_id WHERE r.id = %s
+"""  # noqa: S608
+_LOCK = f'SELECT id FROM "{Round._meta.db_table}" WHERE id = %s'  # noqa: S608
+_LOCK_OPEN = f"""
+    SELECT id FROM "{Round._meta.db_table}"
+    WHERE federated_model_id = %s AND state = '{RoundState.COLLECTING.value}'
+"""  # noqa: S608
+
+
+def open_round(federated_model: FederatedModel) -> Round:
+    """The next round of a model that has none collecting."""
+    last = federated_model.rounds.order_by("-number").values_list("number", flat=True).first()
+    return Round.objects.create(
+        federated_model=federated_model,
+        number=(last or 0) + 1,
+        parent=latest_aggregate(federated_model),
+        config_version=write_down(federated_model),
+    )
+
+
+def open_round_after(claimed: Round) -> Round:
+    """The next round, beside one that was collecting until now; it goes on from what that one makes."""
+    return Round.objects.create(
+        federated_model=claimed.federated_model,
+        number=claimed.number + 1,
+        parent=claimed.parent,
+        config_version=write_down(claimed.federated_model),
+    )
+
+
+def read_round(round_id: int) -> Round | None:
+    """A round with its model, its configuration and its parent."""
+    with connection.cursor() as cursor:
+        cursor.execute(_READ, [round_id])
+        row = cursor.fetchone()
+    if row is None:
+        return None
+    found: Round
+    found, found.federated_model, found.config_version, found.parent = _ROWS.split(row)
+    return found
+
+
+def lock_round(round_id: int) -> Round | None:
+    """The same, and nobody else changes the round until this transaction ends."""
+    # Read after the lock, and not with it: PostgreSQL joins what was there before it waited, and another transaction
+    # may have changed the model meanwhile, or published what this round starts from.
+    return read_round(round_id) if _locked(_LOCK, round_id) else None
+
+
+def lock_open_round(federated_model: FederatedModel) -> Round:
+    """The collecting round of a model, with its model and its configuration as they are now, which nobody else changes
+    until this transaction ends. Raises ExperimentEnded when there is none, and UnknownModel.
+    """
+    found = find_open_round(federated_model)
+    if found is not None:
+        return found
+    refuse_ended(federated_model.pk)
+    raise UnknownModel(f"there is no model {federated_model.pk} any more")
+
+
+def refuse_ended(federated_model_id: int) -> None:
+    """Raises ExperimentEnded, and UnknownModel when it is gone; a model that goes on has an open round."""
+    found = FederatedModel.objects.filter(pk=federated_model_id).first()
+    if found is None:
+        raise UnknownModel(f"there is no model {federated_model_id} any more")
+    if found.ended_on is not None:
+        raise ExperimentEnded(
+            f"the experiment of model {found.pk} ended on {found.ended_on:%Y-%m-%d %H:%M} UTC ({found.end_reason})",
+            reason=found.end_reason,
+        )
+
+
+def find_open_round(federated_model: FederatedModel) -> Round | None:
+    """As `lock_open_round`; None when the experiment has ended."""
+    for _ in range(10):
+        locked = _locked(_LOCK_OPEN, federated_model.pk)
+        if locked is not None:
+            return read_round(locked)
+        # It was claimed while we waited for its row; the one after it exists since the same commit.
+        if FederatedModel.objects.filter(pk=federated_model.pk, ended_on__isnull=False).exists():
+            return None
+    return None
+
+
+def read_open_round(federated_model: FederatedModel) -> Round | None:
+    """The collecting round as it is at this moment; None when the experiment has ended."""
+    return (
+        _open(federated_model).select_related("federated_model__current_artifact", "config_version").first()
+    )
+
+
+def lock_unended_rounds(federated_model: FederatedModel) -> None:
+    """Keep every round of a model that has not ended, and all that belongs to it, as it is until this transaction ends.
+
+    A claim that we waited for has opened another round, which nobody sees before that claim has committed: look again
+    until there is none.
+    """
+    locked: set[int] | None = None
+    while True:
+        found = set(
+            Round.objects.select_for_update()
+            .filter(federated_model=federated_model)
+            .exclude(state__in=ENDED)
+            .order_by("pk")
+            .values_list("pk", flat=True)
+        )
+        if found == locked:
+            return
+        locked = found
+
+
+def move(moved: Round, to: RoundState, **changes: object) -> None:
+    """Move a round by compare-and-set. Raises InvalidTransition when the table or somebody else forbids it."""
+    if to not in TRANSITIONS[RoundState(moved.state)]:
+        raise InvalidTransition(f"a {moved.state} round cannot become {to.value}", round_id=moved.pk)
+    count = Round.objects.filter(pk=moved.pk, state=moved.state).update(state=to, **changes)
+    if count != 1:
+        raise InvalidTransition(f"round {moved.pk} is no longer {moved.state}", round_id=moved.pk)
+
+
+def _locked(sql: str, asked: int) -> Any:
+    """The id of the row that is this transaction's from here on, if there is one."""
+    # SQLite has no locks of rows: the transaction is the only writer.
+    with connection.cursor() as cursor:
+        cursor.execute(f"{sql} FOR UPDATE" if connection.features.has_select_for_update else sql, [asked])
+        row = cursor.fetchone()
+    return None if row is None else row[0]
+
+
+def _open(federated_model: FederatedModel) -> QuerySet[Round]:
+    return Round.objects.filter(federated_model=federated_model, state=RoundState.COLLECTING)

@@ -1,0 +1,91 @@
+"""Taking an update from the limits of its client and its model, or saying when to come again."""
+
+from math import ceil
+from uuid import UUID
+
+import structlog
+
+from fma_django import conf
+from fma_django.errors import RateExceeded
+from fma_django.updates.rates import in_redis
+from fma_django.updates.rates.cost import Cost
+from fma_django.updates.rates.in_process import InProcess
+
+log = structlog.get_logger(__name__)
+
+in_process = InProcess()
+
+Rate = tuple[int, int]
+"""How many in how many seconds."""
+
+SETTINGS = ("FMA_CLIENT_UPDATE_RATE", "FMA_CLIENT_BYTE_RATE", "FMA_MODEL_UPDATE_RATE", "FMA_MODEL_BYTE_RATE")
+
+
+def count_update(federated_model_id: int, client_id: UUID, size_bytes: int) -> None:
+    """One update of so many bytes, that is about to travel. Raises RateExceeded, and counts nothing then.
+
+    Only of a client that is registered with the model: nobody else may use up what a model takes.
+    """
+    _ask([cost for _, cost in _costs(federated_model_id, client_id, 1, size_bytes)])
+
+
+def count_begun(federated_model_id: int, client_id: UUID, size_bytes: int) -> None:
+    """As `count_update`, but the bytes are only asked for: they may never come, and are counted by `count_arrived`."""
+    _ask(
+        [
+            cost.only_asked() if is_bytes else cost
+            for is_bytes, cost in _costs(federated_model_id, client_id, 1, size_bytes)
+        ]
+    )
+
+
+def ask_for_bytes(federated_model_id: int, client_id: UUID, size_bytes: int) -> None:
+    """Whether so many bytes of an update that was counted may come now. Raises RateExceeded."""
+    costs = _costs(federated_model_id, client_id, 0, size_bytes)
+    _ask([cost.only_asked() for is_bytes, cost in costs if is_bytes])
+
+
+def count_arrived(federated_model_id: int, client_id: UUID, size_bytes: int) -> None:
+    """So many bytes that have come, of use or not; more than may come is owed."""
+    costs = _costs(federated_model_id, client_id, 0, size_bytes)
+    _ask([cost.in_any_case() for is_bytes, cost in costs if is_bytes])
+
+
+def _costs(
+    federated_model_id: int, client_id: UUID, num_updates: int, size_bytes: int
+) -> list[tuple[bool, Cost]]:
+    """What is taken of each limit that is set, and whether that is one of bytes."""
+    whose = (client_id, client_id, federated_model_id, federated_model_id)
+    numbers = (num_updates, size_bytes, num_updates, size_bytes)
+    rates: list[Rate | None] = [conf.get(setting) for setting in SETTINGS]
+    return [
+        ("BYTE" in setting, Cost(f"{setting}:{of}", number * rate[1] / rate[0], rate[1]))
+        for setting, rate, of, number in zip(SETTINGS, rates, whose, numbers, strict=True)
+        if rate is not None
+    ]
+
+
+def _ask(costs: list[Cost]) -> None:
+    if not costs:
+        return
+    wait_s, key = _take(costs)
+    if wait_s > 0:
+        setting = key.partition(":")[0]
+        whose = "this client has sent" if "CLIENT" in setting else "the clients of this model have sent"
+        raise RateExceeded(
+            f"{whose} as much as may be sent in a time ({setting}); the next is taken in {ceil(wait_s)} s",
+            retry_after_s=wait_s,
+        )
+
+
+def _take(costs: list[Cost]) -> tuple[float, str]:
+    url: str = conf.get("FMA_BROKER_URL")
+    if url:
+        from redis import RedisError
+
+        try:
+            return in_redis.take(url, costs)
+        except RedisError as error:
+            # A limit that each process counts alone is nearer to what was asked than none, and than no updates at all.
+            log.warning("rates_counted_alone", error=repr(error))
+    return in_process.take(costs)

@@ -1,0 +1,1 @@
+"""What workers do by themselves: tasks, schedules, the clock, the heartbeat, the sweep."""

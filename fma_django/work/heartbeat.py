@@ -1,0 +1,51 @@
+"""A worker process says that it is alive, so that `/readyz` and the admin can tell.
+
+Started by django-q in every worker process that it forks, under `fma worker` as well as under `manage.py qcluster`.
+"""
+
+import os
+import socket
+import threading
+from typing import Any
+
+import structlog
+from django.db import connection
+from django.utils import timezone
+
+from fma_django import conf
+
+log = structlog.get_logger(__name__)
+
+
+def start(**_kwargs: Any) -> None:
+    threading.Thread(target=_beat_for_ever, name="heartbeat", daemon=True).start()
+
+
+def beat() -> None:
+    """Say once that this process is alive."""
+    from fma_django.models import Worker
+
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    now = timezone.now()
+    if not Worker.objects.filter(name=name).update(seen_on=now):
+        Worker.objects.get_or_create(name=name, defaults={"seen_on": now})
+
+
+def _beat_for_ever() -> None:
+    # A worker that starts may follow one that died: what that one left is taken up now, not at the next schedule.
+    from django_q.tasks import async_task
+
+    pause = threading.Event()
+    swept = False
+    while True:
+        try:
+            beat()
+            if not swept:
+                async_task("fma_django.work.tasks.sweep_rounds")
+                swept = True
+        except (
+            Exception
+        ) as error:  # the database or the broker is away: keep trying, the next beat may reach it
+            log.warning("heartbeat_failed", error=repr(error))
+            connection.close()
+        pause.wait(conf.get("FMA_WORKER_SEEN_SECONDS") / 3)

@@ -1,0 +1,101 @@
+"""What a schedule puts right: rounds whose worker died, requests that got lost, files that no row speaks of."""
+
+from datetime import datetime, timedelta
+
+import structlog
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from fma_django import conf, queue
+from fma_django.clients.reports import forget_old_reports
+from fma_django.evaluations.ends import close_due_evaluations
+from fma_django.models import (
+    EvaluationRound,
+    FederatedModel,
+    IdempotencyKey,
+    ModelAggregate,
+    ModelArtifact,
+    ModelUpdate,
+    Round,
+    Worker,
+)
+from fma_django.models.round import RoundState
+from fma_django.models.weights import WithWeights
+from fma_django.record.idempotency import KEPT_FOR
+from fma_django.rounds.closing import close_if_due
+from fma_django.rounds.deadlines import by_itself, fire_deadlines, look_at_the_time
+from fma_django.rounds.rows import find_open_round
+from fma_django.storage import get_store
+from fma_django.updates.uploads import sweep_uploads
+
+log = structlog.get_logger(__name__)
+
+LOST_AFTER = timedelta(seconds=30)
+WITH_WEIGHTS: tuple[type[WithWeights], ...] = (ModelUpdate, ModelAggregate, ModelArtifact, EvaluationRound)
+
+
+def sweep_rounds() -> None:
+    """Ask again for every aggregation that is due and that nobody is doing."""
+    now = timezone.now()
+    for expired in Round.objects.filter(state=RoundState.AGGREGATING, lease_expires_at__lte=now):
+        log.warning(
+            "lease_expired", model=expired.federated_model_id, round=expired.pk, attempts=expired.attempts
+        )
+        queue.aggregate(expired.pk)
+    waiting = Q(rounds__ready_on__isnull=True) | Q(rounds__ready_on__lte=now - LOST_AFTER)
+    for federated_model in FederatedModel.objects.filter(
+        waiting, allow_aggregation=True, rounds__state=RoundState.COLLECTING, rounds__num_updates__gt=0
+    ):
+        with by_itself(federated_model):
+            collecting = find_open_round(federated_model)
+            if collecting is not None:
+                close_if_due(collecting)
+    fire_deadlines()
+    look_at_the_time()
+    close_due_evaluations()
+
+
+def sweep_files() -> int:
+    """Remove blobs that no row speaks of and that are older than FMA_ORPHAN_GRACE_SECONDS; the number removed.
+
+    The grace time is what protects an upload whose file is stored and whose row is not yet: it must be longer than
+    any request. Storing the same content again makes a blob young again.
+    """
+    store = get_store()
+    deadline = timezone.now() - timedelta(seconds=conf.get("FMA_ORPHAN_GRACE_SECONDS"))
+    removed = 0
+    candidates: list[str] = []
+    for blob in store.blobs():
+        if blob.modified_at < deadline:
+            candidates.append(blob.sha256)
+        if len(candidates) == 500:
+            removed += _remove_orphans(candidates, deadline)
+            candidates = []
+    removed += _remove_orphans(candidates, deadline)
+    store.remove_unfinished(deadline)
+    return removed
+
+
+def sweep_memory() -> None:
+    """Forget idempotency keys, uploads, workers and reports of clients that no longer matter."""
+    now = timezone.now()
+    IdempotencyKey.objects.filter(created_on__lt=now - KEPT_FOR).delete()
+    Worker.objects.filter(seen_on__lt=now - timedelta(days=1)).delete()
+    forget_old_reports()
+    sweep_uploads()
+
+
+def _remove_orphans(candidates: list[str], deadline: datetime) -> int:
+    kept: set[str] = set()
+    for kind in WITH_WEIGHTS:
+        rows: models.QuerySet[ModelUpdate] = kind._default_manager.filter(sha256__in=candidates)  # type: ignore[assignment]
+        kept.update(rows.values_list("sha256", flat=True))
+    states = ModelAggregate.objects.filter(state_sha256__in=candidates)
+    kept.update(states.values_list("state_sha256", flat=True))
+    removed = 0
+    for sha256 in candidates:
+        if sha256 not in kept and get_store().delete(sha256, older_than=deadline):
+            log.info("orphan_removed", sha256=sha256)
+            removed += 1
+    return removed

@@ -14,3 +14,5 @@ def create(**_kwargs: Any) -> None:
             name=name,
             defaults={"func": func, "schedule_type": Schedule.MINUTES, "minutes": minutes, "repeats": -1},
         )
+        # One that an earlier version made names its task as it was called then; how often it runs is the operator's.
+        Schedule.objects.filter(name=name).exclude(func=func).update(func=func)

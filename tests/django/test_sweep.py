@@ -136,6 +136,15 @@ def test_a_heartbeat_says_that_this_process_is_alive() -> None:
     assert worker.seen_on >= worker.started_on
 
 
+def test_migrate_points_the_schedules_of_an_earlier_version_at_todays_tasks() -> None:
+    Schedule.objects.update(func="fma_django.tasks.sweep_rounds", minutes=7)
+
+    schedules.create()
+
+    funcs = set(Schedule.objects.values_list("func", "minutes"))
+    assert funcs == {("fma_django.work.tasks.sweep_rounds", 7), ("fma_django.work.tasks.sweep_files", 7)}
+
+
 def test_migrate_makes_the_schedules_once() -> None:
     schedules.create()
     assert Schedule.objects.filter(name__startswith="fma:").count() == 2

@@ -44,7 +44,7 @@ MEMBERS = (
 class Configuration:
     """All that decides how an experiment runs. Parts are built, and so known to go together."""
 
-    rules: RoundRules
+    closing: RoundRules
     filters: tuple[Filter, ...]
     selector: Selector
     seed: int
@@ -76,7 +76,7 @@ class Configuration:
         config, overrides = given.get("client_config", {}), given.get("client_config_overrides", [])
         client_config.check(config, overrides)
         return cls(
-            rules=RoundRules(RoundPolicy.from_json(given.get("round_policy", {})), strategy, requirement),
+            closing=RoundRules(RoundPolicy.from_json(given.get("round_policy", {})), strategy, requirement),
             filters=tuple(with_field.build_specs("eligibility", filters)),
             selector=with_field.build_specs("selector", selectors, default={"name": EVERYONE})[0],
             seed=_integer("seed", given.get("seed", 0) if seed is None else seed, 0, MAX_SEED),

@@ -218,7 +218,7 @@ def _held(lease: Lease, now: datetime) -> QuerySet[Round]:
 def _reclaim(found: Round, now: datetime) -> Lease | None:
     if found.lease_expires_at is None or found.lease_expires_at > now:
         return None
-    before, attempts = found.attempts, conf.get("FMA_MAX_ATTEMPTS")
+    before, attempts = found.attempts, conf.current().max_attempts
     inputs = {}
     if found.strategy is None:  # a version that did not write them down claimed it
         inputs = _inputs_of(found, num_clients(found.federated_model))
@@ -252,4 +252,4 @@ def _inputs_of(claimed: Round, counted: int) -> dict[str, Any]:
 
 
 def _expiry(now: datetime) -> datetime:
-    return now + timedelta(seconds=conf.get("FMA_LEASE_SECONDS"))
+    return now + timedelta(seconds=conf.current().lease_s)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -19,29 +19,33 @@ from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
 from fma_django.record.configuration import as_configured
 from fma_django.record.queries.aggregates import start_of
+from fma_django.record.sql import Select
 
 log = structlog.get_logger(__name__)
 
 COUNTED = (UpdateStatus.PENDING, UpdateStatus.RUNNING)
 
-# Asked some times for each round between its last update and its aggregate; the ORM takes ten times as long to write
-# the same SQL again.
-NUM_CLIENTS = f"""
-    SELECT COUNT(*) FROM "{FederatedModel.clients.through._meta.db_table}" AS r
-    JOIN "{Client._meta.db_table}" AS c ON c.id = r.client_id WHERE r.federatedmodel_id = %s AND c.is_active
-"""  # noqa: S608
-IS_AGGREGATING = f"""
-    SELECT EXISTS (SELECT 1 FROM "{Round._meta.db_table}"
-    WHERE federated_model_id = %s AND state = '{RoundState.AGGREGATING.value}')
-"""  # noqa: S608
-BOTH = f"SELECT ({NUM_CLIENTS}), ({IS_AGGREGATING})"
+_NUM_CLIENTS = """(SELECT COUNT(*) FROM {reg} JOIN {c} ON {c.id} = {reg.client_id}
+    WHERE {reg.federatedmodel_id} = %(model)s AND {c.is_active})"""
+_IS_AGGREGATING = """EXISTS (SELECT 1 FROM {r}
+    WHERE {r.federated_model_id} = %(model)s AND {r.state} = {aggregating})"""
 
 
 class Beside(NamedTuple):
     """What there is in a model beside its open round."""
 
-    num_clients: int
-    is_aggregating: bool
+    num_clients: Annotated[int, _NUM_CLIENTS]
+    is_aggregating: Annotated[bool, _IS_AGGREGATING]
+
+
+_BESIDE = Select(
+    Beside,
+    "",
+    r=Round,
+    c=Client,
+    reg=FederatedModel.clients.through,
+    aggregating=RoundState.AGGREGATING,
+)
 
 
 def close_if_due(collecting: Round) -> None:
@@ -98,24 +102,16 @@ def may_start_aggregating(collecting: Round, beside: Beside) -> bool:
 
 def what_is_beside(federated_model: FederatedModel) -> Beside:
     with connection.cursor() as cursor:
-        cursor.execute(BOTH, [federated_model.pk, federated_model.pk])
-        counted, found = cursor.fetchone()
-    return Beside(counted, bool(found))
+        (beside,) = _BESIDE.all(cursor, {"model": federated_model.pk})
+    return beside
 
 
 def is_aggregating(federated_model: FederatedModel) -> bool:
-    return bool(_one(IS_AGGREGATING, federated_model.pk))
+    return bool(what_is_beside(federated_model).is_aggregating)
 
 
 def num_clients(federated_model: FederatedModel) -> int:
-    return _one(NUM_CLIENTS, federated_model.pk)
-
-
-def _one(sql: str, federated_model_id: int) -> int:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, [federated_model_id])
-        (found,) = cursor.fetchone()
-    return int(found)
+    return what_is_beside(federated_model).num_clients
 
 
 def _judge(current: Round, beside: Beside | None = None) -> tuple[Verdict, RoundFacts | None]:

@@ -17,6 +17,7 @@ from fma_django.models import FederatedModel, Round
 from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
 from fma_django.record.configuration import as_configured
+from fma_django.record.sql import Statement, moment
 from fma_django.rounds.closing import close_if_due, verdict_of
 from fma_django.rounds.ending import end_experiment, end_if_over
 from fma_django.rounds.rows import find_open_round, move
@@ -27,19 +28,21 @@ log = structlog.get_logger(__name__)
 # A round that cannot be judged now, because a plugin is gone, is looked at again after this.
 UNJUDGED_FOR = timedelta(minutes=1)
 
-# Asked each second by every worker process: the ORM takes twenty times as long to write the same SQL again.
-DUE = f"""
-    SELECT 1 FROM "{Round._meta.db_table}" AS r
-    JOIN "{FederatedModel._meta.db_table}" AS m ON m.id = r.federated_model_id
-    WHERE r.state = '{RoundState.COLLECTING.value}' AND r.deadline_at <= %s AND r.ready_on IS NULL
-    AND m.allow_aggregation LIMIT 1
-"""  # noqa: S608
+# Asked each second by every worker process.
+_DUE = Statement(
+    """SELECT 1 FROM {r} JOIN {m} ON {m.id} = {r.federated_model_id}
+    WHERE {r.state} = {collecting} AND {r.deadline_at} <= %(now)s AND {r.ready_on} IS NULL
+    AND {m.allow_aggregation} LIMIT 1""",
+    r=Round,
+    m=FederatedModel,
+    collecting=RoundState.COLLECTING,
+)
 
 
 def is_any_due() -> bool:
     """Whether there is something for `fire_deadlines`, for those who ask each second."""
     with connection.cursor() as cursor:
-        cursor.execute(DUE, [connection.ops.adapt_datetimefield_value(timezone.now())])
+        _DUE.execute(cursor, {"now": moment(cursor, timezone.now())})
         return cursor.fetchone() is not None
 
 

@@ -19,9 +19,9 @@ from fma_django.models.model_update import ACCEPTED
 from fma_django.record.configuration import as_configured
 from fma_django.record.queries.aggregates import latest_aggregate
 from fma_django.record.queries.participation import candidates_of
-from fma_django.rounds.closing import is_full
+from fma_django.rounds.advance import advance
+from fma_django.rounds.facts import is_full
 from fma_django.rounds.rows import find_open_round, read_open_round
-from fma_django.rounds.starting import start_if_possible
 
 # Filters of what changes from one minute to the next.
 LIVE = (Battery, Charging, FreeMemory, Speed, Unmetered)
@@ -125,7 +125,8 @@ def _refusal(current: Round, client: Client, now: datetime) -> Refused | None:
     federated_model = current.federated_model
     if federated_model.state != ModelState.RUNNING:
         return "paused", f"the experiment is {federated_model.state}", None
-    start_if_possible(current)
+    if current.started_on is None:
+        advance(current)
     if current.started_on is None:
         return "not_started", f"round {current.number} waits for {current.waits_for}", None
     experiment = as_configured(current)

@@ -15,9 +15,9 @@ from fma_django.errors import IdempotencyKeyExpired, RegistrationClosed, Unknown
 from fma_django.models import Client, FederatedModel, Organisation, Tag
 from fma_django.models.client import hash_credential
 from fma_django.record.idempotency import KEPT_FOR
-from fma_django.rounds.closing import close_if_due
+from fma_django.rounds.advance import advance
+from fma_django.rounds.cohorts import forget_clients_that_left
 from fma_django.rounds.rows import find_open_round, read_open_round
-from fma_django.rounds.starting import go_on_without_who_left, start_if_possible
 from fma_django.rounds.waiting_updates import drop_updates_that_no_longer_count
 
 
@@ -111,8 +111,8 @@ def revoke_client(client: Client) -> None:
             collecting = find_open_round(federated_model)
             if collecting is not None:
                 drop_updates_that_no_longer_count(federated_model, collecting)
-                go_on_without_who_left(collecting)
-                close_if_due(collecting)
+                forget_clients_that_left(collecting)
+                advance(collecting)
 
 
 def _start_if_it_waited(federated_model: FederatedModel) -> None:
@@ -122,7 +122,7 @@ def _start_if_it_waited(federated_model: FederatedModel) -> None:
         return
     collecting = find_open_round(federated_model)
     if collecting is not None:
-        start_if_possible(collecting)
+        advance(collecting)
 
 
 def _require_enrolment(enrolment_token: str | None) -> None:

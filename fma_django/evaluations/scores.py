@@ -11,7 +11,7 @@ from fma_django.models import Client, ClientAggregateScore, ModelAggregate
 from fma_django.record.idempotency import Once, create_once
 from fma_django.record.json_schema import require_schema
 from fma_django.record.json_values import require_storable
-from fma_django.rounds.ending import end_if_over
+from fma_django.rounds.advance import advance
 from fma_django.rounds.rows import find_open_round
 
 MAX_RESULTS_BYTES = 64 * 1024
@@ -44,7 +44,7 @@ def receive_score(
         if federated_model.round_policy.get("metric_source") == "validation":
             collecting = find_open_round(federated_model)
             if collecting is not None:  # its model is as it is now: its policy may have been changed
-                end_if_over(collecting.federated_model)
+                advance(collecting, may_end=True)
         return score
 
     once = None

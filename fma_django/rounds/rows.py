@@ -5,9 +5,10 @@ from typing import Any
 from django.db import connection
 from django.db.models import QuerySet
 
+from fma_core.rounds.life import TRANSITIONS
 from fma_django.errors import ExperimentEnded, InvalidTransition, UnknownModel
 from fma_django.models import ConfigVersion, FederatedModel, ModelAggregate, Round
-from fma_django.models.round import ENDED, TRANSITIONS, RoundState
+from fma_django.models.round import ENDED, RoundState
 from fma_django.record.configuration import write_down
 from fma_django.record.queries.aggregates import latest_aggregate
 from fma_django.record.queries.joined_rows import JoinedRows
@@ -132,7 +133,7 @@ def lock_unended_rounds(federated_model: FederatedModel) -> None:
 
 def move(moved: Round, to: RoundState, **changes: object) -> None:
     """Move a round by compare-and-set. Raises InvalidTransition when the table or somebody else forbids it."""
-    if to not in TRANSITIONS[RoundState(moved.state)]:
+    if to not in TRANSITIONS[moved.state]:
         raise InvalidTransition(f"a {moved.state} round cannot become {to.value}", round_id=moved.pk)
     count = Round.objects.filter(pk=moved.pk, state=moved.state).update(state=to, **changes)
     if count != 1:

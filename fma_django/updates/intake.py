@@ -46,9 +46,9 @@ from fma_django.record.weights import (
     settle_spec,
     store_weights,
 )
-from fma_django.rounds.closing import close_if_due, may_be_due
+from fma_django.rounds.advance import advance
+from fma_django.rounds.facts import may_be_due
 from fma_django.rounds.rows import refuse_ended
-from fma_django.rounds.starting import start_if_possible
 from fma_django.rounds.waiting_updates import ABANDONED, stale_reason
 from fma_django.updates import sql as update_rows
 from fma_django.updates.admission import admit, write_down
@@ -284,9 +284,7 @@ def _go_on(standing: Standing, rules: Rules) -> None:
         return
     if standing.is_started and not _may_be_due(standing, rules):
         return
-    current = _round_of(standing)
-    start_if_possible(current)
-    close_if_due(current)
+    advance(_round_of(standing))
 
 
 def _may_be_due(standing: Standing, rules: Rules) -> bool:

@@ -17,7 +17,7 @@ from fma_django.models import Client, FederatedModel, ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
 from fma_django.record.weights import JsonBody, SafetensorsBody
-from fma_django.rounds import claiming as rounds
+from fma_django.rounds import claiming, leases
 from fma_django.rounds.aggregation import aggregate_round
 from fma_django.storage import get_store
 from fma_django.updates.intake import UpdateFacts, receive_update
@@ -83,7 +83,7 @@ def test_a_rule_holds_its_round_open_until_it_has_enough(asked: list[int]) -> No
     for client in people[:4]:
         send(model, client)
     assert asked == []
-    assert rounds.claim(collecting(model).pk) is None
+    assert claiming.claim(collecting(model).pk) is None
     assert collecting(model).ready_on is None
     send(model, people[4])
     assert asked == [collecting(model).pk]
@@ -138,7 +138,7 @@ def test_a_rule_that_needs_more_holds_a_round_that_was_due(asked: list[int]) -> 
     assert collecting(model).ready_on is not None
     change_now(model, {"aggregator": "krum", "aggregator_params": {"f": 1}})
     assert collecting(model).ready_on is None
-    assert rounds.claim(collecting(model).pk) is None
+    assert claiming.claim(collecting(model).pk) is None
 
 
 def test_fltrust_waits_for_its_root_client(asked: list[int]) -> None:
@@ -218,7 +218,7 @@ def test_an_initial_model_is_all_that_waiting_updates_may_wait_for(asked: list[i
     send(model, make_client(model).client)
     change_federated_model(model, {"optimiser": SGD, "allow_aggregation": True})
     assert asked == []
-    assert rounds.claim(collecting(model).pk) is None
+    assert claiming.claim(collecting(model).pk) is None
     model.refresh_from_db()
     set_initial_model(model, JsonBody(weights(3.0)))
     assert asked == [collecting(model).pk]
@@ -389,12 +389,12 @@ def test_the_strategy_of_a_claimed_round_is_written_on_it() -> None:
     for value, client in zip((1.0, 2.0, 9.0), some_clients(model, 3), strict=True):
         send(model, client, weights(value))
     due = collecting(model)
-    lease = rounds.claim(due.pk)
+    lease = claiming.claim(due.pk)
     assert lease is not None
     change_federated_model(
         model, {"aggregator": "median", "update_kind": "delta", "requirement_args": [30], "optimiser": SGD}
     )
-    rounds.release(lease)
+    leases.release(lease)
     aggregate = aggregate_round(due.pk)
     assert aggregate is not None
     assert weights_of(aggregate)["b"].tolist() == [4.0, 4.0]

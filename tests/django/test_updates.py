@@ -22,7 +22,7 @@ from fma_django.experiments.changes import change_federated_model
 from fma_django.models import FederatedModel, ModelUpdate
 from fma_django.models.model_update import UpdateStatus
 from fma_django.record.weights import JsonBody, SafetensorsBody
-from fma_django.rounds import claiming as rounds
+from fma_django.rounds import claiming, publishing
 from fma_django.storage import get_store
 from fma_django.updates.intake import UpdateFacts, check_before_body, receive_body, receive_update
 from tests.records import (
@@ -90,7 +90,7 @@ def test_one_client_does_not_meet_a_requirement_of_two(model: FederatedModel) ->
     ann = make_client(model).client
     for value in (1.0, 2.0, 3.0):
         send_update(model, ann, weights(value))
-    assert rounds.claim(model.rounds.get().pk) is None
+    assert claiming.claim(model.rounds.get().pk) is None
 
 
 def test_the_first_weights_say_what_the_arrays_of_the_model_are(model: FederatedModel) -> None:
@@ -125,10 +125,10 @@ def test_an_update_that_becomes_stale_while_it_waits_does_not_count() -> None:
     ann, bob = (make_client(model).client for _ in range(2))
     base = make_aggregate(model, ann)
     send_update(model, ann, weights(5.0), base_aggregate=base)
-    lease = rounds.claim(model.rounds.get(state="collecting").pk)
+    lease = claiming.claim(model.rounds.get(state="collecting").pk)
     assert lease is not None
     waiting = send_update(model, bob, base_aggregate=base)
-    rounds.publish(lease, received("0" * 64, 1))
+    publishing.publish(lease, received("0" * 64, 1))
     waiting.refresh_from_db()
     assert waiting.status == UpdateStatus.INVALID
     assert model.rounds.get(state="collecting").num_updates == 0
@@ -284,11 +284,11 @@ class TestSpec:
     def test_it_stays_while_a_round_is_aggregated_and_after(self) -> None:
         model = make_model()
         send_update(model, make_client(model).client)
-        lease = rounds.claim(model.rounds.get().pk)
+        lease = claiming.claim(model.rounds.get().pk)
         assert lease is not None
         with pytest.raises(ModelHasHistory):
             change_federated_model(model, {"spec": self.RIGHT})
-        rounds.publish(lease, received("0" * 64, 1))
+        publishing.publish(lease, received("0" * 64, 1))
         with pytest.raises(ModelHasHistory):
             change_federated_model(model, {"spec": self.RIGHT})
 

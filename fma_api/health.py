@@ -49,7 +49,7 @@ def _storage() -> str:
 
 
 def _worker() -> str:
-    seconds = conf.get("FMA_WORKER_SEEN_SECONDS")
+    seconds = conf.current().worker_seen_s
     try:
         if Worker.objects.filter(seen_on__gte=timezone.now() - timedelta(seconds=seconds)).exists():
             return "ok"

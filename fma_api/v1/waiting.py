@@ -59,7 +59,7 @@ def newer_aggregate(request: Request, federated_model: FederatedModel) -> Newer 
 
 def keep(response: ResponseT, federated_model_ids: Iterable[int], wait_s: float) -> ResponseT:
     """The same response, which is sent when no news of these models made a better one in time."""
-    wait_s = min(wait_s, float(conf.get("FMA_MAX_WAIT_SECONDS")))
+    wait_s = min(wait_s, conf.current().max_wait_s)
     if wait_s > 0:
         topics = frozenset(map(wakeups.of_model, federated_model_ids))
         response.waits_for = WaitsFor(topics, wait_s)  # type: ignore[attr-defined]

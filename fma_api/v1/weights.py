@@ -51,7 +51,7 @@ def blob_response(request: Request | HttpRequest, sha256: str, size_bytes: int) 
     etag = f'"{sha256}"'
     if _matches(request, etag):
         return _with_etag(HttpResponse(status=304), etag)
-    seconds = conf.get("FMA_S3_PRESIGNED_SECONDS")
+    seconds = conf.current().s3_presigned_s
     if seconds and request.method == "GET":
         url = get_store().presigned_url(sha256, seconds=seconds)
         if url is not None:

@@ -126,13 +126,13 @@ def _start_if_it_waited(federated_model: FederatedModel) -> None:
 
 
 def _require_enrolment(enrolment_token: str | None) -> None:
-    policy = conf.get("FMA_REGISTRATION")
+    policy = conf.current().registration
     if policy == "closed":
         raise RegistrationClosed(
             "this server registers no clients by itself; ask its operator for a credential"
         )
     if policy == "token":
-        expected = conf.get("FMA_ENROLMENT_TOKEN")
+        expected = conf.current().enrolment_token
         if not expected or not hmac.compare_digest((enrolment_token or "").encode(), expected.encode()):
             raise WrongEnrolmentToken(
                 "registering here needs the header FMA-Enrolment-Token with the right token"

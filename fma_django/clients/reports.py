@@ -59,7 +59,7 @@ def receive_error(
 
 def forget_old_reports() -> int:
     """Remove what is older than FMA_TELEMETRY_DAYS; the number removed."""
-    cutoff = timezone.now() - timedelta(days=conf.get("FMA_TELEMETRY_DAYS"))
+    cutoff = timezone.now() - timedelta(days=conf.current().telemetry_days)
     return _forget(ClientTelemetry, cutoff) + _forget(ClientError, cutoff)
 
 

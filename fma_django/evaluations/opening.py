@@ -122,7 +122,7 @@ def _build(question: Any) -> Question:
 
 
 def _checked(rules: EvaluationRules) -> int:
-    floor: int = conf.get("FMA_EVALUATION_MIN_CONTRIBUTORS")
+    floor = conf.current().evaluation_min_contributors
     asked = floor if rules.min_contributors is None else rules.min_contributors
     if not floor <= asked <= MAX_CHOSEN:
         raise InvalidValue(

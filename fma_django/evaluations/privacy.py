@@ -34,7 +34,7 @@ def isolation_beside_shown(
     Whatever was asked and of which weights: those of an upload can be made to answer alike, and the number of examples
     is part of every answer.
     """
-    if not conf.get("FMA_EVALUATION_REFUSE_ISOLATION"):
+    if not conf.current().evaluation_refuse_isolation:
         return None
     shown = _shown(federated_model)
     found = isolation_of(new, list(shown.values()), min_contributors=min_contributors)

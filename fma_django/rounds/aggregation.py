@@ -118,7 +118,7 @@ def _kept(lease: Lease) -> Iterator[Callable[[float], None]]:
     is_over, is_lost = threading.Event(), threading.Event()
 
     def keep() -> None:
-        while not is_over.wait(conf.get("FMA_LEASE_SECONDS") / 3):
+        while not is_over.wait(conf.current().lease_s / 3):
             try:
                 leases.renew(lease)
             except LeaseLost:

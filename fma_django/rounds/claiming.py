@@ -50,7 +50,7 @@ def claim(round_id: int) -> Lease | None:
 def _reclaim(wanted: Round, now: datetime) -> Lease | None:
     if wanted.lease_expires_at is None or wanted.lease_expires_at > now:
         return None
-    before, attempts = wanted.attempts, conf.get("FMA_MAX_ATTEMPTS")
+    before, attempts = wanted.attempts, conf.current().max_attempts
     inputs = {}
     if wanted.strategy is None:  # a version that did not write them down claimed it
         inputs = _inputs_of(wanted, num_clients(wanted.federated_model))

@@ -12,24 +12,27 @@ from django.utils import timezone
 
 from fma_django.models import FederatedModel, Round
 from fma_django.models.round import RoundState
+from fma_django.record.sql import Statement, moment
 from fma_django.rounds.advance import advance
 from fma_django.rounds.rows import find_open_round
 
 log = structlog.get_logger(__name__)
 
-# Asked each second by every worker process: the ORM takes twenty times as long to write the same SQL again.
-DUE = f"""
-    SELECT 1 FROM "{Round._meta.db_table}" AS r
-    JOIN "{FederatedModel._meta.db_table}" AS m ON m.id = r.federated_model_id
-    WHERE r.state = '{RoundState.COLLECTING.value}' AND r.deadline_at <= %s AND r.ready_on IS NULL
-    AND m.allow_aggregation LIMIT 1
-"""  # noqa: S608
+# Asked each second by every worker process.
+_DUE = Statement(
+    """SELECT 1 FROM {r} JOIN {m} ON {m.id} = {r.federated_model_id}
+    WHERE {r.state} = {collecting} AND {r.deadline_at} <= %(now)s AND {r.ready_on} IS NULL
+    AND {m.allow_aggregation} LIMIT 1""",
+    r=Round,
+    m=FederatedModel,
+    collecting=RoundState.COLLECTING,
+)
 
 
 def is_any_due() -> bool:
     """Whether there is something for `fire_deadlines`, for those who ask each second."""
     with connection.cursor() as cursor:
-        cursor.execute(DUE, [connection.ops.adapt_datetimefield_value(timezone.now())])
+        _DUE.execute(cursor, {"now": moment(cursor, timezone.now())})
         return cursor.fetchone() is not None
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 from uuid import UUID
 
 import structlog
@@ -22,23 +22,37 @@ from fma_django.models.round import RoundState
 from fma_django.record.configuration import as_configured
 from fma_django.record.queries.aggregates import start_of
 from fma_django.record.queries.participation import candidates_of, past_rounds
+from fma_django.record.sql import Select
 from fma_django.rounds.ending import reason_to_end
 
 log = structlog.get_logger(__name__)
 
 COUNTED = (UpdateStatus.PENDING, UpdateStatus.RUNNING)
 
-# Asked some times for each round between its last update and its aggregate; the ORM takes ten times as long to write
-# the same SQL again.
-NUM_CLIENTS = f"""
-    SELECT COUNT(*) FROM "{FederatedModel.clients.through._meta.db_table}" AS r
-    JOIN "{Client._meta.db_table}" AS c ON c.id = r.client_id WHERE r.federatedmodel_id = %s AND c.is_active
-"""  # noqa: S608
-IS_AGGREGATING = f"""
-    SELECT EXISTS (SELECT 1 FROM "{Round._meta.db_table}"
-    WHERE federated_model_id = %s AND state = '{RoundState.AGGREGATING.value}')
-"""  # noqa: S608
-BOTH = f"SELECT ({NUM_CLIENTS}), ({IS_AGGREGATING})"
+
+class _Beside(NamedTuple):
+    """The state of a model beside its open round."""
+
+    num_clients: Annotated[
+        int,
+        """(SELECT COUNT(*) FROM {reg} JOIN {c} ON {c.id} = {reg.client_id}
+        WHERE {reg.federatedmodel_id} = %(model)s AND {c.is_active})""",
+    ]
+    is_aggregating: Annotated[
+        bool,
+        "EXISTS (SELECT 1 FROM {r} WHERE {r.federated_model_id} = %(model)s AND {r.state} = {aggregating})",
+    ]
+
+
+# Asked some times for each round between its last update and its aggregate.
+_BESIDE = Select(
+    _Beside,
+    "",
+    r=Round,
+    c=Client,
+    reg=FederatedModel.clients.through,
+    aggregating=RoundState.AGGREGATING,
+)
 
 
 class ConfiguredRules:
@@ -108,7 +122,7 @@ class RecordedFacts:
 
     @property
     def is_aggregating(self) -> bool:
-        return self._beside.is_aggregating
+        return bool(self._beside.is_aggregating)
 
     @property
     def num_clients(self) -> int:
@@ -165,23 +179,12 @@ class RecordedFacts:
         )
 
     @cached_property
-    def _beside(self) -> "_Beside":
-        model_id = self.current.federated_model_id
-        with connection.cursor() as cursor:
-            cursor.execute(BOTH, [model_id, model_id])
-            num_clients, is_aggregating = cursor.fetchone()
-        return _Beside(num_clients, bool(is_aggregating))
+    def _beside(self) -> _Beside:
+        return _beside(self.current.federated_model_id)
 
     @cached_property
     def _end_reason(self) -> str | None:
         return reason_to_end(self.current.federated_model) if self._may_end else None
-
-
-class _Beside(NamedTuple):
-    """The state of a model beside its open round."""
-
-    num_clients: int
-    is_aggregating: bool
 
 
 def verdict_of(current: Round) -> Verdict:
@@ -230,19 +233,18 @@ def asked_of(current: Round) -> set[str]:
 
 def is_aggregating(federated_model: FederatedModel) -> bool:
     """Whether a round of the model is being aggregated."""
-    return bool(_one(IS_AGGREGATING, federated_model.pk))
+    return bool(_beside(federated_model.pk).is_aggregating)
 
 
 def num_clients(federated_model: FederatedModel) -> int:
     """The number of active clients registered with the model."""
-    return _one(NUM_CLIENTS, federated_model.pk)
+    return _beside(federated_model.pk).num_clients
 
 
-def _one(sql: str, federated_model_id: int) -> int:
+def _beside(federated_model_id: int) -> _Beside:
     with connection.cursor() as cursor:
-        cursor.execute(sql, [federated_model_id])
-        (value,) = cursor.fetchone()
-    return int(value)
+        (beside,) = _BESIDE.all(cursor, {"model": federated_model_id})
+    return beside
 
 
 def _ids(client_ids: Sequence[str]) -> list[UUID]:

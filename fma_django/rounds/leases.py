@@ -82,4 +82,4 @@ def _lost(lease: Lease) -> LeaseLost:
 
 
 def _expiry(now: datetime) -> datetime:
-    return now + timedelta(seconds=conf.get("FMA_LEASE_SECONDS"))
+    return now + timedelta(seconds=conf.current().lease_s)

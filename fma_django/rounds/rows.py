@@ -12,19 +12,22 @@ from fma_django.models.round import ENDED, RoundState
 from fma_django.record.configuration import write_down
 from fma_django.record.queries.aggregates import latest_aggregate
 from fma_django.record.queries.joined_rows import JoinedRows
+from fma_django.record.sql import Statement
 
-_ROWS = JoinedRows(r=Round, m=FederatedModel, v=ConfigVersion, p=ModelAggregate)
-_READ = f"""
-    SELECT {_ROWS.columns} FROM "{Round._meta.db_table}" AS r
-    JOIN "{FederatedModel._meta.db_table}" AS m ON m.id = r.federated_model_id
-    LEFT JOIN "{ConfigVersion._meta.db_table}" AS v ON v.id = r.config_version_id
-    LEFT JOIN "{ModelAggregate._meta.db_table}" AS p ON p.id = r.parent_id WHERE r.id = %s
-"""  # noqa: S608
-_LOCK = f'SELECT id FROM "{Round._meta.db_table}" WHERE id = %s'  # noqa: S608
-_LOCK_OPEN = f"""
-    SELECT id FROM "{Round._meta.db_table}"
-    WHERE federated_model_id = %s AND state = '{RoundState.COLLECTING.value}'
-"""  # noqa: S608
+_READ = JoinedRows(
+    """FROM {r} JOIN {m} ON {m.id} = {r.federated_model_id} LEFT JOIN {v} ON {v.id} = {r.config_version_id}
+    LEFT JOIN {p} ON {p.id} = {r.parent_id} WHERE {r.id} = %(id)s""",
+    r=Round,
+    m=FederatedModel,
+    v=ConfigVersion,
+    p=ModelAggregate,
+)
+_LOCK = Statement("SELECT {r.id} FROM {r} WHERE {r.id} = %(id)s", r=Round)
+_LOCK_OPEN = Statement(
+    "SELECT {r.id} FROM {r} WHERE {r.federated_model_id} = %(id)s AND {r.state} = {collecting}",
+    r=Round,
+    collecting=RoundState.COLLECTING,
+)
 
 
 def open_round(federated_model: FederatedModel) -> Round:
@@ -51,13 +54,12 @@ def open_round_after(claimed: Round) -> Round:
 def read_round(round_id: int) -> Round | None:
     """A round with its model, its configuration and its parent."""
     with connection.cursor() as cursor:
-        cursor.execute(_READ, [round_id])
-        row = cursor.fetchone()
-    if row is None:
+        rows = _READ.one(cursor, {"id": round_id})
+    if rows is None:
         return None
-    found: Round
-    found, found.federated_model, found.config_version, found.parent = _ROWS.split(row)
-    return found
+    read: Round
+    read, read.federated_model, read.config_version, read.parent = rows
+    return read
 
 
 def lock_round(round_id: int) -> Round | None:
@@ -138,11 +140,12 @@ def move(moved: Round, to: RoundState, **changes: object) -> None:
         raise InvalidTransition(f"round {moved.pk} is no longer {moved.state}", round_id=moved.pk)
 
 
-def _locked(sql: str, asked: int) -> Any:
+def _locked(statement: Statement, row_id: int) -> Any:
     """The id of the row that is this transaction's from here on, if there is one."""
     # SQLite has no locks of rows: the transaction is the only writer.
+    lock = " FOR UPDATE" if connection.features.has_select_for_update else ""
     with connection.cursor() as cursor:
-        cursor.execute(f"{sql} FOR UPDATE" if connection.features.has_select_for_update else sql, [asked])
+        cursor.execute(statement.text + lock, {"id": row_id})
         row = cursor.fetchone()
     return None if row is None else row[0]
 

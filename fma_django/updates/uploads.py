@@ -62,7 +62,7 @@ def begin_upload(
     Raises UnsupportedCoding, TooLarge, RateExceeded, TooManyUploads, StorageFull, and what `check_before_body` and
     `create_once` raise.
     """
-    most = conf.get("FMA_MAX_UPDATE_BYTES")
+    most = conf.current().max_update_bytes
     if size_bytes > most:
         raise TooLarge(f"an update may have at most {most} bytes (FMA_MAX_UPDATE_BYTES); found {size_bytes}")
     content_encoding = CODING if is_zstd(content_encoding) else ""
@@ -80,7 +80,7 @@ def begin_upload(
         size_bytes=size_bytes,
         content_encoding=content_encoding,
         sha256=sha256,
-        expires_on=timezone.now() + timedelta(seconds=conf.get("FMA_UPLOAD_SECONDS")),
+        expires_on=timezone.now() + timedelta(seconds=conf.current().upload_s),
     )
     once = None
     if idempotency_key is not None:
@@ -217,7 +217,7 @@ def sweep_uploads() -> int:
         give_up_upload(upload)
         removed += 1
     known = {f"{pk.hex}{SUFFIX}" for pk in Upload.objects.values_list("pk", flat=True)}
-    young = time() - conf.get("FMA_ORPHAN_GRACE_SECONDS")
+    young = time() - conf.current().orphan_grace_s
     for path in (get_store().spool_dir() / UPLOADS).glob(f"*{SUFFIX}"):
         part = PartFile(path)
         if path.name not in known and part.written_at() < young:
@@ -233,7 +233,7 @@ def uploads_of(client: Client) -> QuerySet[Upload]:
 
 def _remove_dead_parts() -> None:
     # Those of uploads that have expired in any case. The sweep looks at the spool of the worker's machine alone.
-    youngest = time() - conf.get("FMA_UPLOAD_SECONDS")
+    youngest = time() - conf.current().upload_s
     for path in _folder().glob(f"*{SUFFIX}"):
         if PartFile(path).written_at() < youngest:
             PartFile(path).remove()
@@ -241,7 +241,7 @@ def _remove_dead_parts() -> None:
 
 def _make_way(client: Client, size_bytes: int) -> None:
     unfinished = list(uploads_of(client).filter(update__isnull=True).order_by("created_on"))
-    most, most_bytes = conf.get("FMA_MAX_UPLOADS"), conf.get("FMA_MAX_UPLOADING_BYTES")
+    most, most_bytes = conf.current().max_uploads, conf.current().max_uploading_bytes
     quiet_since = time() - QUIET_S
 
     def is_too_much() -> bool:

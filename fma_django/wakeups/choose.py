@@ -34,7 +34,7 @@ def listen(*channels: str) -> Listener:
 
 
 def get_carrier() -> Carrier:
-    if url := conf.get("FMA_BROKER_URL"):
+    if url := conf.current().broker_url:
         return RedisChannels(url)
     if connection.vendor == "postgresql":
         return PostgresNotify()

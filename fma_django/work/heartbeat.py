@@ -48,4 +48,4 @@ def _beat_for_ever() -> None:
         ) as error:  # the database or the broker is away: keep trying, the next beat may reach it
             log.warning("heartbeat_failed", error=repr(error))
             connection.close()
-        pause.wait(conf.get("FMA_WORKER_SEEN_SECONDS") / 3)
+        pause.wait(conf.current().worker_seen_s / 3)

@@ -63,7 +63,7 @@ def sweep_files() -> int:
     any request. Storing the same content again makes a blob young again.
     """
     store = get_store()
-    deadline = timezone.now() - timedelta(seconds=conf.get("FMA_ORPHAN_GRACE_SECONDS"))
+    deadline = timezone.now() - timedelta(seconds=conf.current().orphan_grace_s)
     removed = 0
     candidates: list[str] = []
     for blob in store.blobs():

@@ -152,7 +152,7 @@ class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
                 "Tus-Version": TUS,
                 "Tus-Extension": "creation,expiration,checksum,termination",
                 "Tus-Checksum-Algorithm": "sha256",
-                "Tus-Max-Size": str(conf.get("FMA_MAX_UPDATE_BYTES")),
+                "Tus-Max-Size": str(conf.current().max_update_bytes),
             },
         )
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fma_core.selection.candidate import Candidate, PastRound
-from fma_core.selection.filters.filter import Filter, first_refusal
+from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
+from fma_core.selection.eligibility.filter import Filter, first_refusal
 from fma_core.selection.refusal import Refusal
-from fma_core.selection.selectors.selector import Choice, Pool, Selector, selectors
 
 
 @dataclass(frozen=True)

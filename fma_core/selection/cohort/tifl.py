@@ -13,10 +13,10 @@ import numpy as np
 
 from fma_core.parameters import Bounds
 from fma_core.selection.candidate import Candidate, PastRound
+from fma_core.selection.cohort.draw import draw
+from fma_core.selection.cohort.facts import assume_median, positive_facts
+from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
 from fma_core.selection.refusal import Refusal
-from fma_core.selection.selectors.draw import draw
-from fma_core.selection.selectors.facts import assume_median, positive_facts
-from fma_core.selection.selectors.selector import Choice, Pool, Selector, selectors
 
 
 @selectors.register("tifl")

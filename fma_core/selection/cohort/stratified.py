@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 
 from fma_core.selection.candidate import Candidate
-from fma_core.selection.selectors.draw import draw
-from fma_core.selection.selectors.selector import Choice, Pool, Selector, selectors
+from fma_core.selection.cohort.draw import draw
+from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
 
 
 @selectors.register("stratified")

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 from fma_core.parameters import Bounds
+from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
 from fma_core.selection.refusal import Refusal
-from fma_core.selection.selectors.selector import Choice, Pool, Selector, selectors
 
 
 @selectors.register("poisson")

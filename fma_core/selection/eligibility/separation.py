@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar
 
 from fma_core.parameters import Bounds
 from fma_core.selection.candidate import Candidate
-from fma_core.selection.filters.filter import Filter, filters
+from fma_core.selection.eligibility.filter import Filter, filters
 from fma_core.selection.refusal import Refusal
 
 

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from fma_core.selection.selectors.facts import facts
-from fma_core.selection.selectors.selector import Choice, Pool, Selector, selectors
+from fma_core.selection.cohort.facts import facts
+from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
 
 
 @selectors.register("least_recently_used")

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from fma_core.selection.selectors.draw import draw
-from fma_core.selection.selectors.selector import Choice, Pool, Selector, selectors
+from fma_core.selection.cohort.draw import draw
+from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
 
 
 @selectors.register("random")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from fma_core.selection.candidate import Candidate
-from fma_core.selection.filters.filter import Filter, IfUnknown, check_fact, filters
+from fma_core.selection.eligibility.filter import Filter, IfUnknown, check_fact, filters
 from fma_core.selection.refusal import Refusal
 from fma_core.selection.version import Version
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from fma_core.selection.candidate import PastRound
-from fma_core.selection.selectors.selector import Choice, Pool, Selector, selectors
+from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
 
 # Where the last turn ended follows from where the one before it did. A beginning that is missing does no harm for long:
 # of two that read from different rounds on, both are right after a few turns that do not take everybody.

@@ -8,10 +8,10 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 from fma_core.parameters import Bounds
+from fma_core.selection.cohort.draw import draw_weighted
+from fma_core.selection.cohort.facts import example_weights, facts
+from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
 from fma_core.selection.refusal import Refusal
-from fma_core.selection.selectors.draw import draw_weighted
-from fma_core.selection.selectors.facts import example_weights, facts
-from fma_core.selection.selectors.selector import Choice, Pool, Selector, selectors
 
 
 @selectors.register("power_of_choice")

@@ -13,10 +13,10 @@ import numpy as np
 
 from fma_core.parameters import Bounds
 from fma_core.selection.candidate import PastRound
+from fma_core.selection.cohort.draw import Indices, draw_weighted
+from fma_core.selection.cohort.facts import Float64, assume_median, facts, positive_facts
+from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
 from fma_core.selection.refusal import Refusal
-from fma_core.selection.selectors.draw import Indices, draw_weighted
-from fma_core.selection.selectors.facts import Float64, assume_median, facts, positive_facts
-from fma_core.selection.selectors.selector import Choice, Pool, Selector, selectors
 
 # Where the authors' program starts its preferred duration.
 PREFERRED_PERCENTILE = 30.0

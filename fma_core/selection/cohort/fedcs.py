@@ -11,9 +11,9 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 
 from fma_core.parameters import Bounds
+from fma_core.selection.cohort.facts import Float64, assume_median, positive_facts
+from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
 from fma_core.selection.refusal import Refusal
-from fma_core.selection.selectors.facts import Float64, assume_median, positive_facts
-from fma_core.selection.selectors.selector import Choice, Pool, Selector, selectors
 
 BITS_PER_MEGABIT = 1e6
 

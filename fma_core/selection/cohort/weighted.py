@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from fma_core.selection.selectors.draw import draw_weighted
-from fma_core.selection.selectors.facts import example_weights
-from fma_core.selection.selectors.selector import Choice, Pool, Selector, selectors
+from fma_core.selection.cohort.draw import draw_weighted
+from fma_core.selection.cohort.facts import example_weights
+from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
 
 
 @selectors.register("weighted")

@@ -1,4 +1,4 @@
-"""Client selection: filters say which clients may be asked, and a selector whom of them to ask."""
+"""Client selection: filters decide which clients are eligible, and a selector chooses the cohort among them."""
 
 from fma_core.selection.candidate import Candidate, PastRound
 from fma_core.selection.cohort import (

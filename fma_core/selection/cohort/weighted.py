@@ -1,4 +1,4 @@
-"""Clients at random, in proportion to their data."""
+"""The selector of random clients, in proportion to their examples."""
 
 from __future__ import annotations
 
@@ -17,8 +17,14 @@ from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
 class Weighted(Selector):
     """As many clients as are wanted, drawn one after another without replacement, in proportion to their examples.
 
-    A client that has not said how many examples it has counts like the median of the others. One that has none is
-    taken only when there are no others. With it goes a mean of equal weights; the paper draws with replacement.
+    A client that has not reported its number of examples counts like the median of the others. A client without
+    examples is taken only when there are no others. Use it with a mean of equal weights. The paper draws with
+    replacement.
+
+    >>> from fma_core.selection import Candidate, select
+    >>> clients = [Candidate("many", num_examples=9), Candidate("none", num_examples=0)]
+    >>> select(clients, selector=Weighted(), num=1, seed=0, round_number=1).chosen
+    ('many',)
     """
 
     source: ClassVar[str] = "Li et al. 2020, arXiv:1907.02189, scheme I"

@@ -1,4 +1,4 @@
-"""Filters: which clients may be asked at all."""
+"""Filters: the conditions that a client must meet to be eligible."""
 
 from fma_core.selection.eligibility.client_version import ClientVersion
 from fma_core.selection.eligibility.filter import Filter, filters

@@ -1,4 +1,4 @@
-"""Clients with enough data."""
+"""The filter by the number of examples."""
 
 from __future__ import annotations
 
@@ -16,18 +16,26 @@ from fma_core.selection.refusal import Refusal
 class MinExamples(Filter):
     """Clients that had at least `num` examples in their last update.
 
-    A client that has sent none is accepted, unless `if_unknown` says otherwise: its first turn is when it says so.
+    A client without an update is accepted, unless `if_unknown` is "refuse": it reports its number with its first
+    update.
+
+    >>> MinExamples(num=10).refuse(Candidate("new")) is None
+    True
+    >>> MinExamples(num=10).refuse(Candidate("phone", num_examples=3)).detail
+    'at least 10 examples are needed, the client has 3'
     """
 
     source: ClassVar[str] = "fma"
 
-    num: Annotated[int, Bounds(ge=1), "how many examples a client needs"]
+    num: Annotated[int, Bounds(ge=1), "the number of examples that a client needs"]
     if_unknown: IfUnknown = "accept"
 
     def refuse(self, candidate: Candidate) -> Refusal | None:
         return check_fact(candidate.num_examples, "number of examples", self.if_unknown, self._refuse_too_few)
 
-    def _refuse_too_few(self, found: int) -> Refusal | None:
-        if found >= self.num:
+    def _refuse_too_few(self, num_examples: int) -> Refusal | None:
+        if num_examples >= self.num:
             return None
-        return Refusal("too_few_examples", f"at least {self.num} examples are needed, the client has {found}")
+        return Refusal(
+            "too_few_examples", f"at least {self.num} examples are needed, the client has {num_examples}"
+        )

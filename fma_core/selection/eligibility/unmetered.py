@@ -1,4 +1,4 @@
-"""Clients whose transfers cost nothing."""
+"""The filter by the cost of transfers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ from fma_core.selection.refusal import Refusal
 @filters.register("unmetered")
 @dataclass(frozen=True)
 class Unmetered(Filter):
-    """Clients on a network that is not metered."""
+    """Clients on a network that is not metered.
+
+    >>> Unmetered().refuse(Candidate("phone", is_unmetered=False)).detail
+    "the client's network must not be metered, and is"
+    """
 
     source: ClassVar[str] = "Bonawitz et al. 2019, arXiv:1902.01046, section 3"
 

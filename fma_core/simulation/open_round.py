@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fma_core.selection import Refusal
-from fma_core.selection.selectors.draw import draw
+from fma_core.selection.cohort.draw import draw
 from fma_core.simulation.files import Update
 
 

@@ -1,4 +1,4 @@
-"""The clients that have waited longest."""
+"""The selector of the clients that have waited longest."""
 
 from __future__ import annotations
 
@@ -7,14 +7,20 @@ from typing import ClassVar
 
 import numpy as np
 
-from fma_core.selection.selectors.facts import facts
-from fma_core.selection.selectors.selector import Choice, Pool, Selector, selectors
+from fma_core.selection.cohort.facts import facts
+from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
 
 
 @selectors.register("least_recently_used")
 @dataclass(frozen=True)
 class LeastRecentlyUsed(Selector):
-    """The clients whose last turn is the most rounds ago, before them those that had none; by lot among equals."""
+    """The clients that have waited most rounds since their last turn, and before them those without one; random ties.
+
+    >>> from fma_core.selection import Candidate, select
+    >>> clients = [Candidate("a", rounds_since_turn=1), Candidate("b", rounds_since_turn=5), Candidate("new")]
+    >>> select(clients, selector=LeastRecentlyUsed(), num=2, seed=0, round_number=6).chosen
+    ('b', 'new')
+    """
 
     source: ClassVar[str] = "fma"
 

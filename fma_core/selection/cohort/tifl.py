@@ -1,4 +1,4 @@
-"""Clients of one speed at a time.
+"""The selector of clients of one speed at a time.
 
 Source: Chai et al. 2020, arXiv:2001.09249, algorithm 2.
 """
@@ -13,36 +13,45 @@ import numpy as np
 
 from fma_core.parameters import Bounds
 from fma_core.selection.candidate import Candidate, PastRound
+from fma_core.selection.cohort.draw import draw
+from fma_core.selection.cohort.facts import assume_median, positive_facts
+from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
 from fma_core.selection.refusal import Refusal
-from fma_core.selection.selectors.draw import draw
-from fma_core.selection.selectors.facts import assume_median, positive_facts
-from fma_core.selection.selectors.selector import Choice, Pool, Selector, selectors
 
 
 @selectors.register("tifl")
 @dataclass(frozen=True)
 class TiFL(Selector):
-    """Clients of one tier, at random: tiers are equally many clients each, by the time of their last round.
+    """Random clients of one tier; tiers are groups of equal size, by the time of a client's last round.
 
-    Tiers are drawn alike at first. Every `interval` rounds, unless the last tier has improved since the last time,
-    worse tiers become likelier: the worst of n is n times as likely as the best. A tier has so many turns as `credits`
-    says; when none has any left, they count no more. All that is worked out from the rounds that are over: one belongs
-    to the tier that most of its clients are in now, and its metric is that tier's, until a later round. The paper
-    evaluates each tier on data of its own instead. Clients that were never timed count as the median of the others.
+    At first all tiers are equally likely. Every `interval` rounds, unless the tier of the last round has improved,
+    worse tiers become likelier: the worst of n tiers is n times as likely as the best. `credits` bounds the turns of
+    each tier, until no tier has a turn left. All this follows from the rounds that are over: a round belongs to the
+    tier that most of its clients are in now, and its metric is the metric of that tier until a later round. The paper
+    evaluates each tier on separate data instead. Clients without a time count like the median of the others.
+
+    >>> from fma_core.selection import Candidate, select
+    >>> clients = [Candidate("a", round_s=1.0), Candidate("b", round_s=2.0), Candidate("c", round_s=90.0)]
+    >>> select(clients, selector=TiFL(tiers=1, max_round_s=10), num=3, seed=0, round_number=1).chosen
+    ('a', 'b')
     """
 
     source: ClassVar[str] = "Chai et al. 2020 (TiFL), arXiv:2001.09249, algorithm 2"
 
-    tiers: Annotated[int, Bounds(ge=1), "how many tiers there are"] = 5
-    interval: Annotated[int, Bounds(ge=1), "I: after how many rounds probabilities may change"] = 10
+    tiers: Annotated[int, Bounds(ge=1), "the number of tiers"] = 5
+    interval: Annotated[int, Bounds(ge=1), "I: the number of rounds after which probabilities may change"] = (
+        10
+    )
     credits: Annotated[
-        tuple[int, ...], Bounds(ge=0), "how many turns each tier has, the fastest first; none: any number"
+        tuple[int, ...],
+        Bounds(ge=0),
+        "the number of turns of each tier, the fastest first; empty: any number",
     ] = ()
     max_round_s: Annotated[
-        float | None, Bounds(gt=0), "T_max: slower clients are left out; null: none is"
+        float | None, Bounds(gt=0), "T_max: slower clients are left out; null: no bound"
     ] = None
     metric: Annotated[str, "the training metric by which tiers are compared"] = "loss"
-    lower_is_better: Annotated[bool, "whether less of it is better"] = True
+    lower_is_better: Annotated[bool, "whether a lower metric is better"] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -74,7 +83,7 @@ class TiFL(Selector):
         return Choice(frozenset(members[index] for index in drawn), refused)
 
     def tier_of(self, candidates: Sequence[Candidate]) -> tuple[dict[str, int], dict[str, Refusal]]:
-        """The tier of each client, 0 the fastest; and the clients that are too slow for any."""
+        """The tier of each client, 0 the fastest, and the refusals of clients that are too slow for all tiers."""
         seconds = assume_median(positive_facts(candidates, "round_s"), 0.0)
         too_slow = seconds > (np.inf if self.max_round_s is None else self.max_round_s)
         refusal = Refusal("too_slow", f"its last round must have taken at most {self.max_round_s} s")
@@ -100,7 +109,7 @@ class TiFL(Selector):
         return int(np.searchsorted(edges, rng.random() * edges[-1], side="right"))
 
     def weights(self, num_tiers: int, turns: Sequence[tuple[int | None, float]]) -> list[int]:
-        """NewProbs, not normalised, after rounds of which each was one tier's turn, with its metric (NaN: none)."""
+        """NewProbs, not normalised; turns: the tier of each round, and its metric (NaN: none)."""
         weights = [1] * num_tiers
         worth: list[float] = [-np.inf] * num_tiers  # A_t, as far as it is known
         before = list(worth)  # A_t at the last r that I divides
@@ -118,13 +127,13 @@ class TiFL(Selector):
 
 
 def _tier_of_round(tier_of: dict[str, int], played: PastRound) -> int | None:
-    """The tier that most of its clients are in now, the faster one of two; None when none of them is known."""
+    """The tier that most clients of a round are in now, of equals the faster one; None when no client is known."""
     known = [tier_of[client] for client in played.chosen if client in tier_of]
     return int(np.bincount(known).argmax()) if known else None
 
 
 def _worst_first(worth: Sequence[float]) -> list[int]:
-    """ChangeProbs, which the paper leaves open: n for the worst of n tiers, and one less for each that is better."""
+    """ChangeProbs, which the paper does not define: n for the worst of n tiers, and one less for each better one."""
     order = sorted(range(len(worth)), key=lambda tier: worth[tier])
     weights = [0] * len(worth)
     for rank, tier in enumerate(order):

@@ -1,4 +1,4 @@
-"""As many clients as can answer in time.
+"""The selector of as many clients as can answer in time.
 
 Source: Nishio and Yonetani 2019, arXiv:1804.08333, algorithm 3 and equations 1 to 3.
 """
@@ -11,16 +11,16 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 
 from fma_core.parameters import Bounds
+from fma_core.selection.cohort.facts import Float64, assume_median, positive_facts
+from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
 from fma_core.selection.refusal import Refusal
-from fma_core.selection.selectors.facts import Float64, assume_median, positive_facts
-from fma_core.selection.selectors.selector import Choice, Pool, Selector, selectors
 
 BITS_PER_MEGABIT = 1e6
 
 
 @dataclass(frozen=True)
 class Times:
-    """What each client needs, in seconds: T^d to receive the model, t^UD to train, t^UL to send its update."""
+    """The seconds that each client needs: T^d to receive the model, t^UD to train, t^UL to send its update."""
 
     download: Float64
     update: Float64
@@ -30,27 +30,32 @@ class Times:
 @selectors.register("fedcs")
 @dataclass(frozen=True)
 class FedCS(Selector):
-    """Greedily the client that lengthens the round least, while the round is estimated to be over in `deadline_s`.
+    """Greedily the client that lengthens the round least, as long as the round should end within `deadline_s`.
 
-    The paper's clients share a radio ("sequential"): the model goes to all of them as fast as the slowest receives it,
-    they train at the same time, and upload one after another. With "parallel" each has a line of its own.
-    The paper asks clients for their times. Here the time to train is that of the last answered round, less its
-    transfers, and a client that was never timed is taken for the median of the others, or it would never be.
+    The paper's clients share a radio ("sequential"): the model reaches all of them at the speed of the slowest, they
+    train at the same time, and upload one after another. With "parallel" each has its own connection. The paper asks
+    clients for their times. Here the time to train is that of the last answered round without its transfers. A client
+    without such a round counts like the median of the others; otherwise it would never be asked.
+
+    >>> from fma_core.selection import Candidate, select
+    >>> clients = [Candidate("fast", round_s=2.0), Candidate("slow", round_s=90.0)]
+    >>> select(clients, selector=FedCS(deadline_s=10), num=2, seed=0, round_number=1).chosen
+    ('fast',)
     """
 
     source: ClassVar[str] = "Nishio and Yonetani 2019, arXiv:1804.08333, algorithm 3"
 
-    deadline_s: Annotated[float, Bounds(gt=0), "T_round: how long the round may take"]
+    deadline_s: Annotated[float, Bounds(gt=0), "T_round: the longest duration of the round"]
     model_bytes: Annotated[int, Bounds(ge=0), "the size of the model; 0: transfers take no time"] = 0
     server_s: Annotated[float, Bounds(ge=0), "T_cs + T_agg: the server's own share of the round"] = 0.0
-    uploads: Annotated[Literal["sequential", "parallel"], "whether clients share a line"] = "sequential"
+    uploads: Annotated[Literal["sequential", "parallel"], "whether clients share a connection"] = "sequential"
     share: Annotated[
         float, Bounds(gt=0, le=1), "C: the share of the clients, drawn at random, to look at"
     ] = 1.0
 
     def choose(self, pool: Pool, rng: np.random.Generator) -> Choice:
         num_looked_at = int(np.ceil(self.share * len(pool.candidates)))
-        # In random order, so that it is no matter of names which of equal clients is taken.
+        # In random order, so that names do not decide between equal clients.
         looked_at = np.argsort(rng.random(len(pool.candidates)), kind="stable")[:num_looked_at]
         times = self.times_of(pool)
         times = Times(times.download[looked_at], times.update[looked_at], times.upload[looked_at])
@@ -66,7 +71,7 @@ class FedCS(Selector):
         )
 
     def times_of(self, pool: Pool) -> Times:
-        """The estimates for all candidates."""
+        """The estimated times of all candidates."""
         megabits = 8 * self.model_bytes / BITS_PER_MEGABIT
         download = megabits / assume_median(positive_facts(pool.candidates, "download_mbps"), np.inf)
         upload = megabits / assume_median(positive_facts(pool.candidates, "upload_mbps"), np.inf)
@@ -74,7 +79,7 @@ class FedCS(Selector):
         return Times(download, np.maximum(whole - download - upload, 0.0), upload)
 
     def _one_after_another(self, times: Times, num: int) -> tuple[list[int], list[int]]:
-        """Algorithm 3. A client that does not fit now never will, because Θ and T^d only grow: it leaves at once."""
+        """Algorithm 3. A client that does not fit now never will, because Θ and T^d only grow: drop it at once."""
         chosen: list[int] = []
         left = np.arange(len(times.update))
         theta, slowest = 0.0, 0.0  # Θ and T^d of those chosen
@@ -93,7 +98,7 @@ class FedCS(Selector):
         return chosen, self._never_in_time(times, chosen, theta, slowest)
 
     def _at_once(self, times: Times, num: int) -> tuple[list[int], list[int]]:
-        """The fastest, each of which is in time whatever the others do."""
+        """The fastest clients that are in time; with their own connections they do not depend on each other."""
         ends = self.server_s + times.download + times.update + times.upload
         order = [int(index) for index in np.argsort(ends, kind="stable")]
         in_time = [index for index in order if ends[index] < self.deadline_s]

@@ -1,4 +1,4 @@
-"""Clients of every group, in proportion."""
+"""The selector of clients from every group, in proportion."""
 
 from __future__ import annotations
 
@@ -9,23 +9,29 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 
 from fma_core.selection.candidate import Candidate
-from fma_core.selection.selectors.draw import draw
-from fma_core.selection.selectors.selector import Choice, Pool, Selector, selectors
+from fma_core.selection.cohort.draw import draw
+from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
 
 
 @selectors.register("stratified")
 @dataclass(frozen=True)
 class Stratified(Selector):
-    """Each group has a share of the wanted clients that is proportional to its size, drawn at random within it.
+    """Clients of each group in proportion to its size, drawn at random within the group.
 
-    Shares are rounded by largest remainder, by lot among equal remainders. A client is in the group of its
-    organisation, or of the first of `tags` that it has; those without one are a group of their own.
+    Shares are rounded by largest remainder, at random among equal remainders. A client belongs to the group of its
+    organisation, or of the first of `tags` that it has; clients without one are a group of their own.
+
+    >>> from fma_core.selection import Candidate, select
+    >>> clients = [Candidate(f"{name}{i}", organisation=name) for name, n in (("a", 4), ("b", 2)) for i in range(n)]
+    >>> chosen = select(clients, selector=Stratified(), num=3, seed=0, round_number=1).chosen
+    >>> [name[0] for name in chosen]
+    ['a', 'a', 'b']
     """
 
     source: ClassVar[str] = "fma; shares by Hamilton's method (largest remainder)"
 
-    by: Annotated[Literal["organisation", "tags"], "what makes a group"] = "organisation"
-    tags: Annotated[tuple[str, ...], "the tags that make groups, the first one first"] = ()
+    by: Annotated[Literal["organisation", "tags"], "the fact that makes a group"] = "organisation"
+    tags: Annotated[tuple[str, ...], "the tags that make groups; the first that a client has counts"] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -49,15 +55,15 @@ class Stratified(Selector):
 
 
 def quotas(sizes: Sequence[int], num: int, rng: np.random.Generator) -> list[int]:
-    """How many of each group, `num` together: proportional to the sizes, and never more than there are.
+    """The number to take from each group, `num` in all: proportional to the sizes, and never more than there are.
 
-    In integers, so that equal remainders are equal. num: at most the sum of the sizes.
+    Computed in integers, so that equal remainders are equal. num: at most the sum of the sizes.
     """
     total = sum(sizes)
     shares = [divmod(size * num, total) for size in sizes]
     lots = rng.random(len(sizes))
     order = sorted(range(len(sizes)), key=lambda group: (-shares[group][1], lots[group]))
-    found = [whole for whole, _ in shares]
-    for group in order[: num - sum(found)]:
-        found[group] += 1
-    return found
+    rounded = [whole for whole, _ in shares]
+    for group in order[: num - sum(rounded)]:
+        rounded[group] += 1
+    return rounded

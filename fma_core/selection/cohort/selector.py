@@ -1,4 +1,4 @@
-"""The seam of selectors: whom of the eligible clients to ask."""
+"""The seam of selectors: the choice of the clients to ask among the eligible ones."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from fma_core.selection.refusal import Refusal
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """What a selector chooses from.
+    """The input of a selector: the eligible clients, and the rounds so far.
 
-    candidates: the eligible ones, at least one, in the order of `client`.
-    num: how many are wanted; None when all that the selector would take are.
-    round_number: of the round that is chosen for, from 1. past: rounds before it, the oldest first.
+    candidates: the eligible clients, at least one, sorted by `client`.
+    num: how many are wanted; None for as many as the selector would take.
+    round_number: the number of the round to choose for, from 1. past: rounds before it, the oldest first.
     """
 
     candidates: tuple[Candidate, ...]
@@ -31,13 +31,13 @@ class Pool:
 
     @property
     def num_wanted(self) -> int:
-        """How many there are to be chosen: never more than there are."""
+        """The number of clients to choose: never more than there are."""
         return len(self.candidates) if self.num is None else min(self.num, len(self.candidates))
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The clients to ask, and why not, for those of which the selector has more to say than that others were chosen."""
+    """The clients to ask; `refused` has reasons for others, where there is more to say than that others were chosen."""
 
     chosen: frozenset[str]
     refused: Mapping[str, Refusal] = field(default_factory=dict)
@@ -48,8 +48,8 @@ class Selector(CheckedPart, ABC):
 
     minimum: the smallest number of eligible clients, as a formula of its parameters.
     num_past: how many of the last rounds it looks at, so that no more need be read; None for all of them.
-    takes_num: whether the wanted number is what it chooses (fewer where there are fewer); False where its own rule
-        decides how many.
+    takes_num: whether it chooses the wanted number (or all, when there are fewer); False when its own rule decides how
+        many.
     """
 
     source: ClassVar[str] = ""
@@ -62,7 +62,7 @@ class Selector(CheckedPart, ABC):
 
     @abstractmethod
     def choose(self, pool: Pool, rng: np.random.Generator) -> Choice:
-        """The choice. It depends on its arguments alone, and all its randomness is the generator's."""
+        """Choose clients. The choice depends on the arguments alone; all randomness comes from the generator."""
 
 
 selectors: Registry[Selector] = Registry("selector", "fma.selectors")

@@ -1,4 +1,4 @@
-"""Clients that teach the model most in the time they take.
+"""The selector of the clients that help the model most in the time they take.
 
 Source: Lai et al. 2021 (OSDI), arXiv:2010.06081, equation 1 and algorithm 1.
 """
@@ -13,44 +13,56 @@ import numpy as np
 
 from fma_core.parameters import Bounds
 from fma_core.selection.candidate import PastRound
+from fma_core.selection.cohort.draw import Indices, draw_weighted
+from fma_core.selection.cohort.facts import Float64, assume_median, facts, positive_facts
+from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
 from fma_core.selection.refusal import Refusal
-from fma_core.selection.selectors.draw import Indices, draw_weighted
-from fma_core.selection.selectors.facts import Float64, assume_median, facts, positive_facts
-from fma_core.selection.selectors.selector import Choice, Pool, Selector, selectors
 
-# Where the authors' program starts its preferred duration.
+# The percentile at which the authors' program starts its preferred duration.
 PREFERRED_PERCENTILE = 30.0
 
 
 @selectors.register("oort")
 @dataclass(frozen=True)
 class Oort(Selector):
-    """Mostly clients of high utility, |B| √(mean loss²), less for those that are slow; the others are new ones.
+    """Mostly clients of high utility, |B| √(mean loss²), lower for slow ones; the others are new clients.
 
-    Utilities are cut off at a percentile of them all, grow with the rounds since the client was chosen, and shrink by
-    (T / t)^alpha for a client that took t, longer than T. Those with more than `cutoff` times the utility of the last
-    one that would be in are drawn in proportion to it. A share of epsilon goes to clients whose utility nobody knows,
-    drawn in proportion to their upload speed. That share is rounded by lot, so that small rounds explore too.
+    Utilities are clipped at a percentile of all utilities, grow with the rounds since the client was chosen, and shrink
+    by (T / t)^alpha for a client whose time t was longer than T. To choose k clients, those with at least `cutoff`
+    times the k-th largest utility are drawn in proportion to it. A share of epsilon goes to clients whose utility is
+    unknown, drawn in proportion to their upload speed. That share is rounded at random, so that small rounds explore
+    too.
+
+    >>> from fma_core.selection import Candidate, select
+    >>> useful = Candidate("useful", num_examples=100, loss_rms=2.0, rounds_since_turn=1)
+    >>> trained = Candidate("trained", num_examples=100, loss_rms=0.1, rounds_since_turn=1)
+    >>> selector = Oort(epsilon=0.0, epsilon_min=0.0)
+    >>> select([useful, trained], selector=selector, num=1, seed=0, round_number=2).chosen
+    ('useful',)
     """
 
     source: ClassVar[str] = "Lai et al. 2021 (Oort), arXiv:2010.06081, equation 1 and algorithm 1"
 
     epsilon: Annotated[float, Bounds(ge=0, le=1), "the share of new clients in the first round"] = 0.9
-    epsilon_decay: Annotated[float, Bounds(gt=0, le=1), "its factor from round to round"] = 0.98
-    epsilon_min: Annotated[float, Bounds(ge=0, le=1), "what it never falls below"] = 0.2
-    alpha: Annotated[float, Bounds(ge=0, le=100), "how much slow clients lose"] = 2.0
-    cutoff: Annotated[float, Bounds(ge=0, le=1), "c: how near to the best a client must be"] = 0.95
-    clip_percentile: Annotated[float, Bounds(gt=0, le=100), "the largest utility that counts"] = 95.0
+    epsilon_decay: Annotated[float, Bounds(gt=0, le=1), "the factor of that share from round to round"] = 0.98
+    epsilon_min: Annotated[float, Bounds(ge=0, le=1), "the smallest share of new clients"] = 0.2
+    alpha: Annotated[float, Bounds(ge=0, le=100), "how strongly slow clients lose utility"] = 2.0
+    cutoff: Annotated[float, Bounds(ge=0, le=1), "c: how near to the best a client must be to be drawn"] = (
+        0.95
+    )
+    clip_percentile: Annotated[
+        float, Bounds(gt=0, le=100), "the percentile at which utilities are clipped"
+    ] = 95.0
     preferred_s: Annotated[
-        float | None, Bounds(gt=0), "T: from when on a client is slow; null: the 30th percentile of all"
+        float | None, Bounds(gt=0), "T: a longer time is slow; null: the 30th percentile of all times"
     ] = None
-    pacer_step_s: Annotated[float, Bounds(ge=0), "Δ: what T grows by when utility falls; 0: never"] = 0.0
-    pacer_window: Annotated[int, Bounds(ge=1), "W: how many rounds are compared with as many before"] = 20
+    pacer_step_s: Annotated[float, Bounds(ge=0), "Δ: the growth of T when utility falls; 0: none"] = 0.0
+    pacer_window: Annotated[int, Bounds(ge=1), "W: the number of rounds to compare with as many before"] = 20
     max_turns: Annotated[
-        int | None, Bounds(ge=1), "how often a client may be chosen in all; null: any number of times"
+        int | None, Bounds(ge=1), "the largest number of turns of a client; null: any number"
     ] = None
     normalise: Annotated[
-        bool, "whether utilities are brought to 0 to 1 before waiting counts, as the authors' program does"
+        bool, "whether to scale utilities to 0 to 1 before waiting counts, as the authors' program does"
     ] = False
 
     def __post_init__(self) -> None:
@@ -85,11 +97,11 @@ class Oort(Selector):
         )
 
     def exploration(self, round_number: int) -> float:
-        """ε of a round."""
+        """The share ε of new clients in a round."""
         return max(self.epsilon_min, self.epsilon * self.epsilon_decay ** (round_number - 1))
 
     def utilities(self, pool: Pool) -> Float64:
-        """Util of every candidate; NaN where it is unknown. A mean loss stands in for the root mean square."""
+        """The utility of every candidate; NaN where it is unknown. A mean loss replaces a missing root mean square."""
         losses = facts(pool.candidates, "loss_rms")
         losses = np.where(np.isnan(losses), facts(pool.candidates, "loss"), losses)
         utility = facts(pool.candidates, "num_examples") * np.abs(losses)
@@ -107,14 +119,14 @@ class Oort(Selector):
         preferred = self.preferred(seconds, pool.past)
         # fmin takes the 1 where no time is known.
         slowness: Float64 = np.fmin(1.0, preferred / seconds) ** self.alpha
-        found: Float64 = utility * slowness
-        return found
+        slowed: Float64 = utility * slowness
+        return slowed
 
     def preferred(self, seconds: Float64, past: Sequence[PastRound]) -> float:
-        """T. The pacer lengthens it in each round before which the utility of W rounds was less than of the W before.
+        """The preferred time T. The pacer lengthens it whenever W rounds had less utility than the W rounds before.
 
-        The utility of a round that is over is taken for its mean loss times the number of its answers, because what
-        single clients reported then is not kept; a round without a loss ends what is compared.
+        The utility of a round that is over is its mean loss times the number of its answers, because the reports of
+        single clients are not kept. Windows that contain a round without a loss are not compared.
         """
         known = seconds[~np.isnan(seconds)]
         preferred = self.preferred_s
@@ -128,7 +140,7 @@ class Oort(Selector):
         return preferred + self.pacer_step_s * int(np.count_nonzero(sums[:-window] > sums[window:]))
 
     def admitted(self, utility: Float64, num: int) -> Indices:
-        """The clients to draw `num` from: with at least `cutoff` times the num-th largest utility."""
+        """The clients to draw from: those with at least `cutoff` times the num-th largest utility."""
         if num < 1:
             return np.empty(0, np.intp)
         least = np.sort(utility)[-num]

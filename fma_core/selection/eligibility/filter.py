@@ -1,4 +1,4 @@
-"""The seam of filters: which clients may be asked at all."""
+"""The seam of filters: conditions that a client must meet to be eligible."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fma_core.selection.candidate import Candidate
 from fma_core.selection.refusal import Refusal, not_reported
 
 IfUnknown = Annotated[
-    Literal["refuse", "accept"], "what becomes of a client that has never reported what the filter looks at"
+    Literal["refuse", "accept"], "whether to refuse or accept a client that never reported the fact"
 ]
 ValueT = TypeVar("ValueT")
 
@@ -20,21 +20,21 @@ ValueT = TypeVar("ValueT")
 class Filter(CheckedPart, ABC):
     """A condition on one client; its subclasses are frozen dataclasses whose fields are its parameters.
 
-    A fact that nobody knows does not meet a condition, unless the filter's `if_unknown` says so: a phone that never
-    said whether it charges is not asked while only charging ones are wanted.
+    An unknown fact does not meet a condition, unless the filter's `if_unknown` is "accept": a phone that never reported
+    whether it charges is not asked while only charging ones are wanted.
     """
 
     source: ClassVar[str] = ""
 
     @abstractmethod
     def refuse(self, candidate: Candidate) -> Refusal | None:
-        """Why the client may not be asked; None when it may."""
+        """The reason not to ask the client; None when it is eligible."""
 
 
 def check_fact(
     value: ValueT | None, fact: str, if_unknown: IfUnknown, refuse: Callable[[ValueT], Refusal | None]
 ) -> Refusal | None:
-    """What `refuse` says of a known value, and what `if_unknown` says of None."""
+    """The answer of `refuse` to a known value, and of `if_unknown` to None."""
     if value is not None:
         return refuse(value)
     return None if if_unknown == "accept" else not_reported(fact)
@@ -44,7 +44,7 @@ filters: Registry[Filter] = Registry("filter", "fma.filters")
 
 
 def first_refusal(candidate: Candidate, conditions: Sequence[Filter]) -> Refusal | None:
-    """What the first filter that refuses the client says; None when all let it pass."""
+    """The refusal of the first filter that refuses the client; None when all accept it."""
     for condition in conditions:
         refusal = condition.refuse(candidate)
         if refusal is not None:

@@ -1,4 +1,4 @@
-"""Clients whose transfers cost nothing."""
+"""The filter by the cost of transfers."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fma_core.selection.candidate import Candidate
-from fma_core.selection.filters.filter import Filter, IfUnknown, check_fact, filters
+from fma_core.selection.eligibility.filter import Filter, IfUnknown, check_fact, filters
 from fma_core.selection.refusal import Refusal
 
 
 @filters.register("unmetered")
 @dataclass(frozen=True)
 class Unmetered(Filter):
-    """Clients on a network that is not metered."""
+    """Clients on a network that is not metered.
+
+    >>> Unmetered().refuse(Candidate("phone", is_unmetered=False)).detail
+    "the client's network must not be metered, and is"
+    """
 
     source: ClassVar[str] = "Bonawitz et al. 2019, arXiv:1902.01046, section 3"
 

@@ -1,4 +1,4 @@
-"""Clients with a connection that is fast enough."""
+"""The filter by the speed of the connection."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ from typing import Annotated, ClassVar
 
 from fma_core.parameters import Bounds
 from fma_core.selection.candidate import Candidate
-from fma_core.selection.filters.filter import Filter, IfUnknown, check_fact, filters
+from fma_core.selection.eligibility.filter import Filter, IfUnknown, check_fact, filters
 from fma_core.selection.refusal import Refusal
 
 
 @filters.register("speed")
 @dataclass(frozen=True)
 class Speed(Filter):
-    """Clients whose measured round trip, download and upload keep the bounds that are given."""
+    """Clients whose measured round trip, download and upload are within the given bounds.
+
+    >>> Speed(max_ping_ms=50).refuse(Candidate("phone", ping_ms=80.0)).detail
+    "its round trip time must be at most 50 ms, the client's is 80"
+    """
 
     source: ClassVar[str] = "fma"
 
@@ -41,7 +45,7 @@ class Speed(Filter):
 
     def _check(
         self,
-        found: float | None,
+        measured: float | None,
         fact: str,
         unit: str,
         *,
@@ -60,4 +64,4 @@ class Speed(Filter):
                 "too_slow", f"its {fact} must be {words} {bound:g} {unit}, the client's is {value:g}"
             )
 
-        return check_fact(found, fact, self.if_unknown, refuse)
+        return check_fact(measured, fact, self.if_unknown, refuse)

@@ -1,7 +1,7 @@
-"""Drawing clients at random, from uniform numbers alone.
+"""Random draws of clients, from uniform numbers alone.
 
-`Generator.random` is the bits of PCG64 and has given the same numbers in every version of numpy; how `choice` and
-`permutation` use them is numpy's to change (NEP 19), and a round must be chosen again years later.
+A selection must be repeatable years later. `Generator.random` gives the bits of PCG64, which are the same in every
+version of numpy; `choice` and `permutation` may change (NEP 19).
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ Indices = npt.NDArray[np.intp]
 
 
 def draw(num_of: int, num: int, rng: np.random.Generator) -> Indices:
-    """`num` of the numbers below `num_of`, all equally likely, without replacement."""
+    """Draw `num` of the numbers below `num_of` without replacement, all equally likely."""
     return np.argsort(rng.random(num_of), kind="stable")[:num]
 
 
 def draw_weighted(weights: npt.ArrayLike, num: int, rng: np.random.Generator) -> Indices:
-    """`num` places of `weights`, one after another and without replacement, each with probability ∝ its weight.
+    """Draw `num` places of `weights`, one after another without replacement, each with probability ∝ its weight.
 
-    The first of exponential times at these rates are such a draw. Places without weight come last, in random order.
+    The first arrivals of exponential times at these rates are such a draw. Places without weight come last, in random
+    order.
     Source: Efraimidis and Spirakis 2006, Information Processing Letters 97(5), algorithm A-Res.
     """
     rates = np.asarray(weights, np.float64)

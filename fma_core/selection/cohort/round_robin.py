@@ -1,4 +1,4 @@
-"""Clients in turn."""
+"""The selector of clients in turn."""
 
 from __future__ import annotations
 
@@ -9,19 +9,24 @@ from typing import ClassVar
 import numpy as np
 
 from fma_core.selection.candidate import PastRound
-from fma_core.selection.selectors.selector import Choice, Pool, Selector, selectors
+from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
 
-# Where the last turn ended follows from where the one before it did. A beginning that is missing does no harm for long:
-# of two that read from different rounds on, both are right after a few turns that do not take everybody.
+# The end of each turn follows from the end of the turn before it. A missing beginning does little harm: two readers
+# that begin at different rounds agree after a few turns, unless a turn takes all clients.
 LONG_ENOUGH = 50
 
 
 @selectors.register("round_robin")
 @dataclass(frozen=True)
 class RoundRobin(Selector):
-    """The next clients in the order of their names, after those of the last round; after the last one, the first.
+    """The next clients by name, after those of the last round; after the last client, the first again.
 
-    A client that is not eligible when its turn comes is passed over, and waits for the next time round.
+    A client that is not eligible at its turn is skipped, and waits for its next turn.
+
+    >>> from fma_core.selection import Candidate, PastRound, select
+    >>> clients, past = [Candidate("a"), Candidate("b"), Candidate("c")], [PastRound(1, chosen=("a", "b"))]
+    >>> select(clients, selector=RoundRobin(), num=2, seed=0, round_number=2, past=past).chosen
+    ('a', 'c')
     """
 
     source: ClassVar[str] = "fma"
@@ -38,7 +43,7 @@ class RoundRobin(Selector):
 
 
 def _last_of(past: Sequence[PastRound]) -> str:
-    """The name that the last turn ended at, or "": a round which took names up to its beginning went round."""
+    """The name at which the last turn ended, or "". A round with names up to its start has begun again at the first."""
     last = ""
     for played in past:
         if played.chosen:

@@ -1,4 +1,4 @@
-"""Clients by their tags."""
+"""The filter by tags."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 from fma_core.selection.candidate import Candidate
-from fma_core.selection.filters.filter import Filter, filters
+from fma_core.selection.eligibility.filter import Filter, filters
 from fma_core.selection.refusal import Refusal
 
 
 @filters.register("tags")
 @dataclass(frozen=True)
 class Tags(Filter):
-    """Clients that have one of `any_of`, all of `all_of` and none of `none_of`; an empty list asks for nothing."""
+    """Clients that have one of `any_of`, all of `all_of` and none of `none_of`; an empty list is no condition.
+
+    >>> Tags(all_of=("eu", "beta")).refuse(Candidate("phone", tags=frozenset({"eu"}))).detail
+    'the client has not the tags beta'
+    """
 
     source: ClassVar[str] = "fma"
 
@@ -34,6 +38,6 @@ class Tags(Filter):
             return Refusal("tags", f"the client has none of the tags {', '.join(self.any_of)}")
         if missing := [tag for tag in self.all_of if tag not in tags]:
             return Refusal("tags", f"the client has not the tags {', '.join(missing)}")
-        if found := [tag for tag in self.none_of if tag in tags]:
-            return Refusal("tags", f"the client has the tags {', '.join(found)}, which are left out")
+        if unwanted := [tag for tag in self.none_of if tag in tags]:
+            return Refusal("tags", f"the client has the tags {', '.join(unwanted)}, which are left out")
         return None

@@ -1,4 +1,4 @@
-"""Poisson sampling: each client for itself."""
+"""Poisson sampling: an independent draw for each client."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from typing import Annotated, ClassVar
 import numpy as np
 
 from fma_core.parameters import Bounds
+from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
 from fma_core.selection.refusal import Refusal
-from fma_core.selection.selectors.selector import Choice, Pool, Selector, selectors
 
 
 @selectors.register("poisson")
 @dataclass(frozen=True)
 class Poisson(Selector):
-    """Each client with probability q, independently of the others and of how many are wanted.
+    """Each client with probability q, independently of the others and of the number that is wanted.
 
-    The number of clients varies from round to round, and may be 0. Privacy amplification by sampling needs just that:
-    a fixed number, or a bound on it, is another mechanism.
+    The number of clients varies from round to round, and may be 0. Privacy amplification by sampling requires exactly
+    this: a fixed number of clients, or a bound on it, is another mechanism.
+
+    >>> from fma_core.selection import Candidate, select
+    >>> select([Candidate("a"), Candidate("b")], selector=Poisson(q=1.0), num=1, seed=0, round_number=1).chosen
+    ('a', 'b')
     """
 
     source: ClassVar[str] = "McMahan et al. 2018 (DP-FedAvg), arXiv:1710.06963, algorithm 1"

@@ -17,9 +17,11 @@ def check_settings(app_configs: Any, **_kwargs: Any) -> list[CheckMessage]:
         found.append(Error("FMA_REGISTRATION=token needs FMA_ENROLMENT_TOKEN", id="fma.E002"))
     if conf.get("FMA_EXECUTOR") == "dask" and not conf.get("FMA_DASK_SCHEDULER"):
         found.append(Error("FMA_EXECUTOR=dask needs FMA_DASK_SCHEDULER", id="fma.E004"))
-    for name in ("FMA_LEASE_SECONDS", "FMA_MAX_ATTEMPTS", "FMA_MAX_UPDATE_BYTES", "FMA_MAX_ARRAYS"):
-        if conf.get(name) <= 0:
-            found.append(Error(f"{name} must be above 0; found {conf.get(name)}", id="fma.E003"))
+    found.extend(
+        Error(f"{name} must be above 0; found {conf.get(name)}", id="fma.E003")
+        for name in ("FMA_LEASE_SECONDS", "FMA_MAX_ATTEMPTS", "FMA_MAX_UPDATE_BYTES", "FMA_MAX_ARRAYS")
+        if conf.get(name) <= 0
+    )
     grace, limit = conf.get("FMA_ORPHAN_GRACE_SECONDS"), conf.get("FMA_AGGREGATION_TIMEOUT_SECONDS")
     if grace < limit:
         found.append(

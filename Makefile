@@ -29,7 +29,8 @@ test: .venv/for-development lint ## Lint, then run every test, and check the cov
 	.venv/bin/python -m coverage report --fail-under=80 --include='fma_connect/*'
 
 # mypy's Django plugin imports the settings, and these want a secret key.
-lint: .venv/for-development ## Check style, types, and who imports whom
+lint: .venv/for-development ## Check commits, style, types, and who imports whom
+	.venv/bin/python .ci/commits.py
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	FMA_SECRET_KEY=lint .venv/bin/mypy

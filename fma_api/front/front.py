@@ -69,7 +69,7 @@ class Front:
         environ = environ_of(scope)
         try:
             body = await self._body(scope, exchange)
-        except (Exception, asyncio.CancelledError):  # granian's own: its client has gone, or was given up
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - granian's own: its client has gone, or was given up
             return
         if isinstance(body, StreamedBody):
             # What was read cannot be read again, so this request cannot be repeated.

@@ -327,7 +327,7 @@ class AggregatorContract(PartContract):
                 return stored.fold(**{"executor": Serial(), **options})
         except AssertionError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a rule may raise anything; _refused raises it again
             self._refused(error)
 
     def _step(self, updates: Sequence[Update]) -> Arrays:

@@ -109,8 +109,10 @@ class OptimiserContract(PartContract):
         found: list[Mapping[str, bytes]] = []
         for seed in range(3):
             rounds.play(self._draw(seed), executor=Serial())
-            for arrays in (rounds.model, rounds.state):
-                found.append({name: array.tobytes() for name, array in (arrays or {}).items()})
+            found.extend(
+                {name: array.tobytes() for name, array in (arrays or {}).items()}
+                for arrays in (rounds.model, rounds.state)
+            )
         return found
 
 

@@ -39,7 +39,7 @@ def all_at_once(*calls: Callable[[], Any]) -> list[Any]:
         start.wait()
         try:
             results[number] = call()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - an error is a result here
             results[number] = error
         finally:
             connection.close()

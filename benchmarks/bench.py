@@ -11,7 +11,8 @@ from typing import Any
 
 from cpu_time import children_of
 from goal import Goal
-from text_table import NOTHING, text_table
+
+from fma_core.simulation.table import NOTHING, text_table
 
 FMA = "fma"
 

@@ -1,4 +1,4 @@
-"""What every work of benchmarks/edge.py is given, and what it gives back."""
+"""The input and the result of every work of benchmarks/edge.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was measured of one way: its times, and how they compare with those of the other ways of the same case."""
+"""The measurements of one way: its times, and how they compare with those of the other ways of the same case."""
 
 from __future__ import annotations
 

@@ -27,19 +27,23 @@ def plot(
     metric: Annotated[
         str | None,
         typer.Option(
-            "--metric", help="Only this one, such as `loss`; without it, up to six.", show_default=False
+            "--metric",
+            help="Draw only this metric, such as `loss`; up to six without it.",
+            show_default=False,
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="The PNG to write; `model-ID.png` here without it.", dir_okay=False),
+        typer.Option(
+            "--out", help="The PNG to write; `model-ID.png` in this folder without it.", dir_okay=False
+        ),
     ] = None,
     data: data_folder.DataOption = data_folder.DEFAULT,
 ) -> None:
-    """Draw what was measured in the published rounds of a model, and print where the picture is.
+    """Draw the metrics of a model's published rounds as a PNG, and print its path.
 
-    The line is the mean over the clients, weighted by examples; the band is from the 5th to the 95th percentile of the
-    clients. Needs the `plot` extra. The server may be running or not.
+    The line is the mean over the clients, weighted by examples; the band reaches from the 5th to the 95th percentile.
+    The command needs the `plot` extra. The server may be running or not.
 
     **Examples**
 

@@ -1,4 +1,4 @@
-"""What was measured of one way: its times, and how they compare with those of the other ways of the same case."""
+"""The measurements of one way: its times, and how they compare with those of the other ways of the same case."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 from cases import Size
 from measured_process import Run
-from text_table import NOTHING, text_table
 from ways import DIGEST, FLOWER, FLOWER_RECORDS, FMA, GRAM, IN_MEMORY, LIMIT, Way
+
+from fma_core.simulation.table import NOTHING, text_table
 
 MEBIBYTE = 2**20
 

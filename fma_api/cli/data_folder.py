@@ -49,7 +49,7 @@ def make_ready(data: Path) -> None:
 
 
 def require_migrated() -> None:
-    """Make Django usable, and raise Problem unless the database can be reached and is up to date."""
+    """Set up Django, and raise Problem unless the database can be reached and is up to date."""
     _set_up_django()
     if _unapplied_migrations():
         raise Problem("the database is not up to date; run: fma manage migrate")
@@ -59,7 +59,7 @@ def require_migrated() -> None:
 
 
 def open_record(data: Path) -> None:
-    """Make Django usable on the folder.
+    """Set up Django on the folder.
 
     A folder that nobody has served yet is made ready. A database that somebody else administers is not migrated
     behind their back.

@@ -8,10 +8,10 @@ from fma_api.cli.problem import Problem
 
 
 def worker(data: data_folder.DataOption = data_folder.DEFAULT) -> None:
-    """Run a worker alone: the processes that aggregate.
+    """Run a worker alone: the processes that aggregate rounds.
 
-    Run as many as you like, on as many machines as reach the database and the storage. FMA_WORKER_PROCESSES says how
-    many rounds one worker aggregates at one time. SIGTERM lets it finish what it is doing.
+    Run any number of workers, on any machine that can reach the database and the storage. FMA_WORKER_PROCESSES says how
+    many rounds one worker aggregates at one time. After SIGTERM a worker finishes its round, then exits.
 
     **Examples**
 

@@ -1,4 +1,4 @@
-"""The rounds of a simulation as text."""
+"""Text tables, and the rounds of a simulation as one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ if TYPE_CHECKING:
 # More columns than this fit on no screen; `to_json` has them all.
 MAX_METRICS = 4
 DIGEST_LENGTH = 12
+NOTHING = "–"  # a number that there is not
 
 
 def as_table(rounds: Sequence[SimulatedRound]) -> str:
-    """Numbers of clients, virtual seconds, the beginning of the digest, and metrics as mean (lowest to highest)."""
+    """A line for each round: clients, virtual seconds, the digest's beginning, metrics as mean (lowest to highest)."""
     measured = _names([name for each in rounds for name in each.metrics])
     judged = _names([name for each in rounds for name in each.validation])
     heads = [
@@ -30,10 +31,27 @@ def as_table(rounds: Sequence[SimulatedRound]) -> str:
         *judged,
     ]
     lines = [[*_counts(each), *_metrics(each, measured, judged)] for each in rounds]
-    widths = [max(map(len, column)) for column in zip(heads, *lines, strict=True)]
+    return text_table([heads, *lines], num_left=0)
+
+
+def text_table(lines: Sequence[Sequence[str]], *, num_left: int = 1) -> str:
+    """The cells in aligned columns; the first line is the head.
+
+    num_left: so many columns are aligned to the left, all others, being numbers, to the right. A column that is empty
+    below its head is left out.
+    """
+    columns = [
+        column
+        for column in zip(*lines, strict=True)
+        if len(column) == 1 or any(cell not in ("", NOTHING) for cell in column[1:])
+    ]
+    widths = [max(map(len, column)) for column in columns]
     return "\n".join(
-        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
-        for line in [heads, *lines]
+        "  ".join(
+            cell.ljust(width) if place < num_left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(line, widths, strict=True))
+        )
+        for line in zip(*columns, strict=True)
     )
 
 

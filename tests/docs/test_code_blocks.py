@@ -117,7 +117,7 @@ class Reader:
         return self._python.run(source, place=name_of(self._page))
 
     def _type(self, command: str) -> str | None:
-        """What a command prints; None when it is one of those that are not run."""
+        """Type a command and return its output; None for a command that is not run."""
         if command == INSTALL_HERE:
             return self._install_here()
         if command.startswith("make "):

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from fma_api.cli import plot as command
@@ -54,6 +55,16 @@ def test_picture_of_one_metric(model: FederatedModel, tmp_path: Path) -> None:
     fma("cost in $", "--metric", "loss", "--out", "loss.png")
 
     assert (tmp_path / "loss.png").read_bytes().startswith(PNG)
+
+
+def test_three_metrics_leave_no_empty_panel(model: FederatedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+
+    fma(str(model.pk))
+
+    assert [bool(axes.lines) for axes in figures[0].axes] == [True, True, True, False]
+    assert [axes.get_visible() for axes in figures[0].axes] == [True, True, True, False]
 
 
 @pytest.mark.parametrize(

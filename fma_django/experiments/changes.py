@@ -30,7 +30,7 @@ from fma_django.rounds.rows import (
 )
 from fma_django.rounds.starting import follow_configuration, go_on_without_who_left, start_if_possible
 from fma_django.rounds.waiting_updates import drop_updates, drop_updates_that_no_longer_count
-from fma_django.updates.intake import require_metrics
+from fma_django.updates.facts import require_metrics
 
 INITIAL_VERSION = "1.0.0"
 

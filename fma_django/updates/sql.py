@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
@@ -19,47 +19,7 @@ from django.db.backends.utils import CursorWrapper
 from fma_django.models import ModelUpdate
 from fma_django.models.model_update import UpdateStatus
 from fma_django.record.idempotency import Once
-
-
-class Standing(NamedTuple):
-    """How a client stands in the open round of a model; what is of a row that there is not is None.
-
-    spec, configuration: JSON texts; configuration: what the round runs with.
-    earlier: the accepted update of this client in the round. base: the aggregate that is named, of this model.
-    remembered: what an Idempotency-Key stands for.
-    """
-
-    client_id: Any
-    is_registered: bool
-    federated_model_id: Any
-    allow_aggregation: bool
-    spec: str | None
-    layout: str
-    artifact_id: int | None
-    round_id: Any
-    number: int
-    num_updates: int
-    num_asked: int | None
-    clients_counted: int | None
-    is_started: bool
-    is_ready: bool
-    deadline_passed: bool | None
-    parent_id: int | None
-    configuration: str | None
-    participation_id: int | None
-    is_chosen: bool | None
-    has_answered: bool | None
-    not_chosen_because: str | None
-    earlier_id: int | None
-    earlier_sha256: str
-    earlier_base_id: int | None
-    earlier_num_examples: int
-    earlier_metrics: str
-    base_id: int | None
-    base_is_abandoned: bool | None
-    remembered_fingerprint: str | None = None
-    remembered_id: str | None = None
-
+from fma_django.updates.standing import Standing
 
 _STANDING = """
 SELECT c.id, reg.id IS NOT NULL, m.id, m.allow_aggregation, m.spec, m.weights_layout, m.current_artifact_id,

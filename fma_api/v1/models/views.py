@@ -120,7 +120,7 @@ class FederatedModelViewSet(
             and self.action in READ_BY_CLIENTS
             and not obj.clients.filter(pk=client.pk, is_active=True).exists()
         ):
-            raise NotRegistered(f"this client is not registered with model {obj.pk}")
+            raise NotRegistered.of(obj.pk)
 
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         asked = NewFederatedModelSerializer(data=request.data, context=self.get_serializer_context())

@@ -164,7 +164,7 @@ class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
         said = asked.validated_data
         federated_model = FederatedModel.objects.filter(pk=said["federated_model"]).first()
         if federated_model is None:
-            raise UnknownModel(f"there is no model {said['federated_model']}")
+            raise UnknownModel.of(said["federated_model"])
         upload = begin_upload(
             federated_model,
             cast("Client", request.user),

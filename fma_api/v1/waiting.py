@@ -13,6 +13,7 @@ from rest_framework import serializers
 from rest_framework.request import Request
 
 from fma_api.front.marks import WaitsFor
+from fma_api.v1.ids import MAX_ID
 from fma_django import conf, wakeups
 from fma_django.models import FederatedModel, ModelAggregate
 from fma_django.record.queries.aggregates import latest_aggregate
@@ -22,19 +23,10 @@ ResponseT = TypeVar("ResponseT", bound=HttpResponseBase)
 
 class WaitSerializer(serializers.Serializer[None]):
     after = serializers.IntegerField(
-        min_value=0, max_value=2**63 - 1, required=False, help_text="Only an aggregate with a larger id."
+        min_value=0, max_value=MAX_ID, required=False, help_text="Only an aggregate with a larger id."
     )
     wait = serializers.FloatField(
         min_value=0, required=False, default=0.0, help_text="Seconds to wait for it; needs `after`."
-    )
-
-
-class EvaluationWaitSerializer(serializers.Serializer[None]):
-    wait = serializers.FloatField(
-        min_value=0,
-        required=False,
-        default=0.0,
-        help_text="For a client: seconds to wait until there is one.",
     )
 
 

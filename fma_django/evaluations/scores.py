@@ -26,7 +26,7 @@ def receive_score(
     """
     federated_model = aggregate.federated_model
     if not federated_model.clients.filter(pk=client.pk).exists():
-        raise NotRegistered(f"this client is not registered with model {federated_model.pk}")
+        raise NotRegistered.of(federated_model.pk)
     said = require_storable(validation_results, field="validation_results", max_bytes=MAX_RESULTS_BYTES)
     if federated_model.client_agg_results_schema is not None:
         require_schema(

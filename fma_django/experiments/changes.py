@@ -29,7 +29,7 @@ from fma_django.rounds.rows import (
     open_round,
 )
 from fma_django.rounds.waiting_updates import drop_updates, drop_updates_that_no_longer_count
-from fma_django.updates.intake import require_metrics
+from fma_django.updates.facts import require_metrics
 
 INITIAL_VERSION = "1.0.0"
 

@@ -77,14 +77,14 @@ def lock_open_round(federated_model: FederatedModel) -> Round:
     if found is not None:
         return found
     refuse_ended(federated_model.pk)
-    raise UnknownModel(f"there is no model {federated_model.pk} any more")
+    raise UnknownModel.of(federated_model.pk, is_gone=True)
 
 
 def refuse_ended(federated_model_id: int) -> None:
     """Raises ExperimentEnded, and UnknownModel when it is gone; a model that goes on has an open round."""
     found = FederatedModel.objects.filter(pk=federated_model_id).first()
     if found is None:
-        raise UnknownModel(f"there is no model {federated_model_id} any more")
+        raise UnknownModel.of(federated_model_id, is_gone=True)
     if found.ended_on is not None:
         raise ExperimentEnded(
             f"the experiment of model {found.pk} ended on {found.ended_on:%Y-%m-%d %H:%M} UTC ({found.end_reason})",

@@ -27,9 +27,9 @@ from fma_django.rounds import folding as fold_round
 from fma_django.rounds.aggregation import aggregate_round
 from fma_django.rounds.verification import verify_round
 from fma_django.storage import get_store
-from fma_django.updates.intake import UpdateFacts, receive_update
+from fma_django.updates.intake import UpdateFacts
 from tests.dask.rules import DeadlyMean, SlowMean
-from tests.records import make_client, make_user
+from tests.records import make_client, make_user, send_body
 from tests.servers.dask import DaskCluster
 from tests.servers.free_port import free_port
 from tests.servers.s3 import S3Bucket
@@ -71,7 +71,7 @@ def weights(seed: int) -> SafetensorsBody:
 
 def send(model: FederatedModel, seed: int) -> None:
     facts = UpdateFacts(base_aggregate_id=None, num_examples=seed)
-    receive_update(model, make_client(model).client, weights(seed), facts)
+    send_body(model, make_client(model).client, weights(seed), facts)
 
 
 def due_round(**options: Any) -> Round:

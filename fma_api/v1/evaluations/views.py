@@ -15,10 +15,17 @@ from rest_framework.response import Response
 from fma_api.renderers import SAFETENSORS, OrjsonRenderer, SafetensorsRenderer
 from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.callers import IsClient, IsUser, IsUserOrClient, client_of
-from fma_api.v1.evaluations.serializers import EvaluationSerializer, NewResultSerializer, ResultSerializer
-from fma_api.v1.filters import LIST_FILTERS, EvaluationFilters
+from fma_api.v1.evaluations.filters import EvaluationFilters
+from fma_api.v1.evaluations.serializers import (
+    EvaluationSerializer,
+    EvaluationWaitSerializer,
+    NewResultSerializer,
+    ResultSerializer,
+)
+from fma_api.v1.filters import LIST_FILTERS
+from fma_api.v1.ids import NUMBER
 from fma_api.v1.pagination import LinkedPages
-from fma_api.v1.waiting import EvaluationWaitSerializer, keep
+from fma_api.v1.waiting import keep
 from fma_api.v1.weights import weights_response
 from fma_django.evaluations.ends import cancel_evaluation, close_evaluation
 from fma_django.evaluations.results import receive_result
@@ -48,7 +55,7 @@ class EvaluationViewSet(
     filterset_class = EvaluationFilters
     ordering_fields = ("opened_on",)
     queryset = EvaluationRound.objects.order_by("-id")
-    lookup_value_regex = r"\d{1,18}"
+    lookup_value_regex = NUMBER
 
     def get_permissions(self) -> list[BasePermission]:
         if self.action == "send_result":

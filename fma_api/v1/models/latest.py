@@ -11,7 +11,7 @@ from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from fma_api.renderers import SAFETENSORS, dumps
-from fma_api.v1.serializers import ModelAggregateSerializer
+from fma_api.v1.aggregates.serializers import ModelAggregateSerializer
 from fma_api.v1.waiting import keep
 from fma_api.v1.weights import blob_response
 from fma_core.errors import FMAError

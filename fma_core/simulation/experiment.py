@@ -27,8 +27,9 @@ from fma_core.simulation.files import Files, Update
 from fma_core.simulation.history import History
 from fma_core.simulation.open_round import OpenRound, ties
 from fma_core.simulation.progress import Progress, Watcher
-from fma_core.simulation.record import as_past, write_down
-from fma_core.simulation.result import Outcome, SimulatedRound, Simulation
+from fma_core.simulation.record import as_past, row_of
+from fma_core.simulation.result import Simulation
+from fma_core.simulation.simulated_round import Outcome, SimulatedRound
 from fma_core.simulation.timeline import Deadline, Timeline, Wake
 from fma_core.simulation.training import train_all
 
@@ -304,7 +305,7 @@ class Experiment:
         """Write the open round down."""
         number = self._open.number
         late = [client for client, each in self._training.items() if each.round_number == number]
-        over = write_down(self._open, outcome, now_s=self._now_s, late=late, **facts)
+        over = row_of(self._open, outcome, now_s=self._now_s, late=late, **facts)
         self._over.append(over)
         self._history.past.append(as_past(over, self._open))
         self._tell(is_over=True)

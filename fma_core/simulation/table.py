@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fma_core.simulation.result import SimulatedRound
+    from fma_core.simulation.simulated_round import SimulatedRound
 
 # More columns than this fit on no screen; `to_json` has them all.
 MAX_METRICS = 4

@@ -14,7 +14,7 @@ from fma_core.selection import Candidate
 
 MAX_NUM_EXAMPLES = 2**53  # exact in float64, in which the weights are summed
 
-# What is known of a candidate from rounds, and not from what its client reports.
+# Facts of a candidate that come from rounds, and not from its client's reports.
 _FROM_ROUNDS = frozenset(
     {
         "client",
@@ -37,7 +37,7 @@ Facts = Mapping[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What a client sends, and how long that took.
+    """The answer of a client, and how long it took.
 
     arrays: as the strategy asks for them (weights or deltas, payloads too). num_examples: its weight, 1 … 2**53.
     seconds: from being asked to the last byte of the answer, in virtual time.

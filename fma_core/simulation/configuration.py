@@ -54,14 +54,14 @@ class Configuration:
     spec: Spec | None
 
     @classmethod
-    def of(cls, said: Mapping[str, Any], *, seed: int | None = None) -> Configuration:
+    def of(cls, members: Mapping[str, Any], *, seed: int | None = None) -> Configuration:
         """Read it as the server does: other members are ignored, misspelt ones refused, null is the default.
 
         Schemas are not looked at, which is the server's business.
         Raises InvalidPart, InvalidStrategy or InvalidSpec, with the fact `field`.
         """
-        _refuse_misspelt(said)
-        given = {name: said[name] for name in MEMBERS if said.get(name) is not None}
+        _refuse_misspelt(members)
+        given = {name: members[name] for name in MEMBERS if members.get(name) is not None}
         with_field = _Fields(given)
         strategy = Strategy.build(
             with_field.build("aggregator", aggregators, "aggregator_params", default="mean"),
@@ -110,9 +110,9 @@ class _Fields:
             raise
 
     def build_specs(self, field: str, registry: Registry[Any], default: Any = ()) -> list[Any]:
-        found = self._given.get(field, default)
+        specs = self._given.get(field, default)
         try:
-            return [registry.build_spec(spec) for spec in ([found] if isinstance(found, Mapping) else found)]
+            return [registry.build_spec(spec) for spec in ([specs] if isinstance(specs, Mapping) else specs)]
         except InvalidPart as error:
             error.facts.setdefault("field", field)
             raise
@@ -125,8 +125,8 @@ def _integer(field: str, value: Any, least: int, most: int) -> int:
     return value
 
 
-def _refuse_misspelt(said: Mapping[str, Any]) -> None:
-    for name in said:
+def _refuse_misspelt(members: Mapping[str, Any]) -> None:
+    for name in members:
         close = [] if name in MEMBERS else get_close_matches(str(name), MEMBERS, n=1, cutoff=0.8)
         if close:
             raise InvalidParameter(

@@ -40,7 +40,7 @@ MAX_WAKES = 1000
 
 @dataclass(frozen=True)
 class Setting:
-    """What a simulation is asked to do. clients: by id, in the order of their ids."""
+    """The task of a simulation. clients: by id, in the order of their ids."""
 
     configuration: Configuration
     clients: Mapping[str, SimulatedClient]
@@ -223,7 +223,7 @@ class Experiment:
         )
 
     def _received(self, client: SimulatedClient, trained: Trained | None) -> Update | None:
-        """What is on its way to the server; None for a dropout, and for what the server would refuse."""
+        """The update that is on its way to the server; None for a dropout, and for one that the server would refuse."""
         if trained is None:
             self._open.dropped.add(client.id)
             return None
@@ -318,8 +318,8 @@ class Experiment:
         )
 
     def _watched(self, each: SimulatedRound) -> float | None:
-        found = each.validation if self._policy.metric_source == "validation" else each.means
-        return found.get(self._policy.metric or "")
+        values = each.validation if self._policy.metric_source == "validation" else each.means
+        return values.get(self._policy.metric or "")
 
     def _stall(self) -> None:
         current = self._open

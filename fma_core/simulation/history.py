@@ -1,4 +1,4 @@
-"""What the server would know of its clients from the rounds before: the inputs of a selection."""
+"""The server's knowledge of its clients from the rounds before: the inputs of a selection."""
 
 from __future__ import annotations
 

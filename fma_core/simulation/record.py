@@ -1,4 +1,4 @@
-"""A round that is over, as the result has it and as later selections know it."""
+"""A round that is over: as a row of the result, and as later selections know it."""
 
 from __future__ import annotations
 

@@ -33,18 +33,18 @@ class Simulation:
 
     @property
     def sha256(self) -> str:
-        """Of the newest aggregate; "" when there is none."""
+        """The digest of the newest aggregate; "" when there is none."""
         return next((each.sha256 for each in reversed(self.rounds) if each.sha256), "")
 
     def curve(self, metric: str) -> list[tuple[int, float]]:
         """(round, value) of a metric where it is known: what `evaluate` says of it, or its mean over clients."""
-        found = []
+        points = []
         for each in self.rounds:
             if metric in each.validation:
-                found.append((each.number, each.validation[metric]))
+                points.append((each.number, each.validation[metric]))
             elif metric in each.metrics:
-                found.append((each.number, each.metrics[metric]["mean"]))
-        return found
+                points.append((each.number, each.metrics[metric]["mean"]))
+        return points
 
     def table(self) -> str:
         """A line for each round, as text."""

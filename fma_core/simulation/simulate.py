@@ -68,9 +68,9 @@ def simulate(
 
 def _by_id(clients: Sequence[SimulatedClient]) -> dict[str, SimulatedClient]:
     ordered = sorted(clients, key=lambda client: client.id)
-    found = {client.id: client for client in ordered}
-    if len(found) != len(ordered):
+    by_id = {client.id: client for client in ordered}
+    if len(by_id) != len(ordered):
         ids = [client.id for client in ordered]
         twice = next(name for name, following in pairwise(ids) if name == following)
         raise ValueError(f"two clients have the id {twice!r}")
-    return found
+    return by_id

@@ -69,10 +69,12 @@ def _counts(each: SimulatedRound) -> list[str]:
 def _metrics(each: SimulatedRound, measured: Sequence[str], judged: Sequence[str]) -> list[str]:
     cells = []
     for name in measured:
-        said = each.metrics.get(name)
-        cells.append("" if said is None else f"{said['mean']:.4f} ({said['min']:.4f} to {said['max']:.4f})")
+        stats = each.metrics.get(name)
+        cells.append(
+            "" if stats is None else f"{stats['mean']:.4f} ({stats['min']:.4f} to {stats['max']:.4f})"
+        )
     return cells + [f"{each.validation[name]:.4f}" if name in each.validation else "" for name in judged]
 
 
-def _names(found: Sequence[str]) -> list[str]:
-    return sorted(set(found))[:MAX_METRICS]
+def _names(names: Sequence[str]) -> list[str]:
+    return sorted(set(names))[:MAX_METRICS]

@@ -42,7 +42,7 @@ class OpenRound:
         return self.deadline_s is not None and self.deadline_s <= now_s
 
     def reopen(self) -> None:
-        """Begin again: updates still count, clients that were asked may still answer, those that failed may try again."""
+        """Begin again: updates still count, clients that were asked may answer, those that failed may try again."""
         self.started_s = self.deadline_s = None
         self.num_reopenings += 1
         self.began -= self.dropped | set(self.rejected)

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.functional import SimpleLazyObject
 
-from fma_api.front.marks import is_kept
+from fma_api.front.responses import is_kept
 
 LEVELS = {2: "info", 3: "info", 4: "warning", 5: "error"}
 

@@ -35,7 +35,7 @@ from fma_api.v1.models.serializers import (
 )
 from fma_api.v1.pagination import LargePages
 from fma_api.v1.rounds.views import ModelRounds
-from fma_api.v1.waiting import WaitSerializer, keep, newer_aggregate
+from fma_api.v1.waiting import WaitSerializer, newer_aggregate, nothing_yet
 from fma_api.v1.weights import wants_safetensors, weights_response
 from fma_django.clients import registration as clients
 from fma_django.errors import NotRegistered
@@ -184,12 +184,12 @@ class FederatedModelViewSet(
         responses={200: ModelAggregateSerializer, 204: NOTHING_NEWER},
     )
     @action(methods=["get"], detail=True, permission_classes=[IsUserOrClient])
-    def get_latest_aggregate(self, request: Request, pk: str) -> Response:
+    def get_latest_aggregate(self, request: Request, pk: str) -> HttpResponse:
         """`{}` when there is none. With `after` and `wait` it waits for a newer one; 204 when none came."""
         found = self.get_object()
         newer = newer_aggregate(request, found)
         if newer is not None and newer.aggregate is None:
-            return keep(Response(status=204), [found.pk], newer.wait_s)
+            return nothing_yet([found.pk], newer.wait_s)
         aggregate = latest_aggregate(found) if newer is None else newer.aggregate
         return Response({} if aggregate is None else self._rendered(ModelAggregateSerializer, aggregate))
 
@@ -233,7 +233,7 @@ class FederatedModelViewSet(
         if newer is None:
             latest = latest_model(found)
         elif newer.aggregate is None:
-            return keep(HttpResponse(status=204), [found.pk], newer.wait_s)
+            return nothing_yet([found.pk], newer.wait_s)
         else:
             latest = LatestModel(newer.aggregate, newer.aggregate.pk)
         if latest is None:

@@ -116,7 +116,7 @@ class Front:
         environ: Environ,
         done: asyncio.Future[NothingYet | None],
     ) -> None:
-        kept = None
+        kept: NothingYet | None = None
         try:
             response = django.answer(self._handler, environ)
             try:

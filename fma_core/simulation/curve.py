@@ -1,4 +1,4 @@
-"""The rounds of a simulation as a picture; matplotlib is imported when one is drawn."""
+"""Plots of the rounds of a simulation; matplotlib is imported when one is drawn."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fma_core.simulation.result import SimulatedRound
 
-# Told apart by the colour-blind. Source: Okabe and Ito 2008, Color Universal Design.
+# Colours that colour-blind people can distinguish. Source: Okabe and Ito 2008, Color Universal Design.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
 
 def draw_curves(rounds: Sequence[SimulatedRound], path: Path, metrics: Sequence[str] | None) -> Path:
-    """A panel for each metric: what `evaluate` says, or the clients' mean with the range from p5 to p95."""
+    """Draw a panel for each metric: the value of `evaluate`, or the clients' mean with the range from p5 to p95."""
     known = sorted({name for each in rounds for name in (*each.metrics, *each.validation)})
     names = known if metrics is None else list(metrics)
     if not names or not set(names) <= set(known):
@@ -22,7 +22,7 @@ def draw_curves(rounds: Sequence[SimulatedRound], path: Path, metrics: Sequence[
             f"there is nothing to draw of {names or 'no metrics'}; known are {', '.join(known) or 'none'}"
         )
     try:
-        # Without pyplot: nothing global, and no window system is looked for.
+        # Without pyplot, which has global state and searches for a window system.
         from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator
     except ImportError as error:
@@ -34,11 +34,16 @@ def draw_curves(rounds: Sequence[SimulatedRound], path: Path, metrics: Sequence[
         judged = [(each.number, each.validation[name]) for each in rounds if name in each.validation]
         if clients:
             numbers = [number for number, _ in clients]
-            low, high = ([said[end] for _, said in clients] for end in ("p5", "p95"))
+            low, high = ([statistics[end] for _, statistics in clients] for end in ("p5", "p95"))
             axes.fill_between(
                 numbers, low, high, color=colour, alpha=0.15, linewidth=0, label="clients, 5 to 95 %"
             )
-            axes.plot(numbers, [said["mean"] for _, said in clients], color=colour, label="clients, mean")
+            axes.plot(
+                numbers,
+                [statistics["mean"] for _, statistics in clients],
+                color=colour,
+                label="clients, mean",
+            )
         if judged:
             axes.plot(*zip(*judged, strict=True), color=colour, marker="o", markersize=3, label="evaluate")
         axes.set_title(name, loc="left", fontsize=10)

@@ -1,4 +1,4 @@
-"""What a simulation gives: a row for each round, and the model."""
+"""The result of a simulation: a row for each round, and the model."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ Outcome = Literal["published", "failed", "quorum_not_met", "open"]
 class SimulatedRound:
     """One round. Clients are named by their ids, times are seconds of the virtual clock.
 
-    chosen: who was asked; refused: who was not, and why. Where everybody may answer, all are chosen.
-    answered: whose updates are in the aggregate, in the order in which they came; stale: those of them that were
-        trained from an older aggregate.
-    late: who was still training when it ended. dropped: who never answered. rejected: whose answer did not count, and
-        why.
-    sha256: of the aggregate's canonical file, as the server shows it; "" when there is none, for which `failure` may
+    chosen: the clients that were asked; refused: the others, with the reasons. Without a selection all are chosen.
+    answered: the clients whose updates are in the aggregate, in the order of arrival; stale: those of them that trained
+        from an older aggregate.
+    late: the clients that were still training when it ended. dropped: those that never answered. rejected: those whose
+        answers were refused, with the reasons.
+    sha256: the hash of the aggregate's canonical file, as the server shows it; "" without an aggregate, when `failure`
+    may
         have the reason.
     metrics: the statistics of each number that the clients measured, by name: mean (weighted by examples), min, max,
-        p5, p50, p95, count, weight. validation: what `evaluate` says of the aggregate.
+        p5, p50, p95, count, weight. validation: the numbers that `evaluate` gave for the aggregate.
     """
 
     number: int
@@ -59,12 +60,12 @@ class SimulatedRound:
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """The rounds in their order, and how it ended.
+    """The rounds of a simulation in their order, and the reason of its end.
 
     arrays: the newest model; None when there never was one.
-    end_reason: "rounds" when all that were asked for are over, the policy's reason when it ended the experiment, and
-        "stalled" when nothing could happen any more; `waits_for` then says what is missing.
-    seconds: of the virtual clock, from the opening of the first round.
+    end_reason: "rounds" when the wanted number of rounds is over, the policy's reason when it ended the experiment, and
+        "stalled" when nothing can happen any more; `waits_for` then says what is missing.
+    seconds: the time of the virtual clock since the opening of the first round.
     """
 
     rounds: Sequence[SimulatedRound]
@@ -76,25 +77,25 @@ class Simulation:
 
     @property
     def sha256(self) -> str:
-        """Of the newest aggregate; "" when there is none."""
+        """The hash of the newest aggregate; "" when there is none."""
         return next((each.sha256 for each in reversed(self.rounds) if each.sha256), "")
 
     def curve(self, metric: str) -> list[tuple[int, float]]:
-        """(round, value) of a metric where it is known: what `evaluate` says of it, or its mean over clients."""
-        found = []
+        """The known values of a metric as (round, value): from `evaluate`, or its mean over the clients."""
+        points = []
         for each in self.rounds:
             if metric in each.validation:
-                found.append((each.number, each.validation[metric]))
+                points.append((each.number, each.validation[metric]))
             elif metric in each.metrics:
-                found.append((each.number, each.metrics[metric]["mean"]))
-        return found
+                points.append((each.number, each.metrics[metric]["mean"]))
+        return points
 
     def table(self) -> str:
-        """A line for each round, as text."""
+        """The rounds as text, one line each."""
         return as_table(self.rounds)
 
     def to_json(self) -> dict[str, Any]:
-        """All of it but the arrays, ready for `json.dumps`."""
+        """The result without the arrays, ready for `json.dumps`."""
         return {
             "end_reason": self.end_reason,
             "waits_for": self.waits_for,
@@ -105,9 +106,8 @@ class Simulation:
         }
 
     def plot(self, path: Path | str, *, metrics: Sequence[str] | None = None) -> Path:
-        """Draw metrics over rounds into a file (.png, .svg, .pdf); without names all that there are.
+        """Draw metrics over rounds into a file (.png, .svg, .pdf); without names, all metrics.
 
-        Needs matplotlib; raises ImportError, which says so, where it is not installed, and ValueError when there is
-        nothing to draw.
+        Raises ImportError without matplotlib, and ValueError when there is nothing to draw.
         """
         return draw_curves(self.rounds, Path(path), metrics)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fma_core.simulation.result import SimulatedRound
 
-# More columns than this fit on no screen; `to_json` has them all.
+# More columns do not fit on a screen; `to_json` has them all.
 MAX_METRICS = 4
 DIGEST_LENGTH = 12
 
 
 def as_table(rounds: Sequence[SimulatedRound]) -> str:
-    """Numbers of clients, virtual seconds, the beginning of the digest, and metrics as mean (lowest to highest)."""
+    """A table of numbers of clients, virtual seconds, the start of the digest, and metrics as mean (min to max)."""
     measured = _names([name for each in rounds for name in each.metrics])
     judged = _names([name for each in rounds for name in each.validation])
     heads = [
@@ -51,10 +51,12 @@ def _counts(each: SimulatedRound) -> list[str]:
 def _metrics(each: SimulatedRound, measured: Sequence[str], judged: Sequence[str]) -> list[str]:
     cells = []
     for name in measured:
-        said = each.metrics.get(name)
-        cells.append("" if said is None else f"{said['mean']:.4f} ({said['min']:.4f} to {said['max']:.4f})")
+        known = each.metrics.get(name)
+        cells.append(
+            "" if known is None else f"{known['mean']:.4f} ({known['min']:.4f} to {known['max']:.4f})"
+        )
     return cells + [f"{each.validation[name]:.4f}" if name in each.validation else "" for name in judged]
 
 
-def _names(found: Sequence[str]) -> list[str]:
-    return sorted(set(found))[:MAX_METRICS]
+def _names(metrics: Sequence[str]) -> list[str]:
+    return sorted(set(metrics))[:MAX_METRICS]

@@ -120,7 +120,7 @@ class Front:
         try:
             response = django.answer(self._handler, environ)
             try:
-                if is_kept(environ, response):
+                if is_kept(response, environ):
                     kept = response
                 else:
                     send(exchange, response, is_head=environ["REQUEST_METHOD"] == "HEAD")

@@ -38,6 +38,6 @@ class StoredFile(StreamingHttpResponse):
         self.part = part
 
 
-def is_kept(environ: Mapping[str, Any], response: HttpResponseBase) -> TypeGuard[NothingYet]:
+def is_kept(response: HttpResponseBase, environ: Mapping[str, Any]) -> TypeGuard[NothingYet]:
     """Whether this answer is not sent now, because the same will be asked again."""
     return isinstance(response, NothingYet) and response.seconds > 0 and bool(environ.get(MAY_WAIT))

@@ -145,7 +145,7 @@ class Spec:
                 return
             sent = _specs_by_name(other)
         for name in sorted({*self.by_name, *sent}):
-            _check_array(name, expected=self.by_name.get(name), found=sent.get(name))
+            _check_array(name, expected=self.by_name.get(name), sent=sent.get(name))
 
     @cached_property
     def by_name(self) -> Mapping[str, ArraySpec]:
@@ -213,24 +213,24 @@ def _check_name(name: object) -> None:
         )
 
 
-def _check_array(name: str, *, expected: ArraySpec | None, found: ArraySpec | None) -> None:
-    if found is None:
+def _check_array(name: str, *, expected: ArraySpec | None, sent: ArraySpec | None) -> None:
+    if sent is None:
         raise MissingArray(f"array {name!r} is missing; it must be sent", array=name)
     if expected is None:
         raise UnexpectedArray(
             f"array {name!r} was sent; it is not among those that the model takes", array=name
         )
-    if found.shape != expected.shape:
+    if sent.shape != expected.shape:
         raise ShapeMismatch(
-            f"array {name!r} has shape {found.shape}; the model's spec says {expected.shape}",
+            f"array {name!r} has shape {sent.shape}; the model's spec says {expected.shape}",
             array=name,
-            found=list(found.shape),
+            found=list(sent.shape),
             expected=list(expected.shape),
         )
-    if found.dtype != expected.dtype:
+    if sent.dtype != expected.dtype:
         raise DtypeMismatch(
-            f"array {name!r} has dtype {found.dtype}; the model's spec says {expected.dtype}",
+            f"array {name!r} has dtype {sent.dtype}; the model's spec says {expected.dtype}",
             array=name,
-            found=found.dtype,
+            found=sent.dtype,
             expected=expected.dtype,
         )

@@ -42,7 +42,7 @@ MEMBERS = (
 
 @dataclass(frozen=True)
 class Configuration:
-    """All that decides how an experiment runs. Parts are built, and so known to go together."""
+    """The whole configuration of an experiment, with its parts built and checked to fit together."""
 
     closing: RoundRules
     filters: tuple[Filter, ...]
@@ -55,9 +55,9 @@ class Configuration:
 
     @classmethod
     def of(cls, members: Mapping[str, Any], *, seed: int | None = None) -> Configuration:
-        """Read it as the server does: other members are ignored, misspelt ones refused, null is the default.
+        """Read a configuration like the server: ignore other members, refuse misspelt ones; null is the default.
 
-        Schemas are not looked at, which is the server's business.
+        Schemas are not checked; only the server does that.
         Raises InvalidPart, InvalidStrategy or InvalidSpec, with the fact `field`.
         """
         _refuse_misspelt(members)
@@ -92,12 +92,12 @@ class Configuration:
 
     @property
     def chooses_clients(self) -> bool:
-        """Whether a round has a cohort; without, every client may answer."""
+        """Whether a round has a cohort; without one, every client may answer."""
         return bool(self.filters) or selectors.name_of(self.selector) != EVERYONE
 
 
 class _Fields:
-    """Parts from members, with the member named in what is raised."""
+    """Build parts from members, and name the member in errors."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self._given = given
@@ -110,9 +110,9 @@ class _Fields:
             raise
 
     def build_specs(self, field: str, registry: Registry[Any], default: Any = ()) -> list[Any]:
-        specs = self._given.get(field, default)
+        given = self._given.get(field, default)
         try:
-            return [registry.build_spec(spec) for spec in ([specs] if isinstance(specs, Mapping) else specs)]
+            return [registry.build_spec(spec) for spec in ([given] if isinstance(given, Mapping) else given)]
         except InvalidPart as error:
             error.facts.setdefault("field", field)
             raise

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from fma_core.simulation.simulated_round import SimulatedRound
 
-# Told apart by the colour-blind. Source: Okabe and Ito 2008, Color Universal Design.
+# Colours that colour-blind people can distinguish. Source: Okabe and Ito 2008, Color Universal Design.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#555555"
 

@@ -16,12 +16,12 @@ from fma_core.simulation.table import as_table
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """The rounds in their order, and how it ended.
+    """The rounds of a simulation in their order, and the reason of its end.
 
     arrays: the newest model; None when there never was one.
-    end_reason: "rounds" when all that were asked for are over, the policy's reason when it ended the experiment, and
-        "stalled" when nothing could happen any more; `waits_for` then says what is missing.
-    seconds: of the virtual clock, from the opening of the first round.
+    end_reason: "rounds" when the wanted number of rounds is over, the policy's reason when it ended the experiment, and
+        "stalled" when nothing can happen any more; `waits_for` then says what is missing.
+    seconds: the time of the virtual clock since the opening of the first round.
     """
 
     rounds: Sequence[SimulatedRound]
@@ -47,11 +47,11 @@ class Simulation:
         return points
 
     def table(self) -> str:
-        """A line for each round, as text."""
+        """The rounds as text, one line each."""
         return as_table(self.rounds)
 
     def to_json(self) -> dict[str, Any]:
-        """All of it but the arrays, ready for `json.dumps`."""
+        """The result without the arrays, ready for `json.dumps`."""
         return {
             "end_reason": self.end_reason,
             "waits_for": self.waits_for,
@@ -62,9 +62,8 @@ class Simulation:
         }
 
     def plot(self, path: Path | str, *, metrics: Sequence[str] | None = None) -> Path:
-        """Draw metrics over rounds into a file (.png, .svg, .pdf); without names all that there are.
+        """Draw metrics over rounds into a file (.png, .svg, .pdf); without names, all metrics.
 
-        Needs matplotlib; raises ImportError, which says so, where it is not installed, and ValueError when there is
-        nothing to draw.
+        Raises ImportError without matplotlib, and ValueError when there is nothing to draw.
         """
         return draw_curves(self.rounds, Path(path), metrics)

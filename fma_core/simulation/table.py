@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fma_core.simulation.simulated_round import SimulatedRound
 
-# More columns than this fit on no screen; `to_json` has them all.
+# More columns do not fit on a screen; `to_json` has them all.
 MAX_METRICS = 4
 DIGEST_LENGTH = 12
 NOTHING = "–"  # a number that there is not

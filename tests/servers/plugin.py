@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import faulthandler
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
@@ -14,10 +16,17 @@ from tests.servers.fma import FmaInstall, StartFma
 from tests.servers.postgres import PostgresServer, postgres
 from tests.servers.s3 import S3Bucket, S3Server, s3
 
+EXIT_LIMIT_S = 60
+
 
 def pytest_configure(config: pytest.Config) -> None:
     if (folder := migrated.open_folder()) is not None:
         config.add_cleanup(partial(migrated.close_folder, folder))
+
+
+def pytest_unconfigure() -> None:
+    """End the process, with the stacks of all threads, when one that a test left behind keeps it from ending."""
+    faulthandler.dump_traceback_later(EXIT_LIMIT_S, exit=True, file=sys.__stderr__)
 
 
 @pytest.fixture(scope="session")

@@ -119,5 +119,6 @@ def _unapplied_migrations() -> int:
 def _one_at_a_time(data: Path) -> Iterator[None]:
     # Two commands that start on an empty folder would both create the first table.
     with open(data / ".migrate.lock", "w") as lock:
+        # As long as the other migrates: no limit is right for that, and the lock goes with its process.
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -35,7 +35,7 @@ def worker(data: data_folder.DataOption = data_folder.DEFAULT) -> None:
     log = structlog.get_logger(__name__)
     log.info("worker_ready", processes=settings.FMA_WORKER_PROCESSES)
     for guard in multiprocessing.active_children():
-        guard.join()
+        guard.join()  # for as long as the worker runs
         if guard.exitcode:
             raise Problem(f"the worker's guard ended with exit code {guard.exitcode}")
     log.info("worker_stopped")

@@ -19,6 +19,7 @@ from fma_core.registry import Registry
 from fma_core.testing.require import require, through_pickle
 
 FRAMEWORKS = ("django", "rest_framework", "fma_django", "fma_api")
+IMPORT_LIMIT_S = 120
 
 
 class PartContract:
@@ -180,6 +181,7 @@ def _imports(module: str) -> tuple[str, ...]:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
         capture_output=True,
         text=True,
+        timeout=IMPORT_LIMIT_S,
     )
     require(
         done.returncode == 0,

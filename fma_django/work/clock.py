@@ -23,7 +23,7 @@ def _tick_for_ever() -> None:
     from fma_django.rounds.deadlines import fire_deadlines, is_any_due
 
     pause = threading.Event()
-    while True:
+    while True:  # for as long as the process lives: a daemon thread
         try:
             if is_any_due():
                 fire_deadlines()

@@ -37,7 +37,7 @@ def _beat_for_ever() -> None:
 
     pause = threading.Event()
     swept = False
-    while True:
+    while True:  # for as long as the process lives: a daemon thread
         try:
             beat()
             if not swept:

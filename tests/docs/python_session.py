@@ -49,4 +49,4 @@ class PythonSession:
 
     def close(self) -> None:
         self._process.kill()
-        self._process.communicate()
+        self._process.communicate(timeout=10)

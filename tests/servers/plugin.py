@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,10 +16,17 @@ from tests.servers.fma import FmaInstall, StartFma
 from tests.servers.postgres import PostgresServer, postgres
 from tests.servers.s3 import S3Bucket, S3Server, s3
 
+EXIT_LIMIT_S = 60
+
 
 def pytest_configure(config: pytest.Config) -> None:
     os.environ[migrated.FOLDER] = str(config.rootpath / ".pytest_cache" / "d" / "migrated")
     Path(os.environ[migrated.FOLDER]).mkdir(parents=True, exist_ok=True)
+
+
+def pytest_unconfigure() -> None:
+    """End the process, with the stacks of all threads, when one that a test left behind keeps it from ending."""
+    faulthandler.dump_traceback_later(EXIT_LIMIT_S, exit=True, file=sys.__stderr__)
 
 
 @pytest.fixture(scope="session")

@@ -172,7 +172,7 @@ def _new_folder(data: Path) -> Path:
 
 def _wait_for_ctrl_c(processes: "Processes") -> None:
     try:
-        while True:
+        while True:  # until the person has seen enough
             processes.check()
             time.sleep(0.2)
     except KeyboardInterrupt:

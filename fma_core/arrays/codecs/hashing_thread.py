@@ -25,6 +25,7 @@ class HashingThread:
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
         self._pieces: Queue[bytes | memoryview | None] = Queue(WAITING_PIECES)
+        self._error: Exception | None = None
         self._thread = Thread(target=self._hash, name="sha256", daemon=True)
         self._thread.start()
 
@@ -43,6 +44,8 @@ class HashingThread:
     def hexdigest(self) -> str:
         """The hash of all pieces; no more pieces may follow."""
         self._finish()
+        if self._error is not None:
+            raise self._error
         return self._digest.hexdigest()
 
     def _finish(self) -> None:
@@ -51,5 +54,9 @@ class HashingThread:
             self._thread.join()
 
     def _hash(self) -> None:
+        # Every piece is taken, also after an error: otherwise `update` would wait for ever once the queue is full.
         while (piece := self._pieces.get()) is not None:
-            self._digest.update(piece)
+            try:
+                self._digest.update(piece)
+            except Exception as error:
+                self._error = self._error or error

@@ -14,6 +14,7 @@ from fma_api.algorithms import KINDS
 from fma_api.v1.callers import user_of
 from fma_core.aggregation.strategy import Strategy
 from fma_core.errors import FMAError
+from fma_core.rounds.columns import STRATEGY_COLUMNS
 from fma_django.experiments.validation import MAX_FILTERS, MAX_STAGES
 from fma_django.models import (
     Client,
@@ -24,7 +25,7 @@ from fma_django.models import (
     ModelUpdate,
     Round,
 )
-from fma_django.models.federated_model import ModelState, UpdateKind
+from fma_django.models.federated_model import CONFIGURATION, ModelState, UpdateKind
 from fma_django.models.model_update import MAX_NUM_EXAMPLES
 from fma_django.record.queries.configurations import newest_number
 
@@ -173,25 +174,9 @@ class FederatedModelSerializer(serializers.ModelSerializer[FederatedModel]):
             "clients",
             "current_artifact",
             "allow_aggregation",
-            "aggregator",
-            "aggregator_params",
-            "stages",
-            "optimiser",
-            "update_kind",
-            "staleness",
+            *CONFIGURATION[: len(STRATEGY_COLUMNS)],
             "min_updates",
-            "requirement",
-            "requirement_args",
-            "round_policy",
-            "selector",
-            "eligibility",
-            "seed",
-            "client_config",
-            "client_config_overrides",
-            "client_config_schema",
-            "furthest_base_agg",
-            "update_schema",
-            "client_agg_results_schema",
+            *CONFIGURATION[len(STRATEGY_COLUMNS) :],
             "spec",
             "weights_layout",
             "state",

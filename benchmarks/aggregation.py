@@ -135,7 +135,7 @@ def measure(ways: dict[Case, list[Way]], *, repeats: int) -> dict[Case, dict[Way
 
 
 def check(case: Case, processes: Sequence[MeasuredProcess]) -> None:
-    """That all ways came to the same model: fma to the same bytes, the others to the same numbers."""
+    """Require that all ways gave the same model: fma the same bytes, the others the same numbers."""
     expected: dict[str, Any] = {}
     for name, values in _results(case, processes):
         if not expected:

@@ -1,4 +1,4 @@
-"""What every work of benchmarks/edge.py is given, and what it gives back."""
+"""The input and the result of every work of benchmarks/edge.py."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 
 from cpu_time import children_of
 from goal import Goal
-from text_table import NOTHING, text_table
+
+from fma_core.simulation.table import NOTHING, text_table
 
 FMA = "fma"
 

@@ -1,4 +1,4 @@
-"""What is aggregated: a rule, and a number of updates of a number of float32 parameters, as canonical files."""
+"""A case: a rule, and a number of updates of a number of float32 parameters, as canonical files."""
 
 from __future__ import annotations
 

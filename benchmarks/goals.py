@@ -1,4 +1,4 @@
-"""What the engine is to reach, and whether it did in this run."""
+"""The goals of the engine, and whether this run reached them."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def _same_bytes(ours: Sequence[Row]) -> Iterator[Goal]:
 
 
 def _memory(ours: Sequence[Row]) -> Iterator[Goal]:
-    """Of each case the way that held most."""
+    """The goals of memory: for each case, the way that held most."""
     most: dict[tuple[str, str], Row] = {}
     for row in ours:
         before = most.get((row.rule, row.size))

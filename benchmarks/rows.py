@@ -1,4 +1,4 @@
-"""What was measured of one way: its times, and how they compare with those of the other ways of the same case."""
+"""The measurements of one way: its times, and how they compare with those of the other ways of the same case."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Any
 
 from cases import Size
 from measured_process import Run
-from text_table import NOTHING, text_table
 from ways import DIGEST, FLOWER, FLOWER_RECORDS, FMA, GRAM, IN_MEMORY, LIMIT, Way
+
+from fma_core.simulation.table import NOTHING, text_table
 
 MEBIBYTE = 2**20
 
@@ -96,23 +97,23 @@ def table(rows: Sequence[Row]) -> str:
         *(f"{name} ÷" for name in names),
     ]
     lines = [[*head, "Flower ÷", "MiB", "runs"]]
-    for row in rows:
-        lines.append(
-            [
-                row.way,
-                f"{row.seconds * 1e3:.1f}",
-                f"{row.median_seconds * 1e3:.1f}",
-                f"{row.cpu_seconds * 1e3:.1f}",
-                f"{row.gb_per_s:.2f}",
-                f"{row.times_limit:.2f}",
-                _ratio(row.times_limit_without_digest),
-                _ratio(row.times_gram),
-                *(_ratio(row.faster_than_numpy.get(name)) for name in names),
-                _ratio(row.faster_than_flower),
-                NOTHING if row.peak_mib is None else f"{row.peak_mib:.1f}",
-                str(row.runs),
-            ]
-        )
+    lines.extend(
+        [
+            row.way,
+            f"{row.seconds * 1e3:.1f}",
+            f"{row.median_seconds * 1e3:.1f}",
+            f"{row.cpu_seconds * 1e3:.1f}",
+            f"{row.gb_per_s:.2f}",
+            f"{row.times_limit:.2f}",
+            _ratio(row.times_limit_without_digest),
+            _ratio(row.times_gram),
+            *(_ratio(row.faster_than_numpy.get(name)) for name in names),
+            _ratio(row.faster_than_flower),
+            NOTHING if row.peak_mib is None else f"{row.peak_mib:.1f}",
+            str(row.runs),
+        ]
+        for row in rows
+    )
     return text_table(lines)
 
 

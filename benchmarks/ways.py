@@ -109,7 +109,7 @@ class ReadOnly:
 
 
 class Digest:
-    """What the digest of the result costs, which fma stores with it and no other way makes."""
+    """The digest of the result, which fma stores with it and no other way computes."""
 
     def __init__(self, case: Case) -> None:
         self._model = case.parent

@@ -435,12 +435,12 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
             problems.append(
                 f"{name} is set, and {package} is not installed: pip install 'federated-model-aggregation[{extra}]'"
             )
-    for origin in values["FMA_CSRF_TRUSTED_ORIGINS"]:
-        if not re.match(r"https?://", origin):
-            problems.append(
-                "FMA_CSRF_TRUSTED_ORIGINS must be origins with their scheme, such as https://fma.example.org; "
-                f"found '{origin}'"
-            )
+    problems.extend(
+        "FMA_CSRF_TRUSTED_ORIGINS must be origins with their scheme, such as https://fma.example.org; "
+        f"found '{origin}'"
+        for origin in values["FMA_CSRF_TRUSTED_ORIGINS"]
+        if not re.match(r"https?://", origin)
+    )
     return problems
 
 

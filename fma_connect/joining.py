@@ -106,7 +106,9 @@ class Joining:
         """The round that the client takes part in; None when it did not come to that in time, or never will."""
         ends_at = None if timeout_s is None else self._clock() + timeout_s
         has_answered = False
-        while True:
+        while (
+            True
+        ):  # without `timeout_s` for as long as the experiment lasts; each question has its own limit
             if not self._pause_is_over_by(ends_at):
                 return None
             wait_s = LONGEST_WAIT_S if ends_at is None else min(LONGEST_WAIT_S, int(ends_at - self._clock()))

@@ -40,7 +40,7 @@ def finished_rounds(
     ends_at = None if timeout_s is None else clock() + timeout_s
     ledger: _Ledger | None = None
     quiet_turns = 0
-    while True:
+    while True:  # without `timeout_s` for as long as the caller iterates; each call has its own limit
         try:
             if ledger is None:
                 ledger = _Ledger.starting(newest_first(), after_round)

@@ -24,14 +24,16 @@ def check_values(app_configs: Any, **_kwargs: Any) -> list[CheckMessage]:
         messages.append(Error("FMA_REGISTRATION=token needs FMA_ENROLMENT_TOKEN", id="fma.E002"))
     if now.executor == "dask" and not now.dask_scheduler:
         messages.append(Error("FMA_EXECUTOR=dask needs FMA_DASK_SCHEDULER", id="fma.E004"))
-    for name, value in (
-        ("FMA_LEASE_SECONDS", now.lease_s),
-        ("FMA_MAX_ATTEMPTS", now.max_attempts),
-        ("FMA_MAX_UPDATE_BYTES", now.max_update_bytes),
-        ("FMA_MAX_ARRAYS", now.max_arrays),
-    ):
-        if value <= 0:
-            messages.append(Error(f"{name} must be above 0; found {value}", id="fma.E003"))
+    messages.extend(
+        Error(f"{name} must be above 0; found {value}", id="fma.E003")
+        for name, value in (
+            ("FMA_LEASE_SECONDS", now.lease_s),
+            ("FMA_MAX_ATTEMPTS", now.max_attempts),
+            ("FMA_MAX_UPDATE_BYTES", now.max_update_bytes),
+            ("FMA_MAX_ARRAYS", now.max_arrays),
+        )
+        if value <= 0
+    )
     if now.orphan_grace_s < now.aggregation_timeout_s:
         messages.append(
             Warning(

@@ -1,4 +1,4 @@
-"""What cannot be done by HTTP, in the database of a server, with fma's settings in the environment.
+"""Changes that HTTP does not offer, made in a server's database with fma's settings from the environment.
 
 python in_the_record.py fill MODEL COPIES      copies of the model's first round, each with all its updates
 python in_the_record.py queries TOKEN PATH…    prints how many queries each GET takes, as JSON

@@ -49,7 +49,7 @@ class Server:
         return {"Authorization": f"Token {self.token}"}
 
     def cpu_seconds(self) -> float:
-        """Of all its processes until now; the database's are not its own."""
+        """The CPU time of all its processes until now, without the database's."""
         return cpu_seconds(self.process.members())
 
     def database_cpu_seconds(self) -> float:

@@ -1,1 +1,1 @@
-"""What the servers are given to do: a module for each row of issue 5's table, giving results."""
+"""The servers' works: a module for each row of the edge benchmark's table, giving results."""

@@ -1,4 +1,4 @@
-"""What a server takes that has nothing to do: all processes of `fma serve`, side by side over the same seconds."""
+"""The CPU time of a server that has nothing to do: all processes of `fma serve`, side by side over the same seconds."""
 
 from __future__ import annotations
 

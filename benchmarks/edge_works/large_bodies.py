@@ -107,7 +107,7 @@ def downloads(bench: Bench) -> Iterator[Result]:
 
 
 def not_modified(bench: Bench) -> Iterator[Result]:
-    """What a 304 costs: the model that a client has already."""
+    """Measure a 304: the client has the model already."""
     title = "a 304 for a model of 4 MB, 16 connections"
     with ExitStack() as stack:
         (database,) = stack.enter_context(new_databases(bench, SQLITE, 1))
@@ -188,7 +188,7 @@ def _put(line: socket.socket, method: str, path: str, client: str, body: bytearr
 
 
 def _write(folder: Path, body: bytearray, count: int, what: str) -> Transfer:
-    """What the disk alone takes, and what it takes beside a thread that hashes the same bytes."""
+    """Measure the disk alone, and beside a thread that hashes the same bytes."""
     cpu, started = time.process_time(), time.perf_counter()
     with ThreadPoolExecutor(1) as beside:
         for index in range(count):

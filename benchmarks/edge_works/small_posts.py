@@ -138,7 +138,7 @@ def _original(bench: Bench, stack: ExitStack, database: Database) -> Way:
 
 
 def _json_model(server: Server, **fields: object) -> int:
-    """Of either FMA: what both understand."""
+    """A body that both FMAs understand."""
     about = {
         "name": "benchmark",
         "aggregator": "avg_values_if_data",

@@ -15,8 +15,8 @@ from fma_api.cli.problem import Problem
 
 application = typer.Typer(
     name="fma",
-    help="Federated model aggregation: a server that averages what clients trained, and what belongs to it.",
-    epilog="New here? `fma serve` starts a server, `fma user add NAME` makes its first user.",
+    help="Run an aggregation server for federated learning, and manage it.",
+    epilog="New here? `fma serve` starts a server, `fma user add NAME` adds its first user.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     add_completion=False,
@@ -34,15 +34,21 @@ application.add_typer(user.application, name="user")
 application.add_typer(client.application, name="client")
 
 
-@application.callback()
-def fma(
-    shows_version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
-    ] = False,
-) -> None:
-    if shows_version:
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
         print(f"fma {version('federated-model-aggregation')}")
         raise typer.Exit
+
+
+@application.callback()
+def fma(
+    is_version_wanted: Annotated[
+        bool,
+        # Its own callback runs before the command is looked for, so that none need be named.
+        typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Take the options that belong to no command."""
 
 
 def run() -> None:

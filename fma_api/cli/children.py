@@ -76,7 +76,7 @@ class Children:
 
     def wait(self) -> None:
         """Return after a signal; raise Problem as soon as a child ends by itself."""
-        while not self.is_stopping:
+        while not self.is_stopping:  # for as long as the server runs
             self.check()
             time.sleep(0.1)
 

@@ -6,7 +6,7 @@ import typer
 
 from fma_api.cli import data_folder
 
-application = typer.Typer(help="The devices and organisations that train.", no_args_is_help=True)
+application = typer.Typer(help="Add devices and organisations that train.", no_args_is_help=True)
 
 
 @application.callback()
@@ -16,10 +16,10 @@ def client() -> None:
 
 @application.command("add")
 def add(data: data_folder.DataOption = data_folder.DEFAULT) -> None:
-    """Add a client and print one JSON line: its public id, and the uuid that is its credential, shown only now.
+    """Add a client and print one JSON line: its public id, and its credential, which is shown only once.
 
-    For a server where FMA_REGISTRATION is `closed`: give the uuid to the client, which sends it in the header
-    `CLIENT-UUID`, and the id to the owner of a model, who names it among the model's clients.
+    Use it where FMA_REGISTRATION is `closed`. Give the `uuid` to the client, which sends it in the header
+    `CLIENT-UUID`. Give the `id` to the owner of a model, who adds it to the model's clients.
 
     **Example**
 

@@ -49,7 +49,7 @@ def make_ready(data: Path) -> None:
 
 
 def require_migrated() -> None:
-    """Make Django usable, and raise Problem unless the database can be reached and is up to date."""
+    """Set up Django, and raise Problem unless the database can be reached and is up to date."""
     _set_up_django()
     if _unapplied_migrations():
         raise Problem("the database is not up to date; run: fma manage migrate")
@@ -59,7 +59,7 @@ def require_migrated() -> None:
 
 
 def open_record(data: Path) -> None:
-    """Make Django usable on the folder.
+    """Set up Django on the folder.
 
     A folder that nobody has served yet is made ready. A database that somebody else administers is not migrated
     behind their back.
@@ -119,5 +119,6 @@ def _unapplied_migrations() -> int:
 def _one_at_a_time(data: Path) -> Iterator[None]:
     # Two commands that start on an empty folder would both create the first table.
     with open(data / ".migrate.lock", "w") as lock:
+        # As long as the other migrates: no limit is right for that, and the lock goes with its process.
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -18,7 +18,7 @@ RAW_ARGUMENTS: dict[str, Any] = {
 
 
 def manage(context: typer.Context, data: data_folder.DataOption = data_folder.DEFAULT) -> None:
-    """Run one of Django's own commands on the data folder.
+    """Run one of Django's own commands with the settings of this server.
 
     **Examples**
 

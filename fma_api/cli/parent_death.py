@@ -21,7 +21,7 @@ def die_with(parent: int) -> None:
 
 
 def bind_forked_children() -> None:
-    """From now on, whatever this process and its descendants fork ends with its parent.
+    """Let every process that this one or its descendants fork from now on end with its parent.
 
     The worker's library forks a process that forks others, and has no place to say this.
     """

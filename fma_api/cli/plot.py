@@ -13,13 +13,11 @@ from fma_api.cli.problem import Problem
 from fma_api.cli.verify import find_model, open_existing
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
     from fma_django.record.queries.curves import Curve
 
 MAX_PANELS = 6
 MAX_ROUNDS = 100_000
-BLUE, GREY = "#1f5fbf", "#555555"
+MAX_MARKERS = 40
 
 
 def plot(
@@ -29,19 +27,23 @@ def plot(
     metric: Annotated[
         str | None,
         typer.Option(
-            "--metric", help="Only this one, such as `loss`; without it, up to six.", show_default=False
+            "--metric",
+            help="Draw only this metric, such as `loss`; up to six without it.",
+            show_default=False,
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="The PNG to write; `model-ID.png` here without it.", dir_okay=False),
+        typer.Option(
+            "--out", help="The PNG to write; `model-ID.png` in this folder without it.", dir_okay=False
+        ),
     ] = None,
     data: data_folder.DataOption = data_folder.DEFAULT,
 ) -> None:
-    """Draw what was measured in the published rounds of a model, and print where the picture is.
+    """Draw the metrics of a model's published rounds as a PNG, and print its path.
 
-    The line is the mean over the clients, weighted by examples; the band is from the 5th to the 95th percentile of the
-    clients. Needs the `plot` extra. The server may be running or not.
+    The line is the mean over the clients, weighted by examples; the band reaches from the 5th to the 95th percentile.
+    The command needs the `plot` extra. The server may be running or not.
 
     **Examples**
 
@@ -68,47 +70,29 @@ def plot(
 
 
 def draw(curves: Sequence["Curve"], *, title: str, to: Path) -> None:
-    """Write a PNG with a panel for each curve. Needs no display."""
-    # Without pyplot: nothing global, and no window system is looked for.
-    from matplotlib.figure import Figure
+    """Write a PNG with a panel for each curve."""
+    from fma_core.simulation.curve import COLOURS, draw_band, new_figure, plain, style
 
     num_columns = 1 if len(curves) == 1 else 2
     num_rows = ceil(len(curves) / num_columns)
-    figure = Figure(figsize=(5.5 * num_columns, 3.4 * num_rows + 0.4), dpi=150, layout="constrained")
-    # A dollar sign would begin a formula.
-    figure.suptitle(_plain(title), fontsize=12, fontweight="bold", x=0.01, ha="left")
-    panels = figure.subplots(num_rows, num_columns, squeeze=False).flat
+    figure = new_figure(5.5 * num_columns, 3.4 * num_rows + 0.4, dpi=150)
+    figure.suptitle(plain(title), fontsize=12, fontweight="bold", x=0.01, ha="left")
+    panels = figure.subplots(num_rows, num_columns, squeeze=False).ravel()
     for axes, curve in zip(panels, curves, strict=False):
-        _draw(axes, curve)
-    for axes in list(panels)[len(curves) :]:
+        points = curve.points
+        draw_band(
+            axes,
+            [point.round for point in points],
+            [point.mean for point in points],
+            [point.low for point in points],
+            [point.high for point in points],
+            colour=COLOURS[0],
+            marker="o" if len(points) <= MAX_MARKERS else "",
+        )
+        style(axes, title=curve.title, xlabel="round")
+    for axes in panels[len(curves) :]:
         axes.set_visible(False)
     figure.savefig(to, format="png")
-
-
-def _draw(axes: "Axes", curve: "Curve") -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    rounds = [point.round for point in curve.points]
-    low, high = [point.low for point in curve.points], [point.high for point in curve.points]
-    axes.fill_between(rounds, low, high, color=BLUE, alpha=0.15, linewidth=0)
-    marker = "o" if len(rounds) <= 40 else ""
-    axes.plot(
-        rounds,
-        [point.mean for point in curve.points],
-        color=BLUE,
-        linewidth=1.8,
-        marker=marker,
-        markersize=3.5,
-    )
-    axes.set_title(_plain(curve.title), fontsize=10, color=GREY, loc="left")
-    axes.set_xlabel("round")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", alpha=0.25)
-
-
-def _plain(text: str) -> str:
-    return text.replace("$", r"\$")
 
 
 def _nothing_to_draw(metric: str | None, known: Sequence[str]) -> str:

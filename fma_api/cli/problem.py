@@ -1,4 +1,4 @@
-"""What ends a command with one sentence for the person who typed it, and exit code 1."""
+"""An error that ends a command with one sentence for the person who typed it, and exit code 1."""
 
 
 class Problem(Exception):

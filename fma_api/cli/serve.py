@@ -22,10 +22,10 @@ def serve(
     host: HostOption = "127.0.0.1",
     port: PortOption = 8000,
 ) -> None:
-    """Run a whole server on this machine: HTTP server and worker, over one folder.
+    """Run a whole server on this machine: an HTTP server and a worker, with their data in one folder.
 
-    Makes the folder, its secret key and its database when they are not there. Ctrl-C or SIGTERM ends everything; if
-    the HTTP server or the worker ends by itself, so does the command, with an error.
+    The command creates the folder, its secret key and its database if they are missing. Ctrl-C or SIGTERM stops
+    everything. If the HTTP server or the worker ends by itself, the command stops the other and exits with code 1.
 
     **Examples**
 

@@ -9,30 +9,32 @@ import typer
 from fma_api.cli import data_folder
 from fma_api.cli.problem import Problem
 
-application = typer.Typer(help="The people who own models.", no_args_is_help=True)
+application = typer.Typer(help="Add people who own models.", no_args_is_help=True)
 
 
 @application.callback()
 def user() -> None:
-    """The people who own models: data scientists and administrators."""
+    """Add people who own models: data scientists and administrators."""
 
 
 @application.command("add")
 def add(
     name: Annotated[str, typer.Argument(help="The name to log in with.", show_default=False)],
     data: data_folder.DataOption = data_folder.DEFAULT,
-    staff: Annotated[bool, typer.Option("--staff", help="May use the admin, and sees every model.")] = False,
+    staff: Annotated[
+        bool, typer.Option("--staff", help="Let the user open the admin and see every model.")
+    ] = False,
     password_stdin: Annotated[
         bool,
         typer.Option(
-            "--password-stdin", help="Read a password from standard input; otherwise there is none."
+            "--password-stdin", help="Read a password from standard input; without it the user has none."
         ),
     ] = False,
 ) -> None:
     """Add a user and print one JSON line: the id, the name and an API token.
 
-    The token goes into the header `Authorization: Token …` of a request; a password is needed only for the
-    admin's login page. The server may be running or not.
+    Requests carry the token in the header `Authorization: Token …`. Only the admin's login page needs a password. The
+    server may be running or not.
 
     **Examples**
 

@@ -1,4 +1,4 @@
-"""`fma verify`: whether a published aggregate is what its updates give."""
+"""`fma verify`: compute a published aggregate again and compare."""
 
 import json
 import os
@@ -26,16 +26,17 @@ def verify(
         str, typer.Argument(help="The model's id, or its name if no other has it.", show_default=False)
     ],
     number: Annotated[
-        int | None, typer.Option("--round", min=1, help="Its number; without it, the newest published one.")
+        int | None,
+        typer.Option("--round", min=1, help="The round's number; the newest published round without it."),
     ] = None,
     data: data_folder.DataOption = data_folder.DEFAULT,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line, for programs.")] = False,
 ) -> None:
     """Compute a published aggregate again from its stored updates, and compare the hashes.
 
-    Exit code 0 means that the aggregate, and the state that its strategy keeps with it, are bit for bit what the
-    updates give; 1 that they are not, or that it cannot be said: an update is gone or cannot be read, a plugin is
-    missing. Nothing is changed. The server may be running or not.
+    Exit code 0 means that the updates give the same aggregate and the same strategy state, bit for bit. Exit code 1
+    means that they give something else, or that the round cannot be computed again: an update is gone or cannot be
+    read, or a plugin is missing. Nothing is changed. The server may be running or not.
 
     **Examples**
 
@@ -65,7 +66,7 @@ def verify(
 
 
 def open_existing(data: Path) -> None:
-    """Make Django usable on a record that is there: nothing is made or migrated."""
+    """Set up Django on a record that exists; nothing is created or migrated."""
     is_ours = not (os.environ.get("FMA_DATABASE_URL") or os.environ.get("FMA_DATABASE_URL_FILE"))
     if is_ours and not (data / "fma.sqlite3").exists():
         raise Problem(f"there is no record in the data folder {data}; name another with --data")
@@ -91,7 +92,7 @@ def find_model(wanted: str) -> "FederatedModel":
 
 @contextmanager
 def _shown() -> Iterator[Callable[[float], None]]:
-    """A bar on a terminal; nothing anywhere else."""
+    """Show a progress bar on a terminal, and nothing anywhere else."""
     console = Console(stderr=True)
     columns = (
         TextColumn("computing"),

@@ -13,7 +13,7 @@ from fma_api.cli.parent_death import die_with
 if TYPE_CHECKING:
     from fma_api.front.front import Front
 
-HostOption = Annotated[str, typer.Option("--host", help="The address to listen on; 0.0.0.0 is every one.")]
+HostOption = Annotated[str, typer.Option("--host", help="The address to listen on; 0.0.0.0 listens on all.")]
 PortOption = Annotated[int, typer.Option("--port", min=1, max=65535, help="The port to listen on.")]
 
 ACTIVE_CONNECTIONS = 1024
@@ -27,8 +27,9 @@ def web(
 ) -> None:
     """Run the HTTP server alone, for a deployment that runs each part by itself.
 
-    The database must be up to date (`fma manage migrate`) and FMA_SECRET_KEY the same as the worker's.
-    FMA_WEB_WORKERS and FMA_WEB_THREADS say how many requests are answered at one time, FMA_MAX_WAITERS how many wait.
+    The database must be up to date (`fma manage migrate`), and FMA_SECRET_KEY must be the same as the worker's.
+    FMA_WEB_WORKERS and FMA_WEB_THREADS limit how many requests are answered at one time, FMA_MAX_WAITERS how many
+    clients wait for news.
 
     **Examples**
 

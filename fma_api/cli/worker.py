@@ -8,10 +8,10 @@ from fma_api.cli.problem import Problem
 
 
 def worker(data: data_folder.DataOption = data_folder.DEFAULT) -> None:
-    """Run a worker alone: the processes that aggregate.
+    """Run a worker alone: the processes that aggregate rounds.
 
-    Run as many as you like, on as many machines as reach the database and the storage. FMA_WORKER_PROCESSES says how
-    many rounds one worker aggregates at one time. SIGTERM lets it finish what it is doing.
+    Run any number of workers, on any machine that can reach the database and the storage. FMA_WORKER_PROCESSES says how
+    many rounds one worker aggregates at one time. After SIGTERM a worker finishes its round, then exits.
 
     **Examples**
 
@@ -35,7 +35,7 @@ def worker(data: data_folder.DataOption = data_folder.DEFAULT) -> None:
     log = structlog.get_logger(__name__)
     log.info("worker_ready", processes=settings.FMA_WORKER_PROCESSES)
     for guard in multiprocessing.active_children():
-        guard.join()
+        guard.join()  # for as long as the worker runs
         if guard.exitcode:
             raise Problem(f"the worker's guard ended with exit code {guard.exitcode}")
     log.info("worker_stopped")

@@ -17,7 +17,7 @@ def listen_for(
     def hear() -> None:
         listener = listen()
         heard = frozenset({ALL})  # what was said before it listened
-        while not loop.is_closed():
+        while not loop.is_closed():  # for as long as the process serves: a daemon thread
             if heard:
                 loop.call_soon_threadsafe(wake, heard)
             heard = listener.wait(WAIT_S)

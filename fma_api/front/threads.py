@@ -34,7 +34,7 @@ class Threads:
         threading.Thread(target=self._loop, args=(work,), name=f"web-{self.count}", daemon=True).start()
 
     def _loop(self, work: Work) -> None:
-        while True:
+        while True:  # for ever: a daemon thread that waits for work
             try:
                 work()
             except BaseException:  # a thread that ended would never be replaced

@@ -1,4 +1,4 @@
-"""How far a simulation is, for whoever watches it."""
+"""The progress of a simulation."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ WIDTH = 24
 
 @dataclass(frozen=True)
 class Progress:
-    """A moment of a simulation.
+    """The state of a simulation at one moment.
 
-    num_trained of num_asked: answers of the open round that are known so far, however they came out.
-    metrics: the weighted means of the last round that was published.
+    num_trained of num_asked: the answers of the open round that are known so far, dropouts included.
+    metrics: the weighted means of the last published round.
     """
 
     round_number: int
@@ -27,7 +27,7 @@ class Progress:
 
     @property
     def share(self) -> float:
-        """Of all rounds: 0 … 1."""
+        """The share of all rounds that is done: 0 … 1."""
         done = 1.0 if self.is_over else self.num_trained / max(1, self.num_asked)
         return min(1.0, (self.round_number - 1 + done) / self.num_rounds)
 
@@ -36,7 +36,7 @@ Watcher = Callable[[Progress], None]
 
 
 def progress_bar(file: TextIO | None = None) -> Watcher:
-    """A bar on one line of a terminal; where there is none, a line for each round."""
+    """A watcher that draws a bar on one line of a terminal, or prints a line for each round without a terminal."""
     out = sys.stderr if file is None else file
     is_terminal = out.isatty()
     drawn = ""

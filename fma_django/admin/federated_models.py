@@ -137,7 +137,7 @@ class FederatedModelAdmin(ExperimentLifeAdmin):
     search_help_text = "Name, id, or developer"
     date_hierarchy = "created_on"
     autocomplete_fields = ("developer",)
-    settings_fieldsets = (
+    settings_fieldsets: tuple[tuple[str | None, dict[str, Any]], ...] = (
         (None, {"fields": ("name", "developer", "allow_aggregation")}),
         *((group, {"fields": _fields_of(group)}) for group in get_args(Group)),
     )

@@ -48,10 +48,7 @@ class JoinAnswer:
 def join(federated_model: FederatedModel, client: Client) -> JoinAnswer:
     """Let a client take part in the open round, if it was chosen for it or everyone may. Raises NotRegistered."""
     if not federated_model.clients.filter(pk=client.pk, is_active=True).exists():
-        raise NotRegistered(
-            f"this client is not registered with model {federated_model.pk}; "
-            f"POST models/{federated_model.pk}/register_client/ first"
-        )
+        raise NotRegistered.of(federated_model.pk)
     with transaction.atomic():
         now = timezone.now()
         Client.objects.filter(pk=client.pk).update(last_seen_on=now)

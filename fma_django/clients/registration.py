@@ -43,7 +43,7 @@ def find_client(credential: str) -> Client:
     """
     client = Client.objects.filter(credential_hash=hash_of(credential), is_active=True).first()
     if client is None:
-        raise unknown_client()
+        raise UnknownClient.of_credential()
     return client
 
 
@@ -52,11 +52,7 @@ def hash_of(credential: str) -> str:
     try:
         return hash_credential(uuid.UUID(credential))
     except ValueError:
-        raise unknown_client() from None
-
-
-def unknown_client() -> UnknownClient:
-    return UnknownClient("CLIENT-UUID is not the credential of an active client")
+        raise UnknownClient.of_credential() from None
 
 
 def register_client(

@@ -26,8 +26,10 @@ def receive_score(
     """
     federated_model = aggregate.federated_model
     if not federated_model.clients.filter(pk=client.pk).exists():
-        raise NotRegistered(f"this client is not registered with model {federated_model.pk}")
-    said = require_storable(validation_results, field="validation_results", max_bytes=MAX_RESULTS_BYTES)
+        raise NotRegistered.of(federated_model.pk)
+    results_json = require_storable(
+        validation_results, field="validation_results", max_bytes=MAX_RESULTS_BYTES
+    )
     if federated_model.client_agg_results_schema is not None:
         require_schema(
             validation_results, federated_model.client_agg_results_schema, field="validation_results"
@@ -49,7 +51,7 @@ def receive_score(
 
     once = None
     if idempotency_key is not None:
-        fingerprint = hashlib.sha256(f"{aggregate.pk} {said}".encode()).hexdigest()
+        fingerprint = hashlib.sha256(f"{aggregate.pk} {results_json}".encode()).hexdigest()
         once = Once(f"client {client.pk} score", idempotency_key, fingerprint)
     return create_once(once, ClientAggregateScore, create)
 

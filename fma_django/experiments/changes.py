@@ -29,7 +29,7 @@ from fma_django.rounds.rows import (
     open_round,
 )
 from fma_django.rounds.waiting_updates import drop_updates, drop_updates_that_no_longer_count
-from fma_django.updates.intake import require_metrics
+from fma_django.updates.facts import require_metrics
 
 INITIAL_VERSION = "1.0.0"
 
@@ -190,7 +190,7 @@ def _require_no_weights(federated_model: FederatedModel) -> None:
 
 
 def _asked_of_clients(federated_model: FederatedModel) -> Any:
-    """What an update must be for the model's strategy; None while any will do, or a plugin is gone."""
+    """The kind and arrays of update that the model's strategy takes; None while any will do, or a plugin is gone."""
     try:
         strategy = federated_model.build_strategy()
         spec = federated_model.array_spec

@@ -28,17 +28,13 @@ MAX_MIN_UPDATES = 1_000_000
 def validate(federated_model: FederatedModel) -> None:
     """Raises when one of the model's columns cannot work, with the field that is at fault."""
     _require_few_stages(federated_model.stages)
-    _require_storable_configuration(federated_model)
+    _require_sound_json(federated_model)
     require_storable(federated_model.spec, field="spec")
     strategy = _built("aggregator", federated_model.build_strategy)
     _built("requirement", federated_model.build_requirement)
     _require_workable_rounds(federated_model)
     _require_reachable_minimum(strategy)
     _require_root_client(strategy)
-    for column in COLUMNS:
-        schema = getattr(federated_model, column.name) if column.is_schema else None
-        if schema is not None:
-            require_valid_schema(schema, field=column.name)
     furthest = federated_model.furthest_base_agg
     if furthest is not None and not 1 <= furthest <= 2147483647:
         raise InvalidValue(f"must be from 1 to 2147483647; found {furthest}", field="furthest_base_agg")
@@ -51,11 +47,14 @@ def validate(federated_model: FederatedModel) -> None:
         require_fitting(strategy, spec)
 
 
-def _require_storable_configuration(federated_model: FederatedModel) -> None:
+def _require_sound_json(federated_model: FederatedModel) -> None:
+    """Require that JSON columns can be stored, and that schemas are schemas, before anything is built of them."""
     for column in COLUMNS:
+        value = getattr(federated_model, column.name)
         if isinstance(federated_model._meta.get_field(column.name), JSONField):
-            value = getattr(federated_model, column.name)
             require_storable(value, field=column.name, max_bytes=column.max_bytes)
+        if column.is_schema and value is not None:
+            require_valid_schema(value, field=column.name)
 
 
 def _require_workable_rounds(federated_model: FederatedModel) -> None:
@@ -92,13 +91,13 @@ def _require_workable_client_config(federated_model: FederatedModel) -> None:
     schema = federated_model.client_config_schema
     if schema is None:
         return
-    said = dict(federated_model.build_strategy().aggregator.client_config)
-    told = client_config.resolve(config, round_number=1, strategy_config=said)
+    strategy_config = dict(federated_model.build_strategy().aggregator.client_config)
+    told = client_config.resolve(config, round_number=1, strategy_config=strategy_config)
     require_schema(told, schema, field="client_config")
     for override in overrides:
         number = (override.get("rounds") or (1, None))[0]
         told = client_config.resolve(
-            config, [{"set": override["set"]}], round_number=number, strategy_config=said
+            config, [{"set": override["set"]}], round_number=number, strategy_config=strategy_config
         )
         require_schema(told, schema, field="client_config_overrides")
 

@@ -52,7 +52,7 @@ def forward(federated_model_id: int) -> None:
             continue
         try:
             _forward(federated_model, forwarder)
-        except Exception as error:  # whatever a library raises
+        except Exception as error:  # noqa: BLE001 - whatever a library raises
             cache.set(_resting(forwarder), True, REST_AFTER_FAILURE_S)
             log.warning(
                 "forwarding_failed",

@@ -139,7 +139,7 @@ def _kept(lease: Lease) -> Iterator[Callable[[float], None]]:
         yield check
     finally:
         is_over.set()
-        keeper.join()
+        keeper.join()  # it ends with a renewal that is under way
 
 
 def _fail(lease: Lease, code: str, detail: str) -> None:

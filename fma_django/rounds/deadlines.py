@@ -1,4 +1,4 @@
-"""What happens because time has passed: deadlines, end dates, clients that have become eligible.
+"""Events of the clock: deadlines, end dates, clients that have become eligible.
 
 Called by the clock of every worker, and by the sweep. May run in many places at once.
 """
@@ -45,9 +45,9 @@ def fire_deadlines() -> int:
         federated_model__allow_aggregation=True,
     )
     fired = 0
-    for found in due.select_related("federated_model"):
-        with by_itself(found.federated_model):
-            fired += _fire(found.federated_model)
+    for late in due.select_related("federated_model"):
+        with by_itself(late.federated_model):
+            fired += _fire(late.federated_model)
     return fired
 
 

@@ -1,4 +1,4 @@
-"""Who does the arithmetic: the executor that the settings name."""
+"""The executor of the arithmetic, as the settings name it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -14,7 +14,7 @@ from django.utils import timezone
 from fma_core.errors import InvalidPart, InvalidStrategy
 from fma_core.rounds import closing
 from fma_core.rounds.closing import RoundFacts, RoundRules
-from fma_core.rounds.policy import RoundPolicy, Verdict
+from fma_core.rounds.policy import RoundPolicy
 from fma_core.selection import Candidate, Filter, PastRound, Selector, filters, selectors
 from fma_django.models import Client, FederatedModel, Round
 from fma_django.models.model_update import UpdateStatus
@@ -187,18 +187,18 @@ class RecordedFacts:
         return reason_to_end(self.current.federated_model) if self._may_end else None
 
 
-def verdict_of(current: Round) -> Verdict:
-    """The verdict of the round's policy, its requirement and its strategy.
+def is_complete(current: Round) -> bool:
+    """Whether a round has all that its policy, its requirement and its strategy wait for.
 
     A plugin that is gone holds a round open: nothing else of the server may stop for that.
     """
     facts = RecordedFacts(current)
     try:
-        return closing.verdict_of(facts.rules.closing, facts.progress())
+        return closing.verdict_of(facts.rules.closing, facts.progress()) == "close"
     except (InvalidPart, InvalidStrategy) as error:
         # It was there when the model was saved.
         log.error("model_unusable", model=current.federated_model_id, error=error.message)
-        return "wait"
+        return False
 
 
 def is_full(current: Round, policy: RoundPolicy) -> bool:
@@ -206,7 +206,7 @@ def is_full(current: Round, policy: RoundPolicy) -> bool:
     without, would otherwise wait for them for ever.
     """
     most = policy.max_updates
-    return most is not None and current.num_updates >= most and verdict_of(current) == "close"
+    return most is not None and current.num_updates >= most and is_complete(current)
 
 
 def may_be_due(rules: RoundRules, facts: RoundFacts, *, clients_counted: int | None) -> bool:

@@ -14,7 +14,7 @@ from fma_django.models import FederatedModel, ModelAggregate, ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
 from fma_django.rounds.advance import advance
-from fma_django.rounds.facts import verdict_of
+from fma_django.rounds.facts import is_complete
 from fma_django.rounds.leases import Lease, end_leased, lock_leased, renew
 from fma_django.rounds.rows import find_open_round, move, open_round
 from fma_django.rounds.waiting_updates import drop_updates, drop_updates_that_no_longer_count, recount
@@ -88,7 +88,7 @@ def exclude_update(lease: Lease, update_id: int, reason: str) -> bool:
             status=UpdateStatus.FAILED, status_reason=reason
         )
         recount(aggregating)
-        return verdict_of(aggregating) == "close"
+        return is_complete(aggregating)
 
 
 def _go_on(federated_model: FederatedModel, aggregate: ModelAggregate | None = None) -> None:

@@ -73,22 +73,22 @@ def lock_open_round(federated_model: FederatedModel) -> Round:
     """The collecting round of a model, with its model and its configuration as they are now, which nobody else changes
     until this transaction ends. Raises ExperimentEnded when there is none, and UnknownModel.
     """
-    found = find_open_round(federated_model)
-    if found is not None:
-        return found
+    open_one = find_open_round(federated_model)
+    if open_one is not None:
+        return open_one
     refuse_ended(federated_model.pk)
-    raise UnknownModel(f"there is no model {federated_model.pk} any more")
+    raise UnknownModel.of(federated_model.pk, is_gone=True)
 
 
 def refuse_ended(federated_model_id: int) -> None:
     """Raises ExperimentEnded, and UnknownModel when it is gone; a model that goes on has an open round."""
-    found = FederatedModel.objects.filter(pk=federated_model_id).first()
-    if found is None:
-        raise UnknownModel(f"there is no model {federated_model_id} any more")
-    if found.ended_on is not None:
+    model = FederatedModel.objects.filter(pk=federated_model_id).first()
+    if model is None:
+        raise UnknownModel.of(federated_model_id, is_gone=True)
+    if model.ended_on is not None:
         raise ExperimentEnded(
-            f"the experiment of model {found.pk} ended on {found.ended_on:%Y-%m-%d %H:%M} UTC ({found.end_reason})",
-            reason=found.end_reason,
+            f"the experiment of model {model.pk} ended on {model.ended_on:%Y-%m-%d %H:%M} UTC ({model.end_reason})",
+            reason=model.end_reason,
         )
 
 
@@ -119,16 +119,16 @@ def lock_unended_rounds(federated_model: FederatedModel) -> None:
     """
     locked: set[int] | None = None
     while True:
-        found = set(
+        unended = set(
             Round.objects.select_for_update()
             .filter(federated_model=federated_model)
             .exclude(state__in=ENDED)
             .order_by("pk")
             .values_list("pk", flat=True)
         )
-        if found == locked:
+        if unended == locked:
             return
-        locked = found
+        locked = unended
 
 
 def move(moved: Round, to: RoundState, **changes: object) -> None:

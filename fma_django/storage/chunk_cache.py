@@ -42,16 +42,17 @@ class ChunkCache:
         self._file = tempfile.TemporaryFile(dir=folder, buffering=0)
         self._lock = threading.Lock()
         self._slots: OrderedDict[_Key, int] = OrderedDict()
-        self._coming: dict[_Key, Future[None]] = {}
+        self._coming: dict[_Key, Future[bytes]] = {}
         self._pool = ThreadPoolExecutor(FETCHING_THREADS, thread_name_prefix="fma-fetch")
 
     def read_into(self, sha256: str, size_bytes: int, buffer: memoryview, offset: int) -> int:
         """Fill the beginning of `buffer`, as far as one chunk goes; how many bytes that are."""
         index, start = divmod(offset, self._chunk_bytes)
         wanted = buffer[: self._chunk_bytes - start]
-        while not self._copy((sha256, index), wanted, start):
-            # Another may push it out before it is copied; then once more.
-            self._fetched((sha256, index), size_bytes).result()
+        if not self._copy((sha256, index), wanted, start):
+            # Not copied from the file, where others may have pushed it out again already.
+            chunk = self._fetched((sha256, index), size_bytes).result()
+            wanted[:] = chunk[start : start + len(wanted)]
         return len(wanted)
 
     def fetch_ahead(self, sha256: str, size_bytes: int, start: int, stop: int) -> None:
@@ -80,21 +81,21 @@ class ChunkCache:
                 raise _unavailable(error) from error
         return True
 
-    def _fetched(self, key: _Key, size_bytes: int) -> Future[None]:
+    def _fetched(self, key: _Key, size_bytes: int) -> Future[bytes]:
         with self._lock:
             coming = self._coming.get(key)
             if coming is None:
                 coming = self._coming[key] = self._pool.submit(self._fetch, key, size_bytes)
             return coming
 
-    def _fetch(self, key: _Key, size_bytes: int) -> None:
+    def _fetch(self, key: _Key, size_bytes: int) -> bytes:
         sha256, index = key
         start = index * self._chunk_bytes
         try:
             chunk = self._blobs.read_range(sha256, start, min(start + self._chunk_bytes, size_bytes))
             with self._lock:
                 if key in self._slots:
-                    return
+                    return chunk
                 slot = self._free.pop() if self._free else self._slots.popitem(last=False)[1]
                 try:
                     write_all(self._file.fileno(), chunk, slot * self._chunk_bytes)
@@ -103,6 +104,7 @@ class ChunkCache:
                     # Not an unreadable blob: the disk here is full.
                     raise _unavailable(error) from error
                 self._slots[key] = slot
+            return chunk
         finally:
             with self._lock:
                 del self._coming[key]

@@ -122,6 +122,7 @@ def _gone_told() -> Iterator[None]:
 
 @contextmanager
 def _locked(fd: int) -> Iterator[None]:
+    # Waits for one write of a piece, or until `held` has made the file an update; the lock goes with its process.
     fcntl.flock(fd, fcntl.LOCK_EX)
     try:
         yield

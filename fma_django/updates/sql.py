@@ -7,7 +7,7 @@ fifteen times as long as running them. tests/api/test_query_counts.py counts the
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from django.db import DEFAULT_DB_ALIAS, InterfaceError, NotSupportedError, OperationalError, connections
@@ -27,47 +27,7 @@ from fma_django.models.model_update import ACCEPTED, UpdateStatus
 from fma_django.models.round import RoundState
 from fma_django.record.idempotency import Once
 from fma_django.record.sql import Select, Statement, insert, moment, uuid
-
-
-class Standing(NamedTuple):
-    """How a client stands in the open round of a model; what is of a row that there is not is None.
-
-    spec, configuration: JSON texts; configuration: what the round runs with.
-    earlier: the accepted update of this client in the round. base: the aggregate that is named, of this model.
-    remembered: what an Idempotency-Key stands for.
-    """
-
-    client_id: Annotated[Any, "{c.id}"]
-    is_registered: Annotated[bool, "{reg.id} IS NOT NULL"]
-    federated_model_id: Annotated[Any, "{m.id}"]
-    allow_aggregation: Annotated[bool, "{m.allow_aggregation}"]
-    spec: Annotated[str | None, "{m.spec}"]
-    layout: Annotated[str, "{m.weights_layout}"]
-    artifact_id: Annotated[int | None, "{m.current_artifact_id}"]
-    round_id: Annotated[Any, "{r.id}"]
-    number: Annotated[int, "{r.number}"]
-    num_updates: Annotated[int, "{r.num_updates}"]
-    num_asked: Annotated[int | None, "{r.num_asked}"]
-    clients_counted: Annotated[int | None, "{r.clients_counted}"]
-    is_started: Annotated[bool, "{r.started_on} IS NOT NULL"]
-    is_ready: Annotated[bool, "{r.ready_on} IS NOT NULL"]
-    deadline_passed: Annotated[bool | None, "{r.deadline_at} <= %(now)s"]
-    parent_id: Annotated[int | None, "{r.parent_id}"]
-    configuration: Annotated[str | None, "{v.configuration}"]
-    participation_id: Annotated[int | None, "{p.id}"]
-    is_chosen: Annotated[bool | None, "{p.is_chosen}"]
-    has_answered: Annotated[bool | None, "{p.answered_on} IS NOT NULL"]
-    not_chosen_because: Annotated[str | None, "{p.detail}"]
-    earlier_id: Annotated[int | None, "{e.id}"]
-    earlier_sha256: Annotated[str, "{e.sha256}"]
-    earlier_base_id: Annotated[int | None, "{e.base_aggregate_id}"]
-    earlier_num_examples: Annotated[int, "{e.num_examples}"]
-    earlier_metrics: Annotated[str, "{e.metrics}"]
-    base_id: Annotated[int | None, "{b.id}"]
-    base_is_abandoned: Annotated[bool | None, "{b.is_abandoned}"]
-    remembered_fingerprint: Annotated[str | None, "{k.fingerprint}"] = None
-    remembered_id: Annotated[str | None, "{k.object_id}"] = None
-
+from fma_django.updates.standing import Standing
 
 _OF_ACTIVE_CLIENT = """FROM {c}
 LEFT JOIN {m} ON {m.id} = %(model)s

@@ -63,7 +63,7 @@ class WokenBroker(ORM):
             return []
         try:
             tasks = self._claim()
-        except Exception as error:  # whatever the database's library raises
+        except Exception as error:  # noqa: BLE001 - whatever the database's library raises
             # django-q would wait ten seconds and start another process.
             log.warning("queue_unreachable", error=repr(error))
             connections[Conf.ORM].close()

@@ -23,11 +23,11 @@ def _tick_for_ever() -> None:
     from fma_django.rounds.deadlines import fire_deadlines, is_any_due
 
     pause = threading.Event()
-    while True:
+    while True:  # for as long as the process lives: a daemon thread
         try:
             if is_any_due():
                 fire_deadlines()
-        except Exception as error:  # the database or the broker is away: the next tick may reach it
+        except Exception as error:  # noqa: BLE001 - the database or the broker is away: the next tick may reach it
             log.warning("clock_failed", error=repr(error))
             connection.close()
         pause.wait(TICK_S)

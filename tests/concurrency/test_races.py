@@ -23,9 +23,9 @@ from fma_django.rounds import claiming, leases, publishing
 from fma_django.rounds.aggregation import aggregate_round
 from fma_django.rounds.rows import lock_open_round
 from fma_django.storage.disk import DiskStore
-from fma_django.updates.intake import UpdateFacts, receive_update
+from fma_django.updates.intake import UpdateFacts
 from tests.api.conftest import storage  # noqa: F401  # autouse
-from tests.records import make_aggregate, make_client, make_model, received, send_update, weights
+from tests.records import make_aggregate, make_client, make_model, received, send_body, send_update, weights
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -39,7 +39,7 @@ def all_at_once(*calls: Callable[[], Any]) -> list[Any]:
         start.wait()
         try:
             results[number] = call()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - an error is a result here
             results[number] = error
         finally:
             connection.close()
@@ -198,7 +198,7 @@ def test_one_idempotency_key_used_at_once_makes_one_update() -> None:
     ann = make_client(model).client
 
     def send() -> ModelUpdate:
-        return receive_update(model, ann, JsonBody(weights()), UpdateFacts(), idempotency_key="k")
+        return send_body(model, ann, JsonBody(weights()), UpdateFacts(), idempotency_key="k")
 
     results = all_at_once(*[send] * 4)
     assert len({getattr(result, "pk", result) for result in results}) == 1

@@ -2,7 +2,7 @@
 
 import inspect
 
-from fma_api.v1.serializers import FederatedModelSerializer, NewFederatedModelSerializer
+from fma_api.v1.models.serializers import FederatedModelSerializer, NewFederatedModelSerializer
 from fma_connect import DeveloperClient
 from fma_core.rounds.columns import COLUMNS
 from fma_core.simulation.configuration import MEMBERS

@@ -15,7 +15,7 @@ from fma_django.models.round import RoundState
 from fma_django.record.weights import JsonBody
 from fma_django.rounds import claiming, leases, publishing
 from fma_django.rounds.verification import verify_round
-from fma_django.updates.intake import UpdateFacts, receive_update
+from fma_django.updates.intake import UpdateFacts
 from tests.django.stored import weights_of
 from tests.django.test_cohorts import asked, current  # noqa: F401  # asked: autouse
 from tests.records import (
@@ -25,6 +25,7 @@ from tests.records import (
     make_model,
     make_user,
     received,
+    send_body,
     send_update,
     weights,
 )
@@ -149,7 +150,7 @@ def test_a_target_of_the_training_metrics_ends_it() -> None:
     ann = make_client(model).client
     for value, state in ((0.5, "running"), (0.95, "ended")):
         current_model = FederatedModel.objects.get(pk=model.pk)
-        receive_update(current_model, ann, JsonBody(weights(value)), UpdateFacts(metrics={"f1": value}))
+        send_body(current_model, ann, JsonBody(weights(value)), UpdateFacts(metrics={"f1": value}))
         merged = aggregate_now(model).round.metrics
         assert merged["f1"]["mean"] == value
         model.refresh_from_db()

@@ -9,7 +9,10 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     [
-        *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
+        *(
+            REPOSITORY / name
+            for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "RELEASING.md", "SECURITY.md")
+        ),
         *REPOSITORY.glob("docs/**/*.md"),
         *REPOSITORY.glob("examples/**/*.md"),
         *REPOSITORY.glob("benchmarks/*.md"),

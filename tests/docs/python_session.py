@@ -35,7 +35,7 @@ class PythonSession:
         )
 
     def run(self, source: str, *, place: str) -> str:
-        """What the source prints. An exception of its own, with its traceback, is an AssertionError here."""
+        """Run the source and return its output. Raises AssertionError with its traceback where the source raises."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([place, source]) + "\n")
@@ -49,4 +49,4 @@ class PythonSession:
 
     def close(self) -> None:
         self._process.kill()
-        self._process.communicate()
+        self._process.communicate(timeout=10)

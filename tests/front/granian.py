@@ -99,7 +99,7 @@ class Exchange:
         self.file = (file,)
         # Read beside whoever writes it, for a pipe's ends wait for each other.
         reading = threading.Thread(
-            target=lambda: self.response_bytes(status, headers, Path(file).read_bytes())
+            target=lambda: self.response_bytes(status, headers, Path(file).read_bytes()), daemon=True
         )
         reading.start()
 

@@ -5,6 +5,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,10 @@ def test_help_teaches_by_example(fma_install: FmaInstall, command: list[str]) ->
 
     assert f"fma {' '.join(command)}" in said.partition("Example")[2]
     assert "--data" in said
+
+
+def test_the_version_needs_no_command(fma_install: FmaInstall) -> None:
+    assert fma_install.run("--version").strip() == f"fma {version('federated-model-aggregation')}"
 
 
 def test_without_the_server_extra_the_command_says_what_to_install() -> None:

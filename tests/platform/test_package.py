@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from fma_connect.version import __version__
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = ("fma_core", "fma_django", "fma_api", "fma_connect")
 # What the base install brings: the dependencies of pyproject.toml, and theirs.
@@ -43,7 +45,7 @@ def test_the_wheel_holds_the_four_packages_and_nothing_else(wheel: Path) -> None
         names = archive.namelist()
     tops = {name.split("/")[0] for name in names}
 
-    assert tops == {*PACKAGES, "federated_model_aggregation-0.1.0.dist-info"}
+    assert tops == {*PACKAGES, f"federated_model_aggregation-{__version__}.dist-info"}
     assert {f"{package}/py.typed" for package in PACKAGES} <= set(names)
     assert not [name for name in names if "__pycache__" in name or name.startswith("tests")]
     for package in PACKAGES:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from fma_api.cli import plot as command
@@ -10,9 +11,9 @@ from fma_api.cli.application import application
 from fma_api.cli.problem import Problem
 from fma_django.models import FederatedModel
 from fma_django.record.weights import JsonBody
-from fma_django.updates.intake import UpdateFacts, receive_update
+from fma_django.updates.intake import UpdateFacts
 from tests.api.conftest import storage  # noqa: F401  # autouse
-from tests.records import aggregate_now, make_client, make_model, weights
+from tests.records import aggregate_now, make_client, make_model, send_body, weights
 
 pytestmark = pytest.mark.django_db
 
@@ -32,7 +33,7 @@ def model() -> FederatedModel:
     for loss in (0.5, 0.25):
         current = FederatedModel.objects.get(pk=made.pk)
         facts = UpdateFacts(metrics={"loss": loss, "accuracy": 1 - loss, "$x_$": 1.0})
-        receive_update(current, client, JsonBody(weights()), facts)
+        send_body(current, client, JsonBody(weights()), facts)
         aggregate_now(made)
     return made
 
@@ -54,6 +55,16 @@ def test_picture_of_one_metric(model: FederatedModel, tmp_path: Path) -> None:
     fma("cost in $", "--metric", "loss", "--out", "loss.png")
 
     assert (tmp_path / "loss.png").read_bytes().startswith(PNG)
+
+
+def test_three_metrics_leave_no_empty_panel(model: FederatedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+
+    fma(str(model.pk))
+
+    assert [bool(axes.lines) for axes in figures[0].axes] == [True, True, True, False]
+    assert [axes.get_visible() for axes in figures[0].axes] == [True, True, True, False]
 
 
 @pytest.mark.parametrize(

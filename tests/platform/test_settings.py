@@ -1,12 +1,16 @@
 """What Django is told, in a process of its own for each environment."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
+from django.db.utils import ConnectionHandler
+from psycopg2 import OperationalError
 
 SHOW = """
 import json, sys
@@ -50,13 +54,41 @@ def test_postgresql_connections_are_kept_and_checked(tmp_path: Path) -> None:
     assert database["CONN_HEALTH_CHECKS"] is True
 
 
+def test_a_postgresql_server_that_says_nothing_is_given_up(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgres://fma@127.0.0.1:{silent.getsockname()[1]}/fma"
+        usual = django_settings({"FMA_DATABASE_URL": url}, tmp_path, "DATABASES")["DATABASES"]["default"]
+        own = django_settings({"FMA_DATABASE_URL": f"{url}?connect_timeout=2"}, tmp_path, "DATABASES")[
+            "DATABASES"
+        ]["default"]
+        with pytest.raises(OperationalError, match="timeout expired"):
+            ConnectionHandler({"default": own})["default"].connect()
+
+    assert usual["OPTIONS"]["connect_timeout"] == 10
+    assert own["OPTIONS"] == {**usual["OPTIONS"], "connect_timeout": 2}
+
+
 def test_the_queue_lies_in_the_database_unless_there_is_redis(tmp_path: Path) -> None:
     alone = django_settings({}, tmp_path, "Q_CLUSTER")["Q_CLUSTER"]
-    redis = django_settings({"FMA_BROKER_URL": "redis://r:6379/0"}, tmp_path, "Q_CLUSTER", "CACHES")
+    on_redis = django_settings({"FMA_BROKER_URL": "redis://r:6379/0"}, tmp_path, "Q_CLUSTER", "CACHES")
 
     assert alone["orm"] == "default"
-    assert redis["Q_CLUSTER"]["redis"] == redis["CACHES"]["default"]["LOCATION"] == "redis://r:6379/0"
-    assert "orm" not in redis["Q_CLUSTER"]
+    assert on_redis["Q_CLUSTER"]["redis"] == on_redis["CACHES"]["default"]["LOCATION"]
+    assert on_redis["Q_CLUSTER"]["redis"].startswith("redis://r:6379/0?")
+    assert "orm" not in on_redis["Q_CLUSTER"]
+
+
+def test_a_redis_that_says_nothing_is_given_up(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
+        usual = django_settings({"FMA_BROKER_URL": address}, tmp_path, "Q_CLUSTER")["Q_CLUSTER"]["redis"]
+        own = f"{address}?socket_timeout=0.2"
+        taken = django_settings({"FMA_BROKER_URL": own}, tmp_path, "Q_CLUSTER")["Q_CLUSTER"]["redis"]
+        with pytest.raises(redis.TimeoutError):
+            redis.Redis.from_url(taken).rpush("queue", "task")
+
+    assert redis.Redis.from_url(usual).connection_pool.connection_kwargs["socket_timeout"] == 5
+    assert taken == own
 
 
 def test_a_task_is_never_handed_out_again_while_it_may_run(tmp_path: Path) -> None:

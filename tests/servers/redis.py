@@ -50,7 +50,7 @@ def _program() -> Path:
 
 def _wait_until_up(port: int, log: Path) -> None:
     limit = time.monotonic() + START_LIMIT_S
-    with redis.Redis(port=port) as client:
+    with redis.Redis(port=port, socket_timeout=5) as client:
         while True:
             try:
                 client.ping()

@@ -33,25 +33,25 @@ def demo(
             "--data",
             envvar="FMA_DATA_DIR",
             metavar="DIR",
-            help="Every run makes itself a folder in here: demo-1, demo-2, …",
+            help="Every run creates a folder of its own in it: demo-1, demo-2, …",
             file_okay=False,
         ),
     ] = data_folder.DEFAULT,
-    rounds: Annotated[
-        int, typer.Option("--rounds", min=1, help="How often the clients train and send.")
-    ] = 20,
-    clients: Annotated[int, typer.Option("--clients", min=2, max=50, help="How many processes train.")] = 5,
+    rounds: Annotated[int, typer.Option("--rounds", min=1, help="The number of rounds.")] = 20,
+    clients: Annotated[
+        int, typer.Option("--clients", min=2, max=50, help="The number of clients, each a process.")
+    ] = 5,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, help="The same seed gives the same data and accuracies.")
+        int, typer.Option("--seed", min=0, help="The same seed gives the same data and the same accuracies.")
     ] = 0,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Leave the server up afterwards, until Ctrl-C, to look around.")
+        bool, typer.Option("--keep", help="Keep the server running afterwards, until Ctrl-C.")
     ] = False,
     port: Annotated[
-        int, typer.Option("--port", min=0, max=65535, help="The server's port; 0 is any free one.")
+        int, typer.Option("--port", min=0, max=65535, help="The server's port; 0 takes any free one.")
     ] = 0,
 ) -> None:
-    """See a federation at work: clients with unequal shares of handwritten digits train one model.
+    """Run a federation: clients with unequal shares of handwritten digits train one model.
 
     A real server and worker, and a process for each client that speaks HTTP only. The result is compared with
     training on all data in one place, and with the best that a client can do alone. The last line is for machines:
@@ -71,7 +71,7 @@ def demo(
         _fail("interrupted", exit_code=INTERRUPTED)
     except Problem as problem:
         _fail(str(problem))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever fails, the last line says so
         traceback.print_exc()
         _fail(f"{type(error).__name__}: {error}")
 
@@ -172,7 +172,7 @@ def _new_folder(data: Path) -> Path:
 
 def _wait_for_ctrl_c(processes: "Processes") -> None:
     try:
-        while True:
+        while True:  # until the person has seen enough
             processes.check()
             time.sleep(0.2)
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""What the federation is compared with: the same network, first weights, recipe and number of epochs without it."""
+"""Training without a federation, to compare with: the same network, first weights, recipe and number of epochs."""
 
 from dataclasses import dataclass
 

@@ -53,7 +53,7 @@ class Digits:
 
     @property
     def pooled(self) -> Examples:
-        """What nobody has in a federation: all the shares in one place."""
+        """All shares in one place, which nobody has in a federation."""
         return Examples(
             np.concatenate([share.images for share in self.shares]),
             np.concatenate([share.labels for share in self.shares]),

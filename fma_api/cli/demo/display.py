@@ -1,4 +1,4 @@
-"""What a person sees: a table that grows on a terminal, plain lines anywhere else."""
+"""The demo's output: a table that grows on a terminal, plain lines anywhere else."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from fma_api.cli.demo.federation import Plan, RoundResult
 
 
 class Rounds(Protocol):
-    """Told of what happens in the rounds."""
+    """A display of the rounds: it is told of each answer and of each publication."""
 
     def answers(self, number: int, num_answered: int) -> None: ...
 
@@ -36,7 +36,7 @@ def rounds(console: Console, plan: Plan) -> Iterator[Rounds]:
 
 
 def shares(digits: Digits) -> Table:
-    """Who holds how many of which digit."""
+    """A table of how many images of each digit each client holds."""
     table = _table("client", "images", *(f"{digit}s" for digit in range(NUM_CLASSES)))
     for number, share in enumerate(digits.shares, start=1):
         counts = (str(count) if count else "·" for count in share.count_by_class())

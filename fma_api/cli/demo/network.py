@@ -1,4 +1,4 @@
-"""What is trained: a network of one hidden layer, 64-64-10, in numpy, from its first weights to its gradient."""
+"""The network: a network of one hidden layer, 64-64-10, in numpy, from its first weights to its gradient."""
 
 from collections.abc import Mapping
 

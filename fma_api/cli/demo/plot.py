@@ -7,30 +7,23 @@ from typing import TYPE_CHECKING
 from fma_api.cli.demo.comparison import Comparison
 from fma_api.cli.demo.digits import NUM_CLASSES, Digits
 from fma_api.cli.demo.federation import RoundResult
+from fma_core.simulation.curve import COLOURS, new_figure, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-FEDERATED = "#1f5fbf"
-CENTRALISED = "#2a7f3f"
-SINGLE = "#b5532a"
-GREY = "#555555"
+FEDERATED, SINGLE, CENTRALISED = COLOURS[:3]
 
 
 def draw(results: Sequence[RoundResult], without: Comparison, digits: Digits, *, to: Path) -> Path:
-    """Write it as a PNG. Needs no display."""
-    # Without pyplot: nothing global, and no window system is looked for.
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(12, 5), dpi=150, layout="constrained")
+    """Write the picture as a PNG."""
+    figure = new_figure(12, 5, dpi=150)
     figure.suptitle(
         f"{len(digits.shares)} clients train one model and share nothing but weights",
         fontsize=14,
         fontweight="bold",
     )
     left, right = figure.subplots(1, 2, width_ratios=[1.35, 1])
-    for axes in (left, right):
-        axes.spines[["top", "right"]].set_visible(False)
     _draw_accuracy(left, results, without)
     _draw_shares(right, digits)
     figure.savefig(to)
@@ -38,8 +31,6 @@ def draw(results: Sequence[RoundResult], without: Comparison, digits: Digits, *,
 
 
 def _draw_accuracy(axes: "Axes", results: Sequence[RoundResult], without: Comparison) -> None:
-    from matplotlib.ticker import MaxNLocator
-
     numbers = [result.number for result in results]
     accuracies = [result.accuracy for result in results]
     for value, label, colour in (
@@ -56,14 +47,11 @@ def _draw_accuracy(axes: "Axes", results: Sequence[RoundResult], without: Compar
         linewidth=2,
         label=f"federated: {accuracies[-1]:.3f}",
     )
-    axes.set_title("Accuracy on test images that no client has", fontsize=11, color=GREY, loc="left")
-    axes.set_xlabel("round")
+    style(axes, title="Accuracy on test images that no client has", xlabel="round")
     axes.set_ylabel("test accuracy")
     axes.set_xlim(0.5, numbers[-1] + 0.5)
     lowest = min([*accuracies, without.best_single])
     axes.set_ylim(max(0.0, lowest - 0.08), 1.0)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(axis="y", alpha=0.25)
     axes.legend(loc="lower right", frameon=False)
 
 
@@ -81,11 +69,9 @@ def _draw_shares(axes: "Axes", digits: Digits) -> None:
             label=str(digit),
         )  # fmt: skip
         below = [height + start for height, start in zip(heights, below, strict=True)]
-    axes.set_title("What each client holds", fontsize=11, color=GREY, loc="left")
-    axes.set_xlabel("client")
+    style(axes, title="What each client holds", xlabel="client")
     axes.set_ylabel("training images")
     axes.set_xticks(positions, [str(number + 1) for number in positions])
-    axes.grid(axis="y", alpha=0.25)
     axes.set_axisbelow(True)
     axes.legend(
         title="digit", frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0), reverse=True, fontsize=9

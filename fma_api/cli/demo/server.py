@@ -55,14 +55,18 @@ def add_user(folder: Path) -> Login:
     """Make the demo's user, as a person would."""
     password = secrets.token_urlsafe(12)
     command = [sys.executable, "-m", "fma_api.cli", "user", "add", USERNAME, "--staff", "--password-stdin"]
-    done = subprocess.run(
-        [*command, "--data", str(folder)],
-        env=environment(),
-        input=f"{password}\n",
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [*command, "--data", str(folder)],
+            env=environment(),
+            input=f"{password}\n",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=READY_WITHIN_SECONDS,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Problem(f"the demo's user was not made within {READY_WITHIN_SECONDS} seconds") from error
     if done.returncode:
         raise Problem(f"the demo's user could not be made: {done.stderr.strip()}")
     return Login(USERNAME, password, json.loads(done.stdout)["token"])

@@ -1,4 +1,4 @@
-"""What must be true for the demo to be ok, asked of the API when all is over."""
+"""The checks that decide whether the demo is ok, made through the API when all rounds are over."""
 
 from collections import Counter
 

@@ -14,30 +14,14 @@ from fma_core.arrays.spec import Spec
 from fma_core.errors import InvalidParameter, InvalidPart
 from fma_core.registry import Registry
 from fma_core.rounds.closing import RoundRules
+from fma_core.rounds.columns import COLUMNS
 from fma_core.rounds.policy import RoundPolicy
 from fma_core.rounds.requirements import requirements
 from fma_core.selection import Filter, Selector, filters, selectors
 
 MAX_SEED = 2**53 - 1
 EVERYONE = "everyone"
-MEMBERS = (
-    "aggregator",
-    "aggregator_params",
-    "stages",
-    "optimiser",
-    "update_kind",
-    "staleness",
-    "requirement",
-    "requirement_args",
-    "round_policy",
-    "selector",
-    "eligibility",
-    "seed",
-    "furthest_base_agg",
-    "client_config",
-    "client_config_overrides",
-    "spec",
-)
+MEMBERS = (*(column.name for column in COLUMNS if not column.is_schema), "spec")
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,16 @@
 """Federated models: the one thing of the record that is edited here, through the services."""
 
-import copy
-from typing import Any
+from typing import Any, get_args
 
 from django.contrib.admin import SimpleListFilter, display, register
-from django.db.models import F, OuterRef, Q, QuerySet, Subquery
+from django.db.models import F, JSONField, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html_join
 
 from fma_core.aggregation.aggregators import aggregators
 from fma_core.errors import FMAError
+from fma_core.rounds.columns import COLUMNS, Group
 from fma_core.rounds.requirements import requirements
 from fma_django.admin.config_versions import short_table_of_configurations
 from fma_django.admin.curves import curves_html
@@ -38,52 +38,10 @@ from fma_django.models import (
     ModelUpdate,
     Round,
 )
-from fma_django.models.federated_model import EVERYONE, ModelState
+from fma_django.models.federated_model import ModelState
 from fma_django.models.round import RoundState
 
-EMPTY_JSON: dict[str, Any] = {
-    "aggregator_params": {},
-    "stages": [],
-    "requirement_args": [],
-    "round_policy": {},
-    "selector": {"name": EVERYONE},
-    "eligibility": [],
-    "client_config": {},
-    "client_config_overrides": [],
-}
-JSON_FIELDS = (
-    "aggregator_params",
-    "stages",
-    "optimiser",
-    "staleness",
-    "requirement_args",
-    "round_policy",
-    "selector",
-    "eligibility",
-    "client_config",
-    "client_config_overrides",
-    "client_config_schema",
-    "update_schema",
-    "client_agg_results_schema",
-    "spec",
-)
-HELP_TEXTS = {
-    "aggregator_params": 'Its parameters by name, such as {"f": 2}; empty: their defaults.',
-    "stages": 'What is done to the updates first, in order, such as [{"name": "clip_norm", "max_norm": 10}]; '
-    "empty: nothing.",
-    "optimiser": 'The server optimiser, such as {"name": "fedadam", "learning_rate": 0.01}; '
-    "empty: the aggregator's answer is final.",
-    "staleness": 'The discount for updates of an old base, such as {"name": "polynomial", "a": 0.5}; empty: none.',
-    "requirement_args": "Its parameters in order, such as [10].",
-    "round_policy": 'When a round closes and the experiment ends, such as {"goal": 10, "deadline_s": 600, '
-    '"num_rounds": 50}; empty: the requirement closes rounds, and nothing ends them.',
-    "selector": 'By what the clients of a round are chosen, such as {"name": "random"}; empty: everyone.',
-    "eligibility": 'Which clients may be chosen at all, such as [{"name": "battery", "min_level": 0.5}]; empty: all.',
-    "seed": "The same seed and history choose the same clients; empty: a random one, or the one that it has.",
-    "client_config": 'What clients are told with a round, such as {"local_epochs": 2}.',
-    "client_config_overrides": 'What of it differs, such as [{"tags": ["gpu"], "set": {"batch_size": 64}}].',
-    "client_config_schema": "JSON Schema that it must keep to; empty: any.",
-}
+JSON_FIELDS = [field for field in FederatedModel._meta.concrete_fields if isinstance(field, JSONField)]
 
 KINDS: dict[str, Kind] = {
     ModelState.CREATED: "info",
@@ -102,20 +60,20 @@ class FederatedModelForm(RefusableForm):
         ):
             if field in self.fields:
                 self.fields[field].widget.choices = self._choices(field, known, none)
-        for field, text in HELP_TEXTS.items():
-            if field in self.fields:
-                self.fields[field].help_text = text
+        for column in COLUMNS:
+            if column.hint and column.name in self.fields:
+                self.fields[column.name].help_text = column.hint
         if "seed" in self.fields:
             self.fields["seed"].required = False
-        for field in JSON_FIELDS:
-            if field in self.fields:
-                self.fields[field].encoder = IndentedEncoder  # type: ignore[attr-defined]
+        for json_field in JSON_FIELDS:
+            if json_field.name in self.fields:
+                self.fields[json_field.name].encoder = IndentedEncoder  # type: ignore[attr-defined]
 
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean() or {}
-        for field, empty in EMPTY_JSON.items():
-            if field in cleaned and cleaned[field] is None:
-                cleaned[field] = copy.deepcopy(empty)
+        for json_field in JSON_FIELDS:
+            if cleaned.get(json_field.name, ...) is None and not json_field.null:
+                cleaned[json_field.name] = json_field.get_default()
         if cleaned.get("seed", 0) is None:
             del cleaned["seed"]
         return cleaned
@@ -146,6 +104,11 @@ class ActivityFilter(SimpleListFilter):
         return queryset.filter(states.get(self.value(), Q()))
 
 
+def _fields_of(group: Group) -> tuple[str, ...]:
+    columns = tuple(column.name for column in COLUMNS if column.group == group)
+    return ("spec", *columns) if group == "Formats" else columns
+
+
 @register(FederatedModel)
 class FederatedModelAdmin(ExperimentLifeAdmin):
     form = FederatedModelForm
@@ -174,30 +137,9 @@ class FederatedModelAdmin(ExperimentLifeAdmin):
     search_help_text = "Name, id, or developer"
     date_hierarchy = "created_on"
     autocomplete_fields = ("developer",)
-    settings_fieldsets = (
+    settings_fieldsets: tuple[tuple[str | None, dict[str, Any]], ...] = (
         (None, {"fields": ("name", "developer", "allow_aggregation")}),
-        (
-            "Rules",
-            {
-                "fields": (
-                    "aggregator",
-                    "aggregator_params",
-                    "stages",
-                    "optimiser",
-                    "update_kind",
-                    "staleness",
-                    "requirement",
-                    "requirement_args",
-                    "furthest_base_agg",
-                )
-            },
-        ),
-        ("Rounds", {"fields": ("round_policy", "selector", "eligibility", "seed")}),
-        (
-            "Told to clients",
-            {"fields": ("client_config", "client_config_overrides", "client_config_schema")},
-        ),
-        ("Formats", {"fields": ("spec", "update_schema", "client_agg_results_schema")}),
+        *((group, {"fields": _fields_of(group)}) for group in get_args(Group)),
     )
     overview_fieldset = (
         "Overview",

@@ -5,10 +5,13 @@ from functools import partial
 from typing import TypeVar
 from uuid import UUID
 
+from django.db.models import JSONField
+
 from fma_core import client_config
 from fma_core.aggregation.strategy import Strategy
 from fma_core.arrays.spec import Spec
 from fma_core.errors import FMAError, InvalidParameter, InvalidPart, InvalidSpec, InvalidStrategy
+from fma_core.rounds.columns import COLUMNS
 from fma_core.selection import filters, selectors
 from fma_django.errors import InvalidValue
 from fma_django.models import Client, FederatedModel
@@ -17,9 +20,7 @@ from fma_django.record.json_schema import require_schema, require_valid_schema
 from fma_django.record.json_values import require_storable
 
 MAX_FILTERS = 16
-# A strategy is written down with every round. These are far beyond what anybody needs.
 MAX_STAGES = 16
-MAX_PARAMETERS_BYTES = 64 * 1024
 # Stages multiply what a rule needs; beyond this a round would wait for ever, and JSON has no such integers.
 MAX_MIN_UPDATES = 1_000_000
 
@@ -27,19 +28,13 @@ MAX_MIN_UPDATES = 1_000_000
 def validate(federated_model: FederatedModel) -> None:
     """Raises when one of the model's columns cannot work, with the field that is at fault."""
     _require_few_stages(federated_model.stages)
-    for field in ("aggregator_params", "requirement_args", "stages", "optimiser", "staleness"):
-        require_storable(getattr(federated_model, field), field=field, max_bytes=MAX_PARAMETERS_BYTES)
+    _require_sound_json(federated_model)
     require_storable(federated_model.spec, field="spec")
     strategy = _built("aggregator", federated_model.build_strategy)
     _built("requirement", federated_model.build_requirement)
     _require_workable_rounds(federated_model)
     _require_reachable_minimum(strategy)
     _require_root_client(strategy)
-    for field in ("update_schema", "client_agg_results_schema"):
-        schema = getattr(federated_model, field)
-        if schema is not None:
-            require_storable(schema, field=field)
-            require_valid_schema(schema, field=field)
     furthest = federated_model.furthest_base_agg
     if furthest is not None and not 1 <= furthest <= 2147483647:
         raise InvalidValue(f"must be from 1 to 2147483647; found {furthest}", field="furthest_base_agg")
@@ -52,10 +47,18 @@ def validate(federated_model: FederatedModel) -> None:
         require_fitting(strategy, spec)
 
 
+def _require_sound_json(federated_model: FederatedModel) -> None:
+    """Require that JSON columns can be stored, and that schemas are schemas, before anything is built of them."""
+    for column in COLUMNS:
+        value = getattr(federated_model, column.name)
+        if isinstance(federated_model._meta.get_field(column.name), JSONField):
+            require_storable(value, field=column.name, max_bytes=column.max_bytes)
+        if column.is_schema and value is not None:
+            require_valid_schema(value, field=column.name)
+
+
 def _require_workable_rounds(federated_model: FederatedModel) -> None:
     """Whether its policy, its selection and what it tells clients can work."""
-    for field in ("round_policy", "selector", "eligibility"):
-        require_storable(getattr(federated_model, field), field=field, max_bytes=MAX_PARAMETERS_BYTES)
     policy = _built("round_policy", federated_model.build_round_policy)
     selector = _built("selector", lambda: selectors.build_spec(federated_model.selector))
     if selector.takes_num and policy.goal is None and federated_model.selector.get("name") != EVERYONE:
@@ -84,14 +87,10 @@ def _require_workable_client_config(federated_model: FederatedModel) -> None:
     Each override is looked at alone, in the first of its rounds: how two of them meet is known only in a round.
     """
     config, overrides = federated_model.client_config, federated_model.client_config_overrides
-    require_storable(config, field="client_config")
-    require_storable(overrides, field="client_config_overrides")
     _built("client_config", lambda: client_config.check(config, overrides))
     schema = federated_model.client_config_schema
     if schema is None:
         return
-    require_storable(schema, field="client_config_schema", max_bytes=MAX_PARAMETERS_BYTES)
-    require_valid_schema(schema, field="client_config_schema")
     strategy_config = dict(federated_model.build_strategy().aggregator.client_config)
     told = client_config.resolve(config, round_number=1, strategy_config=strategy_config)
     require_schema(told, schema, field="client_config")

@@ -13,27 +13,13 @@ from fma_core.aggregation.aggregators import aggregators
 from fma_core.aggregation.strategy import Strategy
 from fma_core.arrays.codecs.json_layouts import Layout
 from fma_core.arrays.spec import Spec
+from fma_core.rounds.columns import COLUMNS
 from fma_core.rounds.policy import RoundPolicy
 from fma_core.rounds.requirements import Requirement, requirements
 from fma_django.models.client import Client
 
-STRATEGY_COLUMNS = ("aggregator", "aggregator_params", "stages", "optimiser", "update_kind", "staleness")
-# What a developer decides about how rounds run. Each round runs with one version of it.
-CONFIGURATION = (
-    *STRATEGY_COLUMNS,
-    "requirement",
-    "requirement_args",
-    "round_policy",
-    "selector",
-    "eligibility",
-    "seed",
-    "furthest_base_agg",
-    "update_schema",
-    "client_agg_results_schema",
-    "client_config",
-    "client_config_overrides",
-    "client_config_schema",
-)
+# Each round runs with one version of these columns.
+CONFIGURATION = tuple(column.name for column in COLUMNS)
 EVERYONE = "everyone"
 
 

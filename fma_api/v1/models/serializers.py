@@ -11,8 +11,9 @@ from fma_api.v1.callers import user_of
 from fma_api.v1.ids import MAX_ID
 from fma_api.v1.models.fields import ClientsField, FiltersField, OverridesField, PartField, StagesField
 from fma_core.errors import FMAError
+from fma_core.rounds.columns import STRATEGY_COLUMNS
 from fma_django.models import FederatedModel
-from fma_django.models.federated_model import ModelState, UpdateKind
+from fma_django.models.federated_model import CONFIGURATION, ModelState, UpdateKind
 from fma_django.record.queries.configurations import VersionWithChanges, newest_number
 
 
@@ -82,25 +83,9 @@ class FederatedModelSerializer(serializers.ModelSerializer[FederatedModel]):
             "clients",
             "current_artifact",
             "allow_aggregation",
-            "aggregator",
-            "aggregator_params",
-            "stages",
-            "optimiser",
-            "update_kind",
-            "staleness",
+            *CONFIGURATION[: len(STRATEGY_COLUMNS)],
             "min_updates",
-            "requirement",
-            "requirement_args",
-            "round_policy",
-            "selector",
-            "eligibility",
-            "seed",
-            "client_config",
-            "client_config_overrides",
-            "client_config_schema",
-            "furthest_base_agg",
-            "update_schema",
-            "client_agg_results_schema",
+            *CONFIGURATION[len(STRATEGY_COLUMNS) :],
             "spec",
             "weights_layout",
             "state",
@@ -167,7 +152,7 @@ class NewFederatedModelSerializer(FederatedModelSerializer):
     )
 
     class Meta(FederatedModelSerializer.Meta):
-        fields = (*FederatedModelSerializer.Meta.fields, "initial_model")  # type: ignore[assignment]
+        fields = (*FederatedModelSerializer.Meta.fields, "initial_model")
 
 
 class RegistrationSerializer(serializers.Serializer[Any]):

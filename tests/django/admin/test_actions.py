@@ -14,6 +14,7 @@ from fma_django.clients.registration import find_client
 from fma_django.clients.tokens import find_user, issue_token
 from fma_django.experiments.lifecycle import cancel_experiment, pause
 from fma_django.models import Client, FederatedModel, ModelUpdate, Round
+from fma_django.models.federated_model import CONFIGURATION
 from fma_django.models.model_update import UpdateStatus
 from tests.django.admin.conftest import fail_a_round
 from tests.django.admin.test_pages import url_of
@@ -29,28 +30,15 @@ def model(db: None) -> FederatedModel:
 
 def form_of(model: FederatedModel, **changes: Any) -> dict[str, Any]:
     return {
+        **dict.fromkeys((*CONFIGURATION, "spec"), ""),
         "name": model.name,
         "developer": model.developer_id,
         "allow_aggregation": "on" if model.allow_aggregation else "",
         "aggregator": model.aggregator,
         "aggregator_params": "{}",
-        "stages": "",
-        "optimiser": "",
         "update_kind": model.update_kind,
-        "staleness": "",
         "requirement": model.requirement,
         "requirement_args": "[2]",
-        "furthest_base_agg": "",
-        "update_schema": "",
-        "client_agg_results_schema": "",
-        "round_policy": "",
-        "selector": "",
-        "eligibility": "",
-        "seed": "",
-        "client_config": "",
-        "client_config_overrides": "",
-        "client_config_schema": "",
-        "spec": "",
         **changes,
     }
 

@@ -3,14 +3,22 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
-# Two files at a time, in the order of tests/conftest.py.
-BY_TWOS := -n 2 --dist loadfile --no-loadscope-reorder
-ON_POSTGRES := tests/django tests/api tests/concurrency/test_races.py
+# As many files at a time as there are cores, in the order of tests/conftest.py.
+PYTEST := .venv/bin/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+# The tiers: tests/core loads nothing of the server; of the others, a test is long by its marker, which a fixture that
+# starts a server brings with it.
+CORE := tests/core
+LONG := processes or postgres or s3 or slow
+FAST := -m "not ($(LONG))"
+# What may differ between databases: rows, SQL, JSON, constraints, concurrency. What the API makes of it runs once.
+ON_POSTGRES := tests/django tests/concurrency/test_races.py tests/api/contract \
+	$(addprefix tests/api/test_,deliveries.py health.py idempotency.py joining.py latest.py metrics.py \
+	query_counts.py uploads.py)
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint clean
+.PHONY: help demo serve test test-core test-fast lint clean
 
 help: ## Say what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/for-demo ## Five clients train one model on handwritten digits, through a real server (about a minute)
 	.venv/bin/fma demo
@@ -18,15 +26,26 @@ demo: .venv/for-demo ## Five clients train one model on handwritten digits, thro
 serve: .venv/for-demo ## Run a server on http://127.0.0.1:8000; its data is kept in ./fma-data
 	.venv/bin/fma serve
 
-test: .venv/for-development lint ## Lint, then run every test, and check the coverage
+test: .venv/for-development lint ## Lint, then run every test in stages, the short ones first, and check the coverage
 	rm -f .coverage .coverage.*
-	.venv/bin/python -m pytest $(BY_TWOS) --durations=40 --cov --cov-report=
-	@echo "The record and the API once more, on PostgreSQL:"
-	.venv/bin/python -m pytest $(BY_TWOS) -p tests.servers.use_postgres $(ON_POSTGRES)
+	@echo "Core:"
+	$(PYTEST) --cov --cov-report= --durations=10 $(CORE)
+	@echo "Fast: what starts no server"
+	$(PYTEST) --cov --cov-append --cov-report= --durations=10 --ignore=$(CORE) $(FAST)
+	@echo "Processes: what starts servers, and what is slow"
+	$(PYTEST) --cov --cov-append --cov-report= --durations=30 --ignore=$(CORE) -m "$(LONG)"
+	@echo "PostgreSQL: what differs between databases, once more"
+	$(PYTEST) -p tests.servers.use_postgres $(ON_POSTGRES)
 	@echo "Coverage, with its floors:"
 	.venv/bin/python -m coverage report --fail-under=90 --include='fma_core/*'
 	.venv/bin/python -m coverage report --fail-under=90 --include='fma_django/*'
 	.venv/bin/python -m coverage report --fail-under=80 --include='fma_connect/*'
+
+test-core: .venv/for-development ## Run the tests of the arithmetic, without Django
+	$(PYTEST) $(FAST) $(CORE)
+
+test-fast: .venv/for-development ## Run the tests that start no server and are not slow
+	$(PYTEST) $(FAST)
 
 # mypy's Django plugin imports the settings, and these want a secret key.
 lint: .venv/for-development ## Check style, types, and who imports whom

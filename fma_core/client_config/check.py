@@ -22,7 +22,7 @@ OVERRIDES = "client_config_overrides"
 CONDITIONS = ("rounds", "tags", "clients")
 
 
-def check(config: Mapping[str, Any], overrides: Sequence[Mapping[str, Any]] = ()) -> None:
+def check(config: Mapping[str, Any], overrides: Sequence[Any] = ()) -> None:
     """Raises InvalidPart, with the fact `field`, for what `resolve` could not make a client's configuration of.
 
     The message says where: "client_config_overrides[2].set.learning_rate: …".

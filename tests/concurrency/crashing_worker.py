@@ -56,7 +56,7 @@ def arm(point: str, flag: Path) -> None:
     elif point == "after_claim":
         rounds.claim = after(rounds.claim)
     elif point == "after_fold":
-        aggregation.fold_round = after(aggregation.fold_round)
+        aggregation.fold_round = after(aggregation.fold_round)  # type: ignore[attr-defined]
     elif point == "after_store":
         # The first of the two files of a strategy with a state.
         DiskStore.put_file = after(DiskStore.put_file)  # type: ignore[method-assign]
@@ -64,7 +64,7 @@ def arm(point: str, flag: Path) -> None:
         rounds.publish = before(rounds.publish)
     elif point == "before_commit":
         # The last thing that `publish` does inside its transaction, where nothing waits in the next round.
-        rounds.start_if_possible = after(rounds.start_if_possible)
+        rounds.start_if_possible = after(rounds.start_if_possible)  # type: ignore[attr-defined]
     elif point == "after_commit":
         rounds.publish = after(rounds.publish)
     else:

@@ -50,14 +50,14 @@ def test_every_state_has_a_row_in_the_table_and_ended_ones_lead_nowhere() -> Non
 )
 def test_move_refuses_what_the_table_does_not_have(state: RoundState, to: RoundState) -> None:
     with pytest.raises(InvalidTransition, match="cannot become"):
-        rounds.move(Round(pk=1, number=1, state=state), to)
+        rounds.move(Round(pk=1, number=1, state=state), to)  # type: ignore[attr-defined]
 
 
 def test_move_refuses_a_round_that_somebody_else_moved(model: FederatedModel) -> None:
     seen = model.rounds.get()
     Round.objects.filter(pk=seen.pk).update(state=RoundState.CANCELLED, closed_on=timezone.now())
     with pytest.raises(InvalidTransition, match="no longer collecting"):
-        rounds.move(seen, RoundState.CANCELLED, closed_on=timezone.now())
+        rounds.move(seen, RoundState.CANCELLED, closed_on=timezone.now())  # type: ignore[attr-defined]
 
 
 def test_claim_freezes_the_updates_and_opens_the_next_round(model: FederatedModel) -> None:

@@ -188,12 +188,12 @@ def crash_once(patch: pytest.MonkeyPatch, point: str) -> None:
         return wrapped
 
     if point == "after_fold":
-        patch.setattr(aggregation, "fold_round", die_after(aggregation.fold_round))
+        patch.setattr(aggregation, "fold_round", die_after(aggregation.fold_round))  # type: ignore[attr-defined]
     elif point == "between_the_files":
         store = get_store()
         patch.setattr(type(store), "put_file", die_after(type(store).put_file))
     else:
-        patch.setattr(rounds, "start_if_possible", die_after(rounds.start_if_possible))
+        patch.setattr(rounds, "start_if_possible", die_after(rounds.start_if_possible))  # type: ignore[attr-defined]
 
 
 def test_other_hyper_parameters_go_on_from_the_state(model: FederatedModel, people: list[Client]) -> None:

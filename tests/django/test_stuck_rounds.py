@@ -117,7 +117,7 @@ def test_a_deadline_that_fails_does_not_keep_those_of_others_from_firing(
     models = [of_everyone(round_policy=policy) for _ in range(2)]
     for model in models:
         pass_deadline(model)
-    real = deadlines.verdict_of
+    real = deadlines.verdict_of  # type: ignore[attr-defined]
 
     def verdict_of(found: Round) -> Any:
         return broken() if found.federated_model_id == models[0].pk else real(found)
@@ -130,7 +130,7 @@ def test_a_deadline_that_fails_does_not_keep_those_of_others_from_firing(
 def test_an_end_date_that_was_put_off_meanwhile_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = of_everyone(round_policy={"end_date": "2000-01-01T00:00:00Z"}, allow_aggregation=False)
     FederatedModel.objects.filter(pk=model.pk).update(allow_aggregation=True)
-    real = deadlines.find_open_round
+    real = deadlines.find_open_round  # type: ignore[attr-defined]
 
     def put_off_before(found: FederatedModel) -> Round | None:
         FederatedModel.objects.filter(pk=model.pk).update(round_policy={"end_date": "2100-01-01T00:00:00Z"})

@@ -68,10 +68,10 @@ lock: .venv-lock/bin/uv ## Write both files of constraints anew, with the versio
 	$(COMPILE) --universal --output-file constraints.txt pyproject.toml
 	$(COMPILE) --resolution lowest-direct --output-file constraints-lowest.txt pyproject.toml
 
-test-lowest: ## Run the fast tests with the lowest versions that pyproject.toml allows, on Python 3.11
+test-lowest: .venv-lock/bin/uv ## Run the fast tests with the lowest versions that pyproject.toml allows, on Python 3.11
 	.ci/fast-tests .venv-lowest 3.11 constraints-lowest.txt $(BY_FILES) $(FAST)
 
-test-matrix: ## Run the fast tests on Python 3.12 to 3.14, as far as they are here (Django 6 needs 3.12)
+test-matrix: .venv-lock/bin/uv ## Run the fast tests on Python 3.12 to 3.14, as far as they are here (Django 6 needs 3.12)
 	for version in 3.12 3.13 3.14; do .ci/fast-tests .venv-$$version $$version constraints.txt $(BY_FILES) $(FAST) || exit; done
 
 clean: ## Remove .venv, its kind, and what tests and tools leave behind (never ./fma-data)

@@ -13,6 +13,7 @@ It starts a server of its own for that, unless it is told of another one with --
 import argparse
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -68,11 +69,13 @@ def fit(cases: Cases) -> dict[str, Array]:
 def scores_of(weights: Arrays, inputs: Array) -> Array:
     """The probability that each case is malignant, rounded to thousandths."""
     standard = (inputs - weights["mean"]) / weights["scale"]
-    return np.round(1 / (1 + np.exp(-(standard @ weights["coefficients"] + weights["offset"]))), 3)
+    scores: Array = np.round(1 / (1 + np.exp(-(standard @ weights["coefficients"] + weights["offset"]))), 3)
+    return scores
 
 
 def losses_of(scores: Array, is_malignant: npt.NDArray[np.int64]) -> Array:
-    return -np.log(np.clip(np.where(is_malignant == 1, scores, 1 - scores), 1e-3, 1))
+    losses: Array = -np.log(np.clip(np.where(is_malignant == 1, scores, 1 - scores), 1e-3, 1))
+    return losses
 
 
 def count(weights: Arrays, question: Question, cases: Cases) -> Statistics:
@@ -119,7 +122,7 @@ def main() -> None:
         for name, client in clients.items():
             (asked,) = client.evaluations()
             cases = hospitals[name]
-            sent = client.evaluate(asked, lambda w, question, cases=cases: count(w, question, cases))
+            sent = client.evaluate(asked, partial(count, cases=cases))
             own[name] = sent["metrics"]
         found = developer.evaluation(opened["id"])["metrics"]
         print(
@@ -135,9 +138,9 @@ def main() -> None:
         except Conflict as refused:
             print(f"three of them alone: {refused.code}")
 
-    cases = list(hospitals.values())
+    parts = list(hospitals.values())
     together = Cases(
-        np.concatenate([one.inputs for one in cases]), np.concatenate([one.is_malignant for one in cases])
+        np.concatenate([one.inputs for one in parts]), np.concatenate([one.is_malignant for one in parts])
     )
     expected = pooled(weights, together)
     print(f"\n{'metric':<18} {'merged':>12} {'pooled':>12} {'mean of own':>12}")

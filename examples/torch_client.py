@@ -87,7 +87,7 @@ def train(
             loss = torch.nn.functional.cross_entropy(learner(images[batch]), labels[batch])
             loss.backward()
             optimiser.step()
-    return loss.item()
+    return float(loss)
 
 
 def accuracy(pulled: Pulled, test: Examples) -> float:

@@ -40,5 +40,5 @@ class MadFilteredMean(Aggregator[None]):
         distances = np.abs(columns - np.median(columns, axis=1, keepdims=True))
         spread = STANDARD_DEVIATION * np.median(distances, axis=1, keepdims=True)
         kept = distances <= self.width * spread
-        total: Float64 = np.where(kept, columns, 0.0).sum(axis=1)
-        return total / np.count_nonzero(kept, axis=1)
+        mean: Float64 = np.where(kept, columns, 0.0).sum(axis=1) / np.count_nonzero(kept, axis=1)
+        return mean

@@ -187,7 +187,7 @@ def crash_once(patch: pytest.MonkeyPatch, point: str) -> None:
         return wrapped
 
     if point == "after_fold":
-        patch.setattr(aggregation, "fold_round", die_after(aggregation.fold_round))
+        patch.setattr(aggregation, "fold_round", die_after(aggregation.fold_round))  # type: ignore[attr-defined]
     elif point == "between_the_files":
         store = get_store()
         patch.setattr(type(store), "put_file", die_after(type(store).put_file))

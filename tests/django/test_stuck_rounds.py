@@ -132,7 +132,7 @@ def test_a_deadline_that_fails_does_not_keep_those_of_others_from_firing(
 def test_an_end_date_that_was_put_off_meanwhile_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = of_everyone(round_policy={"end_date": "2000-01-01T00:00:00Z"}, allow_aggregation=False)
     FederatedModel.objects.filter(pk=model.pk).update(allow_aggregation=True)
-    real = deadlines.find_open_round
+    real = deadlines.find_open_round  # type: ignore[attr-defined]
 
     def put_off_before(found: FederatedModel) -> Round | None:
         FederatedModel.objects.filter(pk=model.pk).update(round_policy={"end_date": "2100-01-01T00:00:00Z"})

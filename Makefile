@@ -3,14 +3,22 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 PIP := .venv/bin/python -m pip install --quiet --disable-pip-version-check
+# The versions that were tested together. Where they cannot be had, any that pyproject.toml allows will do.
+CONSTRAINTS := $(wildcard constraints.txt)
+define INSTALL
+$(PIP) $(CONSTRAINTS:%=--constraint %) --editable '.[$(1)]' || \
+	{ echo "The versions of constraints.txt cannot be had here; installing others"; $(PIP) --editable '.[$(1)]'; }
+endef
 # Two files at a time, in the order of tests/conftest.py.
 BY_TWOS := -n 2 --dist loadfile --no-loadscope-reorder
 ON_POSTGRES := tests/django tests/api tests/concurrency/test_races.py
+FAST := $(BY_TWOS) -m 'not processes and not postgres and not s3' tests/core tests/connect tests/django tests/api
+COMPILE = $< pip compile --quiet --upgrade --python-version 3.11 --extra dev --no-annotate --custom-compile-command 'make lock'
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint clean
+.PHONY: help demo serve test lint lock test-lowest test-matrix clean
 
 help: ## Say what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/for-demo ## Five clients train one model on handwritten digits, through a real server (about a minute)
 	.venv/bin/fma demo
@@ -29,26 +37,41 @@ test: .venv/for-development lint ## Lint, then run every test, and check the cov
 	.venv/bin/python -m coverage report --fail-under=80 --include='fma_connect/*'
 
 # mypy's Django plugin imports the settings, and these want a secret key.
-lint: .venv/for-development ## Check style, types, and who imports whom
+lint: .venv/for-development ## Check commits, style, types, and who imports whom
+	.venv/bin/python .ci/commits.py
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	FMA_SECRET_KEY=lint .venv/bin/mypy
 	.venv/bin/lint-imports
 
-clean: ## Remove .venv and what tests and tools leave behind (never ./fma-data)
-	rm -rf .venv .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
+lock: .venv-lock/bin/uv ## Write both files of constraints anew, with the versions that PyPI has now
+	$(COMPILE) --universal --output-file constraints.txt pyproject.toml
+	$(COMPILE) --resolution lowest-direct --output-file constraints-lowest.txt pyproject.toml
+
+test-lowest: ## Run the fast tests with the lowest versions that pyproject.toml allows, on Python 3.11
+	.ci/fast-tests .venv-lowest 3.11 constraints-lowest.txt $(FAST)
+
+test-matrix: ## Run the fast tests on Python 3.12 to 3.14, as far as they are here (Django 6 needs 3.12)
+	for version in 3.12 3.13 3.14; do .ci/fast-tests .venv-$$version $$version constraints.txt $(FAST) || exit; done
+
+clean: ## Remove .venv, its kind, and what tests and tools leave behind (never ./fma-data)
+	rm -rf .venv .venv-* .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fma needs Python 3.11 or newer; see PYTHON=")'
 	@echo "Making a virtual environment in .venv"
 	$(PYTHON) -m venv .venv
 
-.venv/for-demo: pyproject.toml | .venv/bin/python
+.venv/for-demo: pyproject.toml $(CONSTRAINTS) | .venv/bin/python
 	@echo "Installing fma with what the server and the demo need (the first time this takes a minute or two)"
-	$(PIP) --editable '.[demo]'
+	$(call INSTALL,demo)
 	@touch $@
 
-.venv/for-development: pyproject.toml | .venv/bin/python
+.venv/for-development: pyproject.toml $(CONSTRAINTS) | .venv/bin/python
 	@echo "Installing fma with its development tools (the first time this takes a few minutes)"
-	$(PIP) --editable '.[dev]'
+	$(call INSTALL,dev)
 	@touch .venv/for-demo $@
+
+.venv-lock/bin/uv:
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet --disable-pip-version-check uv

@@ -103,7 +103,7 @@ def _serve(connection: Connection, way: Way, case: Case, warm_up: Case) -> None:
             connection.send(Run(seconds, cpu_seconds, beyond))
     except BrokenPipeError:  # nobody waits for it any more
         return
-    except Exception:
+    except Exception:  # noqa: BLE001 - the parent raises what it is sent
         connection.send(traceback.format_exc())
 
 

@@ -97,23 +97,23 @@ def table(rows: Sequence[Row]) -> str:
         *(f"{name} ÷" for name in names),
     ]
     lines = [[*head, "Flower ÷", "MiB", "runs"]]
-    for row in rows:
-        lines.append(
-            [
-                row.way,
-                f"{row.seconds * 1e3:.1f}",
-                f"{row.median_seconds * 1e3:.1f}",
-                f"{row.cpu_seconds * 1e3:.1f}",
-                f"{row.gb_per_s:.2f}",
-                f"{row.times_limit:.2f}",
-                _ratio(row.times_limit_without_digest),
-                _ratio(row.times_gram),
-                *(_ratio(row.faster_than_numpy.get(name)) for name in names),
-                _ratio(row.faster_than_flower),
-                NOTHING if row.peak_mib is None else f"{row.peak_mib:.1f}",
-                str(row.runs),
-            ]
-        )
+    lines.extend(
+        [
+            row.way,
+            f"{row.seconds * 1e3:.1f}",
+            f"{row.median_seconds * 1e3:.1f}",
+            f"{row.cpu_seconds * 1e3:.1f}",
+            f"{row.gb_per_s:.2f}",
+            f"{row.times_limit:.2f}",
+            _ratio(row.times_limit_without_digest),
+            _ratio(row.times_gram),
+            *(_ratio(row.faster_than_numpy.get(name)) for name in names),
+            _ratio(row.faster_than_flower),
+            NOTHING if row.peak_mib is None else f"{row.peak_mib:.1f}",
+            str(row.runs),
+        ]
+        for row in rows
+    )
     return text_table(lines)
 
 

@@ -11,18 +11,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 from urllib.parse import quote
 
 from django.core.exceptions import ImproperlyConfigured
 
 from fma_api import secret_key
 from fma_api.environment_values import (
+    as_text,
     boolean,
     much_per_time,
     names,
     one_of,
     optional_path,
+    parser_of,
     path,
     rate,
     seconds,
@@ -31,6 +33,7 @@ from fma_api.environment_values import (
     url,
     whole,
 )
+from fma_django import conf
 
 PREFIX = "FMA_"
 
@@ -48,6 +51,18 @@ class Setting:
     default: str
     doc: str
     is_secret: bool = False
+
+
+def _recorded(
+    name: str, doc: str, *, parse: Callable[[str], object] | None = None, is_secret: bool = False
+) -> Setting:
+    """A setting that the record reads too: its type and its default are those of `conf.Settings`.
+
+    parse: for a type that does not say all that must hold.
+    """
+    field = conf.FIELDS[name]
+    parse = parse or parser_of(get_type_hints(conf.Settings, include_extras=True)[field])
+    return Setting(name, parse, as_text(getattr(conf.Settings(), field), parse), doc, is_secret=is_secret)
 
 
 SETTINGS: tuple[Setting, ...] = (
@@ -77,12 +92,11 @@ SETTINGS: tuple[Setting, ...] = (
         "",
         "The address of an S3-compatible store that is not Amazon's.",
     ),
-    Setting(
+    _recorded(
         "FMA_S3_PRESIGNED_SECONDS",
-        whole(least=0),
-        "0",
         "How long an address is good to which weights in S3 are redirected (307): their bytes do not pass through the "
         "server, and clients must be able to reach the store. 0 sends them from here.",
+        parse=whole(least=0),
     ),
     Setting(
         "FMA_SPOOL_DIR",
@@ -90,11 +104,10 @@ SETTINGS: tuple[Setting, ...] = (
         "",
         "The folder where bodies are written before they go to S3; when empty, one in the system's temporary folder.",
     ),
-    Setting(
+    _recorded(
         "FMA_BROKER_URL",
-        url("redis", "rediss", optional=True),
-        "",
         "The task queue and the cache, as `redis://host:6379/0`; when empty, tasks are kept in the database.",
+        parse=url("redis", "rediss", optional=True),
         is_secret=True,
     ),
     # Who may speak to the server
@@ -136,30 +149,23 @@ SETTINGS: tuple[Setting, ...] = (
         "false",
         "Whether a reverse proxy sets X-Forwarded-Proto, -Host and -For on every request; never true without one.",
     ),
-    Setting(
+    _recorded(
         "FMA_REGISTRATION",
-        one_of("open", "token", "closed"),
-        "open",
         "Who may register a client: anybody, who knows FMA_ENROLMENT_TOKEN, or nobody (then `fma client add` does it).",
     ),
-    Setting(
+    _recorded(
         "FMA_ENROLMENT_TOKEN",
-        text,
-        "",
         "What a client must send to register when FMA_REGISTRATION is `token`.",
         is_secret=True,
     ),
-    Setting(
+    _recorded(
         "FMA_EVALUATION_MIN_CONTRIBUTORS",
-        whole(least=2),
-        "3",
         "The least number of organisations (or clients without one) whose merged metrics are shown; a developer may "
         "ask for more, never for fewer.",
+        parse=whole(least=2),
     ),
-    Setting(
+    _recorded(
         "FMA_EVALUATION_REFUSE_ISOLATION",
-        boolean,
-        "true",
         "Whether metrics are withheld that, beside those shown before, would speak of too few contributors.",
     ),
     Setting(
@@ -176,112 +182,94 @@ SETTINGS: tuple[Setting, ...] = (
         "Whether errors show Django's debug page, with settings and source code; never in production.",
     ),
     # How much is accepted
-    Setting(
-        "FMA_MAX_UPDATE_BYTES", size_bytes, "2 GiB", "The largest binary body (safetensors) that is accepted."
+    _recorded(
+        "FMA_MAX_UPDATE_BYTES",
+        "The largest binary body (safetensors) that is accepted.",
     ),
-    Setting(
+    _recorded(
         "FMA_MAX_JSON_BYTES",
-        size_bytes,
-        "64 MiB",
         "The largest JSON body that is accepted; JSON is parsed in memory.",
     ),
-    Setting(
-        "FMA_MAX_ARRAYS", whole(least=1), "100000", "The largest number of arrays in one set of weights."
+    _recorded(
+        "FMA_MAX_ARRAYS",
+        "The largest number of arrays in one set of weights.",
+        parse=whole(least=1),
     ),
-    Setting(
+    _recorded(
         "FMA_CLIENT_UPDATE_RATE",
-        much_per_time(whole(least=1), "60/min"),
-        "",
         "How many updates one client may send in a period (s, min, hour or day), such as `60/min`, as many at once; "
         "when empty, any number. This and the three below are counted before a body travels, by each process of the "
         "server unless FMA_BROKER_URL is set; more is answered with 429 and Retry-After.",
+        parse=much_per_time(whole(least=1), "60/min"),
     ),
-    Setting(
+    _recorded(
         "FMA_CLIENT_BYTE_RATE",
-        much_per_time(size_bytes, "10 GiB/hour"),
-        "",
         "How many bytes of updates one client may send in a period, such as `10 GiB/hour`.",
+        parse=much_per_time(size_bytes, "10 GiB/hour"),
     ),
-    Setting(
+    _recorded(
         "FMA_MODEL_UPDATE_RATE",
-        much_per_time(whole(least=1), "5000/min"),
-        "",
         "How many updates all clients of one model may send in a period.",
+        parse=much_per_time(whole(least=1), "5000/min"),
     ),
-    Setting(
+    _recorded(
         "FMA_MODEL_BYTE_RATE",
-        much_per_time(size_bytes, "100 GiB/hour"),
-        "",
         "How many bytes of updates all clients of one model may send in a period.",
+        parse=much_per_time(size_bytes, "100 GiB/hour"),
     ),
-    Setting(
+    _recorded(
         "FMA_MAX_UPLOADS",
-        whole(least=1),
-        "8",
         "How many [uploads in parts](../how-to/send-large-updates.md) one client may have begun; of more, the oldest "
         "gives way that nothing came for in ten minutes.",
+        parse=whole(least=1),
     ),
-    Setting(
+    _recorded(
         "FMA_MAX_UPLOADING_BYTES",
-        size_bytes,
-        "8 GiB",
         "How many bytes one client may have announced of uploads that are not finished.",
     ),
-    Setting(
+    _recorded(
         "FMA_UPLOAD_SECONDS",
-        whole(least=1),
-        "86400",
         "How long after its beginning an upload may be finished; then its parts are removed.",
+        parse=whole(least=1),
     ),
     # How a round is run
-    Setting(
+    _recorded(
         "FMA_LEASE_SECONDS",
-        seconds,
-        "60",
         "How long a worker owns a round without a sign of life before another one may take it.",
     ),
-    Setting(
+    _recorded(
         "FMA_MAX_ATTEMPTS",
-        whole(least=1),
-        "3",
         "How often an aggregation is tried before its round is marked failed.",
+        parse=whole(least=1),
     ),
-    Setting(
+    _recorded(
         "FMA_AGGREGATION_TIMEOUT_SECONDS",
-        whole(least=1),
-        "3600",
         "How many seconds one aggregation may take before its worker process is ended.",
+        parse=whole(least=1),
     ),
-    Setting(
+    _recorded(
         "FMA_ORPHAN_GRACE_SECONDS",
-        seconds,
-        "3600",
         "How old a stored file that no row mentions must be before the sweep deletes it.",
     ),
-    Setting(
+    _recorded(
         "FMA_EXECUTOR",
-        one_of("threads", "serial", "dask"),
-        "threads",
         "Who does the arithmetic of a round: the threads of a worker, one alone, or a Dask cluster. The result is the "
         "same, bit for bit.",
     ),
-    Setting(
+    _recorded(
         "FMA_THREADS",
-        whole(least=0),
-        "0",
         "With `threads`, how many; 0 is one for each core.",
+        parse=whole(least=0),
     ),
-    Setting(
+    _recorded(
         "FMA_DASK_SCHEDULER",
-        url("tcp", "tls", optional=True),
-        "",
         "With `dask`, the address of the cluster's scheduler, such as `tcp://scheduler:8786`.",
+        parse=url("tcp", "tls", optional=True),
     ),
-    Setting(
+    _recorded(
         "FMA_TELEMETRY_DAYS",
-        whole(least=1),
-        "14",
         "How many days [what clients report](telemetry.md) of themselves is kept.",
+        parse=whole(least=1),
     ),
     Setting(
         "FMA_TELEMETRY",
@@ -290,18 +278,14 @@ SETTINGS: tuple[Setting, ...] = (
         "Read by clients, not by the server: `off` keeps those that are started with it from reporting on themselves.",
     ),
     # Where metrics go as well
-    Setting(
+    _recorded(
         "FMA_MLFLOW_TRACKING_URI",
-        text,
-        "",
         "The MLflow server that [metrics are sent to](../how-to/watch-clients.md#elsewhere), such as "
         "`http://mlflow:5000`; needs the extra `mlflow`.",
         is_secret=True,
     ),
-    Setting(
+    _recorded(
         "FMA_TENSORBOARD_DIR",
-        optional_path,
-        "",
         "The folder where metrics are written for TensorBoard; needs the extra `tensorboard`.",
     ),
     # The processes
@@ -329,16 +313,12 @@ SETTINGS: tuple[Setting, ...] = (
         "How often an idle worker looks for tasks in the database without having been woken; not used with "
         "FMA_BROKER_URL.",
     ),
-    Setting(
+    _recorded(
         "FMA_WORKER_SEEN_SECONDS",
-        seconds,
-        "15",
         "`/readyz` answers 503 when no worker gave a sign of life for this long.",
     ),
-    Setting(
+    _recorded(
         "FMA_MAX_WAIT_SECONDS",
-        seconds,
-        "60",
         "The longest that one request of a client may wait for a newer model.",
     ),
     Setting(
@@ -455,12 +435,12 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
             problems.append(
                 f"{name} is set, and {package} is not installed: pip install 'federated-model-aggregation[{extra}]'"
             )
-    for origin in values["FMA_CSRF_TRUSTED_ORIGINS"]:
-        if not re.match(r"https?://", origin):
-            problems.append(
-                "FMA_CSRF_TRUSTED_ORIGINS must be origins with their scheme, such as https://fma.example.org; "
-                f"found '{origin}'"
-            )
+    problems.extend(
+        "FMA_CSRF_TRUSTED_ORIGINS must be origins with their scheme, such as https://fma.example.org; "
+        f"found '{origin}'"
+        for origin in values["FMA_CSRF_TRUSTED_ORIGINS"]
+        if not re.match(r"https?://", origin)
+    )
     return problems
 
 

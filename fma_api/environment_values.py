@@ -1,12 +1,15 @@
-"""How the text of an environment variable becomes a value.
+"""From the text of an environment variable to a value, and from a default to the text that is written for it.
 
-Each function gives the value, or raises ValueError that says what the text must be: "a number of seconds above 0".
+Each parser gives the value, or raises ValueError that says what the text must be: "a number of seconds above 0".
 """
 
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
+
+from fma_django.conf import SizeBytes
 
 _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _WORDS = {
@@ -105,3 +108,31 @@ def rate(value: str) -> str:
     if not re.fullmatch(r"[1-9]\d*/(s|sec|min|m|h|hour|d|day)", value):
         raise ValueError("a number of requests in a period, such as 30/min, 5/s or 1000/day")
     return value
+
+
+_PARSERS: dict[Any, Callable[[str], object]] = {
+    bool: boolean,
+    float: seconds,
+    str: text,
+    SizeBytes: size_bytes,
+    Path | None: optional_path,
+}
+
+
+def parser_of(annotation: Any) -> Callable[[str], object]:
+    """The parser of a type that says by itself what the text must be; KeyError for any other."""
+    if get_origin(annotation) is Literal:
+        return one_of(*get_args(annotation))
+    return _PARSERS[annotation]
+
+
+def as_text(value: Any, parse: Callable[[str], object]) -> str:
+    """A default as it is written in the environment, to be read by `parse`."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if parse is size_bytes:
+        unit = next(unit for unit in ("TiB", "GiB", "MiB", "KiB", "B") if value % _UNITS[unit.upper()] == 0)
+        return f"{value // _UNITS[unit.upper()]} {unit}"
+    return str(value).removesuffix(".0")

@@ -34,7 +34,7 @@ def _database() -> str:
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")
-    except Exception as error:  # each driver has errors of its own; all mean the same here
+    except Exception as error:  # noqa: BLE001 - each driver has errors of its own; all mean the same here
         return f"not reachable: {type(error).__name__}"
     return "ok"
 
@@ -42,14 +42,14 @@ def _database() -> str:
 def _storage() -> str:
     try:
         get_store().ping()
-    except Exception as error:  # a wrong address or a missing library counts as much as a server that is down
+    except Exception as error:  # noqa: BLE001 - a missing library counts as much as a server that is down
         log.error("storage_not_ready", error=str(error))
         return f"not usable: {type(error).__name__}; the log says more"
     return "ok"
 
 
 def _worker() -> str:
-    seconds = conf.get("FMA_WORKER_SEEN_SECONDS")
+    seconds = conf.current().worker_seen_s
     try:
         if Worker.objects.filter(seen_on__gte=timezone.now() - timedelta(seconds=seconds)).exists():
             return "ok"

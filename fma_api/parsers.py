@@ -95,7 +95,7 @@ def safetensors_body(request: HttpRequest | Request, stream: IO[Any]) -> Safeten
 
     coding = request.META.get("HTTP_CONTENT_ENCODING", "")
     is_zstd(coding)  # or another one, which is refused before anything is read
-    size_bytes, most = _announced_size(request), conf.get("FMA_MAX_UPDATE_BYTES")
+    size_bytes, most = _announced_size(request), conf.current().max_update_bytes
     if size_bytes > most:
         # Before anybody counts it, or looks for room.
         raise TooLarge(
@@ -133,7 +133,7 @@ def content_digest(header: str | None, *, name: str = "Content-Digest") -> str |
 
 
 def _read_bounded(stream: IO[Any], parser_context: Mapping[str, Any] | None, max_bytes: int | None) -> bytes:
-    limit = conf.get("FMA_MAX_JSON_BYTES") if max_bytes is None else max_bytes
+    limit = conf.current().max_json_bytes if max_bytes is None else max_bytes
     request: Request = (parser_context or {})["request"]
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedCoding("only safetensors may be compressed; send this body as it is")

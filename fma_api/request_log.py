@@ -12,7 +12,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponseBase
 from django.utils.functional import SimpleLazyObject
 
-from fma_api.front.marks import is_kept
+from fma_api.front.responses import is_kept
 
 LEVELS = {2: "info", 3: "info", 4: "warning", 5: "error"}
 
@@ -29,7 +29,7 @@ class RequestLogMiddleware:
         finally:
             structlog.contextvars.clear_contextvars()
         event, level = "request_finished", LEVELS.get(response.status_code // 100, "info")
-        if is_kept(request.META, response):
+        if is_kept(response, request.META):
             event, level = "request_waits", "debug"
         if _is_logged(level):
             query = request.META.get("QUERY_STRING", "")

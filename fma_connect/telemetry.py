@@ -83,7 +83,7 @@ class Telemetry:
             logger.info("telemetry_off reason=%s", "the server takes none")
         except InvalidRequest as error:
             logger.warning("telemetry_refused reason=%s", error)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a report never stops the training
             logger.debug("telemetry_failed cause=%r", error)
         finally:
             self._lock.release()
@@ -104,7 +104,7 @@ class Telemetry:
             body["traceback"] = "".join(tracebacks.format_exception(error))[-LONGEST_TRACEBACK:]
         try:
             self._transport.call("POST", ERRORS, headers=self._who(), json_body=body, timeout_s=PATIENCE_S)
-        except Exception as failure:
+        except Exception as failure:  # noqa: BLE001 - nor does the report of an error
             logger.warning("error_not_reported code=%s cause=%s", body["code"], failure)
             return False
         return True

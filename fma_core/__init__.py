@@ -28,8 +28,6 @@ aliases.install(
             "cohorts": "rounds.cohorts",
             "requirements": "rounds.requirements",
             "round_policy": "rounds.policy",
-            "selection.cohort": "selection.selectors",
-            "selection.eligibility": "selection.filters",
         }.items()
     )
 )

@@ -1,4 +1,4 @@
-"""Every error that the server and its client library raise on purpose: one tree, each with a stable code.
+"""All errors that the server and its client library raise on purpose: one tree, each with a stable code.
 
     FMAError                                      code
     ├── InvalidSpec                               invalid_spec
@@ -29,8 +29,8 @@
         ├── UnreadableModel                       unreadable_model
         └── NonFiniteResult                       non_finite_result
 
-Codes are part of the public interface: they go into API answers and round records and never change.
-Other packages hang their own branches under FMAError.
+Codes are part of the public interface: they appear in API answers and in the records of rounds, and never change.
+Other packages add their own branches under FMAError.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from typing import Any, ClassVar
 
 
 class FMAError(Exception):
-    """Something that the caller can read and act on: a sentence, its facts as fields, and a stable code."""
+    """An error that the caller can act on: a sentence, its facts as fields, and a stable code."""
 
     code: ClassVar[str] = "error"
 
@@ -48,7 +48,7 @@ class FMAError(Exception):
         self.message = message
         self.facts: dict[str, Any] = facts
 
-    # Exceptions are rebuilt from `args` alone, and would come out of a worker process without their facts.
+    # Pickle rebuilds exceptions from `args` alone: from a worker process they would come without their facts.
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, self.facts)
 
@@ -64,31 +64,31 @@ class InvalidSpec(FMAError):
 
 
 class SpecMismatch(FMAError):
-    """Arrays that are not those of the model's spec."""
+    """Arrays that do not match the model's spec."""
 
     code = "spec_mismatch"
 
 
 class MissingArray(SpecMismatch):
-    """An array of the spec was not sent."""
+    """An array of the spec that was not sent."""
 
     code = "missing_array"
 
 
 class UnexpectedArray(SpecMismatch):
-    """An array was sent that the spec does not name."""
+    """An array that the spec does not name."""
 
     code = "unexpected_array"
 
 
 class ShapeMismatch(SpecMismatch):
-    """An array has another shape than the spec says."""
+    """An array of another shape than the spec says."""
 
     code = "shape_mismatch"
 
 
 class DtypeMismatch(SpecMismatch):
-    """An array has another dtype than the spec says."""
+    """An array of another dtype than the spec says."""
 
     code = "dtype_mismatch"
 
@@ -106,31 +106,31 @@ class MalformedSafetensors(InvalidWeights):
 
 
 class MalformedJson(InvalidWeights):
-    """JSON that cannot be read, or is in none of the three layouts."""
+    """JSON that cannot be parsed, or that is in none of the three layouts."""
 
     code = "malformed_json"
 
 
 class MalformedZstd(InvalidWeights):
-    """Bytes that are not one zstd frame, or one that takes too much memory to read."""
+    """Bytes that are not one zstd frame, or a frame that needs too much memory to read."""
 
     code = "malformed_zstd"
 
 
 class UnsupportedCoding(InvalidWeights):
-    """A body in a Content-Encoding that is not read here."""
+    """A body in a Content-Encoding that is not supported."""
 
     code = "unsupported_coding"
 
 
 class InvalidQuantisation(InvalidWeights):
-    """Quantised weights whose header does not say how to widen them, or that cannot be widened."""
+    """Quantised weights that cannot be widened, or whose header does not say how."""
 
     code = "invalid_quantisation"
 
 
 class TruncatedBody(InvalidWeights):
-    """The body ended before its announced size."""
+    """A body that ended before its announced size."""
 
     code = "truncated_body"
 
@@ -160,7 +160,7 @@ class InvalidPart(FMAError):
 
 
 class UnknownPart(InvalidPart):
-    """No part of this kind is registered under this name, or its plugin cannot be loaded."""
+    """A name under which no part of this kind is registered, or whose plugin cannot be loaded."""
 
     code = "unknown_part"
 
@@ -172,19 +172,19 @@ class InvalidParameter(InvalidPart):
 
 
 class InvalidStrategy(FMAError):
-    """Parts that cannot go together."""
+    """Parts that cannot be combined."""
 
     code = "invalid_strategy"
 
 
 class InvalidQuestion(FMAError):
-    """What no evaluation can ask: an unknown task, labels that are not, too many counts."""
+    """A question that no evaluation can ask: an unknown task, invalid labels, or too many counts."""
 
     code = "invalid_question"
 
 
 class InvalidStatistics(FMAError):
-    """Counts and sums that cannot be the answer to the question that was asked."""
+    """Counts and sums that cannot be an answer to the question."""
 
     code = "invalid_statistics"
 
@@ -196,24 +196,24 @@ class AggregationError(FMAError):
 
 
 class NoUpdates(AggregationError):
-    """Too few updates, or none that carries any weight."""
+    """Too few updates, or no update with a weight above 0."""
 
     code = "no_updates"
 
 
 class UnreadableUpdate(AggregationError):
-    """The stored file of an update is missing, short, or not in the model's canonical layout."""
+    """A stored file of an update that is missing, too short, or not in the model's canonical layout."""
 
     code = "unreadable_update"
 
 
 class UnreadableModel(AggregationError):
-    """The stored weights or state that a round starts from are missing, short, or not those of the model's spec."""
+    """Stored weights or state of a round's start that are missing, too short, or not of the model's spec."""
 
     code = "unreadable_model"
 
 
 class NonFiniteResult(AggregationError):
-    """The result overflowed the model's dtype, or is not a number."""
+    """A result that overflowed the model's dtype, or is not a number."""
 
     code = "non_finite_result"

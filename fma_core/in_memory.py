@@ -1,4 +1,4 @@
-"""Folds of arrays in memory, for tests, notebooks and simulations: the same engine, through files that nobody sees."""
+"""Folds of arrays in memory, for tests, notebooks and simulations: the same engine, on temporary files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fma_core.engine import Executor, ModelFile, Threads, UpdateFile, fold
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """What a client sends, and what is known of it; the fields mean what they mean in `UpdateFile`."""
+    """The arrays that a client sends, and the facts about them; the fields mean the same as in `UpdateFile`."""
 
     arrays: Arrays
     num_examples: int = 1
@@ -40,11 +40,15 @@ def fold_arrays(
     round_number: int = 1,
     executor: Executor | None = None,
 ) -> dict[str, NDArray[Any]]:
-    """The next model, as `fold` computes it.
+    """Fold the updates of one round into the next model, as `fold` does with files.
 
-    strategy: a whole one, or a rule alone. updates: arrays alone are an update of one example.
+    strategy: a strategy, or a rule alone. updates: arrays alone are an update of one example.
     start: the model before the round; zeros when it is None and the strategy needs one.
-    Raises what `fold` raises, and SpecMismatch for arrays that are not those of the model.
+    Raises the errors of `fold`, and SpecMismatch for arrays that do not match the model.
+
+    >>> from fma_core.aggregation.aggregators import Median
+    >>> fold_arrays(Median(), [{"w": np.array([value, 7.0])} for value in (1.0, 2.0, 900.0)])
+    {'w': array([2., 7.])}
     """
     with StoredRound(
         strategy, updates, start=start, num_clients=num_clients, round_number=round_number
@@ -53,7 +57,7 @@ def fold_arrays(
 
 
 class ArrayRounds:
-    """A model that is trained round after round: each starts from the model and the state that the last one left."""
+    """A model trained over several rounds: each starts from the model and the state of the round before."""
 
     def __init__(
         self,
@@ -69,7 +73,7 @@ class ArrayRounds:
         self.number = 0
 
     def play(self, updates: Sequence[Update | Arrays], *, executor: Executor | None = None) -> Arrays:
-        """Fold one round; the model after it."""
+        """Fold one round and return the model after it."""
         with StoredRound(
             self._strategy,
             updates,
@@ -87,14 +91,14 @@ class ArrayRounds:
 
 @dataclass(frozen=True)
 class FoldedBytes:
-    """The canonical files that a fold wrote; state is empty for a strategy that keeps none."""
+    """The canonical files that a fold wrote; `state` is empty for a strategy without a state."""
 
     model: bytes
     state: bytes
 
 
 class StoredRound:
-    """The files of a round in a temporary folder, to be folded as often as you like. Use it in `with`."""
+    """The files of a round in a temporary folder, for any number of folds. Use it in `with`."""
 
     def __init__(
         self,
@@ -175,7 +179,7 @@ class StoredRound:
     def _model_spec(self) -> Spec:
         if self._start is not None or not self._updates:
             return Spec.of(self._start or {})
-        # Payloads lie beside the arrays that they belong to.
+        # An update has the payloads beside the arrays that they belong to.
         payloads = tuple(f"{payload}/" for payload in self.strategy.aggregator.payloads)
         sent = Spec.of(self._updates[0].arrays)
         return Spec(tuple(array for array in sent.arrays if not array.name.startswith(payloads)))

@@ -1,10 +1,7 @@
-"""Numbers that many clients measured, as one row of statistics for each name.
+"""Statistics of the numbers that many clients measured: one row for each name.
 
-    merge([(300, {"loss": 0.5, "eval": {"f1": 0.9}}), (100, {"loss": 0.7})])["loss"]
-    {"mean": 0.55, "min": 0.5, "max": 0.7, "p5": 0.51, "p50": 0.6, "p95": 0.69, "count": 2, "weight": 400}
-
-What clients send is theirs to choose, so that names are bounded here: one client can neither fill the record nor crowd
-out the names of the others.
+Clients choose the names of their metrics, so their number and length are bounded here: one client can neither fill the
+database nor displace the names of the others.
 """
 
 from __future__ import annotations
@@ -22,26 +19,29 @@ PERCENTILES: Mapping[str, float] = {"p5": 0.05, "p50": 0.5, "p95": 0.95}
 STATISTICS = ("mean", "min", "max", *PERCENTILES, "count", "weight")
 
 
-def numbers_of(said: object) -> dict[str, float]:
-    """The numbers of a JSON object by name; those of an object within it by both names, joined with a dot.
+def numbers_of(metrics: object) -> dict[str, float]:
+    """The numbers of a JSON object by name; numbers of a nested object have both names, joined with a dot.
 
-    Anything but an object has none. Text, lists, booleans, null, and what is not finite are left out. At most
-    MAX_NAMES, the first by name.
+    Text, lists, booleans, null and numbers that are not finite are left out, and at most MAX_NAMES are taken, the first
+    by name. A value that is not an object has no numbers.
     """
-    if not isinstance(said, Mapping):
+    if not isinstance(metrics, Mapping):
         return {}
-    found = ((name, value) for name, value in _walk(said) if len(name) <= MAX_NAME_LENGTH)
-    return dict(islice(found, MAX_NAMES))
+    numbers = ((name, value) for name, value in _walk(metrics) if len(name) <= MAX_NAME_LENGTH)
+    return dict(islice(numbers, MAX_NAMES))
 
 
 def merge(rows: Iterable[tuple[float, Mapping[str, object]]]) -> dict[str, dict[str, float]]:
-    """What each metric is over all rows: the STATISTICS, by name.
+    """The STATISTICS of each metric over all rows, by its name.
 
-    rows: a client's weight (how many examples it learnt from; above 0) and what it measured.
-    mean is weighted; min, max and the percentiles are those of the clients, each counting once, so that they show how
-    unequally clients fare. count: how many clients gave the metric, weight: the sum of their weights.
+    rows: the weight of a client (its number of examples; above 0) and its metrics.
+    mean is weighted. In min, max and the percentiles each client counts once, so that they show how unequal the clients
+    are. count: the number of clients that gave the metric; weight: the sum of their weights.
     Percentiles are interpolated linearly. Source: Hyndman and Fan 1996, definition 7.
-    The order of the rows does not matter, to the last bit. Beyond MAX_NAMES the names that most clients gave are kept.
+    The result does not depend on the order of the rows. Beyond MAX_NAMES, the names that most clients gave are kept.
+
+    >>> merge([(3, {"loss": 2.0}), (1, {"loss": 4.0, "eval": {"f1": 0.5}})])["loss"]
+    {'mean': 2.5, 'min': 2.0, 'max': 4.0, 'p5': 2.1, 'p50': 3.0, 'p95': 3.9, 'count': 2, 'weight': 4.0}
     """
     columns: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for weight, metrics in rows:
@@ -70,7 +70,7 @@ def _is_finite(value: float) -> bool:
 def _statistics(column: Sequence[tuple[float, float]]) -> dict[str, float]:
     values = sorted(value for _, value in column)
     weight = math.fsum(weight for weight, _ in column)
-    # Rounding may put the mean of equal numbers beside them.
+    # Rounding may move the mean of equal numbers away from them.
     mean = min(max(_weighted_mean(column, weight), values[0]), values[-1])
     percentiles = {name: _percentile(values, share) for name, share in PERCENTILES.items()}
     return {
@@ -98,6 +98,6 @@ def _percentile(values: Sequence[float], share: float) -> float:
     below = math.floor(position)
     above = min(below + 1, len(values) - 1)
     part = position - below
-    # Not below + part * (above - below), which overflows for numbers of both signs.
+    # below + part * (above - below) overflows for large numbers of different signs.
     between = (1 - part) * values[below] + part * values[above]
     return min(max(between, values[below]), values[above])

@@ -1,11 +1,11 @@
-"""Parameters of parts: what each may be, how that is said to people, and how to programs (JSON Schema).
+"""Parameters of parts: the values that each accepts, as a sentence for people and as JSON Schema for programs.
 
-A parameter is a field of a frozen dataclass; its annotation says all there is to know about it:
+A parameter is a field of a frozen dataclass, and its annotation describes it completely:
 
     beta: Annotated[float, Bounds(ge=0, lt=0.5), "the share cut off at each end"] = 0.1
 
-Types are float, int, bool, str, Literal, `tuple[X, ...]` and unions of these with each other and None. What depends on
-several parameters at once is checked by the part itself, in `__post_init__`.
+Types are float, int, bool, str, Literal, `tuple[X, ...]` and unions of these with each other and None. The part itself
+checks conditions on several parameters, in `__post_init__`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MISSING = dataclasses.MISSING
 class Bounds:
     """The range of a number: at least `ge` or greater than `gt`, and at most `le` or less than `lt`.
 
-    Written into the annotation of a union or of a tuple, it holds for every number in it.
+    In the annotation of a union or of a tuple, it holds for every number in it.
     """
 
     ge: float | None = None
@@ -67,7 +67,7 @@ class Bounds:
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a part: what it accepts, and what it is when it is not given."""
+    """One parameter of a part: the values that it accepts, and its default."""
 
     name: str
     kind: Kind
@@ -79,7 +79,7 @@ class Parameter:
         return self.default is MISSING
 
     def accept(self, value: Any) -> Any:
-        """The value as the part takes it: a float for an integer, a tuple for a list.
+        """Convert a value for the part: an integer to a float, a list to a tuple.
 
         Raises ValueError, which says what must hold and what was found.
         """
@@ -103,7 +103,7 @@ class Parameter:
 def parameters_of(part: type) -> Mapping[str, Parameter]:
     """The parameters of a part, by name, in order.
 
-    Raises TypeError for an annotation that no parameter can have, and for a default that it refuses.
+    Raises TypeError for an annotation that no parameter can have, and for a default that the annotation forbids.
     """
     known = _KNOWN.get(part)
     if known is None:
@@ -111,7 +111,7 @@ def parameters_of(part: type) -> Mapping[str, Parameter]:
     return known
 
 
-# Reading annotations takes 150 µs, all else in `build` 10 to 20, and parts are built for each update received.
+# Reading annotations takes 150 µs, the rest of `build` 10 to 20, and parts are built for each update received.
 _KNOWN: WeakKeyDictionary[type, Mapping[str, Parameter]] = WeakKeyDictionary()
 
 
@@ -126,8 +126,8 @@ def _read_annotations(part: type) -> Mapping[str, Parameter]:
 def schema_of(part: type) -> dict[str, Any]:
     """The parameters of a part as JSON Schema (draft 2020-12): it accepts the objects that `Registry.build` accepts.
 
-    Two numbers part them, both left to the server. JSON Schema takes 1.0 for an integer, and cannot do otherwise; where
-    an integer is wanted, 1.0 is refused. And an integer beyond the range of float64 is refused where a float is wanted.
+    There are two exceptions, which only `build` refuses: 1.0 for an integer, because JSON Schema counts it as one, and
+    an integer beyond the range of float64 for a float.
     """
     parameters = parameters_of(part)
     return {
@@ -140,7 +140,7 @@ def schema_of(part: type) -> dict[str, Any]:
 
 
 class CheckedPart:
-    """A part that refuses wrong parameters when it is built in Python too, without a registry.
+    """A part that checks its parameters also when it is built in Python, without a registry.
 
     A subclass with a `__post_init__` of its own begins it with `super().__post_init__()`.
     """
@@ -154,7 +154,7 @@ class CheckedPart:
 
 
 class OutOfBounds(Exception):
-    """A number of the right type, but not within its bounds."""
+    """A number of the right type outside its bounds."""
 
     def __init__(self, bounds: Bounds) -> None:
         super().__init__(str(bounds))
@@ -162,10 +162,10 @@ class OutOfBounds(Exception):
 
 
 class Kind(Protocol):
-    """What a parameter may be. As a string it completes "must be …"."""
+    """The values that a parameter accepts. As a string it completes "must be …"."""
 
     def accept(self, value: Any) -> Any:
-        """The value as the part takes it; TypeError, or OutOfBounds when nothing but its bounds speaks against it."""
+        """Convert a value for the part. Raises TypeError, or OutOfBounds when only the bounds forbid it."""
 
     def to_schema(self) -> dict[str, Any]: ...
 
@@ -176,7 +176,7 @@ class Number:
     bounds: Bounds
 
     def accept(self, value: Any) -> int | float:
-        # JSON's true is no 1, and Python's bool is an int: the exact type decides.
+        # JSON's true is not 1, but Python's bool is an int: the exact type decides.
         accepted: int | float
         if self.type is float and type(value) in (int, float) and abs(value) <= MAX_FLOAT:
             accepted = float(value)
@@ -275,7 +275,7 @@ class OneOf:
 
     def to_schema(self) -> dict[str, Any]:
         schemas = [option.to_schema() for option in self.options]
-        # "X or null" is what nearly every union is, and forms are drawn from `type` more readily than from `anyOf`.
+        # Nearly every union is "X or null", and forms handle `type` better than `anyOf`.
         if len(schemas) == 2 and schemas[1] == {"type": "null"} and "type" in schemas[0]:
             return {**schemas[0], "type": [schemas[0]["type"], "null"]}
         return {"anyOf": schemas}

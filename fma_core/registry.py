@@ -1,9 +1,9 @@
-"""Parts by name: what the database stores is a name and parameters, never a path to code.
+"""Parts by name: the database stores a name and parameters, never a path to code.
 
-A part is a frozen dataclass. Its fields are its parameters, and their annotations (see fma_core.parameters) are what
-`build` checks and `describe` shows. A part may refuse parameters that do not go together by raising ValueError in
-`__post_init__`. Our own parts register by decorator; third parties declare an entry point, which is loaded when its
-name is first asked for.
+A part is a frozen dataclass. Its fields are its parameters; `build` checks values against their annotations (see
+fma_core.parameters), and `describe` shows them. A part refuses a combination of parameters by raising ValueError in
+`__post_init__`. Built-in parts register by decorator; third parties declare an entry point, which is loaded when its
+name is first used.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ from fma_core.parameters import parameters_of, schema_of
 PartT = TypeVar("PartT")
 ClassT = TypeVar("ClassT", bound=type)
 
-# "name" is the part's in every spec, the others are class variables that `describe` shows.
+# In every spec, "name" is the part's name; the others are class variables that `describe` shows.
 RESERVED = frozenset({"name", "source", "minimum"})
 
 
 @dataclass(frozen=True)
 class Description:
-    """A part for people and programs that choose one.
+    """The description of a part, for people and programs that choose one.
 
-    source: the paper, or whose rule it is; "" when the class does not say.
+    description: the first paragraph of its docstring.
+    source: the paper, or the project that the rule comes from; "" when the class does not say.
     minimum: the formula of the smallest number of updates ("2·f + 3"); None when the class has none.
     parameters: JSON Schema (draft 2020-12) of the object of parameters; None when there is an error.
-    error: why the part cannot be used (a plugin that cannot be loaded); None when it can.
+    error: the reason why the part cannot be used (a plugin that cannot be loaded); None when it can.
     """
 
     name: str
@@ -54,8 +55,8 @@ class Registry(Generic[PartT]):
     """The parts of one kind, by name.
 
     kind: the word for messages ("aggregator").
-    group: the entry point group of third parties ("fma.aggregators"); a name that is ours cannot be taken by one.
-    generation: changes with the meaning of any name, of any kind; for caches of what names mean.
+    group: the entry point group of third parties ("fma.aggregators"); they cannot replace a built-in name.
+    generation: changes whenever any name, of any kind, gets another meaning; for caches of parts by name.
     """
 
     generation: ClassVar[int] = 0
@@ -81,7 +82,7 @@ class Registry(Generic[PartT]):
 
     @contextmanager
     def register_temporarily(self, name: str, part: type) -> Iterator[None]:
-        """Register a part for the time of a test, in the place of another of that name if there is one."""
+        """Register a part for the time of a test; it replaces a part of the same name."""
         before = self._classes.get(name)
         self._classes[name] = _part(part)
         Registry.generation += 1
@@ -99,10 +100,17 @@ class Registry(Generic[PartT]):
         return tuple(sorted({*self._classes, *self._plugins()}))
 
     def build(self, name: str, params: Mapping[str, Any] | Sequence[Any] | None = None) -> PartT:
-        """The part of this name with these parameters, each checked against its type and bounds.
+        """Build the part of this name with these parameters, each checked against its type and bounds.
 
         params: by name, or in order as FMA's `requirement_args`.
         Raises UnknownPart or InvalidParameter.
+
+        >>> from fma_core.aggregation.aggregators import aggregators
+        >>> aggregators.build("trimmed_mean", {"beta": 0.2})
+        TrimmedMean(beta=0.2)
+        >>> aggregators.build("krum", {"f": -1})
+        Traceback (most recent call last):
+        fma_core.errors.InvalidParameter: parameter 'f' of aggregator 'krum' must be at least 0, found -1
         """
         part = self.class_of(name)
         parameters = parameters_of(part)
@@ -128,7 +136,7 @@ class Registry(Generic[PartT]):
         return built
 
     def build_spec(self, spec: Mapping[str, Any]) -> PartT:
-        """The part that `spec_of` has written down: {"name": …, and its parameters}.
+        """Build the part of a spec that `spec_of` gave: {"name": …, and its parameters}.
 
         Raises UnknownPart or InvalidParameter.
         """
@@ -140,7 +148,7 @@ class Registry(Generic[PartT]):
         return self.build(spec["name"], {key: value for key, value in spec.items() if key != "name"})
 
     def describe(self, name: str) -> Description:
-        """What the part is and which parameters it takes. Raises UnknownPart."""
+        """Describe the part of this name and its parameters. Raises UnknownPart."""
         part = self.class_of(name)
         return Description(
             name=name,
@@ -152,11 +160,11 @@ class Registry(Generic[PartT]):
         )
 
     def describe_all(self) -> tuple[Description, ...]:
-        """Every part, sorted by name; of a plugin that cannot be loaded, why."""
+        """Describe every part, sorted by name; a plugin that cannot be loaded has an error instead."""
         return tuple(self._describe_or_error(name) for name in self.names())
 
     def class_of(self, name: str) -> type[Any]:
-        """The class registered under a name; UnknownPart lists the known ones, or says why a plugin failed."""
+        """The class registered under a name. Raises UnknownPart, with the known names or the failure of a plugin."""
         if isinstance(name, str) and name in self._classes:
             registered: type[Any] = self._classes[name]
             return registered
@@ -174,10 +182,8 @@ class Registry(Generic[PartT]):
             )
         try:
             part: type[Any] = _part(plugin.load())
-            parameters_of(part)  # wrong annotations are the plugin's own trouble, too
-        except (
-            Exception
-        ) as error:  # a plugin is somebody else's code: whatever it raises must stay its own trouble
+            parameters_of(part)  # wrong annotations are the plugin's own fault, too
+        except Exception as error:  # a plugin may raise anything, and must not break the others
             raise UnknownPart(
                 f"{self.kind} {name!r} comes from the plugin {plugin.value!r}, which cannot be loaded: "
                 f"{type(error).__name__}: {error}",
@@ -189,14 +195,14 @@ class Registry(Generic[PartT]):
         return part
 
     def name_of(self, part: PartT) -> str:
-        """The name of a part for people: that of its class where it is not registered."""
+        """The name of a part for people; the name of its class when it is not registered."""
         return next(
             (name for name, registered in self._classes.items() if registered is type(part)),
             type(part).__name__,
         )
 
     def spec_of(self, part: PartT) -> dict[str, Any]:
-        """What is stored of a part: {"name": …, and its parameters}; `build` gives an equal part again."""
+        """The spec of a part, as it is stored: {"name": …, and its parameters}; `build_spec` gives an equal part."""
         name = self.name_of(part)
         if self._classes.get(name) is type(part):
             return {"name": name, **dataclasses.asdict(part)}  # type: ignore[call-overload]
@@ -262,7 +268,7 @@ def _part(part: Any) -> Any:
 
 
 def _first_named(parameters: Iterable[str], sentence: str) -> str | None:
-    """The parameter that a part's own sentence names first; most are short ("f", "x"), so that only words count."""
+    """The parameter that a part's own sentence names first. Names are short ("f", "x"), so only whole words count."""
     return next((word for word in re.findall(r"\w+", sentence) if word in set(parameters)), None)
 
 

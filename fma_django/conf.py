@@ -1,48 +1,82 @@
-"""The settings that the record reads, with the values that hold when a Django project says nothing.
+"""The settings of the record: their types, and the values that hold when a Django project says nothing.
 
-Each is a Django setting of the same name (`FMA_LEASE_SECONDS = 30`); `fma_api.environment` documents them and reads
-them from the environment.
+Each is a Django setting under a longer name: `lease_s` is read from `FMA_LEASE_SECONDS = 30`. `fma_api.environment`
+takes types and defaults from here, documents them, and reads them from the environment.
 """
 
+import re
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, fields
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Literal
 
 from django.conf import settings
+from django.core.signals import setting_changed
 
-DEFAULTS: Mapping[str, Any] = {
-    "FMA_MAX_UPDATE_BYTES": 2 * 2**30,
-    "FMA_MAX_JSON_BYTES": 64 * 2**20,
-    "FMA_MAX_ARRAYS": 100_000,
-    "FMA_CLIENT_UPDATE_RATE": None,
-    "FMA_CLIENT_BYTE_RATE": None,
-    "FMA_MODEL_UPDATE_RATE": None,
-    "FMA_MODEL_BYTE_RATE": None,
-    "FMA_MAX_UPLOADS": 8,
-    "FMA_MAX_UPLOADING_BYTES": 8 * 2**30,
-    "FMA_UPLOAD_SECONDS": 86_400,
-    "FMA_LEASE_SECONDS": 60,
-    "FMA_MAX_ATTEMPTS": 3,
-    "FMA_ORPHAN_GRACE_SECONDS": 3600,
-    "FMA_AGGREGATION_TIMEOUT_SECONDS": 3600,
-    "FMA_EXECUTOR": "threads",
-    "FMA_THREADS": 0,
-    "FMA_DASK_SCHEDULER": "",
-    "FMA_REGISTRATION": "open",
-    "FMA_ENROLMENT_TOKEN": "",
-    "FMA_EVALUATION_MIN_CONTRIBUTORS": 3,
-    "FMA_EVALUATION_REFUSE_ISOLATION": True,
-    "FMA_BROKER_URL": "",
-    "FMA_WORKER_SEEN_SECONDS": 15,
-    "FMA_MAX_WAIT_SECONDS": 60,
-    "FMA_S3_PRESIGNED_SECONDS": 0,
-    "FMA_WEB_THREADS": 32,
-    "FMA_TELEMETRY_DAYS": 14,
-    "FMA_MLFLOW_TRACKING_URI": "",
-    "FMA_TENSORBOARD_DIR": None,
-}
+SizeBytes = Annotated[int, "written with its unit, as in 64 MiB"]
+
+Rate = tuple[int, int]
+"""How many in how many seconds."""
 
 
-def get(name: str) -> Any:
-    """The value of a setting; KeyError for a name that is not in `DEFAULTS`."""
-    default = DEFAULTS[name]
-    return getattr(settings, name, default)
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The value of every setting of the record."""
+
+    broker_url: str = ""
+    s3_presigned_s: int = 0
+
+    registration: Literal["open", "token", "closed"] = "open"
+    enrolment_token: str = ""
+    evaluation_min_contributors: int = 3
+    evaluation_refuse_isolation: bool = True
+
+    max_update_bytes: SizeBytes = 2 * 2**30
+    max_json_bytes: SizeBytes = 64 * 2**20
+    max_arrays: int = 100_000
+    client_update_rate: Rate | None = None
+    client_byte_rate: Rate | None = None
+    model_update_rate: Rate | None = None
+    model_byte_rate: Rate | None = None
+    max_uploads: int = 8
+    max_uploading_bytes: SizeBytes = 8 * 2**30
+    upload_s: int = 86_400
+
+    lease_s: float = 60.0
+    max_attempts: int = 3
+    aggregation_timeout_s: int = 3600
+    orphan_grace_s: float = 3600.0
+    executor: Literal["threads", "serial", "dask"] = "threads"
+    threads: int = 0
+    dask_scheduler: str = ""
+
+    telemetry_days: int = 14
+    mlflow_tracking_uri: str = ""
+    tensorboard_dir: Path | None = None
+
+    worker_seen_s: float = 15.0
+    max_wait_s: float = 60.0
+
+
+def _django_name(field: str) -> str:
+    return f"FMA_{re.sub('_s$', '_seconds', field).upper()}"
+
+
+FIELDS: Mapping[str, str] = {_django_name(field.name): field.name for field in fields(Settings)}
+"""The field of `Settings` for each name of a Django setting."""
+
+
+@cache
+def current() -> Settings:
+    """The settings of this process. Kept until Django announces that one was changed, as tests do."""
+    given = {field: getattr(settings, name) for name, field in FIELDS.items() if hasattr(settings, name)}
+    return Settings(**given)
+
+
+def _forget_current(*, setting: str, **_: object) -> None:
+    if setting in FIELDS:
+        current.cache_clear()
+
+
+setting_changed.connect(_forget_current, dispatch_uid="fma_django.conf.forget_current")

@@ -73,14 +73,31 @@ class UnknownModel(Refused):
     code = "unknown_model"
     field = "federated_model"
 
+    @classmethod
+    def of(cls, federated_model_id: int, *, is_gone: bool = False) -> "UnknownModel":
+        """is_gone: it was there when the request began."""
+        return cls(f"there is no model {federated_model_id}{' any more' if is_gone else ''}")
+
 
 class UnknownClient(Refused):
     code = "unknown_client"
     field = "client"
 
+    @classmethod
+    def of_credential(cls) -> "UnknownClient":
+        """One sentence for a credential that is malformed, unknown or revoked: it tells a guesser nothing."""
+        return cls("CLIENT-UUID is not the credential of an active client")
+
 
 class NotRegistered(Refused):
     code = "not_registered"
+
+    @classmethod
+    def of(cls, federated_model_id: int) -> "NotRegistered":
+        return cls(
+            f"this client is not registered with model {federated_model_id}; "
+            f"POST models/{federated_model_id}/register_client/ first"
+        )
 
 
 class RegistrationClosed(Refused):

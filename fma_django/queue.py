@@ -28,5 +28,5 @@ def _enqueue(task: str, **subject: int) -> None:
 
     try:
         async_task(f"fma_django.work.tasks.{task}", *subject.values())
-    except Exception as error:  # whatever the broker's library raises
+    except Exception as error:  # noqa: BLE001 - whatever the broker's library raises
         log.error("enqueue_failed", task=task, **subject, error=repr(error))

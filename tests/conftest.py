@@ -4,10 +4,8 @@ import importlib.util
 import os
 from collections import Counter
 from itertools import zip_longest
-from pathlib import Path
 
 import pytest
-from django.conf import settings
 
 TORCH_IS_INSTALLED = importlib.util.find_spec("torch") is not None
 TRACED_CASES = 4
@@ -19,21 +17,6 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             "REQUIRE_TORCH=1 is set and torch is not installed: pip install torch==2.13.0"
         )
-    # Hashing a password slowly is what production wants, and what a thousand tests with users do not.
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-    # A static file is looked for when it is asked for. Otherwise every test client would go through all of them first.
-    settings.WHITENOISE_AUTOREFRESH = True
-
-
-@pytest.fixture(scope="session")
-def django_db_modify_db_settings(
-    django_db_modify_db_settings_parallel_suffix: None, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """SQLite as it is used: a file. In memory its tables are locked where a file's writers wait for each other."""
-    database = settings.DATABASES["default"]
-    if database["ENGINE"].endswith("sqlite3"):
-        folder: Path = tmp_path_factory.mktemp("database")
-        database["TEST"] = {**database.get("TEST", {}), "NAME": str(folder / "test.sqlite3")}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

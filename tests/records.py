@@ -10,6 +10,7 @@ aggregate = aggregate_now(model)          # what the worker would do
 import itertools
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 from django.contrib.auth import get_user_model
@@ -22,9 +23,9 @@ from fma_django.evaluations.scores import receive_score
 from fma_django.experiments.changes import change_federated_model, create_federated_model
 from fma_django.models import Client, ClientAggregateScore, FederatedModel, ModelAggregate, ModelUpdate
 from fma_django.models.round import RoundState
-from fma_django.record.weights import JsonBody
+from fma_django.record.weights import JsonBody, SafetensorsBody, WeightsBody
 from fma_django.rounds.aggregation import aggregate_round
-from fma_django.updates.intake import UpdateFacts, receive_update
+from fma_django.updates.intake import Sender, UpdateFacts, accept, announce
 
 SPEC = Spec.from_json({"w": {"shape": [1], "dtype": "float32"}})
 PASSWORD = "correct horse battery staple"
@@ -89,9 +90,22 @@ def send_update(
     facts = UpdateFacts(
         base_aggregate_id=None if base_aggregate is None else base_aggregate.pk, num_examples=num_examples
     )
-    # Read anew: the spec may have settled since the caller got its row.
-    current = FederatedModel.objects.get(pk=model.pk)
-    return receive_update(current, client, JsonBody(weights() if data is None else data), facts)
+    return send_body(model, client, JsonBody(weights() if data is None else data), facts)
+
+
+def send_body(
+    model: FederatedModel,
+    client: Client,
+    body: WeightsBody,
+    facts: UpdateFacts = UpdateFacts(),  # noqa: B008  # frozen
+    *,
+    idempotency_key: str | None = None,
+) -> ModelUpdate:
+    """As a client's request does it: announced before its body is read, then accepted."""
+    size_bytes = body.size_bytes if isinstance(body, SafetensorsBody) else 0
+    # Django keeps the id that a row was made with, which may have been a text.
+    sender = Sender(model.pk, UUID(str(client.pk)))
+    return accept(announce(sender, facts, size_bytes, idempotency_key=idempotency_key), body)
 
 
 def aggregate_now(model: FederatedModel) -> ModelAggregate:

@@ -126,7 +126,7 @@ class StreamedBody:
         while True:
             try:
                 piece = await pieces.__anext__()
-            except Exception:  # granian's own, for a connection that broke
+            except Exception:  # noqa: BLE001 - granian's own, for a connection that broke
                 piece = b""
             with self._changed:
                 if not piece or self._has_ended:

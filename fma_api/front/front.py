@@ -8,15 +8,14 @@ from typing import Any
 
 import structlog
 from django.core.handlers.wsgi import WSGIHandler
-from django.http import HttpResponseBase
 
 from fma_api.front import body as bodies
 from fma_api.front import django
 from fma_api.front.body import StreamedBody
 from fma_api.front.environ import environ_of
 from fma_api.front.listening import listen_for
-from fma_api.front.marks import MAY_WAIT, WaitsFor, is_kept
 from fma_api.front.protocol import Exchange, Reading, Scope
+from fma_api.front.responses import MAY_WAIT, NothingYet, is_kept
 from fma_api.front.sending import send
 from fma_api.front.threads import Threads
 from fma_api.front.waiting_room import Outcome, WaitingRoom
@@ -69,7 +68,7 @@ class Front:
         environ = environ_of(scope)
         try:
             body = await self._body(scope, exchange)
-        except (Exception, asyncio.CancelledError):  # granian's own: its client has gone, or was given up
+        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - granian's own: its client has gone, or was given up
             return
         if isinstance(body, StreamedBody):
             # What was read cannot be read again, so this request cannot be repeated.
@@ -80,11 +79,10 @@ class Front:
         kept = await self._answer(exchange, {**environ, "wsgi.input": BytesIO(body)}, may_wait=True)
         if kept is None:
             return
-        waits_for: WaitsFor = kept.waits_for  # type: ignore[attr-defined]
-        until = self._loop.time() + waits_for.seconds
+        until = self._loop.time() + kept.seconds
         while kept is not None:
             look_at = min(until, self._loop.time() + LOOK_EVERY_S)
-            outcome = await self.room.wait(exchange, waits_for.topics, since=since, until=look_at)
+            outcome = await self.room.wait(exchange, kept.topics, since=since, until=look_at)
             if outcome in (Outcome.GONE, Outcome.NO_PLACE):
                 send(exchange, kept)
                 return
@@ -105,12 +103,10 @@ class Front:
                 too_late.cancel()
         return StreamedBody(self._loop, exchange)
 
-    async def _answer(
-        self, exchange: Exchange, environ: Environ, *, may_wait: bool
-    ) -> HttpResponseBase | None:
+    async def _answer(self, exchange: Exchange, environ: Environ, *, may_wait: bool) -> NothingYet | None:
         """The response, in a thread: sent, or kept (and returned) when it is worth waiting for another one."""
         environ[MAY_WAIT] = may_wait and self.room.takes_more
-        done: asyncio.Future[HttpResponseBase | None] = self._loop.create_future()
+        done: asyncio.Future[NothingYet | None] = self._loop.create_future()
         self._threads.run(lambda: self._work(exchange, environ, done))
         return await done
 
@@ -118,13 +114,13 @@ class Front:
         self,
         exchange: Exchange,
         environ: Environ,
-        done: asyncio.Future[HttpResponseBase | None],
+        done: asyncio.Future[NothingYet | None],
     ) -> None:
-        kept = None
+        kept: NothingYet | None = None
         try:
             response = django.answer(self._handler, environ)
             try:
-                if is_kept(environ, response):
+                if is_kept(response, environ):
                     kept = response
                 else:
                     send(exchange, response, is_head=environ["REQUEST_METHOD"] == "HEAD")

@@ -6,9 +6,9 @@ from typing import cast
 
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 
-from fma_api.front.marks import StoredFile
 from fma_api.front.pipe import pour
 from fma_api.front.protocol import Exchange, Headers
+from fma_api.front.responses import StoredFile
 
 SMALL_BYTES = 64 * 1024
 """A stream of no more goes out as one piece: a style sheet, a short table."""
@@ -17,22 +17,21 @@ SMALL_BYTES = 64 * 1024
 def send(exchange: Exchange, response: HttpResponseBase, *, is_head: bool = False) -> None:
     """Hand a response over to granian; returns when it has been taken, which is before it has arrived."""
     status, headers = response.status_code, headers_of(response)
-    file: StoredFile | None = getattr(response, "file", None)
     if is_head:
         exchange.response_empty(status, headers)
     elif isinstance(response, HttpResponse):
         exchange.response_bytes(status, headers, response.content)
-    elif file is None:
+    elif not isinstance(response, StoredFile):
         pieces = iter(cast("StreamingHttpResponse", response))
         first, has_ended = _first(pieces)
         if has_ended:
             exchange.response_bytes(status, headers, first)
         else:
             pour(chain([first], pieces), lambda pipe: exchange.response_file(status, headers, str(pipe)))
-    elif file.part is None:
-        exchange.response_file(status, headers, file.path)
+    elif response.part is None:
+        exchange.response_file(status, headers, response.path)
     else:
-        exchange.response_file_range(status, headers, file.path, *file.part)
+        exchange.response_file_range(status, headers, response.path, *response.part)
 
 
 def _first(pieces: Iterator[bytes]) -> tuple[bytes, bool]:

@@ -8,20 +8,11 @@ import django_filters
 from django import forms
 from django.db.models import F, QuerySet
 from django_filters.fields import IsoDateTimeField
-from django_filters.rest_framework import DjangoFilterBackend, FilterSet
+from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework.filters import OrderingFilter
 from rest_framework.request import Request
 
-from fma_django.models import (
-    ClientAggregateScore,
-    EvaluationRound,
-    FederatedModel,
-    ModelAggregate,
-    ModelArtifact,
-    ModelUpdate,
-)
-
-MAX_ID = 2**63 - 1
+from fma_api.v1.ids import MAX_ID
 
 
 class _IdField(forms.IntegerField):
@@ -58,53 +49,6 @@ class MomentFilter(django_filters.IsoDateTimeFilter):
     """By a moment as ISO 8601 writes it, in any time zone; UTC where it names none."""
 
     field_class = _MomentField
-
-
-class FederatedModelFilters(FilterSet):
-    class Meta:
-        model = FederatedModel
-        fields = ("allow_aggregation",)
-
-
-class ModelUpdateFilters(FilterSet):
-    federated_model = IdFilter()
-
-    class Meta:
-        model = ModelUpdate
-        fields = ("federated_model", "status")
-
-
-class ModelAggregateFilters(FilterSet):
-    federated_model = IdFilter()
-
-    class Meta:
-        model = ModelAggregate
-        fields = ("federated_model",)
-
-
-class ModelArtifactFilters(FilterSet):
-    federated_model = IdFilter()
-
-    class Meta:
-        model = ModelArtifact
-        fields = ("federated_model", "version")
-
-
-class ClientAggregateScoreFilters(FilterSet):
-    aggregate = IdFilter()
-    client = django_filters.UUIDFilter()
-
-    class Meta:
-        model = ClientAggregateScore
-        fields = ("aggregate", "client")
-
-
-class EvaluationFilters(FilterSet):
-    federated_model = IdFilter()
-
-    class Meta:
-        model = EvaluationRound
-        fields = ("federated_model", "state")
 
 
 class StableOrdering(OrderingFilter):

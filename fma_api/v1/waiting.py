@@ -1,40 +1,29 @@
 """`?wait=<seconds>`: an answer when there is something new, instead of polling.
 
-A view answers what there is now. When that is nothing, it says so with `keep`, and the front (fma_api/front) asks the
+A view answers what there is now. When that is nothing, it answers `nothing_yet`, and the front (fma_api/front) asks the
 view again as soon as something of the model has changed, or when the time is over.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any
 
-from django.http import HttpResponseBase
 from rest_framework import serializers
 from rest_framework.request import Request
 
-from fma_api.front.marks import WaitsFor
+from fma_api.front.responses import NothingYet
+from fma_api.v1.ids import MAX_ID
 from fma_django import conf, wakeups
 from fma_django.models import FederatedModel, ModelAggregate
 from fma_django.record.queries.aggregates import latest_aggregate
 
-ResponseT = TypeVar("ResponseT", bound=HttpResponseBase)
-
 
 class WaitSerializer(serializers.Serializer[None]):
     after = serializers.IntegerField(
-        min_value=0, max_value=2**63 - 1, required=False, help_text="Only an aggregate with a larger id."
+        min_value=0, max_value=MAX_ID, required=False, help_text="Only an aggregate with a larger id."
     )
     wait = serializers.FloatField(
         min_value=0, required=False, default=0.0, help_text="Seconds to wait for it; needs `after`."
-    )
-
-
-class EvaluationWaitSerializer(serializers.Serializer[None]):
-    wait = serializers.FloatField(
-        min_value=0,
-        required=False,
-        default=0.0,
-        help_text="For a client: seconds to wait until there is one.",
     )
 
 
@@ -57,10 +46,14 @@ def newer_aggregate(request: Request, federated_model: FederatedModel) -> Newer 
     return Newer(found if is_newer else None, query.validated_data["wait"])
 
 
-def keep(response: ResponseT, federated_model_ids: Iterable[int], wait_s: float) -> ResponseT:
-    """The same response, which is sent when no news of these models made a better one in time."""
-    wait_s = min(wait_s, float(conf.get("FMA_MAX_WAIT_SECONDS")))
-    if wait_s > 0:
-        topics = frozenset(map(wakeups.of_model, federated_model_ids))
-        response.waits_for = WaitsFor(topics, wait_s)  # type: ignore[attr-defined]
-    return response
+def nothing_yet(
+    federated_model_ids: Iterable[int], wait_s: float, content: bytes = b"", **options: Any
+) -> NothingYet:
+    """The answer that is sent when no news of these models makes a better one in time; 204 without content."""
+    return NothingYet(
+        content,
+        topics=map(wakeups.of_model, federated_model_ids),
+        seconds=min(wait_s, conf.current().max_wait_s),
+        status=200 if content else 204,
+        **options,
+    )

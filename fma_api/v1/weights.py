@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
 from rest_framework.request import Request
 
 from fma_api.errors import RangeNotSatisfiable
-from fma_api.front.marks import StoredFile
+from fma_api.front.responses import StoredFile
 from fma_api.renderers import SAFETENSORS
 from fma_core.arrays.codecs import json_bytes
 from fma_core.arrays.codecs.safetensors import Limits, decode
@@ -51,7 +52,7 @@ def blob_response(request: Request | HttpRequest, sha256: str, size_bytes: int) 
     etag = f'"{sha256}"'
     if _matches(request, etag):
         return _with_etag(HttpResponse(status=304), etag)
-    seconds = conf.get("FMA_S3_PRESIGNED_SECONDS")
+    seconds = conf.current().s3_presigned_s
     if seconds and request.method == "GET":
         url = get_store().presigned_url(sha256, seconds=seconds)
         if url is not None:
@@ -84,11 +85,14 @@ def _safetensors(request: Request | HttpRequest, sha256: str, size_bytes: int, e
     start, length = wanted or (0, size_bytes)
     store = get_store()
     path = store.local_path(sha256)
-    pieces = store.open_range(sha256, start, length) if path is None else _opened_later(sha256, start, length)
-    response = StreamingHttpResponse(pieces, status=206 if wanted else 200, content_type=SAFETENSORS)
-    if path is not None:
+    options: dict[str, Any] = {"status": 206 if wanted else 200, "content_type": SAFETENSORS}
+    response: StreamingHttpResponse
+    if path is None:
+        response = StreamingHttpResponse(store.open_range(sha256, start, length), **options)
+    else:
         part = None if wanted is None else (start, start + length)
-        response.file = StoredFile(str(path), part)  # type: ignore[attr-defined]
+        pieces = _opened_later(sha256, start, length)
+        response = StoredFile(pieces, path=str(path), part=part, **options)
     response["Content-Length"] = str(length)
     response["Accept-Ranges"] = "bytes"
     if wanted:

@@ -1,1 +1,1 @@
-"""How the updates of a round become the next model: the parts of a strategy, and the strategy."""
+"""Aggregation: the strategy that turns the updates of a round into the next model, and its parts."""

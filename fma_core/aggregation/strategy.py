@@ -1,9 +1,9 @@
-"""A strategy: all that decides how the updates of a round become the next model.
+"""A strategy: the parts that turn the updates of a round into the next model.
 
-    x' = x + optimiser(aggregator(stages(Δ))),   Δ_i = what client i changed
+    x' = x + optimiser(aggregator(stages(Δ))),   Δ_i = the change that client i made
 
-The parts are chosen by name, one by one; whether they can go together is decided here, when a model is saved, and
-never in the middle of a round.
+The parts are chosen by name, one by one. Whether they can be combined is checked here, when a model is saved, and never
+in the middle of a round.
 """
 
 from __future__ import annotations
@@ -27,10 +27,18 @@ Role = Literal["shared", "personal", "computed"]
 
 @dataclass(frozen=True)
 class Strategy:
-    """An aggregator, the stages before it, the optimiser after it, a discount for old updates, and what updates are.
+    """An aggregator, the stages before it, the optimiser after it, a discount for old updates, and the kind of updates.
 
-    update_kind: "weights" when clients send what they have after training, "delta" when only what they changed.
-    Raises InvalidStrategy, naming the field, for parts that cannot go together.
+    update_kind: "weights" when clients send their weights after training, "delta" when they send only the change.
+    Raises InvalidStrategy, which names the field, for parts that cannot be combined.
+
+    >>> import numpy as np
+    >>> from fma_core.aggregation.aggregators import Median
+    >>> from fma_core.aggregation.optimisers import Sgd
+    >>> from fma_core.in_memory import fold_arrays
+    >>> half_way = Strategy(Median(), optimiser=Sgd(learning_rate=0.5))
+    >>> fold_arrays(half_way, [{"w": np.array([8.0])}], start={"w": np.array([0.0])})["w"]
+    array([4.])
     """
 
     aggregator: Aggregator[Any]
@@ -61,7 +69,7 @@ class Strategy:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Strategy:
-        """The strategy of `to_json`. Raises InvalidPart (with the fact `field`) or InvalidStrategy."""
+        """Build the strategy that `to_json` wrote. Raises InvalidPart (with the fact `field`) or InvalidStrategy."""
         return cls.build(
             _part(aggregators, value["aggregator"], "aggregator"),
             stages=value["stages"],
@@ -80,7 +88,7 @@ class Strategy:
         staleness: Mapping[str, Any] | None = None,
         update_kind: str = "weights",
     ) -> Strategy:
-        """From the specs of the other parts ({"name": …, and its parameters}). Raises as `from_json`."""
+        """Build a strategy; the other parts are specs: {"name": …, and its parameters}. Raises as `from_json`."""
         return cls(
             aggregator,
             stages=tuple(_part(_STAGES, stage, "stages") for stage in stages),
@@ -104,7 +112,7 @@ class Strategy:
 
     @property
     def min_updates(self) -> int:
-        """How many updates a round must have before the rule can give an answer."""
+        """The number of updates that a round must have before the rule can give an answer."""
         minimum = max(1, self.aggregator.min_updates)
         for stage in reversed(self.stages):
             minimum = stage.min_updates(minimum)
@@ -112,7 +120,7 @@ class Strategy:
 
     @property
     def acts_on_weights(self) -> bool:
-        """Whether the rule's rows are the weights that were sent, and its answer is the model."""
+        """Whether the rule's rows are the weights that were sent, and its answer is the next model."""
         return (
             self.aggregator.acts_on_weights
             and self.update_kind == "weights"
@@ -140,8 +148,8 @@ class Strategy:
     def needs_start(self) -> bool:
         """Whether a round needs a model to start from.
 
-        Rules that do not care where the model is can begin with the weights that clients bring. Everything else has to
-        know what was changed, or what is to be kept.
+        Rules that give the same answer wherever the model is can begin with the weights that clients bring. All others
+        must know the changes, or the arrays to keep.
         """
         return (
             self.update_kind == "delta"
@@ -151,7 +159,7 @@ class Strategy:
 
     @property
     def measures_from_bases(self) -> bool:
-        """Whether a row is what was changed of the weights that its client trained from, which the round must read."""
+        """Whether a row is the change of the weights that its client trained from, which the round must then read."""
         return (
             self.update_kind == "weights"
             and not self.acts_on_weights
@@ -163,7 +171,7 @@ class Strategy:
         return not self.acts_on_weights or set(self.roles(spec).values()) != {"shared"}
 
     def check_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Raises ValueError when a number is missing, or useless, without which the rule cannot do."""
+        """Check that the metrics have the numbers that the rule requires. Raises ValueError."""
         for name in self.aggregator.required_metrics:
             value = metrics.get(name)
             if not isinstance(value, (int, float)) or isinstance(value, bool) or not abs(value) <= MAX_FLOAT:
@@ -178,14 +186,14 @@ class Strategy:
 
     @property
     def states(self) -> dict[str, float]:
-        """What is kept from round to round, as "aggregator.<state>" and "optimiser.<state>", and the first values."""
+        """The states kept from round to round, "aggregator.<state>" and "optimiser.<state>": initial values."""
         kept = {f"aggregator.{name}": value for name, value in self.aggregator.states.items()}
         if self.optimiser is not None:
             kept |= {f"optimiser.{name}": value for name, value in self.optimiser.states.items()}
         return kept
 
     def role_of(self, array: str, *, computed: frozenset[str]) -> Role:
-        """Whether an array of the model is sent and aggregated, stays as it is, or follows from others."""
+        """The role of an array of the model: sent and aggregated, kept as it is, or computed from others."""
         if array in computed:
             return "computed"
         is_shared = all(stage.includes(array) for stage in self.stages if isinstance(stage, ArrayStage))
@@ -194,7 +202,7 @@ class Strategy:
     def roles(self, spec: Spec) -> dict[str, Role]:
         """The role of each array of a model.
 
-        Raises InvalidStrategy when nothing would be left to send, or not what the rule must have.
+        Raises InvalidStrategy when no array would be sent, or an array that the rule needs would not be.
         """
         computed = self.aggregator.computed_arrays(spec)
         roles = {array.name: self.role_of(array.name, computed=frozenset(computed)) for array in spec.arrays}
@@ -209,7 +217,7 @@ class Strategy:
         return roles
 
     def update_spec(self, spec: Spec) -> Spec:
-        """What a client sends, for a model of this spec: the shared arrays and their payloads."""
+        """The arrays that a client of a model of this spec sends: the shared ones and their payloads."""
         roles = self.roles(spec)
         shared = [array for array in spec.arrays if roles[array.name] == "shared"]
         if len(shared) == len(spec.arrays) and not self.aggregator.payloads:
@@ -223,7 +231,7 @@ class Strategy:
         return Spec(tuple(sorted([*shared, *extra], key=lambda array: array.name)))
 
     def state_spec(self, spec: Spec) -> Spec | None:
-        """The arrays of the state that is kept with each aggregate, all of them float64; None when nothing is kept."""
+        """The arrays of the state kept with each aggregate, all of them float64; None when there is no state."""
         roles = self.roles(spec)
         arrays = [
             ArraySpec(state_name(state, array.name), array.shape, "float64")
@@ -250,17 +258,17 @@ class Strategy:
             )
 
 
-# How many steps a state has seen: an array of shape () in its file.
+# The number of steps that a state has seen: an array of shape () in its file.
 NUM_STEPS = "num_steps"
 
 
 def payload_name(payload: str, array: str) -> str:
-    """The name in an update of what belongs to an array under a payload's name."""
+    """The name, in an update, of a payload's array for an array of the model."""
     return f"{payload}/{array}"
 
 
 def state_name(state: str, array: str) -> str:
-    """The name in a state file of what belongs to an array of the model."""
+    """The name, in a state file, of a state's array for an array of the model."""
     return f"{state}/{array}"
 
 

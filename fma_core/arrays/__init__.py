@@ -1,1 +1,1 @@
-"""What weights are: named arrays, their spec and dtypes, and the bytes they travel in."""
+"""Weights: named arrays, their spec and dtypes, and their encoding as bytes."""

@@ -1,6 +1,6 @@
 """The dtypes that weights may have: their names here, in numpy, and in a safetensors header.
 
-Everything is little-endian, as safetensors is; so is every machine that numpy's wheels are built for except s390x.
+All bytes are little-endian, as in safetensors and on every machine with numpy wheels except s390x.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ FLOATS = frozenset({"float16", "bfloat16", "float32", "float64"})
 
 
 def name_of(dtype: np.dtype[Any], *, array: str) -> str:
-    """The name of a numpy dtype of any byte order; `array` is whom to blame when weights cannot have it."""
-    # numpy puts a name together whenever it is asked, which takes ten times as long. In native byte order it is known.
+    """The name of a numpy dtype of any byte order; `array` is the name for the error when weights cannot have it."""
+    # numpy builds dtype.name on every access, ten times slower than this table, which holds the native byte order.
     name = _NAMES_BY_DTYPE.get(dtype) or dtype.name
     if name not in _TABLE:
         raise InvalidSpec(

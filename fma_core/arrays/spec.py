@@ -1,4 +1,4 @@
-"""What a model's weights look like: the name, shape and dtype of each array."""
+"""The spec of a model: the name, shape and dtype of each array."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Arrays = Mapping[str, NDArray[Any]]
 
 MAX_NAME_LENGTH = 1024
 MAX_DIMENSIONS = 32  # numpy 1's limit; numpy 2 has 64
-# What an offset can say; what may be received is much less (codecs.limits).
+# The largest offset in a header; the limits of a body are much lower (codecs.limits).
 MAX_ARRAY_BYTES = 2**62
 MAX_EMPTY_LISTS = 64
 
@@ -30,12 +30,12 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True)
 class ArraySpec:
-    """Name, shape and dtype of one array; refused when no array can have them."""
+    """The name, shape and dtype of one array. Raises InvalidSpec when no array can have them."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
-    # Kept, because a model may have a hundred thousand arrays and every walk over them asks.
+    # Computed once: a model may have a hundred thousand arrays, and every loop over them needs it.
     num_parameters: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -43,7 +43,7 @@ class ArraySpec:
         if type(self.shape) is not tuple or not all(
             type(side) is int and 0 <= side <= MAX_ARRAY_BYTES for side in self.shape
         ):
-            # The shape is cut short: an integer of ten thousand digits must not become our message.
+            # The shape is shortened: an integer of ten thousand digits must not fill the message.
             raise InvalidSpec(
                 f"array {self.name!r} must have a shape of integers from 0 to 2**62, found {_short(self.shape)}",
                 array=self.name,
@@ -89,7 +89,14 @@ class ArraySpec:
 
 @dataclass(frozen=True)
 class Spec:
-    """The arrays of a model, sorted by name: at least one array, and one parameter in all; names are unique."""
+    """The arrays of a model, sorted by name: at least one array, and one parameter in all; names are unique.
+
+    >>> spec = Spec.of({"w": np.zeros((2, 3), np.float32), "b": np.zeros(3, np.float32)})
+    >>> spec.to_json()
+    {'b': {'shape': [3], 'dtype': 'float32'}, 'w': {'shape': [2, 3], 'dtype': 'float32'}}
+    >>> spec.num_parameters, Spec.from_json(spec.to_json()) == spec
+    (9, True)
+    """
 
     arrays: tuple[ArraySpec, ...]
 
@@ -105,11 +112,11 @@ class Spec:
             raise InvalidSpec("a model must have at least one array and one parameter; this one has none")
 
     def __hash__(self) -> int:
-        # Once for each spec: what is made from one is kept by it, and asked for with every body.
+        # Computed once: caches use specs as keys, and are read for every body.
         return self._hash
 
     def __getstate__(self) -> dict[str, Any]:
-        # Another process hashes strings differently.
+        # Without the hash: another process hashes strings differently.
         return {"arrays": self.arrays}
 
     @classmethod
@@ -119,7 +126,7 @@ class Spec:
 
     @classmethod
     def from_json(cls, obj: object) -> Spec:
-        """Read what `to_json` gives: {"w1": {"shape": [64, 64], "dtype": "float32"}, …}."""
+        """Read the JSON of `to_json`: {"w1": {"shape": [64, 64], "dtype": "float32"}, …}."""
         if not isinstance(obj, dict):
             raise InvalidSpec(f"a spec must be an object of arrays by name, found {type(obj).__name__}")
         return cls(tuple(_array_spec_from_json(name, entry) for name, entry in obj.items()))
@@ -128,7 +135,7 @@ class Spec:
         return {array.name: {"shape": list(array.shape), "dtype": array.dtype} for array in self.arrays}
 
     def check(self, other: Spec | Arrays) -> None:
-        """Raise the first difference, in the order of names, between this spec and what was sent."""
+        """Raise SpecMismatch for the first array, by name, that differs from this spec."""
         if isinstance(other, Spec):
             if self.arrays == other.arrays:
                 return
@@ -138,7 +145,7 @@ class Spec:
                 return
             sent = _specs_by_name(other)
         for name in sorted({*self.by_name, *sent}):
-            _check_array(name, expected=self.by_name.get(name), found=sent.get(name))
+            _check_array(name, expected=self.by_name.get(name), sent=sent.get(name))
 
     @cached_property
     def by_name(self) -> Mapping[str, ArraySpec]:
@@ -206,24 +213,24 @@ def _check_name(name: object) -> None:
         )
 
 
-def _check_array(name: str, *, expected: ArraySpec | None, found: ArraySpec | None) -> None:
-    if found is None:
+def _check_array(name: str, *, expected: ArraySpec | None, sent: ArraySpec | None) -> None:
+    if sent is None:
         raise MissingArray(f"array {name!r} is missing; it must be sent", array=name)
     if expected is None:
         raise UnexpectedArray(
             f"array {name!r} was sent; it is not among those that the model takes", array=name
         )
-    if found.shape != expected.shape:
+    if sent.shape != expected.shape:
         raise ShapeMismatch(
-            f"array {name!r} has shape {found.shape}; the model's spec says {expected.shape}",
+            f"array {name!r} has shape {sent.shape}; the model's spec says {expected.shape}",
             array=name,
-            found=list(found.shape),
+            found=list(sent.shape),
             expected=list(expected.shape),
         )
-    if found.dtype != expected.dtype:
+    if sent.dtype != expected.dtype:
         raise DtypeMismatch(
-            f"array {name!r} has dtype {found.dtype}; the model's spec says {expected.dtype}",
+            f"array {name!r} has dtype {sent.dtype}; the model's spec says {expected.dtype}",
             array=name,
-            found=found.dtype,
+            found=sent.dtype,
             expected=expected.dtype,
         )

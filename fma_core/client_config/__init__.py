@@ -1,13 +1,13 @@
-"""What clients are told of how to train: any JSON, with schedules by round, and overrides by round, tag and client.
+"""The training configuration for clients: any JSON, with schedules by round, and overrides by round, tag and client.
 
     {"learning_rate": {"$schedule": {"name": "cosine", "initial": 0.1, "num_rounds": 50}}, "local_epochs": 2}
 
-A key may be anything that the developer's clients read. These are what our own clients and examples call things:
+The developer's clients may read any key. FMA's own clients and examples use these:
 
     learning_rate   the client's step size
-    local_epochs    how often a client goes through its examples in a round
-    batch_size      examples in a step
-    mu              the weight of FedProx's proximal term; the strategy `fedprox` says it by itself
+    local_epochs    the number of passes over the client's examples in a round
+    batch_size      the number of examples in a step
+    mu              the weight of FedProx's proximal term; the strategy `fedprox` sets it by itself
 """
 
 from fma_core.client_config.check import (

@@ -1,4 +1,4 @@
-"""Whether a configuration of clients can work, decided when a model is saved."""
+"""The check of a client configuration, made when a model is saved."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ CONDITIONS = ("rounds", "tags", "clients")
 
 
 def check(config: Mapping[str, Any], overrides: Sequence[Mapping[str, Any]] = ()) -> None:
-    """Raises InvalidPart, with the fact `field`, for what `resolve` could not make a client's configuration of.
+    """Check that `resolve` can make a client's configuration of these. Raises InvalidPart, with the fact `field`.
 
-    The message says where: "client_config_overrides[2].set.learning_rate: …".
+    The message names the place: "client_config_overrides[2].set.learning_rate: …".
     """
     _check_object(config, CONFIG, CONFIG)
     _require_size(config, CONFIG, MAX_CONFIG_BYTES)
@@ -33,32 +33,32 @@ def check(config: Mapping[str, Any], overrides: Sequence[Mapping[str, Any]] = ()
         raise _refused(OVERRIDES, OVERRIDES, f"must be a list of overrides, found {overrides!r:.80}")
     if len(overrides) > MAX_OVERRIDES:
         raise _refused(OVERRIDES, OVERRIDES, f"may be {MAX_OVERRIDES} at most, found {len(overrides)}")
-    for index, said in enumerate(overrides):
-        _check_override(said, f"{OVERRIDES}[{index}]")
+    for index, override in enumerate(overrides):
+        _check_override(override, f"{OVERRIDES}[{index}]")
     _require_size(overrides, OVERRIDES, MAX_OVERRIDES_BYTES)
 
 
-def _check_override(said: Any, where: str) -> None:
+def _check_override(override: Any, where: str) -> None:
     known = (*CONDITIONS, "set")
-    if not isinstance(said, Mapping) or "set" not in said:
-        raise _refused(OVERRIDES, where, f'must be an object with "set", found {said!r:.80}')
-    for key in said:
+    if not isinstance(override, Mapping) or "set" not in override:
+        raise _refused(OVERRIDES, where, f'must be an object with "set", found {override!r:.80}')
+    for key in override:
         if key not in known:
             raise _refused(OVERRIDES, where, f"{key!r:.80} is unknown; known are {', '.join(known)}")
-    _check_object(said["set"], OVERRIDES, f"{where}.set")
-    if "rounds" in said and not _is_range(said["rounds"]):
+    _check_object(override["set"], OVERRIDES, f"{where}.set")
+    if "rounds" in override and not _is_range(override["rounds"]):
         raise _refused(
             OVERRIDES,
             f"{where}.rounds",
             "must be [first, last] with 1 ≤ first ≤ last, or [first, null] for all from the first on; "
-            f"found {said['rounds']!r:.80}",
+            f"found {override['rounds']!r:.80}",
         )
     for key in ("tags", "clients"):
-        if key in said and not _are_names(said[key]):
+        if key in override and not _are_names(override[key]):
             raise _refused(
                 OVERRIDES,
                 f"{where}.{key}",
-                f"must be a list of strings, one or more, found {said[key]!r:.80}",
+                f"must be a list of strings, one or more, found {override[key]!r:.80}",
             )
 
 
@@ -120,7 +120,7 @@ def _members(value: Mapping[Any, Any], field: str, where: str) -> Iterator[tuple
         if not isinstance(key, str) or not key or len(key) > 200:
             raise _refused(field, where, f"a key must be a string of 1 to 200 characters, found {key!r:.80}")
         if key.startswith("$"):
-            # So that there can be more than schedules some day.
+            # Reserved, so that other keys can be added later.
             raise _refused(field, where, f"{key!r} is unknown; of keys with $ there is only {SCHEDULE!r}")
         yield key, member
 

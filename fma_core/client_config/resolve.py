@@ -1,10 +1,12 @@
 """The configuration of one client in one round.
 
-Later ones win, key by key: the model's config, what its strategy says (FedProx's mu), and the overrides that hold,
-first those by round alone, then those by tag, then those by client; of one kind in the order in which they stand.
+Sources are applied in this order, and later ones win, key by key: the model's config, the settings of its strategy
+(FedProx's mu), overrides by round alone, overrides by tag, overrides by client; within a kind, in the order of the
+list.
 
-An override is {"rounds": [first, last or null], "tags": […], "clients": […], "set": {…}}. It holds where everything
-that it names does: a round within both ends, one of the tags, one of the clients. One that names nothing holds always.
+An override is {"rounds": [first, last or null], "tags": […], "clients": […], "set": {…}}. It applies when all of its
+conditions hold: the round is within both ends, the client has one of the tags, and is one of the clients. An override
+without conditions always applies.
 """
 
 from __future__ import annotations
@@ -26,32 +28,36 @@ def resolve(
     tags: Collection[str] = (),
     strategy_config: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """What a client is told in a round: plain JSON, each schedule replaced by its number.
+    """The configuration of a client in a round: plain JSON, each schedule replaced by its number.
 
-    config, overrides: as `check` accepts them. A key that is set is replaced whole, however deep its value.
-    strategy_config: what the strategy says, `Strategy.aggregator.client_config`.
-    Raises InvalidPart for a schedule whose plugin is gone.
+    config, overrides: as `check` accepts them. An override replaces the whole value of a key, however deep it is.
+    strategy_config: the settings of the strategy, `Strategy.aggregator.client_config`.
+    Raises InvalidPart for a schedule whose plugin is not installed any more.
+
+    >>> halved = {"$schedule": {"name": "exponential", "initial": 0.8, "factor": 0.5}}
+    >>> resolve({"learning_rate": halved}, [{"tags": ["slow"], "set": {"epochs": 1}}], round_number=2, tags=["slow"])
+    {'learning_rate': 0.4, 'epochs': 1}
     """
-    holding = [said for said in overrides if _holds(said, round_number, client, tags)]
-    found = {**config, **(strategy_config or {})}
+    applied = [override for override in overrides if _applies(override, round_number, client, tags)]
+    merged = {**config, **(strategy_config or {})}
     # Sorting is stable.
-    for said in sorted(holding, key=_rank):
-        found |= said["set"]
-    return {key: _at(value, round_number) for key, value in found.items()}
+    for override in sorted(applied, key=_rank):
+        merged |= override["set"]
+    return {key: _at(value, round_number) for key, value in merged.items()}
 
 
-def _holds(said: Mapping[str, Any], round_number: int, client: str, tags: Collection[str]) -> bool:
-    first, last = said.get("rounds") or (1, None)
+def _applies(override: Mapping[str, Any], round_number: int, client: str, tags: Collection[str]) -> bool:
+    first, last = override.get("rounds") or (1, None)
     return (
         first <= round_number
         and (last is None or round_number <= last)
-        and ("tags" not in said or not set(tags).isdisjoint(said["tags"]))
-        and ("clients" not in said or client in said["clients"])
+        and ("tags" not in override or not set(tags).isdisjoint(override["tags"]))
+        and ("clients" not in override or client in override["clients"])
     )
 
 
-def _rank(said: Mapping[str, Any]) -> int:
-    return 2 if "clients" in said else 1 if "tags" in said else 0
+def _rank(override: Mapping[str, Any]) -> int:
+    return 2 if "clients" in override else 1 if "tags" in override else 0
 
 
 def _at(value: Any, round_number: int) -> Any:

@@ -1,4 +1,4 @@
-"""Schedules: a number that depends on the round, such as a learning rate that falls."""
+"""Schedules: numbers that depend on the round, such as a falling learning rate."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from fma_core.parameters import Bounds, CheckedPart
 from fma_core.registry import Registry
 
 Number = Annotated[float, Bounds(ge=-1e100, le=1e100)]
-Factor = Annotated[float, Bounds(gt=0, le=1), "what it is multiplied with"]
-NumRounds = Annotated[int, Bounds(ge=2, le=1_000_000_000), "the round in which it has arrived"]
+Factor = Annotated[float, Bounds(gt=0, le=1), "the factor of each step"]
+NumRounds = Annotated[int, Bounds(ge=2, le=1_000_000_000), "the round that reaches the final number"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,11 @@ schedules: Registry[Schedule] = Registry("schedule", "fma.schedules")
 @schedules.register("constant")
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """The same in every round."""
+    """The same number in every round.
+
+    >>> Constant(0.1).at(7)
+    0.1
+    """
 
     source: ClassVar[str] = "FMA"
 
@@ -55,7 +59,12 @@ class Constant(Schedule):
 @schedules.register("piecewise")
 @dataclass(frozen=True)
 class Piecewise(Schedule):
-    """One number up to a round, another one from then on, and so forth."""
+    """One number up to a round, another one from then on, and so forth.
+
+    >>> steps = Piecewise(values=(0.1, 0.01), starts=(10,))
+    >>> steps.at(9), steps.at(10)
+    (0.1, 0.01)
+    """
 
     source: ClassVar[str] = "the usual steps by hand; He et al. 2016, arXiv:1512.03385, section 3.4"
 
@@ -81,12 +90,17 @@ class Piecewise(Schedule):
 @schedules.register("step")
 @dataclass(frozen=True)
 class Step(Schedule):
-    """Multiplied with a factor every so many rounds: initial · factor^⌊(round − 1) / every⌋."""
+    """Multiplied by a factor after every so many rounds: initial · factor^⌊(round − 1) / every⌋.
+
+    >>> halved = Step(initial=8.0, every=2, factor=0.5)
+    >>> [halved.at(round_number) for round_number in (1, 2, 3, 4, 5)]
+    [8.0, 8.0, 4.0, 4.0, 2.0]
+    """
 
     source: ClassVar[str] = "step decay; He et al. 2016, arXiv:1512.03385, section 3.4"
 
     initial: Annotated[Number, "the number in the first round"]
-    every: Annotated[int, Bounds(ge=1, le=1_000_000_000), "after how many rounds each time"]
+    every: Annotated[int, Bounds(ge=1, le=1_000_000_000), "the number of rounds between two steps"]
     factor: Factor = 0.1
 
     def number(self, round_number: int) -> float:
@@ -96,7 +110,12 @@ class Step(Schedule):
 @schedules.register("exponential")
 @dataclass(frozen=True)
 class Exponential(Schedule):
-    """Multiplied with a factor in each round: initial · factor^(round − 1)."""
+    """Multiplied by a factor in each round: initial · factor^(round − 1).
+
+    >>> halved = Exponential(initial=8.0, factor=0.5)
+    >>> [halved.at(round_number) for round_number in (1, 2, 3)]
+    [8.0, 4.0, 2.0]
+    """
 
     source: ClassVar[str] = "McMahan et al. 2017 (FedAvg), arXiv:1602.05629, section 3"
 
@@ -110,7 +129,12 @@ class Exponential(Schedule):
 @schedules.register("inverse")
 @dataclass(frozen=True)
 class Inverse(Schedule):
-    """initial / (1 + decay · (round − 1)): it falls slowly enough for FedAvg to arrive, and fast enough to stay."""
+    """initial / (1 + decay · (round − 1)): slow enough for FedAvg to reach the optimum, and fast enough to stay there.
+
+    >>> inverse = Inverse(initial=6.0, decay=1.0)
+    >>> [inverse.at(round_number) for round_number in (1, 2, 3)]
+    [6.0, 3.0, 2.0]
+    """
 
     source: ClassVar[str] = "Li et al. 2020 (On the convergence of FedAvg), arXiv:1907.02189, theorem 1"
 
@@ -124,7 +148,12 @@ class Inverse(Schedule):
 @schedules.register("linear")
 @dataclass(frozen=True)
 class Linear(Schedule):
-    """Along a line from the first round to round `num_rounds`, and then constant; it may rise, as a warm-up does."""
+    """Along a line from the first round to round `num_rounds`, and then constant; it may rise, as a warm-up does.
+
+    >>> warm_up = Linear(initial=0.0, final=4.0, num_rounds=5)
+    >>> [warm_up.at(round_number) for round_number in (1, 2, 5, 9)]
+    [0.0, 1.0, 4.0, 4.0]
+    """
 
     source: ClassVar[str] = "Goyal et al. 2017 (gradual warm-up), arXiv:1706.02677, section 2.2"
 
@@ -139,7 +168,12 @@ class Linear(Schedule):
 @schedules.register("cosine")
 @dataclass(frozen=True)
 class Cosine(Schedule):
-    """Along half a cosine from the first round to round `num_rounds`, and then constant."""
+    """Along half a cosine from the first round to round `num_rounds`, and then constant.
+
+    >>> cosine = Cosine(initial=4.0, num_rounds=3)
+    >>> [round(cosine.at(round_number), 3) for round_number in (1, 2, 3, 9)]
+    [4.0, 2.0, 0.0, 0.0]
+    """
 
     source: ClassVar[str] = "Loshchilov and Hutter 2017 (SGDR), arXiv:1608.03983, equation 5"
 
@@ -154,7 +188,12 @@ class Cosine(Schedule):
 @schedules.register("warmup_cosine")
 @dataclass(frozen=True)
 class WarmupCosine(Schedule):
-    """Along a line up to `peak` in round `num_warmup`, then along half a cosine down to round `num_rounds`."""
+    """Along a line up to `peak` in round `num_warmup`, then along half a cosine down to round `num_rounds`.
+
+    >>> schedule = WarmupCosine(peak=4.0, num_warmup=3, num_rounds=5)
+    >>> [round(schedule.at(round_number), 3) for round_number in (1, 2, 3, 4, 5)]
+    [0.0, 2.0, 4.0, 2.0, 0.0]
+    """
 
     source: ClassVar[str] = (
         "Goyal et al. 2017, arXiv:1706.02677; Loshchilov and Hutter 2017, arXiv:1608.03983"
@@ -180,12 +219,12 @@ class WarmupCosine(Schedule):
 
 
 def _share(round_number: int, first: int, last: int) -> float:
-    """How far a round is on the way between two others: 0 … 1."""
+    """The share of the way from the first round to the last: 0 … 1."""
     return min(1.0, (round_number - first) / (last - first))
 
 
 def _between(initial: float, final: float, share: float) -> float:
-    # The ends exactly, and never beyond them.
+    # Gives the ends exactly, and never a number beyond them.
     return initial * (1 - share) + final * share
 
 

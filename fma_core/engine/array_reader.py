@@ -13,7 +13,7 @@ from fma_core.engine.weight_files import WeightFiles
 
 
 class FileArrays:
-    """What `Aggregator.compute` reads; every array that it gives is the caller's."""
+    """The arrays that `Aggregator.compute` reads; the caller may change every array that it returns."""
 
     def __init__(self, job: Job) -> None:
         self._job = job

@@ -23,10 +23,10 @@ from fma_core.errors import NonFiniteResult
 
 @dataclass(frozen=True, eq=False)
 class Combine:
-    """The work of `combine`: writes the item's columns of the result and of the state.
+    """The work of `combine`: it writes the item's columns of the result and of the state.
 
-    matrix: what the stages make of the rows, if there are any.
-    num_steps: how many steps the state has seen, this one included.
+    matrix: the row map of all stages together; None without stages.
+    num_steps: the number of steps that the state has seen, this one included.
     """
 
     decision: Any
@@ -58,7 +58,7 @@ class Combine:
         states = read_states(job, part)
         files = FileBlock(job, part, states=_states_of("aggregator", states))
         block: Block = files if self.matrix is None else MixedBlock(files, self.matrix)
-        # What overflows is found below; errstate holds for one thread only.
+        # Overflows are detected below; errstate holds for one thread only.
         with np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ignore"):
             combined = _apart(self._combined(job, block), states)
             optimiser = job.strategy.optimiser
@@ -105,7 +105,7 @@ def _states_of(part: str, states: dict[str, Float64]) -> dict[str, Float64]:
 
 
 def _apart(values: Float64, states: dict[str, Float64]) -> Float64:
-    # A part may answer with its own state (momentum is its own step); what follows changes the answer in place.
+    # A part may return its own state (momentum is the step), and the next step changes the answer in place.
     return values.copy() if any(np.may_share_memory(values, state) for state in states.values()) else values
 
 

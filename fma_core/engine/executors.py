@@ -1,7 +1,7 @@
-"""Who does the work of a fold: this thread, several, or (beyond this package) other machines.
+"""Executors of a fold: in this thread, in several threads, or (outside this package) on other machines.
 
-Work is cut into items that do not depend on each other; an executor gives their results in the order of the items, and
-so cannot change a bit of what comes out.
+Work is cut into items that do not depend on each other. An executor gives their results in the order of the items, so
+it cannot change a bit of the result.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ ResultT = TypeVar("ResultT", covariant=True)
 
 
 class Work(Protocol[ResultT]):
-    """What is done to each item; it pickles, and finds all that it needs in the job."""
+    """The work on each item; it pickles, and takes all its input from the job."""
 
     def __call__(self, job: Job, item: int) -> ResultT: ...
 
     def columns_of(self, job: Job, item: int) -> Sequence[Cut]:
-        """What an item reads, so that it can be fetched ahead where that takes time."""
+        """The columns that an item reads, so that a slow source can fetch them ahead."""
 
 
 class Executor(Protocol):
     def run(self, work: Work[Any], job: Job, num_items: int) -> Iterator[Any]:
-        """work(job, 0), work(job, 1), … in this order, whichever is done first."""
+        """Give work(job, 0), work(job, 1), … in this order, whichever is done first."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Serial:
 
 @dataclass(frozen=True)
 class Threads:
-    """Several items at a time; num_threads: one for each core that this process may use when it is None or 0."""
+    """Several items at a time. num_threads: None or 0 for one thread on each core that this process may use."""
 
     num_threads: int | None = None
 

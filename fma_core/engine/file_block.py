@@ -1,4 +1,4 @@
-"""Blocks over the files of a round: what aggregation rules see of some columns."""
+"""Blocks over the files of a round: some columns of all rows, for aggregation rules."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from fma_core.engine.weight_files import WeightFiles
 class FileBlock:
     """Some columns of all updates, read row by row into one reused buffer per thread.
 
-    payload: look at what was sent under this name instead of the weights.
+    payload: read the arrays sent under this name instead of the weights.
     states: the columns of the rule's state, which it may change.
     """
 
@@ -34,7 +34,7 @@ class FileBlock:
         self._states = states or {}
         segment = part.segment
         self._start = segment.update_start if payload is None else segment.payload_starts[payload]
-        # A payload is no change of weights: nothing is subtracted from it.
+        # A payload is not a change of weights: nothing is subtracted from it.
         self._base_of = job.base_of if payload is None else (-1,) * len(job.base_of)
 
     @property
@@ -62,8 +62,8 @@ class FileBlock:
     def gram(self) -> Float64:
         """The inner products of its rows: (rows, rows).
 
-        Made of tiles that stay in the second-level cache: to write a whole block in float64 and to read it again took
-        as long as BLAS itself.
+        Computed in tiles that stay in the second-level cache: writing a whole block in float64 and reading it again
+        took as long as BLAS itself.
         """
         raw = self._raw_rows(range(self.num_rows))
         bases = [
@@ -92,7 +92,7 @@ class FileBlock:
             for base, of_base in self._rows_of_bases(chosen):
                 matrix[of_base] -= self._base(base)
         elif matrix.itemsize < 4:
-            # Every narrower value is a float32 exactly.
+            # float32 holds every value of a narrower dtype exactly.
             matrix = matrix.astype(np.float32)
         return kernels.order_statistics(matrix, ranks)
 
@@ -137,7 +137,7 @@ class FileBlock:
         return self._cut.segment.model_start
 
     def _rows_of_bases(self, indices: Sequence[int]) -> Iterator[tuple[int, NDArray[np.intp]]]:
-        """Each base with those of the rows that are measured from it."""
+        """Each base, and the rows whose changes are measured from it."""
         bases = np.take(self._base_of, indices)
         for base in range(max(self._base_of) + 1):
             yield base, np.flatnonzero(bases == base)
@@ -149,7 +149,7 @@ class FileBlock:
         matrix = kernels.padded_matrix(
             len(indices), self.num_columns, dtype, buffers.take("rows", size_bytes)
         )
-        # There are thousands of them a second: what can be done once is not done for each.
+        # Thousands of rows a second are read here: the loop does only what differs by row.
         offset = self._start + self._cut.first * matrix.itemsize
         for row, index in zip(matrix.view(np.uint8), indices, strict=True):
             self._job.update_files.read_into(index, row.data, offset)
@@ -167,7 +167,7 @@ class FileBlock:
 
 
 class MixedBlock:
-    """A block after the stages: its rows are weighted sums of the rows of another."""
+    """A block after the stages: its rows are weighted sums of the rows of another block."""
 
     def __init__(self, block: Block, matrix: Float64) -> None:
         self._block = block
@@ -206,13 +206,13 @@ class MixedBlock:
 
 
 def mixed_weights(weights: Sequence[float] | Float64, matrix: Float64) -> Float64:
-    """Weights of new rows as weights of the old ones."""
+    """Convert weights of the new rows into weights of the old ones."""
     mixed: Float64 = np.add.reduce(np.asarray(weights, np.float64)[:, None] * matrix, axis=0)
     return mixed
 
 
 def read_states(job: Job, part: Cut) -> dict[str, Float64]:
-    """The columns of every state, from the last aggregate's file or fresh."""
+    """The columns of every state: from the last aggregate's file, or the initial values."""
     states = {}
     for name, fill in job.strategy.states.items():
         if job.has_state:

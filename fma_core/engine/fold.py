@@ -32,7 +32,7 @@ DEFAULT_EXECUTOR = Threads()
 
 @dataclass(frozen=True)
 class Folded:
-    """The files that a fold wrote: the next model, and the state to go on from, if the strategy keeps any."""
+    """The files that a fold wrote: the next model, and the state for the next round, if the strategy has one."""
 
     weights: Received
     state: Received | None
@@ -55,15 +55,15 @@ def fold(
 ) -> Folded:
     """Aggregate update files into the file `out` by a strategy; the same input gives the same bytes.
 
-    updates: the rows, in the order in which they are to be added (by update id, never by arrival).
+    updates: the rows, in the order in which they are added (by update id, never by arrival).
     spec: the arrays of the model; those of an update are `strategy.update_spec(spec)`.
-    start: the model that the round starts from. None is possible unless strategy.needs_start.
-    state: what `state_out` was after the last round; None for a fresh state.
-    out, state_out: existing files; they are overwritten, and rubbish after an error.
-    num_clients: how many clients the model has; as many as there are updates when it is None.
-    executor: who does the work. No result depends on it.
-    block_columns: columns at a time, or fewer where a rule needs the matrix; no result depends on it either.
-    progress: called in this thread with a share of the work that never falls, and ends with 1.
+    start: the model that the round starts from. It may be None unless strategy.needs_start.
+    state: the file `state_out` of the last round; None for a fresh state.
+    out, state_out: existing files; they are overwritten, and invalid after an error.
+    num_clients: the number of clients of the model; None for as many as there are updates.
+    executor: runs the work. The result does not depend on it.
+    block_columns: columns at a time, or fewer where a rule needs the matrix. The result does not depend on it, either.
+    progress: called in this thread with the share of the work that is done; it never falls, and ends with 1.
     Raises NoUpdates, UnreadableUpdate, UnreadableModel or NonFiniteResult.
     """
     if len(updates) < strategy.min_updates:
@@ -92,8 +92,8 @@ def fold(
         aggregator = strategy.aggregator
         width = block_columns or widths.STREAM_COLUMNS
         if aggregator.needs_matrix:
-            # Not narrower than this: BLAS has ways of its own for a few columns, whose bits may differ.
-            # What a stage mixes is in memory three times, twice of it in float64.
+            # Not narrower than MIN_MATRIX_COLUMNS: for a few columns BLAS uses other algorithms, whose bits may differ.
+            # A block that a stage mixes is in memory three times, two of them in float64.
             values = widths.MATRIX_VALUES if matrix is None else widths.MATRIX_VALUES // 2
             most = widths.matrix_columns(len(updates), values=values)
             width = min(max(width, widths.MIN_MATRIX_COLUMNS), most)
@@ -112,7 +112,7 @@ def fold(
 
 
 def _after_stages(rows: Rows, strategy: Strategy) -> tuple[Rows, Float64 | None]:
-    """The rows that the rule sees, and what one must multiply those of the files with to get them."""
+    """The rows that the rule sees, and the matrix that makes them of the rows of the files."""
     matrix: Float64 | None = None
     for stage in strategy.row_stages:
         row_map = stage.map_rows(rows)
@@ -122,14 +122,14 @@ def _after_stages(rows: Rows, strategy: Strategy) -> tuple[Rows, Float64 | None]
 
 
 def _integer_weights(aggregator: Aggregator[Any], updates: Sequence[UpdateFile]) -> tuple[int, ...]:
-    # A median has no weights, and must not fail where there are no examples.
+    # A median has no weights, and must not fail when there are no examples.
     if aggregator.integers == "median":
         return ()
     return tuple(lowest_terms(aggregator.integer_weights([update.num_examples for update in updates])))
 
 
 def _write_headers(job: Job, out: Path, state_out: Path | None) -> int:
-    """Begin the files that the work is written into; how many steps the state has seen with this one."""
+    """Write the headers of the output files, and return the number of steps of the state, this one included."""
     _begin(out, job.layouts.spec)
     state_spec = job.layouts.state_spec
     if state_spec is None:
@@ -167,7 +167,7 @@ def _received_state(job: Job, state_out: Path | None) -> Received | None:
 
 
 class _Progress:
-    """Shares of the work for the caller: `measure` counts up to a half if it reads anything, `combine` the rest."""
+    """Report shares of the work: `measure` counts up to one half if it reads anything, `combine` the rest."""
 
     def __init__(self, tell: Callable[[float], None] | None, *, num_columns: int) -> None:
         self._tell = tell
@@ -178,13 +178,13 @@ class _Progress:
 
     def measured(self, num_columns: int) -> None:
         self._measured += num_columns / (2 * self._num_columns)
-        # A rule may read the rows several times; who knows how often.
+        # A rule may read the rows any number of times.
         self._report(min(self._measured, 0.5))
 
     def combined(self, num_columns: int) -> None:
         self._combined += num_columns
         start = min(self._measured, 0.5)
-        # What is left for the end is the hash of the result.
+        # The last 1 % is the hash of the result.
         self._report(start + (0.99 - start) * self._combined / self._num_columns)
 
     def done(self) -> None:

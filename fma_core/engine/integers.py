@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fma_core.arrays import dtypes
 
-# Up to this total weight every sum below fits into 64 bits; beyond, Python's own integers do it, slower.
+# Up to this total weight every sum below fits into 64 bits; beyond it, Python's own integers are used, slower.
 MAX_TOTAL_WEIGHT = 2**31 - 1
 
 
@@ -37,7 +37,7 @@ def integer_median(matrix: NDArray[Any], *, dtype: str) -> NDArray[Any]:
     """
     matrix.sort(axis=0)
     lower, upper = matrix[(len(matrix) - 1) // 2], matrix[len(matrix) // 2]
-    # Their difference may not fit their dtype; what they share and what they do not always does.
+    # Their difference may overflow the dtype; their common bits and their different bits never do.
     mean: NDArray[Any] = (lower & upper) + ((lower ^ upper) >> 1)
     mean += (lower ^ upper) & mean & 1
     return mean.astype(dtypes.NUMPY_DTYPES[dtype])

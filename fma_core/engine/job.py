@@ -1,4 +1,4 @@
-"""One fold, as any thread, process or machine that takes part in it must know it."""
+"""One fold, with all the facts that a thread, process or machine needs to take part in it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from fma_core.engine.weight_files import ModelFile, Source, UpdateFile, WeightFi
 
 
 class Output(Protocol):
-    """A file that is being written, in any order, by several threads or machines. Outputs pickle."""
+    """A file that several threads or machines write, in any order. Outputs pickle."""
 
     def write(self, data: bytes | memoryview, offset: int) -> None: ...
 
@@ -29,10 +29,11 @@ class Output(Protocol):
 
 
 class Job:
-    """The files of a round and what is to be done with them; pickles without what is open.
+    """The files of a round, and the strategy to fold them by; pickles without open files.
 
-    updates: the rows, in the order in which they are to be added.
-    start: the model that the round starts from, if there is one. state: what the last aggregate kept, if anything.
+    updates: the rows, in the order in which they are added.
+    start: the model that the round starts from, if there is one. state: the state of the last aggregate, if there is
+    one.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Job:
         )
 
     def __getstate__(self) -> dict[str, Any]:
-        # Segments follow from the rest, and are large for models of many arrays.
+        # Segments follow from the other attributes, and are large for models of many arrays.
         return {key: value for key, value in self.__dict__.items() if key not in {"segments", "_cuts"}}
 
     def __enter__(self) -> Job:
@@ -93,7 +94,7 @@ class Job:
 
     @property
     def written_state(self) -> Output:
-        """Where the state is written. Raises ValueError for a strategy that keeps one when there is no such place."""
+        """The output of the state. Raises ValueError when a strategy keeps a state and there is no output."""
         if self.state_out is None:
             raise ValueError("this strategy keeps a state; it needs a state_out")
         return self.state_out
@@ -103,15 +104,15 @@ class Job:
         return segments_of(self.layouts)
 
     def cuts(self, max_columns: int, *, of_rows_only: bool) -> list[Cut]:
-        """The work, block by block: of the rule's matrix, or of the whole model."""
-        found = self._cuts.get((max_columns, of_rows_only))
-        if found is None:
+        """The blocks of the rule's matrix, or of the whole model."""
+        cuts = self._cuts.get((max_columns, of_rows_only))
+        if cuts is None:
             segments = [segment for segment in self.segments if segment.is_row or not of_rows_only]
-            found = self._cuts[max_columns, of_rows_only] = list(cut(segments, max_columns=max_columns))
-        return found
+            cuts = self._cuts[max_columns, of_rows_only] = list(cut(segments, max_columns=max_columns))
+        return cuts
 
     def fetch_ahead(self, part: Cut) -> None:
-        """These columns will be read soon. What a computed array is made of is not known here."""
+        """Announce that these columns will be read soon; the sources of a computed array are not known here."""
         segment = part.segment
         starts = [(self.start_file, segment.model_start, segment.item_size)]
         if segment.role == "shared":
@@ -134,30 +135,30 @@ class Job:
         return self.update_files, self.base_files, self.start_file, self.state_file
 
     def _may_shift(self, start: ModelFile) -> bool:
-        # All rows are shifted by one vector, and the answer is shifted back by it: the same numbers, less to read.
+        # Shifting all rows by one vector, and the answer back by it, gives the same numbers and reads less.
         return (
             self.strategy.is_translation_equivariant
-            # Distances of whole weights lose digits: the squares of all that the rows share are in them.
+            # Distances of whole weights lose digits: the squares of the common part of all rows are in them.
             and not self.strategy.measures_distances
             and self.strategy.update_kind == "weights"
             and all(update.base is None or update.base.path == start.path for update in self.updates)
         )
 
     def _find_bases(self, start: ModelFile | None, bases: list[ModelFile]) -> tuple[int, ...]:
-        """What to subtract of each row: an index into `bases`, which are found on the way, or -1."""
+        """The base to subtract from each row, as an index into `bases`, or -1; it appends the bases to `bases`."""
         if self.rows_are_weights or self.strategy.update_kind == "delta":
             return (-1,) * len(self.updates)
-        found: dict[Path | Source, int] = {}
+        index_of: dict[Path | Source, int] = {}
         indices = []
         for update in self.updates:
             of_start = update.base is None or self.strategy.aggregator.relative_to == "start"
             base = start if of_start else update.base
-            if base is None:  # cannot be: without a start the rows are the weights
+            if base is None:  # impossible: without a start the rows are the weights
                 raise ValueError("this strategy needs a model to start from")
-            if base.path not in found:
-                found[base.path] = len(bases)
+            if base.path not in index_of:
+                index_of[base.path] = len(bases)
                 bases.append(base)
-            indices.append(found[base.path])
+            indices.append(index_of[base.path])
         return tuple(indices)
 
 
@@ -189,7 +190,7 @@ class FileOutput:
 
 
 class Buffers(threading.local):
-    """Memory that each thread uses again for block after block."""
+    """Memory that each thread reuses for block after block."""
 
     def __init__(self) -> None:
         self._arrays: dict[str, NDArray[np.uint8]] = {}

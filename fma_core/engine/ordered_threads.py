@@ -12,10 +12,10 @@ ResultT = TypeVar("ResultT")
 
 
 def in_order(work: Callable[[ItemT], ResultT], items: Iterable[ItemT], *, threads: int) -> Iterator[ResultT]:
-    """Give work(item) for each item, in their order. One thread works in the caller's own.
+    """Give work(item) for each item, in their order. With threads=1 the caller's thread does the work.
 
-    Only a few items are under way at a time, so that neither tasks nor results pile up. After an error no further item
-    is begun, and the error of the earliest item is raised.
+    Only a few items are in progress at a time, so that neither tasks nor results pile up. After an error no further
+    item is started, and the error of the earliest item is raised.
     """
     if threads == 1:
         yield from map(work, items)

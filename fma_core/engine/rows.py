@@ -1,4 +1,4 @@
-"""What is true of whole rows: measured once over all columns, before or after the stages."""
+"""Facts about whole rows, measured over all columns, before or after the stages."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fma_core.engine.segments import Cut
 
 
 class FileRows:
-    """All rows of the floating-point segments, as the files have them."""
+    """All rows of the floating-point segments, as they are in the files."""
 
     def __init__(self, job: Job, executor: Executor, *, progress: Callable[[int], None]) -> None:
         self._job = job
@@ -74,7 +74,7 @@ class FileRows:
             width = widths.matrix_columns(self.num_rows, values=widths.GRAM_VALUES)
             gram = self._sum(_gram, max_columns=width)
             self._gram = np.zeros((self.num_rows, self.num_rows)) if gram is None else gram
-            # Of 1000 rows it has 8 MB: everybody looks at the same one.
+            # For 1000 rows it takes 8 MB: all callers share one, which is read-only.
             self._gram.flags.writeable = False
         return self._gram
 
@@ -111,7 +111,7 @@ class MixedRows:
     def num_examples(self) -> tuple[int, ...]:
         return self._map.num_examples
 
-    # What belongs to one update each is asked for only where rows keep their owners (Strategy sees to it).
+    # Facts of single updates are read only when each row belongs to one update (Strategy checks it).
 
     @property
     def staleness(self) -> tuple[int, ...]:
@@ -140,7 +140,7 @@ class MixedRows:
         factors = np.diagonal(self._map.matrix)
         if np.array_equal(self._map.matrix, np.diag(factors)):
             norms = np.zeros(self.num_rows)
-            # A norm may be infinite, and 0 · ∞ is not a number.
+            # A norm may be infinite, and 0 · ∞ is NaN.
             return np.multiply(self._rows.squared_norms(), factors**2, out=norms, where=factors != 0)
         return np.diagonal(self.gram()).copy()
 
@@ -153,7 +153,7 @@ class MixedRows:
         is_finite = np.isfinite(np.diagonal(gram))
         kept = matrix[:, is_finite]
         mixed: Float64 = np.matmul(np.matmul(kept, gram[np.ix_(is_finite, is_finite)]), kept.T)
-        # A row whose square overflowed makes infinite what it is part of, and nothing else: 0 · ∞ is not a number.
+        # A row whose square overflowed makes only the rows infinite that contain it; 0 · ∞ would be NaN.
         is_infinite = (matrix[:, ~is_finite] != 0).any(axis=1)
         mixed[is_infinite, :] = np.inf
         mixed[:, is_infinite] = np.inf
@@ -166,7 +166,7 @@ class MixedRows:
 
 @dataclass(frozen=True)
 class _Measure:
-    """The work of one `reduce`: the sum over a few neighbouring blocks of what is measured of each."""
+    """The work of one `reduce`: the sum of `measure` over a few neighbouring blocks."""
 
     measure: Callable[[FileBlock], Float64]
     max_columns: int
@@ -181,10 +181,10 @@ class _Measure:
     def __call__(self, job: Job, item: int) -> Float64:
         total: Float64 | None = None
         for part in self.columns_of(job, item):
-            # A norm may overflow to an infinity, which is the rule's to judge. errstate holds for one thread only.
+            # A norm may overflow to infinity; the rule decides what it means. errstate holds for one thread only.
             with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-                found = self.measure(FileBlock(job, part))
-                total = found if total is None else np.add(total, found, out=total)
+                measured = self.measure(FileBlock(job, part))
+                total = measured if total is None else np.add(total, measured, out=total)
         if total is None:
             raise IndexError(item)
         return total
@@ -203,7 +203,7 @@ def _squared_norms(block: Block) -> Float64:
     norms = np.empty(block.num_rows)
     for index in range(block.num_rows):
         row = block.row(index)
-        # Not np.dot: what BLAS adds first depends on its own threads.
+        # Not np.dot: BLAS adds in an order that depends on its own threads.
         norms[index] = np.add.reduce(np.multiply(row, row, out=row))
     return norms
 

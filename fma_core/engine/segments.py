@@ -1,7 +1,7 @@
-"""Which byte ranges of the files of a round belong together, and how they are cut into blocks of columns.
+"""Segments: byte ranges of the files of a round that belong together, and their cuts into blocks of columns.
 
-The same array lies at one offset in a model's file, at another in an update's (personal arrays are not sent), and once
-more for every payload and every state. A segment is a run of arrays of one dtype that are neighbours in all of them.
+An array has one offset in a model's file, another one in an update's (personal arrays are not sent), and one more for
+every payload and every state. A segment is a run of arrays of one dtype that are neighbours in all these files.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STATE_DTYPE = "float64"
 
 @dataclass(frozen=True)
 class Layouts:
-    """Where the arrays of a model lie in its own files, in those of its updates, and in those of its state."""
+    """The offsets of a model's arrays in its own files, in those of its updates, and in those of its state."""
 
     spec: Spec
     strategy: Strategy
@@ -57,7 +57,7 @@ class Layouts:
 
 @dataclass(frozen=True)
 class Segment:
-    """Neighbouring arrays of one dtype and one role: `num_columns` values, and where they start in each file."""
+    """Neighbouring arrays of one dtype and one role: `num_columns` values, and their offset in each file."""
 
     dtype: str
     role: Role
@@ -117,10 +117,10 @@ def segments_of(layouts: Layouts) -> list[Segment]:
 
 
 def cut(segments: Sequence[Segment], *, max_columns: int) -> Iterator[Cut]:
-    """Cut segments into blocks of nearly equal width, so that no thread is left with a whole one at the end.
+    """Cut segments into blocks of nearly equal width, so that no thread has a whole block left at the end.
 
-    A computed array is cut between its rows, because one row of it may need whole rows of others, and always in the
-    same way: the last bits of a matrix product depend on its shape.
+    A computed array is cut between its rows, because one row may need whole rows of other arrays. It is always cut in
+    the same way: the last bits of a matrix product depend on its shape.
     """
     for segment in segments:
         unit = _unit(segment)
@@ -188,6 +188,6 @@ def _segment(run: Sequence[ArraySpec], layouts: Layouts) -> Segment:
 
 
 def _starts(spec: Spec) -> dict[str, int]:
-    """The byte of a canonical file at which each array begins."""
+    """The offset of each array in a canonical file."""
     header = len(canonical_header(spec))
     return {entry.array.name: header + entry.start for entry in canonical_entries(spec)}

@@ -1,7 +1,7 @@
 """The stored files of a round, as rows that can be read at any offset.
 
-A round may have more updates than a process may have open files. As many as fit into half of that limit stay open, the
-others are opened for each read, which costs some microseconds beside a block.
+A round may have more updates than a process may have open files. Half of that limit is used for files that stay open.
+The others are opened for each read, which takes some microseconds, little beside reading a block.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ MAX_OPEN_FILES = 8192
 
 
 class OpenFile(Protocol):
-    """A canonical file that is being read, by several threads at the same time."""
+    """A canonical file that several threads read at the same time."""
 
     @property
     def size_bytes(self) -> int: ...
 
     def read_into(self, buffer: memoryview, offset: int) -> int:
-        """Fill the buffer, or its beginning, with the bytes from `offset` on; how many they are, 0 at the end."""
+        """Fill the buffer, or its beginning, with the bytes from `offset` on; return their number, 0 at the end."""
 
     def close(self) -> None: ...
 
 
 class Source(Protocol):
-    """Where a canonical file is, when it is not on this machine's disk. Sources pickle and compare."""
+    """The place of a canonical file that is not on this machine's disk. Sources pickle and compare."""
 
     def open(self) -> OpenFile:
-        """Raises OSError."""
+        """Open the file. Raises OSError."""
 
     def fetch_ahead(self, start: int, stop: int) -> None:
-        """The bytes [start, stop) will be read soon: begin to fetch them, where that takes time."""
+        """Begin to fetch the bytes [start, stop), which will be read soon; a fast source does nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +52,11 @@ class ModelFile:
 
 @dataclass(frozen=True, slots=True)
 class UpdateFile:
-    """One update: its canonical file, what is known of it, and a name for error messages.
+    """One update: its canonical file, the facts about it, and a name for error messages.
 
-    num_examples: how many examples are behind it, 0 or more.
+    num_examples: the number of examples that it was trained on, 0 or more.
     base: the weights that it was trained from; None for those that the round starts from.
-    staleness: how many aggregates were published since then. metrics: numbers that the client reported.
+    staleness: the number of aggregates published since its base. metrics: numbers that the client reported.
     """
 
     path: Path | Source
@@ -75,9 +75,9 @@ class UpdateFile:
 
 
 class WeightFiles:
-    """Files of one spec, each checked when it is opened to be the canonical file of that spec.
+    """Files of one spec; opening a file checks that it is a canonical file of that spec.
 
-    Pickles without what is open: another process opens them again when it first reads.
+    Pickles without open files: another process opens them when it first reads.
     """
 
     def __init__(self, files: Sequence[UpdateFile] | Sequence[ModelFile], *, spec: Spec) -> None:
@@ -97,7 +97,7 @@ class WeightFiles:
             for index in range(len(self._files)):
                 opened = self._open_one(index)
                 try:
-                    # A file of another size or a changed header is found here, before anything is computed.
+                    # A file of another size or a changed header is detected here, before anything is computed.
                     self._fill(opened, index, memoryview(header), 0)
                     if header != self._header:
                         raise self._unreadable(
@@ -130,7 +130,7 @@ class WeightFiles:
             opened.close()
 
     def fetch_ahead(self, start: int, stop: int) -> None:
-        """These bytes of all files will be read soon."""
+        """Announce that these bytes of all files will be read soon."""
         for file in self._files:
             if not isinstance(file.path, Path):
                 file.path.fetch_ahead(start, stop)
@@ -159,11 +159,11 @@ class WeightFiles:
             buffer, offset = buffer[count:], offset + count
 
     def _unreadable(self, index: int, what: str) -> AggregationError:
-        # No path: this sentence is shown to clients, and the cause has it for the log.
-        found = self._files[index]
-        if isinstance(found, UpdateFile):
-            return UnreadableUpdate(f"the file of update {found.label} {what}", label=found.label)
-        return UnreadableModel(f"the file of {found.label} {what}", label=found.label)
+        # Without the path: clients see this sentence. The error's cause has the path, for the log.
+        file = self._files[index]
+        if isinstance(file, UpdateFile):
+            return UnreadableUpdate(f"the file of update {file.label} {what}", label=file.label)
+        return UnreadableModel(f"the file of {file.label} {what}", label=file.label)
 
 
 class _LocalFile:

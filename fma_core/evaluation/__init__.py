@@ -1,10 +1,10 @@
-"""Metrics of a model on the data of many, from counts and sums that each client computes alone.
+"""Metrics of a model on the data of many clients, from counts and sums that each client computes alone.
 
     question = Question("binary", bins=100)
     ours = statistics_of(question, y_true=labels, y_pred=predictions, scores=probabilities)    # at each client
-    metrics_of(merge(statistics))                                                              # where they meet
+    metrics_of(merge(statistics))                                                              # at the server
 
-What is merged says the same as the pooled examples: metrics are functions of the sums, never means of metrics.
+Merged statistics are those of the pooled examples: metrics are functions of the sums, never means of metrics.
 """
 
 from fma_core.evaluation.differences import Isolation, isolation_of

@@ -1,7 +1,7 @@
-"""Areas under curves from two histograms of scores, and how far they can be from those of the scores themselves.
+"""Areas under curves from two histograms of scores, with a bound on their difference from the areas of the scores.
 
-Scores in one part of a histogram count as equal. Where they are, as multiples of the parts' width, the areas are exact;
-otherwise the order inside a part is not known, and the bound says what it could change.
+Scores in one part of a histogram count as equal. When they are equal, as multiples of the parts' width, the areas are
+exact; otherwise the order inside a part is unknown, and the bound is the largest change that it could make.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from fma_core.evaluation.wire import Counts
 
 @dataclass(frozen=True)
 class Area:
-    """error_at_most: how far `value` can be from the area of the scores as they were before they were counted."""
+    """An area; error_at_most: the largest distance of `value` from the area of the scores before they were counted."""
 
     value: float
     error_at_most: float
 
 
 def roc_auc(positives: Counts, negatives: Counts) -> Area | None:
-    """How probably a positive example has a higher score than a negative one; ties count half. None without both.
+    """The probability that a positive example has a higher score than a negative one, ties half; None without both.
 
     Source: Hanley and McNeil 1982, doi:10.1148/radiology.143.1.7063747.
     """
@@ -32,15 +32,15 @@ def roc_auc(positives: Counts, negatives: Counts) -> Area | None:
         return None
     lower = np.cumsum(below) - below
     tied = float(above @ below)
-    # In truth the positives of a part may be all above its negatives, or all below them.
+    # The positives of a part may all be above its negatives, or all below them.
     return Area((float(above @ lower) + tied / 2) / float(pairs), tied / 2 / float(pairs))
 
 
 def average_precision(positives: Counts, negatives: Counts) -> Area | None:
-    """The precision at each positive example from the highest score on, on average; None without a positive one.
+    """The mean of the precision at each positive example, from the highest score on; None without a positive one.
 
-    As scikit-learn's average_precision_score: the area under the precision-recall curve as a sum of steps.
-    Source: Davis and Goadrich 2006, doi:10.1145/1143844.1143874, why the points are not joined by lines.
+    Like scikit-learn's average_precision_score: the area under the precision-recall curve as a sum of steps.
+    Source: Davis and Goadrich 2006, doi:10.1145/1143844.1143874, on why the points are not joined by lines.
     """
     above, below = positives[::-1].astype(np.float64), negatives[::-1].astype(np.float64)
     total = float(above.sum())

@@ -1,4 +1,4 @@
-"""Classification: how often which label was taken for which, and how the scores of each lie."""
+"""Classification: the confusion matrix, and histograms of the scores of each label."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Metrics = dict[str, Any]
 class ClassCounts:
     """The statistics of a classification.
 
-    confusion: (labels, labels), of each true label (row) how many were taken for each label (column).
-    positives, negatives: (labels with scores, bins + 1), how many examples of the label, and of all others, had a score
-        in each part.
-    loss: the sum; None when it is not asked for.
+    confusion: (labels, labels), the number of examples of each true label (row) with each predicted label (column).
+    positives, negatives: (labels with scores, bins + 1), the number of examples of the label, and of all others, with a
+        score in each part.
+    loss: the sum; None when the question does not ask for it.
     """
 
     question: Question
@@ -43,7 +43,7 @@ class ClassCounts:
 def count(
     question: Question, *, y_true: Any, y_pred: Any, scores: Any = None, losses: Any = None
 ) -> ClassCounts:
-    """scores: of the positive label (binary), or a column for each label. Raises InvalidStatistics."""
+    """Count examples. scores: of the positive label (binary), or a column for each label. Raises InvalidStatistics."""
     truth = _positions(question, y_true, "y_true")
     taken_for = _positions(question, y_pred, "y_pred", size=len(truth))
     size = len(question.labels)
@@ -53,60 +53,60 @@ def count(
     return ClassCounts(question, confusion.astype(np.int64), positives, negatives, loss)
 
 
-def merge(question: Question, found: Iterable[ClassCounts]) -> ClassCounts:
-    """Counts are added as integers, and losses so that their order does not matter."""
+def merge(question: Question, parts: Iterable[ClassCounts]) -> ClassCounts:
+    """Add counts as integers, and losses exactly, so that their order does not matter."""
     size, columns = len(question.labels), (len(question.scored), question.bins + 1)
     confusion = np.zeros((size, size), np.int64)
     positives, negatives = np.zeros(columns, np.int64), np.zeros(columns, np.int64)
     losses: list[float] = []
-    for one in found:
-        confusion += one.confusion
-        positives += one.positives
-        negatives += one.negatives
-        if one.loss is not None:
-            losses.append(one.loss)
+    for part in parts:
+        confusion += part.confusion
+        positives += part.positives
+        negatives += part.negatives
+        if part.loss is not None:
+            losses.append(part.loss)
     return ClassCounts(
         question, confusion, positives, negatives, fsum(losses) if question.with_loss else None
     )
 
 
 def to_json(counts: ClassCounts) -> dict[str, Any]:
-    said: dict[str, Any] = {"confusion": counts.confusion.tolist()}
+    value: dict[str, Any] = {"confusion": counts.confusion.tolist()}
     if counts.question.bins:
-        said |= {"positives": counts.positives.tolist(), "negatives": counts.negatives.tolist()}
+        value |= {"positives": counts.positives.tolist(), "negatives": counts.negatives.tolist()}
     if counts.loss is not None:
-        said["loss"] = counts.loss
-    return said
+        value["loss"] = counts.loss
+    return value
 
 
 def from_json(question: Question, value: Any) -> ClassCounts:
-    """Raises InvalidStatistics, for counts that cannot be of the same examples too."""
+    """Read the JSON of `to_json`. Raises InvalidStatistics, also for counts that cannot be of the same examples."""
     names = ["confusion", *(["positives", "negatives"] if question.bins else [])]
-    said = members_of(value, [*names, "loss"] if question.with_loss else names)
+    members = members_of(value, [*names, "loss"] if question.with_loss else names)
     size, scored = len(question.labels), len(question.scored)
-    confusion = table_of(said["confusion"], (size, size), "confusion")
+    confusion = table_of(members["confusion"], (size, size), "confusion")
     num_examples = int(confusion.sum())
     if not 1 <= num_examples <= MAX_COUNT:
         raise InvalidStatistics(f"confusion must count 1 to 2**40 examples; found {num_examples}")
-    positives = table_of(said.get("positives", []), (scored, question.bins + 1), "positives")
-    negatives = table_of(said.get("negatives", []), (scored, question.bins + 1), "negatives")
+    positives = table_of(members.get("positives", []), (scored, question.bins + 1), "positives")
+    negatives = table_of(members.get("negatives", []), (scored, question.bins + 1), "negatives")
     of_label = confusion.sum(axis=1)[list(question.scored)]
-    for where, found, expected in (
+    for where, histogram, expected in (
         ("positives", positives, of_label),
         ("negatives", negatives, num_examples - of_label),
     ):
-        if not np.array_equal(found.sum(axis=1), expected):
+        if not np.array_equal(histogram.sum(axis=1), expected):
             raise InvalidStatistics(
                 f"{where} must count the examples of the confusion matrix, {expected.tolist()}; "
-                f"found {found.sum(axis=1).tolist()}",
+                f"found {histogram.sum(axis=1).tolist()}",
                 where=where,
             )
-    loss = sum_of(said["loss"], "loss") if question.with_loss else None
+    loss = sum_of(members["loss"], "loss") if question.with_loss else None
     return ClassCounts(question, confusion, positives, negatives, loss)
 
 
 def metrics(counts: ClassCounts) -> Metrics:
-    """Those of scikit-learn by their formulas, where a ratio of nothing is 0; None for what is not defined at all.
+    """The metrics of scikit-learn, by the same formulas; 0 for a ratio without examples, None for an undefined metric.
 
     Source: Sokolova and Lapalme 2009, doi:10.1016/j.ipm.2009.03.002; Cohen 1960, doi:10.1177/001316446002000104;
     Gorodkin 2004, doi:10.1016/j.compbiolchem.2004.09.006 (Matthews' coefficient for many classes).
@@ -119,7 +119,7 @@ def metrics(counts: ClassCounts) -> Metrics:
     precision, recall = _ratio(hits, taken), _ratio(hits, true)
     f1 = _ratio(2 * hits, true + taken)
     accuracy = int(hits.sum()) / num_examples
-    found: Metrics = {
+    values_by_name: Metrics = {
         "num_examples": num_examples,
         "accuracy": accuracy,
         "balanced_accuracy": float(recall[true > 0].mean()),
@@ -127,10 +127,10 @@ def metrics(counts: ClassCounts) -> Metrics:
         "matthews": _matthews(confusion),
     }
     for name, values in (("precision", precision), ("recall", recall), ("f1", f1)):
-        found[f"{name}_macro"] = float(values.mean())
-        # Every example has one label and one prediction: what one class misses another one takes too much.
-        found[f"{name}_micro"] = accuracy
-        found[f"{name}_weighted"] = float(values @ true) / num_examples
+        values_by_name[f"{name}_macro"] = float(values.mean())
+        # Every example has one label and one prediction: each false negative of a class is a false positive of another.
+        values_by_name[f"{name}_micro"] = accuracy
+        values_by_name[f"{name}_weighted"] = float(values @ true) / num_examples
     by_label: list[Metrics] = [
         {
             "label": label,
@@ -142,12 +142,12 @@ def metrics(counts: ClassCounts) -> Metrics:
         for i, label in enumerate(labels)
     ]
     if counts.question.task == "binary":
-        found |= {name: by_label[1][name] for name in ("precision", "recall", "f1")}
-        found["specificity"] = float(recall[0])
-    found |= _areas(counts, true, by_label)
+        values_by_name |= {name: by_label[1][name] for name in ("precision", "recall", "f1")}
+        values_by_name["specificity"] = float(recall[0])
+    values_by_name |= _areas(counts, true, by_label)
     if counts.loss is not None:
-        found["loss"] = counts.loss / num_examples
-    return found | {"confusion": confusion.tolist(), "by_label": by_label}
+        values_by_name["loss"] = counts.loss / num_examples
+    return values_by_name | {"confusion": confusion.tolist(), "by_label": by_label}
 
 
 def _positions(
@@ -212,27 +212,27 @@ def _matthews(confusion: Counts) -> float:
 
 
 def _exact(counts: Counts) -> list[int]:
-    """Python's integers: products of counts go beyond 64 bits, and their differences beyond what floats keep."""
-    found: list[int] = counts.tolist()
-    return found
+    """The counts as Python's integers: their products exceed 64 bits, and differences of products exceed floats."""
+    exact: list[int] = counts.tolist()
+    return exact
 
 
 def _areas(counts: ClassCounts, true: Counts, by_label: Sequence[Metrics]) -> Metrics:
     question = counts.question
-    found: Metrics = {}
+    areas_by_name: Metrics = {}
     for name, area_of in (("roc_auc", roc_auc), ("average_precision", average_precision)):
         areas: list[Area | None] = []
         for row, label in enumerate(question.scored):
             area = area_of(counts.positives[row], counts.negatives[row])
             areas.append(area)
-            by_label[label].update(_said_of(name, area))
+            by_label[label].update(_named(name, area))
         if question.task == "binary" and areas:
-            found |= _said_of(name, areas[0])
+            areas_by_name |= _named(name, areas[0])
         elif areas:
-            everyone = [(area, int(true[i])) for i, area in enumerate(areas) if area is not None]
-            found |= _said_of(f"{name}_macro", _mean([(area, 1) for area, _ in everyone]))
-            found |= _said_of(f"{name}_weighted", _mean(everyone))
-    return found
+            known = [(area, int(true[i])) for i, area in enumerate(areas) if area is not None]
+            areas_by_name |= _named(f"{name}_macro", _mean([(area, 1) for area, _ in known]))
+            areas_by_name |= _named(f"{name}_weighted", _mean(known))
+    return areas_by_name
 
 
 def _mean(areas: Sequence[tuple[Area, int]]) -> Area | None:
@@ -245,7 +245,7 @@ def _mean(areas: Sequence[tuple[Area, int]]) -> Area | None:
     )
 
 
-def _said_of(name: str, area: Area | None) -> Metrics:
+def _named(name: str, area: Area | None) -> Metrics:
     return {
         name: None if area is None else area.value,
         f"{name}_error_at_most": None if area is None else area.error_at_most,

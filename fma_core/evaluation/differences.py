@@ -1,15 +1,15 @@
-"""Whether what was shown, taken together, would speak of few: sums over two groups differ by the sum over one.
+"""The check that merged results, taken together, do not reveal a small group: differences of sums are sums, too.
 
-Two evaluations that everybody answered but hospital 7 the second time: their difference is what hospital 7 sent. So a
-merged result is shown only when, beside those shown before, it isolates nobody:
+When hospital 7 answers the first of two evaluations and not the second, the difference of the two results is the data
+of hospital 7. So a merged result is shown only when, together with those shown before, it isolates nobody:
 
 - no two of them differ by a group of fewer than `min_contributors` contributors, and
-- no linear combination of them speaks of one contributor alone. The sums of the rounds are the rows of a 0/1 matrix
+- no linear combination of them depends on one contributor alone. The sums of the rounds are the rows of a 0/1 matrix
   (rounds, clients) applied to the clients' statistics. With orthonormal rows V of its row space, a combination is
   zero outside the columns S exactly when V[:, S] has the singular value 1.
 
-What is not looked for: combinations of three and more rounds that speak of a small group, but not of one contributor,
-or that need more than the MOST_COMBINED newest; and what somebody who contributed can subtract by own knowledge.
+Not checked: combinations of three or more rounds that reveal a small group of several contributors, combinations that
+need more than the MOST_COMBINED newest rounds, and the data that a contributor can subtract because it is its own.
 Source of the attack: Denning 1980, doi:10.1145/320613.320616, "trackers".
 """
 
@@ -21,15 +21,18 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-# A combination so close to speaking of one alone says nearly as much.
+# A combination that depends almost only on one contributor reveals nearly as much.
 NEARLY_ONE = 1 - 1e-9
-# Their number is squared in the arithmetic.
+# The work grows with the square of their number.
 MOST_COMBINED = 200
 
 
 @dataclass(frozen=True)
 class Isolation:
-    """shown: the position of the round from which the new one differs too little; None: several of them together."""
+    """A group that a new result would isolate.
+
+    shown: the position of the round from which the new one differs too little; None: several rounds together.
+    """
 
     num_contributors: int
     shown: int | None
@@ -38,9 +41,9 @@ class Isolation:
 def isolation_of(
     new: Mapping[str, str], shown: Sequence[Mapping[str, str]], *, min_contributors: int
 ) -> Isolation | None:
-    """How showing `new` would isolate a group that is too small; None when it would not.
+    """The isolation of a group that is too small, if `new` were shown; None when there is none.
 
-    new, shown: of each round, who contributed for each client (an organisation, or the client itself).
+    new, shown: for each round, the contributor of each client (an organisation, or the client itself).
     shown: the newest first.
     """
     for position, earlier in enumerate(shown):

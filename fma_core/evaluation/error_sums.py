@@ -22,8 +22,8 @@ SLACK = 1e-6  # between two sums of the same numbers in another order
 class ErrorSums:
     """The statistics of a regression; an error is prediction minus target.
 
-    target_squares: of what the targets differ from their mean. Not of the targets themselves, whose squares lose every
-        digit of the spread when the mean is far from 0.
+    target_squares: the sum of the squared differences of the targets from their mean. Squares of the targets themselves
+        would lose every digit of the spread when the mean is far from 0.
     """
 
     question: Question
@@ -37,7 +37,7 @@ class ErrorSums:
 
 
 def count(question: Question, *, y_true: Any, y_pred: Any, losses: Any = None) -> ErrorSums:
-    """Raises InvalidStatistics."""
+    """Sum up the errors of examples. Raises InvalidStatistics."""
     targets = column_of(y_true, "y_true", is_number=True)
     predictions = column_of(y_pred, "y_pred", size=len(targets), is_number=True)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -55,12 +55,12 @@ def count(question: Question, *, y_true: Any, y_pred: Any, losses: Any = None) -
     return ErrorSums(question, len(targets), **sums, loss=losses_of(question, losses, size=len(targets)))
 
 
-def merge(question: Question, found: Iterable[ErrorSums]) -> ErrorSums:
-    """Sums are exact before they are rounded once, so that their order does not matter.
+def merge(question: Question, sums: Iterable[ErrorSums]) -> ErrorSums:
+    """Add sums exactly and round once, so that their order does not matter.
 
     Source: Chan, Golub and LeVeque 1983, doi:10.1080/00031305.1983.10483115, for the spread of the targets.
     """
-    parts = list(found)
+    parts = list(sums)
     num_examples = sum(part.num_examples for part in parts)
     mean = fsum(part.num_examples * part.target_mean for part in parts) / num_examples
     return ErrorSums(
@@ -78,22 +78,22 @@ def merge(question: Question, found: Iterable[ErrorSums]) -> ErrorSums:
 
 
 def to_json(sums: ErrorSums) -> dict[str, Any]:
-    said: dict[str, Any] = {name: getattr(sums, name) for name in NAMES}
-    return said if sums.loss is None else {**said, "loss": sums.loss}
+    value: dict[str, Any] = {name: getattr(sums, name) for name in NAMES}
+    return value if sums.loss is None else {**value, "loss": sums.loss}
 
 
 def from_json(question: Question, value: Any) -> ErrorSums:
-    """Raises InvalidStatistics, for sums that no errors can have too."""
-    said = members_of(value, [*NAMES, "loss"] if question.with_loss else NAMES)
-    num_examples = count_of(said["num_examples"], "num_examples")
+    """Read the JSON of `to_json`. Raises InvalidStatistics, also for sums that no errors can have."""
+    members = members_of(value, [*NAMES, "loss"] if question.with_loss else NAMES)
+    num_examples = count_of(members["num_examples"], "num_examples")
     if num_examples < 1:
         raise InvalidStatistics("num_examples must be at least 1; found 0", where="num_examples")
-    absolute = sum_of(said["absolute_errors"], "absolute_errors", at_least=0.0)
-    squared = sum_of(said["squared_errors"], "squared_errors", at_least=0.0)
-    errors = sum_of(said["errors"], "errors")
+    absolute = sum_of(members["absolute_errors"], "absolute_errors", at_least=0.0)
+    squared = sum_of(members["squared_errors"], "squared_errors", at_least=0.0)
+    errors = sum_of(members["errors"], "errors")
     if abs(errors) > absolute * (1 + SLACK):
         raise InvalidStatistics("errors cannot sum up to more than absolute_errors", where="errors")
-    # Cauchy and Schwarz; by square roots, which neither overflow nor vanish.
+    # Cauchy and Schwarz, with square roots, which neither overflow nor underflow.
     if absolute > sqrt(num_examples) * sqrt(squared) * (1 + SLACK):
         raise InvalidStatistics(
             "absolute_errors cannot be above the root of num_examples * squared_errors",
@@ -105,16 +105,16 @@ def from_json(question: Question, value: Any) -> ErrorSums:
         errors=errors,
         absolute_errors=absolute,
         squared_errors=squared,
-        target_mean=sum_of(said["target_mean"], "target_mean"),
-        target_squares=sum_of(said["target_squares"], "target_squares", at_least=0.0),
-        loss=sum_of(said["loss"], "loss") if question.with_loss else None,
+        target_mean=sum_of(members["target_mean"], "target_mean"),
+        target_squares=sum_of(members["target_squares"], "target_squares", at_least=0.0),
+        loss=sum_of(members["loss"], "loss") if question.with_loss else None,
     )
 
 
 def metrics(sums: ErrorSums) -> dict[str, Any]:
-    """r2 is None for targets that are all the same, which no model can explain."""
+    """The metrics of a regression; r2 is None for targets that are all equal."""
     n = sums.num_examples
-    found = {
+    values = {
         "num_examples": n,
         "mse": sums.squared_errors / n,
         "rmse": sqrt(sums.squared_errors / n),
@@ -122,13 +122,13 @@ def metrics(sums: ErrorSums) -> dict[str, Any]:
         "mean_error": sums.errors / n,
         "r2": _r2(sums),
     }
-    return found if sums.loss is None else {**found, "loss": sums.loss / n}
+    return values if sums.loss is None else {**values, "loss": sums.loss / n}
 
 
 def _r2(sums: ErrorSums) -> float | None:
-    # What a mean is rounded by looks like a spread where there is none.
+    # The rounding error of the mean looks like a spread where there is none.
     rounding = sums.num_examples * (16 * np.finfo(np.float64).eps * sums.target_mean) ** 2
     if sums.target_squares <= rounding:
         return None
-    found = 1 - sums.squared_errors / sums.target_squares
-    return found if isfinite(found) else None
+    r2 = 1 - sums.squared_errors / sums.target_squares
+    return r2 if isfinite(r2) else None

@@ -1,4 +1,4 @@
-"""What an evaluation asks of every client, so that all of them count the same things."""
+"""The question of an evaluation, which is the same for every client, so that all count the same things."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ MAX_COUNTS = 50_000  # of one client: a few hundred kilobytes of JSON
 
 @dataclass(frozen=True)
 class Question:
-    """A task, and how finely it is looked at.
+    """A task, and the counts and sums to collect for it.
 
     task: "binary", "multiclass" or "regression".
-    labels: the classes, in the order of the confusion matrix; of two the negative one first, (0, 1) by default.
-    bins: into how many equal parts scores from 0 to 1 are counted, for areas under curves; 0: no scores are asked for.
-        Each edge begins a part, 1 included, so that scores which are multiples of 1/bins are told apart exactly.
-    with_loss: whether the sum of a loss is asked for, whichever the clients agreed on.
+    labels: the classes, in the order of the confusion matrix; for two classes the negative one first, (0, 1) by
+    default.
+    bins: the number of equal parts in which scores from 0 to 1 are counted, for areas under curves; 0: without scores.
+        Each edge begins a part, 1 included, so that scores that are multiples of 1/bins are separated exactly.
+    with_loss: whether to collect the sum of a loss; the clients agree on which one.
     Raises InvalidQuestion.
     """
 
@@ -45,7 +46,7 @@ class Question:
 
     @classmethod
     def from_json(cls, value: Any) -> Question:
-        """Raises InvalidQuestion, for members that are not known too."""
+        """Read the JSON of `to_json`. Raises InvalidQuestion, also for unknown members."""
         if not isinstance(value, Mapping):
             raise InvalidQuestion(f"a question is an object with a task; found {value!r:.60}")
         unknown = [name for name in value if name not in FIELDS]
@@ -53,10 +54,10 @@ class Question:
             raise InvalidQuestion(
                 f"a question has a task, and may have {', '.join(FIELDS[1:])}; found {sorted(map(str, value))!r:.200}"
             )
-        said = dict(value)
-        if isinstance(said.get("labels"), list):
-            said["labels"] = tuple(said["labels"])
-        return cls(**said)
+        members = dict(value)
+        if isinstance(members.get("labels"), list):
+            members["labels"] = tuple(members["labels"])
+        return cls(**members)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -72,14 +73,14 @@ class Question:
 
     @property
     def scored(self) -> tuple[int, ...]:
-        """The positions of the labels that have a score: the positive one of two, or every one of many."""
+        """The positions of the labels with scores: the positive one of two, or all of several."""
         if not self.bins:
             return ()
         return (1,) if self.task == "binary" else tuple(range(len(self.labels)))
 
     @property
     def edges(self) -> npt.NDArray[np.float64]:
-        """Where the parts begin. Divided one by one, so that 0.29 is the number that 0.29 is read as."""
+        """The lower edges of the parts. Each is one division, so that 0.29 is exactly the float of the literal 0.29."""
         return np.arange(self.bins + 1) / self.bins
 
 

@@ -1,4 +1,4 @@
-"""The statistics of either kind of task: counted where the examples are, merged, and read as metrics."""
+"""The statistics of both kinds of tasks: count them at the client, merge them, and compute metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Statistics = ClassCounts | ErrorSums
 def statistics_of(
     question: Question, *, y_true: Any, y_pred: Any, scores: Any = None, losses: Any = None
 ) -> Statistics:
-    """What the question asks of these examples; all that leaves the place where they are.
+    """Count the statistics of these examples; nothing else about them leaves the client.
 
     y_true, y_pred: labels of the question, or numbers for a regression.
     scores: when the question has bins: from 0 to 1, of the positive label (binary), or a column for each label.
@@ -33,29 +33,29 @@ def statistics_of(
 
 
 def merge(statistics: Iterable[Statistics]) -> Statistics:
-    """The statistics of all their examples together, whatever their order; read one by one.
+    """Merge statistics into those of all examples together, in any order; they are read one by one.
 
     Raises InvalidStatistics without any, or when they answer different questions.
     """
-    found = iter(statistics)
-    first = next(found, None)
+    remaining = iter(statistics)
+    first = next(remaining, None)
     if first is None:
         raise InvalidStatistics("there are no statistics to merge")
-    everyone: Iterator[Any] = _same_question(first.question, chain([first], found))
+    checked: Iterator[Any] = _same_question(first.question, chain([first], remaining))
     if isinstance(first, ErrorSums):
-        return error_sums.merge(first.question, everyone)
-    return class_counts.merge(first.question, everyone)
+        return error_sums.merge(first.question, checked)
+    return class_counts.merge(first.question, checked)
 
 
 def metrics_of(statistics: Statistics) -> dict[str, Any]:
-    """Metrics by name: finite numbers, None where one is not defined, and of classes `confusion` and `by_label`."""
+    """The metrics by name: finite numbers, or None where undefined; for classes also `confusion` and `by_label`."""
     if isinstance(statistics, ErrorSums):
         return error_sums.metrics(statistics)
     return class_counts.metrics(statistics)
 
 
 def to_json(statistics: Statistics) -> dict[str, Any]:
-    """With the question that they answer, so that nobody takes them for another one's."""
+    """The statistics as JSON, with their question, so that they cannot be taken for those of another one."""
     question = {"question": statistics.question.to_json()}
     if isinstance(statistics, ErrorSums):
         return question | error_sums.to_json(statistics)
@@ -63,17 +63,17 @@ def to_json(statistics: Statistics) -> dict[str, Any]:
 
 
 def from_json(question: Question, value: Any) -> Statistics:
-    """Statistics that somebody else counted. Raises InvalidStatistics for what cannot be an answer to `question`."""
+    """Read statistics that somebody else counted. Raises InvalidStatistics when they cannot answer `question`."""
     if not isinstance(value, dict) or value.get("question") != question.to_json():
-        found = value.get("question") if isinstance(value, dict) else value
+        named = value.get("question") if isinstance(value, dict) else value
         raise InvalidStatistics(
-            f"statistics must name the question that was asked, {question.to_json()!r:.300}; found {found!r:.300}",
+            f"statistics must name the question that was asked, {question.to_json()!r:.300}; found {named!r:.300}",
             where="question",
         )
-    said = {name: member for name, member in value.items() if name != "question"}
+    members = {name: member for name, member in value.items() if name != "question"}
     if question.is_regression:
-        return error_sums.from_json(question, said)
-    return class_counts.from_json(question, said)
+        return error_sums.from_json(question, members)
+    return class_counts.from_json(question, members)
 
 
 def _same_question(question: Question, statistics: Iterable[Statistics]) -> Iterator[Statistics]:

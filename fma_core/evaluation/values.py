@@ -1,4 +1,4 @@
-"""What a client has: labels, predictions and losses, one for each example."""
+"""The data of a client: labels, predictions and losses, one for each example."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fma_core.evaluation.wire import sum_of
 def column_of(
     values: Any, name: str, *, size: int | None = None, is_number: bool = False
 ) -> npt.NDArray[Any]:
-    """Raises InvalidStatistics for what is not one value for each of at least one example."""
+    """Read one value for each of at least one example. Raises InvalidStatistics."""
     try:
         column = np.asarray(values, np.float64 if is_number else None)
     except (TypeError, ValueError) as error:
@@ -32,7 +32,7 @@ def column_of(
 
 
 def losses_of(question: Question, losses: Any, *, size: int) -> float | None:
-    """The sum of what was asked for; None when nothing was."""
+    """The sum of the losses; None when the question does not ask for them."""
     if not question.with_loss:
         if losses is not None:
             raise InvalidStatistics("the question asks for no losses: it has with_loss=False")

@@ -1,4 +1,4 @@
-"""Numbers as they come from elsewhere: what is not a count or a sum is refused, and where it stood is said."""
+"""Checks of numbers from other machines: a value that is not a count or a sum is refused, with its place."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from fma_core.errors import InvalidStatistics
 
 Counts = npt.NDArray[np.int64]
 
-# Eight million clients of a trillion examples each still add up in 64 bits.
+# The counts of eight million clients with a trillion examples each still fit into 64 bits.
 MAX_COUNT = 2**40
-# Far from where squares and sums of many clients overflow.
+# Squares and sums of many clients are far from an overflow below this bound.
 MAX_SUM = 1e140
 
 
 def members_of(value: Any, names: Sequence[str]) -> dict[str, Any]:
     if not isinstance(value, dict) or set(value) != set(names):
-        found = sorted(map(str, value)) if isinstance(value, dict) else value
+        given = sorted(map(str, value)) if isinstance(value, dict) else value
         raise InvalidStatistics(
-            f"statistics of this question are an object of {', '.join(names)}; found {found!r:.200}"
+            f"statistics of this question are an object of {', '.join(names)}; found {given!r:.200}"
         )
     return value
 

@@ -1,4 +1,4 @@
-"""Arrays that begin at a cache line: the widest loads of the processor then never straddle two."""
+"""Arrays that begin at a cache line, so that the widest loads of the processor never cross two lines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CACHE_LINE_BYTES = 64
 
 
 def aligned(buffer: NDArray[np.uint8] | None, size_bytes: int) -> NDArray[np.uint8]:
-    """`size_bytes` of a buffer from its first cache line on, or of new memory; one line more must be there."""
+    """`size_bytes` of a buffer from its first cache line on, or of new memory; the buffer must be one line larger."""
     if buffer is None:
         buffer = np.empty(size_bytes + CACHE_LINE_BYTES, np.uint8)
     start = -buffer.ctypes.data % CACHE_LINE_BYTES

@@ -1,4 +1,4 @@
-"""BLAS held to one thread: the engine's own threads go over columns, and a pool below them only gets in the way."""
+"""A limit of one thread for BLAS: the engine has its own threads, and a second pool below them slows them down."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _limit: Any = None
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Hold the process's BLAS to one thread until the last of those who asked for it is done.
+    """Limit the process's BLAS to one thread until the last of the concurrent users has left.
 
-    The number of threads belongs to the process, not to a thread: folds that run at the same time share one limit, and
-    the first to end must not lift it for the others.
+    The number of threads is a setting of the process: folds that run at the same time share one limit, and the first to
+    end must not lift it for the others.
     """
     global _users, _limit
     with _lock:
@@ -38,13 +38,13 @@ def one_blas_thread() -> Iterator[None]:
 
 
 def _in_a_thread(work: Callable[[], Any]) -> Any:
-    # From 3.7 on threadpoolctl lets only the thread that set a limit change it, until that thread has ended; here the
-    # last to leave is often another one.
+    # Since threadpoolctl 3.7 only the thread that set a limit may change it, until that thread has ended. Here the last
+    # to leave is often another thread.
     with ThreadPoolExecutor(1) as executor:
         return executor.submit(work).result()
 
 
 @cache
 def _controller() -> threadpoolctl.ThreadpoolController:
-    # It looks through the libraries that are loaded; numpy's BLAS is since `import numpy`.
+    # It searches the loaded libraries; numpy's BLAS is loaded by `import numpy`.
     return threadpoolctl.ThreadpoolController()

@@ -1,4 +1,4 @@
-"""Which kernels run: the compiled ones where numba is installed, else numpy's. Both give the same bits."""
+"""The choice of kernels: the compiled ones where numba is installed, else numpy's. Both give the same bits."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ SortRows = Callable[[NDArray[Any], NDArray[np.uint32], int, NDArray[Any]], None]
 
 
 class ScaledRows(Protocol):
-    """raw: of any floating-point dtype that weights may have. scratch: float64, at least as long as a row."""
+    """Kernels that scale and add rows.
 
-    # How many rows make `add_scaled_rows` fastest. No bit depends on it.
+    raw: of any floating-point dtype that weights may have. scratch: float64, at least as long as a row.
+    """
+
+    # The number of rows at which `add_scaled_rows` is fastest. The result does not depend on it.
     ROWS_AT_ONCE: int
 
     def set_scaled(self, total: Float64, raw: NDArray[Any], weight: float) -> None: ...
@@ -34,12 +37,12 @@ class ScaledRows(Protocol):
 
     @property
     def sort_rows(self) -> SortRows | None:
-        """Sorts columns by comparators, and gives some of their ranks; None: nothing is faster than numpy's sort."""
+        """A function that sorts columns by comparators and gives some of their ranks; None: use numpy's sort."""
 
 
 @cache
 def implementation() -> ScaledRows:
-    """The module with the kernels to use, found at the first call."""
+    """The module with the kernels to use; the first call imports it."""
     try:
         from fma_core.kernels import compiled
     except ImportError:
@@ -49,8 +52,10 @@ def implementation() -> ScaledRows:
 
 
 def load() -> None:
-    """What the first fold would load (of the compiled kernels those for float32), for all processes that are forked
-    from this one: it takes them a second and 140 MB each."""
+    """Load the kernels before this process forks (of the compiled ones, those for float32).
+
+    Otherwise each forked process loads them at its first fold, in a second and 140 MB.
+    """
     total, raw = np.zeros(1), np.zeros((1, 1), np.float32)
     set_scaled(total, raw[0], 1.0)
     add_scaled_rows(total, raw, np.zeros(1), np.zeros(1))
@@ -64,11 +69,11 @@ def set_scaled(total: Float64, raw: NDArray[Any], weight: float) -> None:
 def add_scaled(total: Float64, raw: NDArray[Any], weight: float, scratch: Float64) -> None:
     """total += weight · raw, the product rounded to float64 before it is added.
 
-    raw: (columns,) of any floating-point dtype. scratch: float64, `columns` or longer; what it holds is lost.
+    raw: (columns,) of any floating-point dtype. scratch: float64, `columns` or longer; it is overwritten.
     """
     implementation().add_scaled(total, raw, weight, scratch)
 
 
 def add_scaled_rows(total: Float64, raw: NDArray[Any], weights: Float64, scratch: Float64) -> None:
-    """total += weights[i] · raw[i], row after row: the same bits as `add_scaled` for one after the other."""
+    """total += weights[i] · raw[i], row after row: the same bits as `add_scaled` for each row."""
     implementation().add_scaled_rows(total, raw, weights, scratch)

@@ -1,7 +1,7 @@
-"""What numba compiles (extra `fast`): sums of scaled rows, with the bits of the reference, and a sort of rows.
+"""The kernels that numba compiles (extra `fast`): sums of scaled rows, with the reference's bits, and a sort of rows.
 
-The same bits: without fastmath LLVM neither reorders additions nor contracts a product and a sum into one rounding.
-Importing this module imports numba, half a second; only `chosen` does so, at the first fold.
+Without fastmath LLVM neither reorders additions nor rounds a product and a sum only once, so the bits are the same.
+Importing this module imports numba, which takes half a second; only `chosen` imports it, at the first fold.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from fma_core.arrays import dtypes
 
 Float64 = NDArray[np.float64]
 
-# One pass over the total for four rows: measured (100 × 1M float32 from files, 24K columns), the whole then takes 1.5
-# times as long as to read the rows; 2.1 times with one row a pass, 1.6 with eight.
+# One pass over the total for four rows. Measured (100 × 1M float32 from files, 24K columns): the sum takes 1.5 times as
+# long as reading the rows; 2.1 times with one row a pass, 1.6 times with eight.
 ROWS_AT_ONCE = 4
-# Columns that a sorting network takes through all of its comparators at a time, within the second-level cache.
+# The number of columns that a sorting network sorts at a time, within the second-level cache.
 SORT_TILE_COLUMNS = 128
 CARRIERS = {dtypes.NUMPY_DTYPES["float16"]: np.int16, dtypes.NUMPY_DTYPES["bfloat16"]: np.uint16}
 
@@ -34,7 +34,7 @@ def set_scaled(total: Float64, raw: NDArray[Any], weight: float) -> None:
 
 
 def add_scaled(total: Float64, raw: NDArray[Any], weight: float, scratch: Float64) -> None:
-    """total += weight · raw; the product is rounded to float64 before it is added. scratch: not needed here."""
+    """total += weight · raw; the product is rounded to float64 before it is added. scratch: not used here."""
     _add(total, _for_numba(raw), weight)
 
 
@@ -44,7 +44,7 @@ def add_scaled_rows(total: Float64, raw: NDArray[Any], weights: Float64, scratch
 
 
 def _for_numba(raw: NDArray[Any]) -> NDArray[Any]:
-    # numba knows neither of the small floats on a CPU: their bits come as two integer types, so that it can tell them.
+    # numba has no float16 or bfloat16 on a CPU: their bits are passed as two different integer types.
     return raw.view(CARRIERS[raw.dtype]) if raw.itemsize == 2 else raw
 
 
@@ -72,8 +72,8 @@ def _widen_bfloat16(bits: Any) -> Any:
 
 
 def _widen_float16(bits: Any) -> Any:
-    # Sign, exponent and fraction moved to their places in a float64. The exponent is then too small by 1023 - 15, which
-    # a multiplication by a power of two puts right exactly, for denormal numbers too.
+    # Move sign, exponent and fraction to their places in a float64. The exponent is then too small by 1023 - 15; a
+    # multiplication by a power of two corrects it exactly, for denormal numbers too.
     bits = np.uint64(np.uint16(bits))
     magnitude = (bits & np.uint64(0x7FFF)) << np.uint64(42)
     sign = (bits & np.uint64(0x8000)) << np.uint64(48)
@@ -131,8 +131,9 @@ def sort_rows(
 def _sort_bits_of_floats(
     matrix: Any, all_but_sign: Any, infinity: Any, comparators: Any, first_rank: Any, result: Any
 ) -> None:
-    # Integers of the same order: of negative numbers all bits but the sign are turned over. LLVM makes of their minimum
-    # and maximum two instructions; of that of floats a masked store, from which the next comparator loads late.
+    # Sort integers of the same order: for negative numbers all bits but the sign are inverted. LLVM compiles the
+    # minimum and maximum of integers to two instructions; of floats to a masked store, which delays the next
+    # comparator.
     num_rows, num_columns = matrix.shape
     sign_bit = 8 * matrix.itemsize - 1
     tile = np.empty((num_rows, SORT_TILE_COLUMNS), matrix.dtype)
@@ -143,7 +144,7 @@ def _sort_bits_of_floats(
             for column in range(values.size):
                 bits = values[column]
                 magnitude = bits & all_but_sign
-                # What is not a number comes last, as numpy has it.
+                # NaN comes last, as in numpy.
                 is_number = magnitude <= infinity
                 keys[column] = bits ^ ((bits >> sign_bit) & all_but_sign) if is_number else magnitude
         for index in range(comparators.shape[0]):
@@ -165,7 +166,7 @@ def _compiled(function: Callable[..., None]) -> Callable[..., None]:
     try:
         compiled = compile_(function, cache=True)
     except RuntimeError:
-        # Neither NUMBA_CACHE_DIR, nor the package's folder, nor the user's own is writable: each process compiles.
+        # Neither NUMBA_CACHE_DIR nor the package's folder nor the user's folder is writable: each process compiles.
         compiled = compile_(function)
     return compiled  # type: ignore[no-any-return]
 

@@ -1,7 +1,7 @@
-"""Order statistics of columns, and what the robust rules make of them.
+"""Order statistics of columns, and the means and medians that the robust rules compute from them.
 
-Every answer is float64, and its zeros are positive: a sort may leave 0.0 and -0.0 in either order, while the answer
-must depend neither on the order of the updates nor on the processor's way to sort.
+All results are float64 with positive zeros: a sort may leave 0.0 and -0.0 in either order, but the result must depend
+neither on the order of the updates nor on the sorting algorithm.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from fma_core.kernels.sorting_network import comparators
 Float64 = NDArray[np.float64]
 
 PAGE_BYTES = 4096
-# Values at a time that are sorted or compared, so that they stay in the cache.
+# The number of values that are sorted or compared at a time, so that they stay in the cache.
 TILE_VALUES = 2**17
-# Up to so many rows a compiled sorting network is faster than numpy's sort.
+# The largest number of rows for which a compiled sorting network is faster than numpy's sort.
 MAX_NETWORK_ROWS = 256
 
 
 def padded_matrix(
     rows: int, columns: int, dtype: Any, buffer: NDArray[np.uint8] | None = None
 ) -> NDArray[Any]:
-    """An empty (rows, columns) matrix whose rows never lie whole 4 KiB pages apart.
+    """An empty (rows, columns) matrix whose rows are never a multiple of 4 KiB apart.
 
-    Those would put a column into one set of the cache, which holds few of its values: to transpose such a matrix took
-    four times as long.
+    With such a distance all values of a column would share one set of the cache, which holds few of them: transposing
+    the matrix took four times as long.
     buffer: memory to use, at least `padded_size_bytes`.
     """
     dtype = np.dtype(dtype)
@@ -45,7 +45,7 @@ def padded_size_bytes(rows: int, columns: int, dtype: Any) -> int:
 
 
 def order_statistics(matrix: NDArray[Any], ranks: slice = slice(None)) -> NDArray[Any]:
-    """The values of each column in ascending order, or of some neighbouring ranks: (ranks, columns).
+    """The values of each column in ascending order, all or some neighbouring ranks: (ranks, columns).
 
     matrix: (rows, columns), float32 or float64; fast when it is a `padded_matrix`.
     """
@@ -58,7 +58,7 @@ def order_statistics(matrix: NDArray[Any], ranks: slice = slice(None)) -> NDArra
             np.ascontiguousarray(matrix), comparators(rows, ranks.start, ranks.stop), ranks.start, result
         )
         return result
-    # Transposed in tiles: what is put far apart leaves the cache before it is sorted.
+    # Transposed in tiles: a whole transposed matrix would leave the cache before it is sorted.
     for tile in _tiles(columns, rows):
         part = np.ascontiguousarray(matrix[:, tile].T)
         part.sort(axis=1)
@@ -67,12 +67,12 @@ def order_statistics(matrix: NDArray[Any], ranks: slice = slice(None)) -> NDArra
 
 
 def middle_ranks(num_rows: int) -> slice:
-    """The one rank in the middle, or the two of an even number."""
+    """The middle rank, or the two middle ranks of an even number."""
     return slice((num_rows - 1) // 2, num_rows // 2 + 1)
 
 
 def median_of_ordered(ordered: NDArray[Any]) -> Float64:
-    """The median of each column of sorted (ranks, columns), of which those in the middle are enough."""
+    """The median of each column of sorted (ranks, columns); the middle ranks alone are enough."""
     middle: Float64 = ordered[middle_ranks(len(ordered))].astype(np.float64)
     if len(middle) == 1:
         single: Float64 = middle[0] + 0.0
@@ -80,7 +80,7 @@ def median_of_ordered(ordered: NDArray[Any]) -> Float64:
     lower, upper = middle
     with np.errstate(over="ignore", invalid="ignore"):
         median: Float64 = (lower + upper) * 0.5
-    # Only values near the end of float64's range; their halves are exact.
+    # Only values near the end of float64's range overflow; their halves are exact.
     overflowed = np.isinf(median)
     if overflowed.any():
         median[overflowed] = lower[overflowed] * 0.5 + upper[overflowed] * 0.5
@@ -97,9 +97,9 @@ def mean_of_ordered(ordered: NDArray[Any]) -> Float64:
 
 
 def mean_nearest_median_of_ordered(ordered: NDArray[Any], count: int) -> Float64:
-    """The mean of the `count` values nearest the median of each column of sorted (rows, columns).
+    """The mean of the `count` values nearest to the median of each column of sorted (rows, columns).
 
-    They lie side by side; of two at the same distance the lower is taken.
+    They are neighbours; of two values at the same distance the lower one is taken.
     Source: El Mhamdi et al. 2018, arXiv:1802.07927 (Bulyan's last step).
     """
     num_rows, num_columns = ordered.shape
@@ -114,9 +114,9 @@ def mean_nearest_median_of_ordered(ordered: NDArray[Any], count: int) -> Float64
 
 
 def _first_of_nearest(values: Float64, median: Float64, count: int) -> NDArray[np.int32]:
-    """The rank at which the nearest values of each column begin."""
-    # They move up while what they gain is strictly nearer than what they lose. The further up, the further away is what
-    # they would gain and the nearer what they would lose: it is enough to count the moves.
+    """The first rank of the nearest values in each column."""
+    # The window moves up while the value that it gains is strictly nearer than the value that it loses. With each move
+    # the next gain is further away and the next loss is nearer, so it is enough to count the moves.
     first = np.zeros(values.shape[1], np.int32)
     with np.errstate(over="ignore"):
         for lost, gained in zip(values[:-count], values[count:], strict=True):

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
 
-# numpy passes over the total for each row, however many there are.
+# numpy makes one pass over the total for each row.
 ROWS_AT_ONCE = 1
 # np.sort is the reference.
 sort_rows = None
@@ -25,7 +25,7 @@ def set_scaled(total: Float64, raw: NDArray[Any], weight: float) -> None:
 def add_scaled(total: Float64, raw: NDArray[Any], weight: float, scratch: Float64) -> None:
     """total += weight · raw; the product is rounded to float64 before it is added."""
     scaled = scratch[: raw.size]
-    # Measured: to cast first and then to work on float64 alone is faster than numpy's casting while it multiplies.
+    # Measured: casting first, and then multiplying float64 only, is faster than numpy's casting in the product.
     set_scaled(scaled, raw, weight)
     np.add(total, scaled, out=total)
 

@@ -1,4 +1,4 @@
-"""A sum of scaled rows that come one at a time, and wait until there are as many as a kernel takes at once."""
+"""A sum of scaled rows that come one at a time; it collects as many as a kernel adds at once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ScaledSum:
     """Σ weight · row in float64, in the order of `add`; its bits depend on that order alone.
 
     Read a row into `room`, then `add` it with its weight; take the `total` once, at the end.
-    buffer: memory that the rows need, at least `size_bytes`; the total never lies in it.
+    buffer: memory for the rows, at least `size_bytes`; the total is never in it.
     """
 
     def __init__(self, num_columns: int, dtype: Any, buffer: NDArray[np.uint8] | None = None) -> None:
@@ -39,14 +39,14 @@ class ScaledSum:
 
     @property
     def room(self) -> NDArray[Any]:
-        """Where the next row is to be put; the same place until it is added."""
+        """The place for the next row; it stays the same until the row is added."""
         room: NDArray[Any] = self._rows[self._num_waiting]
         return room
 
     def add(self, weight: float) -> None:
-        """Add weight · what is in `room`."""
+        """Add weight · the row in `room`."""
         if self._total is None:
-            # Not added to zeros: 0.0 + -0.0 is 0.0, and a single update must come out as it is.
+            # Set, not added to zeros: 0.0 + -0.0 is 0.0, but a single update must not change.
             self._total = aligned_empty(self._scratch.size, np.float64)
             self._kernels.set_scaled(self._total, self.room, weight)
         elif self._at_once == 1:

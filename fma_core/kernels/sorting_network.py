@@ -1,4 +1,4 @@
-"""The comparisons of a sorting network: the same for all columns, so that many are sorted side by side."""
+"""The comparisons of a sorting network: they are the same for all columns, so that many are sorted at once."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 @lru_cache(maxsize=16)
 def comparators(num_rows: int, first: int = 0, last: int | None = None) -> NDArray[np.uint32]:
-    """Pairs (i, j), i < j, that sort `num_rows` values when each puts the smaller one into i: (comparators, 2).
+    """Pairs (i, j), i < j, that sort `num_rows` values when each moves the smaller one to i: (comparators, 2).
 
-    Only the places from `first` up to `last` are right in the end: what decides nothing there is left out.
+    Only the places from `first` up to `last` are right in the end; comparisons without effect on them are left out.
     """
     needed = set(range(num_rows)[first:last])
     pairs = []

@@ -42,7 +42,7 @@ class RoundFacts:
 
 
 def verdict_of(rules: RoundRules, facts: RoundFacts) -> Verdict:
-    """What to do with a round that is this far."""
+    """Judge a round that is this far: close it, wait, or say that it missed its quorum."""
     answers = Answers(
         num_updates=facts.num_updates,
         requirement_met=_requirement_met(rules, facts),
@@ -51,7 +51,7 @@ def verdict_of(rules: RoundRules, facts: RoundFacts) -> Verdict:
         deadline_passed=facts.deadline_passed,
     )
     verdict = rules.policy.verdict(answers, min_updates=rules.strategy.min_updates)
-    # What the rule lacks holds a round open, and never fails inside.
+    # A missing need of the rule holds a round open; it never fails inside.
     if verdict == "close" and not _has_what_it_needs(rules.strategy, facts):
         return "quorum_not_met" if facts.deadline_passed else "wait"
     return verdict

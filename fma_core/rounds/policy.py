@@ -113,15 +113,15 @@ class RoundPolicy(CheckedPart):
             _moment(self.end_date)
 
     @classmethod
-    def from_json(cls, said: Mapping[str, Any]) -> RoundPolicy:
+    def from_json(cls, parameters_json: Mapping[str, Any]) -> RoundPolicy:
         """The policy of these parameters. Raises InvalidParameter."""
         parameters = parameters_of(cls)
-        if not isinstance(said, Mapping):
+        if not isinstance(parameters_json, Mapping):
             raise InvalidParameter(
-                f"the round policy must be an object; found {said!r:.80}", kind="round_policy"
+                f"the round policy must be an object; found {parameters_json!r:.80}", kind="round_policy"
             )
         values = {}
-        for name, value in said.items():
+        for name, value in parameters_json.items():
             if name not in parameters:
                 message = f"round policy: {name!r:.80} is unknown; known are {', '.join(parameters)}"
                 raise InvalidParameter(message, kind="round_policy", parameter=name, known=list(parameters))
@@ -137,7 +137,7 @@ class RoundPolicy(CheckedPart):
             raise InvalidParameter(f"round policy: {error}", kind="round_policy", parameter=named) from error
 
     def to_json(self) -> dict[str, Any]:
-        """What differs from the defaults."""
+        """The parameters that differ from the defaults."""
         defaults = asdict(RoundPolicy())
         return {name: value for name, value in asdict(self).items() if value != defaults[name]}
 
@@ -147,7 +147,7 @@ class RoundPolicy(CheckedPart):
         return None if self.goal is None else math.ceil(round(self.goal * self.over_selection, 9))
 
     def verdict(self, answers: Answers, *, min_updates: int) -> Verdict:
-        """What to do with a round that is this far.
+        """Judge a round that is this far: close it, wait, or say that it missed its quorum.
 
         min_updates: what the strategy needs.
         """
@@ -203,14 +203,14 @@ class RoundPolicy(CheckedPart):
 ROUND_POLICY_SCHEMA = schema_of(RoundPolicy)
 
 
-def _moment(said: str) -> datetime:
+def _moment(text: str) -> datetime:
     try:
-        parsed = datetime.fromisoformat(said)
+        parsed = datetime.fromisoformat(text)
     except ValueError:
         parsed = None
     if parsed is None or parsed.tzinfo is None:
         raise ValueError(
-            f"end_date must be ISO 8601 with a time zone (2027-01-31T12:00:00Z); found {said!r:.60}"
+            f"end_date must be ISO 8601 with a time zone (2027-01-31T12:00:00Z); found {text!r:.60}"
         )
     return parsed.astimezone(UTC)
 

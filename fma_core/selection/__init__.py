@@ -1,7 +1,24 @@
-"""Client selection: filters say which clients may be asked, and a selector whom of them to ask."""
+"""Client selection: filters decide which clients are eligible, and a selector chooses the cohort among them."""
 
 from fma_core.selection.candidate import Candidate, PastRound
-from fma_core.selection.filters import (
+from fma_core.selection.cohort import (
+    Choice,
+    Everyone,
+    FedCS,
+    LeastRecentlyUsed,
+    Oort,
+    Poisson,
+    Pool,
+    PowerOfChoice,
+    Random,
+    RoundRobin,
+    Selector,
+    Stratified,
+    TiFL,
+    Weighted,
+    selectors,
+)
+from fma_core.selection.eligibility import (
     Battery,
     Charging,
     ClientVersion,
@@ -19,23 +36,6 @@ from fma_core.selection.filters import (
 from fma_core.selection.pace import pace_rng, retry_after_s
 from fma_core.selection.refusal import Refusal
 from fma_core.selection.select import Selection, screen, select
-from fma_core.selection.selectors import (
-    Choice,
-    Everyone,
-    FedCS,
-    LeastRecentlyUsed,
-    Oort,
-    Poisson,
-    Pool,
-    PowerOfChoice,
-    Random,
-    RoundRobin,
-    Selector,
-    Stratified,
-    TiFL,
-    Weighted,
-    selectors,
-)
 
 __all__ = [
     "Battery",

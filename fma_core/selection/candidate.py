@@ -1,4 +1,4 @@
-"""What a selection knows: a client that could be asked, and a round that is over."""
+"""The inputs of a selection: a client that could be asked, and a round that is over."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A client of the model, with the facts that filters and selectors look at. None: nobody knows.
+    """A client of the model, with the facts that filters and selectors look at; None: not known.
 
     seconds_since_turn, rounds_since_turn: since it was last chosen; None when it never was.
-    loss: the mean of its examples' losses, as it last reported; loss_rms: the root of the mean of their squares.
-    round_s: from being asked to having answered, in its last answered round.
-    battery: the share that is left, 0 to 1. version: of its client library.
+    loss: the mean loss of its examples, as last reported; loss_rms: the root of the mean of the squared losses.
+    round_s: the time from the request to the answer, in the last round that it answered.
+    battery: the share that is left, 0 to 1. version: the version of its client library.
     """
 
     client: str
@@ -40,7 +40,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class PastRound:
-    """A round of the model that is over: who was chosen, who answered, how long it took, what was measured.
+    """A round of the model that is over: the clients chosen, the clients that answered, its duration and metrics.
 
     metrics: means over its updates, weighted by examples, such as {"loss": 0.31}.
     """

@@ -1,8 +1,8 @@
 """Pace steering: when a client that may not take part now should ask again.
 
-Small populations meet: everybody comes back when the round is expected to end, because the next one needs enough of
-them at the same time. Large ones are spread, so that a million clients do not return at once. The same formula does
-both, and it needs no state: a client is told a time, and nothing is kept.
+A small population should come back together when the round is expected to end, because the next round needs enough
+clients at the same time. A large one should be spread, so that a million clients do not return at once. One formula
+does both without any state: the server tells each client a time and stores nothing.
 Source: Bonawitz et al. 2019, arXiv:1902.01046, section 2.3, which describes it and gives no formula.
 """
 
@@ -25,12 +25,13 @@ def retry_after_s(
     min_s: float = MIN_S,
     max_s: float = MAX_S,
 ) -> float:
-    """Seconds to wait: until the round's expected end, and then a moment of a window that all clients fit into.
+    """The seconds to wait: until the round's expected end, then a random part of a window for all clients.
 
-    num_clients: how many may be told the same. until_s: to the expected end; None when nobody knows it.
-    max_calls_per_s: what the server bears. The window is 2 · num_clients / max_calls_per_s: the second factor because
-        clients that keep asking wait half of it on average.
-    min_s, max_s: bounds of what `until_s` says, so that nobody asks at once again, or sleeps through a new experiment.
+    num_clients: the number of clients that may get the same answer. until_s: the seconds to the expected end; None when
+        it is not known.
+    max_calls_per_s: the load that the server can bear. The window is 2 · num_clients / max_calls_per_s; the factor 2
+        because clients that keep asking wait half of it on average.
+    min_s, max_s: bounds of `until_s`, so that no client asks again at once, or misses a new experiment.
     """
     window = 2 * num_clients / max_calls_per_s
     start = min_s if until_s is None else min(max(until_s, min_s), max_s)
@@ -38,6 +39,6 @@ def retry_after_s(
 
 
 def pace_rng(seed: int, round_number: int, client: str) -> np.random.Generator:
-    """A client's own generator in a round: asked again, the server names the same moment of the window."""
+    """A generator for one client in one round, so that the server gives the same answer when it asks again."""
     place = int.from_bytes(sha256(client.encode()).digest()[:8])
     return np.random.Generator(np.random.PCG64([seed, round_number, place]))

@@ -1,4 +1,4 @@
-"""Why a client was not chosen."""
+"""The reason why a client was not chosen."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A stable code for programs, and a sentence for people.
+    """A reason not to choose a client: a stable code for programs, and a sentence for people.
 
-    retry_after_s: when the reason will have passed, where that is known.
+    retry_after_s: the seconds until the reason has passed, when that is known.
     """
 
     code: str
@@ -18,5 +18,5 @@ class Refusal:
 
 
 def not_reported(fact: str) -> Refusal:
-    """The refusal of a filter that looks at a fact which nobody knows."""
+    """The refusal of a filter for a fact that is not known."""
     return Refusal("not_reported", f"the client has never reported its {fact}")

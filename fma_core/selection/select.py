@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from fma_core.selection.candidate import Candidate, PastRound
-from fma_core.selection.filters.filter import Filter, first_refusal
+from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
+from fma_core.selection.eligibility.filter import Filter, first_refusal
 from fma_core.selection.refusal import Refusal
-from fma_core.selection.selectors.selector import Choice, Pool, Selector, selectors
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Every candidate once: among the chosen (in the order of their names), or refused with the reason."""
+    """The result of a selection: each candidate is chosen (sorted by name), or refused with a reason."""
 
     chosen: tuple[str, ...]
     refused: Mapping[str, Refusal]
@@ -32,13 +32,20 @@ def select(
     past: Sequence[PastRound] = (),
     draw: int = 0,
 ) -> Selection:
-    """Whom to ask in a round, and why not the others.
+    """Choose the clients to ask in a round, and give a reason for each of the others.
 
     num: how many clients are wanted; None for no bound. Selectors whose `takes_num` is False decide it themselves.
-    seed: of the model, 0 or more. The same seed, round and facts give the same choice, in whatever order they come.
+    seed: the model's, 0 or more. The same seed, round and facts give the same choice, whatever the order of the
+    candidates.
     past: the rounds before this one; the selector's `num_past` newest are enough.
-    draw: how often clients were drawn for this round before; each draw has its own randomness.
+    draw: the number of earlier draws for this round; each draw has its own randomness.
     Raises ValueError when two candidates are the same client, or the selector breaks its contract.
+
+    >>> from fma_core.selection import LeastRecentlyUsed, MinExamples
+    >>> few, done = Candidate("few", num_examples=3), Candidate("done", num_examples=90, rounds_since_turn=1)
+    >>> selector, filters = LeastRecentlyUsed(), [MinExamples(num=10)]
+    >>> select([few, done, Candidate("new")], selector=selector, filters=filters, num=1, seed=0, round_number=2).chosen
+    ('new',)
     """
     if num is not None and num < 1:
         raise ValueError(f"num must be at least 1, or None, found {num}")
@@ -46,7 +53,7 @@ def select(
     if not eligible:
         return Selection((), refused)
     pool = Pool(eligible, num, round_number, _newest(past, selector.num_past))
-    # Named here, and not default_rng: that may become another generator one day.
+    # PCG64 by name: default_rng may become another generator one day.
     rng = np.random.Generator(np.random.PCG64([seed, round_number, draw]))
     choice = selector.choose(pool, rng)
     _check(choice, pool, selector)
@@ -60,7 +67,7 @@ def select(
 def screen(
     candidates: Iterable[Candidate], filters: Sequence[Filter]
 ) -> tuple[tuple[Candidate, ...], dict[str, Refusal]]:
-    """The eligible candidates, in the order of their names, and the others with the reason."""
+    """The eligible candidates, sorted by name, and the reasons against the others."""
     eligible: list[Candidate] = []
     refused: dict[str, Refusal] = {}
     previous: str | None = None

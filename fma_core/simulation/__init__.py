@@ -2,8 +2,9 @@
 
 from fma_core.simulation.client import SimulatedClient, Trained
 from fma_core.simulation.progress import Progress, progress_bar
-from fma_core.simulation.result import SimulatedRound, Simulation
+from fma_core.simulation.result import Simulation
 from fma_core.simulation.simulate import simulate
+from fma_core.simulation.simulated_round import SimulatedRound
 
 __all__ = [
     "Progress",

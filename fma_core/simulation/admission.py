@@ -1,4 +1,4 @@
-"""Whether an update that arrives is taken into the open round, by the rules of the server's services/admission."""
+"""Admission of an update that arrives to the open round, by the rules of the server (fma_django/updates/admission)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def refusal_of(
 
     No round is ever full here: one that has all the updates that it takes, and lacks nobody, has closed at once.
     """
-    policy = configuration.rules.policy
+    policy = configuration.closing.policy
     if policy.late_updates == "refuse" and _is_late(update, current, configuration, num_aggregates):
         return Refusal("late_update", f"it was trained for round {update.round_number}")
     furthest = configuration.furthest_base_agg

@@ -1,4 +1,4 @@
-"""A simulated client: a function that trains, and what the server would know of who runs it."""
+"""A simulated client: a function that trains, and the facts that the server would know about the client."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fma_core.selection import Candidate
 
 MAX_NUM_EXAMPLES = 2**53  # exact in float64, in which the weights are summed
 
-# What is known of a candidate from rounds, and not from what its client reports.
+# The facts of a candidate that follow from rounds, and not from reports of its client.
 _FROM_ROUNDS = frozenset(
     {
         "client",
@@ -37,10 +37,10 @@ Facts = Mapping[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """What a client sends, and how long that took.
+    """The update that a client sends, and the time that it took.
 
-    arrays: as the strategy asks for them (weights or deltas, payloads too). num_examples: its weight, 1 … 2**53.
-    seconds: from being asked to the last byte of the answer, in virtual time.
+    arrays: as the strategy requires them (weights or deltas, and payloads). num_examples: its weight, 1 … 2**53.
+    seconds: from the request to the last byte of the answer, in virtual time.
     """
 
     arrays: Arrays
@@ -49,7 +49,7 @@ class Trained:
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
-        # numpy's numbers are no JSON, which is what the server would see.
+        # The server would see JSON, which has no numpy numbers.
         object.__setattr__(self, "num_examples", operator.index(self.num_examples))
         object.__setattr__(self, "metrics", _plain(self.metrics))
         object.__setattr__(self, "seconds", float(self.seconds))
@@ -67,8 +67,8 @@ class SimulatedClient:
     """A client of a simulation.
 
     train: called with the model's weights (read-only; None while there are none), the client's configuration and the
-        number of the round; None is a dropout, of which the server hears nothing.
-    facts: what filters and selectors look at and a device reports: num_examples, ping_ms, download_mbps, upload_mbps,
+        number of the round. It returns None for a dropout, of which the server learns nothing.
+    facts: the facts that a device reports for filters and selectors: num_examples, ping_ms, download_mbps, upload_mbps,
         free_memory_bytes, battery, is_charging, is_unmetered, version; or a function that gives them for a round.
     """
 

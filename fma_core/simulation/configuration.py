@@ -42,9 +42,9 @@ MEMBERS = (
 
 @dataclass(frozen=True)
 class Configuration:
-    """All that decides how an experiment runs. Parts are built, and so known to go together."""
+    """The whole configuration of an experiment, with its parts built and checked to fit together."""
 
-    rules: RoundRules
+    closing: RoundRules
     filters: tuple[Filter, ...]
     selector: Selector
     seed: int
@@ -54,14 +54,14 @@ class Configuration:
     spec: Spec | None
 
     @classmethod
-    def of(cls, said: Mapping[str, Any], *, seed: int | None = None) -> Configuration:
-        """Read it as the server does: other members are ignored, misspelt ones refused, null is the default.
+    def of(cls, members: Mapping[str, Any], *, seed: int | None = None) -> Configuration:
+        """Read a configuration like the server: ignore other members, refuse misspelt ones; null is the default.
 
-        Schemas are not looked at, which is the server's business.
+        Schemas are not checked; only the server does that.
         Raises InvalidPart, InvalidStrategy or InvalidSpec, with the fact `field`.
         """
-        _refuse_misspelt(said)
-        given = {name: said[name] for name in MEMBERS if said.get(name) is not None}
+        _refuse_misspelt(members)
+        given = {name: members[name] for name in MEMBERS if members.get(name) is not None}
         with_field = _Fields(given)
         strategy = Strategy.build(
             with_field.build("aggregator", aggregators, "aggregator_params", default="mean"),
@@ -76,7 +76,7 @@ class Configuration:
         config, overrides = given.get("client_config", {}), given.get("client_config_overrides", [])
         client_config.check(config, overrides)
         return cls(
-            rules=RoundRules(RoundPolicy.from_json(given.get("round_policy", {})), strategy, requirement),
+            closing=RoundRules(RoundPolicy.from_json(given.get("round_policy", {})), strategy, requirement),
             filters=tuple(with_field.build_specs("eligibility", filters)),
             selector=with_field.build_specs("selector", selectors, default={"name": EVERYONE})[0],
             seed=_integer("seed", given.get("seed", 0) if seed is None else seed, 0, MAX_SEED),
@@ -92,12 +92,12 @@ class Configuration:
 
     @property
     def chooses_clients(self) -> bool:
-        """Whether a round has a cohort; without, every client may answer."""
+        """Whether a round has a cohort; without one, every client may answer."""
         return bool(self.filters) or selectors.name_of(self.selector) != EVERYONE
 
 
 class _Fields:
-    """Parts from members, with the member named in what is raised."""
+    """Build parts from members, and name the member in errors."""
 
     def __init__(self, given: Mapping[str, Any]) -> None:
         self._given = given
@@ -110,9 +110,9 @@ class _Fields:
             raise
 
     def build_specs(self, field: str, registry: Registry[Any], default: Any = ()) -> list[Any]:
-        found = self._given.get(field, default)
+        given = self._given.get(field, default)
         try:
-            return [registry.build_spec(spec) for spec in ([found] if isinstance(found, Mapping) else found)]
+            return [registry.build_spec(spec) for spec in ([given] if isinstance(given, Mapping) else given)]
         except InvalidPart as error:
             error.facts.setdefault("field", field)
             raise
@@ -125,8 +125,8 @@ def _integer(field: str, value: Any, least: int, most: int) -> int:
     return value
 
 
-def _refuse_misspelt(said: Mapping[str, Any]) -> None:
-    for name in said:
+def _refuse_misspelt(members: Mapping[str, Any]) -> None:
+    for name in members:
         close = [] if name in MEMBERS else get_close_matches(str(name), MEMBERS, n=1, cutoff=0.8)
         if close:
             raise InvalidParameter(

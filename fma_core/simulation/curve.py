@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from fma_core.simulation.result import SimulatedRound
+    from fma_core.simulation.simulated_round import SimulatedRound
 
-# Told apart by the colour-blind. Source: Okabe and Ito 2008, Color Universal Design.
+# Colours that colour-blind people can distinguish. Source: Okabe and Ito 2008, Color Universal Design.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 GREY = "#555555"
 

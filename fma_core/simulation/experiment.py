@@ -1,35 +1,35 @@
-"""The life of a simulated experiment: what the server's record and clock do, in memory and in virtual time.
+"""A simulated experiment: the server's record and clock, in memory and in virtual time.
 
-A client that was chosen begins when the round starts, or when it has finished what it was training before; what it
-sends arrives after the seconds that it says. An update that missed its round is admitted to the open one, or refused,
-as the server does (late_updates, furthest_base_agg), and its client goes on with the open round unless it counts there.
+`fma_core.rounds.life.next_step` decides what comes next, as it does on the server; this carries it out. A client that
+was chosen begins when the round starts, or when it has finished what it was training before; its answer arrives after
+the seconds that it takes. An update that missed its round is admitted to the open one, or refused, as on the server
+(late_updates, furthest_base_agg), and its client goes on with the open round unless it counts there.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, assert_never
 
 from fma_core import client_config
 from fma_core.arrays.spec import Arrays
 from fma_core.errors import AggregationError, FMAError, InvalidStrategy
-from fma_core.rounds.closing import RoundFacts, verdict_of
-from fma_core.rounds.cohorts import draw_cohort, num_needed
-from fma_core.rounds.policy import Verdict
+from fma_core.rounds.life import Close, End, Fail, Reopen, Start, Wait, next_step
 from fma_core.selection import Refusal
 from fma_core.simulation.admission import refusal_of
 from fma_core.simulation.client import SimulatedClient, Trained
 from fma_core.simulation.configuration import Configuration
+from fma_core.simulation.facts import SimulatedFacts
 from fma_core.simulation.files import Files, Update
 from fma_core.simulation.history import History
 from fma_core.simulation.open_round import OpenRound, ties
 from fma_core.simulation.progress import Progress, Watcher
-from fma_core.simulation.record import as_past, write_down
-from fma_core.simulation.result import Outcome, SimulatedRound, Simulation
+from fma_core.simulation.record import as_past, row_of
+from fma_core.simulation.result import Simulation
+from fma_core.simulation.simulated_round import Outcome, SimulatedRound
 from fma_core.simulation.timeline import Deadline, Timeline, Wake
 from fma_core.simulation.training import train_all
 
@@ -40,7 +40,7 @@ MAX_WAKES = 1000
 
 @dataclass(frozen=True)
 class Setting:
-    """What a simulation is asked to do. clients: by id, in the order of their ids."""
+    """The task of a simulation. clients: by id, in the order of their ids."""
 
     configuration: Configuration
     clients: Mapping[str, SimulatedClient]
@@ -55,8 +55,8 @@ class Experiment:
     def __init__(self, setting: Setting, files: Files, initial: Arrays | None) -> None:
         self._setting = setting
         self._configuration = setting.configuration
-        self._strategy = setting.configuration.rules.strategy
-        self._policy = setting.configuration.rules.policy
+        self._strategy = setting.configuration.closing.strategy
+        self._policy = setting.configuration.closing.policy
         self._clients = setting.clients
         self._files = files
         self._history = History(list(setting.clients.values()))
@@ -72,7 +72,7 @@ class Experiment:
         self._open = self._next_round()
 
     def run(self) -> Simulation:
-        self._start_if_possible()
+        self._advance()
         while not self._end_reason:
             following = self._timeline.pop()
             if following is None:
@@ -81,12 +81,10 @@ class Experiment:
             self._now_s, event = following
             if isinstance(event, Update):
                 self._arrive(event)
-            elif isinstance(event, Wake):
-                self._start_if_possible()
-            elif (event.round_number, event.num_reopenings) == (self._open.number, self._open.num_reopenings):
-                self._act_on(self._verdict())
-            if self._policy.end_date is not None:
-                self._end_if_over()
+            elif isinstance(event, Wake) or self._is_of_open_round(event):
+                self._advance()
+            if self._policy.end_date is not None and self._policy_reason() is not None:
+                self._advance(may_end=True)
         return Simulation(
             rounds=tuple(self._over),
             arrays=self._weights,
@@ -94,6 +92,12 @@ class Experiment:
             waits_for=self._waits_for,
             seed=self._configuration.seed,
             seconds=self._now_s,
+        )
+
+    def _is_of_open_round(self, deadline: Deadline) -> bool:
+        return (deadline.round_number, deadline.num_reopenings) == (
+            self._open.number,
+            self._open.num_reopenings,
         )
 
     def _settle(self, initial: Arrays | None) -> None:
@@ -113,51 +117,73 @@ class Experiment:
         self._num_wakes = 0
         return OpenRound(number, opened_s=self._now_s)
 
-    # Starting a round, as services/cohorts does.
+    # The steps of a round.
 
-    def _start_if_possible(self) -> None:
+    def _advance(self, *, may_end: bool = False) -> None:
+        """Let the open round, and those after it, go on as far as they can."""
+        while not self._end_reason:
+            step = next_step(self._configuration, self._facts(may_end=may_end))
+            may_end = isinstance(step, Close)
+            match step:
+                case Wait():
+                    self._wait(step)
+                    return
+                case Start():
+                    self._start(step)
+                case Close():
+                    self._aggregate()
+                case Reopen():
+                    self._reopen()
+                case Fail():
+                    self._end_reason = step.code
+                    self._finish("quorum_not_met")
+                case End():
+                    self._end_reason = step.reason
+                case _:
+                    assert_never(step)
+
+    def _facts(self, *, may_end: bool) -> SimulatedFacts:
+        return SimulatedFacts(
+            current=self._open,
+            clients=self._clients,
+            history=self._history,
+            has_start=self._files.has_model,
+            now_s=self._now_s,
+            reason=self._policy_reason() if may_end else None,
+        )
+
+    def _wait(self, step: Wait) -> None:
         current = self._open
-        if current.started_s is not None or self._end_reason:
-            return
-        needed = num_needed(self._policy, self._strategy)
-        if len(self._clients) < needed:
-            current.waits_for = f"clients to register: {len(self._clients)} of {needed}"
-            return
-        if not self._configuration.chooses_clients:
+        if current.started_s is None:
+            current.waits_for = step.reason
+        if step.cohort is not None:
+            current.num_draws = step.cohort.num_draws
+            current.refused = step.cohort.refused
+            self._wake_when_possible(step.cohort.refused.values())
+
+    def _start(self, step: Start) -> None:
+        current = self._open
+        if step.cohort is None:
             current.chosen = tuple(self._clients)
-        elif not self._choose(current, needed):
-            return
+        else:
+            fresh = set(step.cohort.chosen) - set(current.chosen)
+            self._history.asked(fresh, round_number=current.number, now_s=self._now_s)
+            current.num_draws = step.cohort.num_draws
+            current.refused = step.cohort.refused
+            current.chosen = step.cohort.chosen
+            current.num_asked = len(step.cohort.chosen)
         current.waits_for = ""
         current.started_s = self._now_s
-        if self._policy.deadline_s is not None:
-            current.deadline_s = self._now_s + self._policy.deadline_s
+        if step.deadline_s is not None:
+            current.deadline_s = self._now_s + step.deadline_s
             self._timeline.add(current.deadline_s, Deadline(current.number, current.num_reopenings))
         self._begin(current.chosen)
 
-    def _choose(self, current: OpenRound, needed: int) -> bool:
-        cohort = draw_cohort(
-            self._history.candidates(current.number, self._now_s),
-            filters=self._configuration.filters,
-            selector=self._configuration.selector,
-            num_needed=needed,
-            num_wanted=self._policy.cohort_size,
-            seed=self._configuration.seed,
-            round_number=current.number,
-            past=lambda: self._history.past,
-            asked=current.chosen,
-            num_draws=current.num_draws,
-        )
-        current.num_draws = cohort.num_draws
-        current.refused = cohort.refused
-        if len(cohort.chosen) < needed:
-            current.waits_for = f"clients that may be asked: {len(cohort.chosen)} of {needed}"
-            self._wake_when_possible(cohort.refused.values())
-            return False
-        fresh = set(cohort.chosen) - set(current.chosen)
-        self._history.asked(fresh, round_number=current.number, now_s=self._now_s)
-        current.chosen = cohort.chosen
-        current.num_asked = len(cohort.chosen)
-        return True
+    def _reopen(self) -> None:
+        if self._open.num_reopenings >= MAX_REOPENINGS:
+            self._stall()
+        else:
+            self._open.reopen()
 
     def _wake_when_possible(self, refusals: Iterable[Refusal]) -> None:
         waits = [each.retry_after_s for each in refusals if each.retry_after_s is not None]
@@ -197,7 +223,7 @@ class Experiment:
         )
 
     def _received(self, client: SimulatedClient, trained: Trained | None) -> Update | None:
-        """What is on its way to the server; None for a dropout, and for what the server would refuse."""
+        """The update that is on its way to the server; None for a dropout, and for one that the server would refuse."""
         if trained is None:
             self._open.dropped.add(client.id)
             return None
@@ -223,7 +249,7 @@ class Experiment:
             seconds=trained.seconds,
         )
 
-    # Receiving, as services/updates and services/admission do.
+    # Accepting updates, as fma_django/updates does.
 
     def _arrive(self, update: Update) -> None:
         current = self._open
@@ -236,43 +262,11 @@ class Experiment:
         else:
             current.rejected[update.client] = refusal
             self._files.drop_updates([update])
-        self._start_if_possible()
-        self._act_on(self._verdict())
+        self._advance()
         if self._open.started_s is not None and not self._end_reason and update.client in self._open.chosen:
             self._begin([update.client])
 
     # Ending a round.
-
-    def _verdict(self) -> Verdict:
-        current = self._open
-        facts = RoundFacts(
-            num_updates=len(current.updates),
-            num_clients=len(self._clients),
-            num_asked=current.num_asked,
-            has_start=self._files.has_model,
-            deadline_passed=current.deadline_passed(self._now_s),
-            answered=current.updates,
-            by_organisation=Counter(self._clients[client].organisation or "" for client in current.updates),
-        )
-        return verdict_of(self._configuration.rules, facts)
-
-    def _act_on(self, verdict: Verdict) -> None:
-        if verdict == "close":
-            self._aggregate()
-        elif verdict == "quorum_not_met":
-            self._fail_quorum()
-
-    def _fail_quorum(self) -> None:
-        done = self._open.num_reopenings
-        most = self._policy.max_reopenings
-        if self._policy.on_failed_quorum == "end" or (most is not None and done >= most):
-            self._end_reason = "quorum_not_met"
-            self._finish("quorum_not_met")
-        elif done >= MAX_REOPENINGS:
-            self._stall()
-        else:
-            self._open.reopen()
-            self._start_if_possible()
 
     def _aggregate(self) -> None:
         current = self._open
@@ -295,14 +289,12 @@ class Experiment:
                 stale=tuple(each.client for each in updates if each.base != base),
                 validation=self._validated(),
             )
-            self._end_if_over()
         self._files.drop_updates(updates)
         self._files.drop_models({each.base for each in self._training.values()})
-        if not self._end_reason and len(self._over) >= self._setting.num_rounds:
-            self._end_reason = "rounds"
-        if not self._end_reason:
+        if len(self._over) < self._setting.num_rounds:
             self._open = self._next_round()
-            self._start_if_possible()
+        else:
+            self._end_reason = self._policy_reason() or "rounds"
 
     def _validated(self) -> dict[str, float]:
         if self._setting.evaluate is None or self._weights is None:
@@ -313,23 +305,21 @@ class Experiment:
         """Write the open round down."""
         number = self._open.number
         late = [client for client, each in self._training.items() if each.round_number == number]
-        over = write_down(self._open, outcome, now_s=self._now_s, late=late, **facts)
+        over = row_of(self._open, outcome, now_s=self._now_s, late=late, **facts)
         self._over.append(over)
         self._history.past.append(as_past(over, self._open))
         self._tell(is_over=True)
 
-    def _end_if_over(self) -> None:
-        reason = self._policy.end_reason(
+    def _policy_reason(self) -> str | None:
+        return self._policy.end_reason(
             num_aggregates=self._files.num_aggregates,
             values=[self._watched(each) for each in self._over if each.outcome == "published"],
             now=self._setting.begins_on + timedelta(seconds=self._now_s),
         )
-        if reason is not None:
-            self._end_reason = reason
 
     def _watched(self, each: SimulatedRound) -> float | None:
-        found = each.validation if self._policy.metric_source == "validation" else each.means
-        return found.get(self._policy.metric or "")
+        values = each.validation if self._policy.metric_source == "validation" else each.means
+        return values.get(self._policy.metric or "")
 
     def _stall(self) -> None:
         current = self._open

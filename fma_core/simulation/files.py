@@ -1,4 +1,4 @@
-"""The files of a simulation in a temporary folder: what the server has in its store, canonical and hashed alike."""
+"""The files of a simulation in a temporary folder: canonical and hashed, like those in the server's storage."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from fma_core.engine.executors import Threads
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """An update that waits, or is on its way: its file, who trained it for which round, and from which aggregate.
+    """An update that waits, or has not arrived yet: its file, its client, its round and its base.
 
-    base: how many aggregates there were when its client began; 0 is the model that was given.
+    base: the number of aggregates when its client began; 0 is the model that was given.
     """
 
     client: str
@@ -40,9 +40,9 @@ class Update:
 
 
 class Files:
-    """Updates, and the aggregates that somebody may still need, by their number.
+    """Updates, and the aggregates that may still be needed, by their number.
 
-    spec: what the arrays of the model are; the first that are written say it where nobody has.
+    spec: the arrays of the model; without one, the spec of the first arrays that are written.
     """
 
     def __init__(self, folder: Path, *, spec: Spec | None) -> None:
@@ -54,11 +54,11 @@ class Files:
         self.num_aggregates = 0
 
     def write_update(self, arrays: Arrays) -> Path:
-        """Raises what the server refuses weights with: NonFiniteValue, InvalidSpec, TooLarge."""
+        """Write an update. Raises the errors by which the server refuses it: NonFiniteValue, InvalidSpec, TooLarge."""
         return self._write(arrays)
 
     def write_initial(self, arrays: Arrays) -> None:
-        """Raises as `write_update`, and SpecMismatch."""
+        """Write the initial model. Raises as `write_update`, and SpecMismatch."""
         if self.spec is not None:
             self.spec.check(arrays)
         self._models[0] = self._write(arrays)
@@ -116,7 +116,7 @@ class Files:
             update.file.unlink()
 
     def drop_models(self, needed: set[int]) -> None:
-        """Keep the newest model, and those of these numbers."""
+        """Delete all models but the newest one and those of these numbers."""
         for number in set(self._models) - needed - {self.num_aggregates}:
             self._models.pop(number).unlink()
 

@@ -1,4 +1,4 @@
-"""What the server would know of its clients from the rounds before: the inputs of a selection."""
+"""The facts that the server would know about its clients from earlier rounds: the inputs of a selection."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class History:
             turns.asked_s = now_s
 
     def answered(self, update: Update, *, in_time: bool) -> None:
-        """An update of a client counted."""
+        """Note that an update of a client was accepted."""
         turns = self._turns[update.client]
         turns.times_answered += in_time
         turns.newest = update

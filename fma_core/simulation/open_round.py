@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fma_core.selection import Refusal
-from fma_core.selection.selectors.draw import draw
+from fma_core.selection.cohort.draw import draw
 from fma_core.simulation.files import Update
 
 
 @dataclass
 class OpenRound:
-    """What the server has of a round that collects.
+    """The server's state of a round that collects.
 
     num_asked: the size of its cohort; None where everybody may answer, who are then all `chosen`.
     started_s: when its clients were chosen; None before that, and while it is opened again.
@@ -42,7 +42,7 @@ class OpenRound:
         return self.deadline_s is not None and self.deadline_s <= now_s
 
     def reopen(self) -> None:
-        """Who was asked may still answer, and what was sent counts; who failed may try again."""
+        """Begin again: updates still count, clients that were asked may answer, those that failed may try again."""
         self.started_s = self.deadline_s = None
         self.num_reopenings += 1
         self.began -= self.dropped | set(self.rejected)

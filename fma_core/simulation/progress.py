@@ -1,4 +1,4 @@
-"""The progress of a simulation: told to a watcher, or drawn as a bar."""
+"""The progress of a simulation."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ WIDTH = 24
 class Progress:
     """The state of a simulation at one moment.
 
-    num_trained of num_asked: the answers of the open round that are known so far, good or not.
-    metrics: the weighted means of the last round that was published.
+    num_trained of num_asked: the answers of the open round that are known so far, dropouts included.
+    metrics: the weighted means of the last published round.
     """
 
     round_number: int
@@ -27,7 +27,7 @@ class Progress:
 
     @property
     def share(self) -> float:
-        """The done share of all rounds, 0 … 1."""
+        """The share of all rounds that is done: 0 … 1."""
         done = 1.0 if self.is_over else self.num_trained / max(1, self.num_asked)
         return min(1.0, (self.round_number - 1 + done) / self.num_rounds)
 
@@ -36,7 +36,7 @@ Watcher = Callable[[Progress], None]
 
 
 def progress_bar(file: TextIO | None = None) -> Watcher:
-    """A watcher that draws a bar on one line of a terminal, and elsewhere prints a line for each round."""
+    """A watcher that draws a bar on one line of a terminal, or prints a line for each round without a terminal."""
     out = sys.stderr if file is None else file
     is_terminal = out.isatty()
     drawn = ""

@@ -1,4 +1,4 @@
-"""A round that is over, as the result has it and as later selections know it."""
+"""A round that is over: as a row of the result, and as later selections know it."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from fma_core.metrics import merge
 from fma_core.selection import PastRound, Refusal
 from fma_core.simulation.open_round import OpenRound
-from fma_core.simulation.result import Outcome, SimulatedRound
+from fma_core.simulation.simulated_round import Outcome, SimulatedRound
 
 
-def write_down(
+def row_of(
     current: OpenRound,
     outcome: Outcome,
     *,

@@ -1,70 +1,27 @@
-"""What a simulation gives: a row for each round, and the model."""
+"""The result of a simulation: a row for each round, and the model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from numpy.typing import NDArray
 
-from fma_core.selection import Refusal
 from fma_core.simulation.curve import draw_curves
+from fma_core.simulation.simulated_round import SimulatedRound
 from fma_core.simulation.table import as_table
-
-Outcome = Literal["published", "failed", "quorum_not_met", "open"]
-
-
-@dataclass(frozen=True)
-class SimulatedRound:
-    """One round. Clients are named by their ids, times are seconds of the virtual clock.
-
-    chosen: who was asked; refused: who was not, and why. Where everybody may answer, all are chosen.
-    answered: whose updates are in the aggregate, in the order in which they came; stale: those of them that were
-        trained from an older aggregate.
-    late: who was still training when it ended. dropped: who never answered. rejected: whose answer did not count, and
-        why.
-    sha256: of the aggregate's canonical file, as the server shows it; "" when there is none, for which `failure` may
-        have the reason.
-    metrics: the statistics of each number that the clients measured, by name: mean (weighted by examples), min, max,
-        p5, p50, p95, count, weight. validation: what `evaluate` says of the aggregate.
-    """
-
-    number: int
-    outcome: Outcome
-    chosen: tuple[str, ...]
-    refused: Mapping[str, Refusal]
-    answered: tuple[str, ...]
-    stale: tuple[str, ...]
-    late: tuple[str, ...]
-    dropped: tuple[str, ...]
-    rejected: Mapping[str, Refusal]
-    opened_s: float
-    ended_s: float
-    num_reopenings: int = 0
-    sha256: str = ""
-    failure: Refusal | None = None
-    metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    validation: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def means(self) -> dict[str, float]:
-        """The weighted mean of each metric."""
-        return {name: statistics["mean"] for name, statistics in self.metrics.items()}
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True, eq=False)
 class Simulation:
-    """The rounds in their order, and how it ended.
+    """The rounds of a simulation in their order, and the reason of its end.
 
     arrays: the newest model; None when there never was one.
-    end_reason: "rounds" when all that were asked for are over, the policy's reason when it ended the experiment, and
-        "stalled" when nothing could happen any more; `waits_for` then says what is missing.
-    seconds: of the virtual clock, from the opening of the first round.
+    end_reason: "rounds" when the wanted number of rounds is over, the policy's reason when it ended the experiment, and
+        "stalled" when nothing can happen any more; `waits_for` then says what is missing.
+    seconds: the time of the virtual clock since the opening of the first round.
     """
 
     rounds: Sequence[SimulatedRound]
@@ -76,25 +33,25 @@ class Simulation:
 
     @property
     def sha256(self) -> str:
-        """Of the newest aggregate; "" when there is none."""
+        """The digest of the newest aggregate; "" when there is none."""
         return next((each.sha256 for each in reversed(self.rounds) if each.sha256), "")
 
     def curve(self, metric: str) -> list[tuple[int, float]]:
         """(round, value) of a metric where it is known: what `evaluate` says of it, or its mean over clients."""
-        found = []
+        points = []
         for each in self.rounds:
             if metric in each.validation:
-                found.append((each.number, each.validation[metric]))
+                points.append((each.number, each.validation[metric]))
             elif metric in each.metrics:
-                found.append((each.number, each.metrics[metric]["mean"]))
-        return found
+                points.append((each.number, each.metrics[metric]["mean"]))
+        return points
 
     def table(self) -> str:
-        """A line for each round, as text."""
+        """The rounds as text, one line each."""
         return as_table(self.rounds)
 
     def to_json(self) -> dict[str, Any]:
-        """All of it but the arrays, ready for `json.dumps`."""
+        """The result without the arrays, ready for `json.dumps`."""
         return {
             "end_reason": self.end_reason,
             "waits_for": self.waits_for,
@@ -105,9 +62,8 @@ class Simulation:
         }
 
     def plot(self, path: Path | str, *, metrics: Sequence[str] | None = None) -> Path:
-        """Draw metrics over rounds into a file (.png, .svg, .pdf); without names all that there are.
+        """Draw metrics over rounds into a file (.png, .svg, .pdf); without names, all metrics.
 
-        Needs matplotlib; raises ImportError, which says so, where it is not installed, and ValueError when there is
-        nothing to draw.
+        Raises ImportError without matplotlib, and ValueError when there is nothing to draw.
         """
         return draw_curves(self.rounds, Path(path), metrics)

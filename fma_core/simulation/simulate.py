@@ -18,7 +18,7 @@ from fma_core.simulation.files import Files
 from fma_core.simulation.progress import Watcher
 from fma_core.simulation.result import Simulation
 
-# An end date of a real experiment is never reached, unless the clock is set near it.
+# So early that the clock never reaches the end date of a real experiment, unless `begins_on` is set.
 BEGINS_ON = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -36,19 +36,28 @@ def simulate(
 ) -> Simulation:
     """Run an experiment's whole configuration with clients that are functions.
 
-    The same clients are selected, the same rules are applied, and the aggregates have the same digests as on a server
-    with the same seed and the same ids, whose clients send the same updates in the same order. What is simulated is
-    time: a clock that jumps from one arrival or deadline to the next.
+    A server with the same seed and ids, whose clients send the same updates in the same order, selects the same
+    clients, applies the same rules, and gives aggregates with the same digests. Only time is simulated: the clock jumps
+    from one arrival or deadline to the next.
 
-    configuration: the members that a developer sends to `POST models/`. rounds: how many to play at most.
-    initial: the first weights. Without them clients are given None, and the strategy must be one that can begin so.
-    seed: of the selection; without it the configuration's, or 0.
-    evaluate: asked about each aggregate, with its weights. What it says is the metric_source `validation`.
+    configuration: the members that a developer sends to `POST models/`. rounds: the largest number of rounds.
+    initial: the first weights. Without them clients get None, and the strategy must be able to begin without weights.
+    seed: the seed of the selection; None for the configuration's, or 0.
+    evaluate: called with the weights of each aggregate. Its numbers are the metric_source `validation`.
     executor: trains several clients at a time; a ProcessPoolExecutor needs `train` to pickle. No result depends on it.
-    progress: called with a `Progress` now and then; `progress_bar()` is one.
-    begins_on: what the round policy's `end_date` is compared with, when the clock is at 0.
+    progress: called with a `Progress` from time to time; `progress_bar()` gives such a function.
+    begins_on: the date at which the virtual clock starts, for the round policy's `end_date`.
     Raises InvalidPart, InvalidStrategy or InvalidSpec for a configuration that the server refuses, ValueError for two
-    clients of one id, and what `train` and `evaluate` raise.
+    clients with one id, and the errors of `train` and `evaluate`.
+
+    >>> import numpy as np
+    >>> from fma_core.simulation import SimulatedClient, Trained
+    >>> def train(weights, config, round_number):
+    ...     return Trained({"w": weights["w"] + 1.0})
+    >>> clients = [SimulatedClient(name, train) for name in ("ann", "bob")]
+    >>> initial = {"w": np.array([0.0])}
+    >>> simulate({"requirement": "all_clients"}, clients, rounds=3, initial=initial).arrays["w"]
+    array([3.])
     """
     if rounds < 1:
         raise ValueError(f"rounds must be at least 1, found {rounds}")
@@ -68,9 +77,9 @@ def simulate(
 
 def _by_id(clients: Sequence[SimulatedClient]) -> dict[str, SimulatedClient]:
     ordered = sorted(clients, key=lambda client: client.id)
-    found = {client.id: client for client in ordered}
-    if len(found) != len(ordered):
+    by_id = {client.id: client for client in ordered}
+    if len(by_id) != len(ordered):
         ids = [client.id for client in ordered]
         twice = next(name for name, following in pairwise(ids) if name == following)
         raise ValueError(f"two clients have the id {twice!r}")
-    return found
+    return by_id

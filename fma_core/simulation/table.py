@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fma_core.simulation.result import SimulatedRound
+    from fma_core.simulation.simulated_round import SimulatedRound
 
-# More columns than this fit on no screen; `to_json` has them all.
+# More columns do not fit on a screen; `to_json` has them all.
 MAX_METRICS = 4
 DIGEST_LENGTH = 12
 NOTHING = "–"  # a number that there is not
@@ -69,10 +69,12 @@ def _counts(each: SimulatedRound) -> list[str]:
 def _metrics(each: SimulatedRound, measured: Sequence[str], judged: Sequence[str]) -> list[str]:
     cells = []
     for name in measured:
-        said = each.metrics.get(name)
-        cells.append("" if said is None else f"{said['mean']:.4f} ({said['min']:.4f} to {said['max']:.4f})")
+        stats = each.metrics.get(name)
+        cells.append(
+            "" if stats is None else f"{stats['mean']:.4f} ({stats['min']:.4f} to {stats['max']:.4f})"
+        )
     return cells + [f"{each.validation[name]:.4f}" if name in each.validation else "" for name in judged]
 
 
-def _names(found: Sequence[str]) -> list[str]:
-    return sorted(set(found))[:MAX_METRICS]
+def _names(names: Sequence[str]) -> list[str]:
+    return sorted(set(names))[:MAX_METRICS]

@@ -1,4 +1,4 @@
-"""What is going to happen in a simulation, in the order of its virtual clock."""
+"""The events of a simulation that are still to come, in the order of its virtual clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fma_core.simulation.files import Update
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """Of a round, each time that it is opened."""
+    """The deadline of a round; one for each time that it is opened."""
 
     round_number: int
     num_reopenings: int
@@ -25,7 +25,7 @@ class Wake:
 
 
 Event: TypeAlias = Update | Deadline | Wake
-# What arrives at the very moment of a deadline is in time.
+# An update that arrives at the very moment of a deadline is in time.
 _ORDER = {Update: 0, Wake: 1, Deadline: 2}
 
 

@@ -1,4 +1,4 @@
-"""Training of many clients: in this thread, or by an executor, a few ahead of what is stored."""
+"""Training of many clients: in this thread, or by an executor, a few clients in advance."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from fma_core.arrays.spec import Arrays
 from fma_core.simulation.client import SimulatedClient, Trained
 
-# So many answers may be in memory at a time.
+# The largest number of answers in memory at a time.
 AHEAD = 16
 
 Task = tuple[SimulatedClient, Mapping[str, Any]]
@@ -20,7 +20,7 @@ Answer = tuple[SimulatedClient, Trained | None]
 def train_all(
     tasks: Iterable[Task], weights: Arrays | None, round_number: int, executor: Executor | None
 ) -> Iterator[Answer]:
-    """The answer of each client, in the order of the tasks. What a client raises is raised, with its id noted."""
+    """The answer of each client, in the order of the tasks. An error of a client is raised with its id as a note."""
     if executor is None:
         for client, config in tasks:
             with _Noted(client, round_number):
@@ -32,7 +32,7 @@ def train_all(
         for client, config in tasks:
             if len(waiting) >= AHEAD:
                 yield _result(*waiting.popleft(), round_number)
-            # Not the client itself: a process that trains needs no more than the function.
+            # Not the whole client: a process that trains needs only the function.
             waiting.append((client, executor.submit(client.train, weights, config, round_number)))
         while waiting:
             yield _result(*waiting.popleft(), round_number)

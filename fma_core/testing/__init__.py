@@ -1,11 +1,11 @@
-"""The contracts of parts, as test classes to inherit: what every built-in part keeps, and what the server counts on.
+"""The contracts of parts, as test classes to inherit; every built-in part keeps them, and the server relies on them.
 
     from fma_core.testing import AggregatorContract
 
     class TestMyRule(AggregatorContract):
         part = MyRule(f=1)
 
-Needs the extra `testing`; `fma_core.in_memory`, whose names are here too, needs nothing.
+Needs the extra `testing`; `fma_core.in_memory`, whose names are here too, needs no extra.
 """
 
 from fma_core.in_memory import ArrayRounds, StoredRound, Update, fold_arrays

@@ -1,4 +1,4 @@
-"""What the server counts on in an aggregation rule: long, because a rule inherits it as one class."""
+"""The contract of aggregation rules; the file is long because a rule inherits it as one class."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ from fma_core.testing.part_contract import PartContract
 from fma_core.testing.require import require, through_pickle
 
 NAME = re.compile(r"[A-Za-z0-9_]+")
-# Repeatable, and nothing left behind in the plugin author's folder.
+# Repeatable, and without files in the plugin author's folder.
 bounded = settings(max_examples=15, deadline=None, database=None, derandomize=True)
 
 
 class AggregatorContract(PartContract):
-    """Inherit it, and set `part`; see `PartContract` for `departures`.
+    """The tests of an aggregation rule: inherit it, and set `part`; see `PartContract` for `departures`.
 
-    model: an array of zeros for each array of a model that the rule can do something with.
+    model: an array of zeros for each array of a model that the rule can aggregate.
     is_scale_equivariant: whether updates that are c times as long give c times the step; checked when True.
-    is_exact: whether the order of the updates changes not even the last bit.
-    rounding: how large a relative difference still counts as rounding.
+    is_exact: whether the order of the updates does not change a single bit.
+    rounding: the largest relative difference that counts as rounding.
     """
 
     part: ClassVar[Aggregator[Any]]
@@ -71,19 +71,19 @@ class AggregatorContract(PartContract):
     )
 
     def metric(self, name: str, index: int) -> float:
-        """What client number `index` reports under a name of `required_metrics`; override what the rule refuses."""
+        """The metric that client number `index` reports; override it when the rule refuses these numbers."""
         return 1.0 + index
 
-    # What it says of itself.
+    # Its declarations.
 
     def test_it_knows_its_smallest_number_of_updates(self) -> None:
-        found = self.part.min_updates
+        least = self.part.min_updates
         require(
-            type(found) is int and found >= 1, f"min_updates must be an integer of 1 or more, found {found!r}"
+            type(least) is int and least >= 1, f"min_updates must be an integer of 1 or more, found {least!r}"
         )
         require(
-            found == 1 or self.part.minimum not in ("", "1"),
-            f"{self._name} needs {found} updates; say so to people too: minimum: ClassVar[str] = '2·f + 3'",
+            least == 1 or self.part.minimum not in ("", "1"),
+            f"{self._name} needs {least} updates; say so to people too: minimum: ClassVar[str] = '2·f + 3'",
         )
 
     def test_its_payloads_states_and_metrics_have_legal_names(self) -> None:
@@ -119,7 +119,7 @@ class AggregatorContract(PartContract):
             f"integer_weights must give an int of 0 or more for each update, found {weights!r}",
         )
 
-    # What it computes.
+    # Its results.
 
     @pytest.mark.parametrize("more", [0, 1, 5])
     def test_it_gives_a_finite_model_of_the_right_shapes(self, more: int) -> None:
@@ -144,9 +144,9 @@ class AggregatorContract(PartContract):
         with self._stored() as stored, small_blocks():
             expected = self._bytes(stored)
             for columns in (None, 64, 7, 1):
-                found = self._bytes(stored, executor=Threads(3), block_columns=columns)
+                folded = self._bytes(stored, executor=Threads(3), block_columns=columns)
                 require(
-                    found == expected,
+                    folded == expected,
                     f"{self._name} gives other bits when its columns are cut into blocks of {columns or 'any'} and "
                     "threads share them; `combine` may look at nothing but its block and the decision, and must not "
                     "use sums whose order depends on the width (np.dot, @, a sum over the whole matrix)",
@@ -173,8 +173,8 @@ class AggregatorContract(PartContract):
         expected = self._step(updates)
         for seed in range(3):
             order = np.random.default_rng(seed).permutation(len(updates))
-            found = self._step([updates[index] for index in order])
-            difference = difference_between(found, expected)
+            reordered = self._step([updates[index] for index in order])
+            difference = difference_between(reordered, expected)
             require(
                 difference <= (0 if self.is_exact else self.rounding),
                 f"{self._name} depends on the order of the updates (a relative difference of {difference:.2g}); "
@@ -251,13 +251,13 @@ class AggregatorContract(PartContract):
             updates = [
                 replace(update, num_examples=count) for update, count in zip(updates, examples, strict=True)
             ]
-            found = self._fold_or_refuse(strategy, updates)
+            folded = self._fold_or_refuse(strategy, updates)
             again = self._fold_or_refuse(strategy, updates, block_columns=columns)
-            require(found == again, f"{self._name} gives other bits in blocks of {columns} columns")
+            require(folded == again, f"{self._name} gives other bits in blocks of {columns} columns")
 
         check()
 
-    # What it must not do.
+    # Its limits.
 
     def test_memory_does_not_grow_with_the_updates(self) -> None:
         row_bytes = 8 * (columns := 8192)
@@ -266,10 +266,10 @@ class AggregatorContract(PartContract):
         few, many = ([*self._draw(strategy, more=more, model=model)] for more in (3, 33))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(combine, "FileBlock", FileBlock if self.part.needs_matrix else StreamedBlock)
-            # Blocks that need all rows stay of one size.
+            # Blocks with all rows keep one size.
             patch.setattr(widths, "MATRIX_VALUES", 2**13)
             patch.setattr(widths, "GRAM_VALUES", 2**13)
-            self._peak(strategy, many, model)  # buffers that are used again
+            self._peak(strategy, many, model)  # allocates the buffers that are reused
             growth = self._peak(strategy, many, model) - self._peak(strategy, few, model)
         added = len(many) - len(few)
         require(
@@ -303,7 +303,7 @@ class AggregatorContract(PartContract):
 
     @property
     def _rows_only(self) -> Strategy:
-        """For laws of the rule alone: what is sent is the row, and the model before is zero."""
+        """A strategy for laws of the rule alone: an update is its row, and the model before the round is zero."""
         return Strategy(self.part, update_kind="delta" if "delta" in self.part.update_kinds else "weights")
 
     @functools.cached_property
@@ -327,7 +327,7 @@ class AggregatorContract(PartContract):
                 return stored.fold(**{"executor": Serial(), **options})
         except AssertionError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a rule may raise anything; _refused raises it again
             self._refused(error)
 
     def _step(self, updates: Sequence[Update]) -> Arrays:
@@ -345,7 +345,7 @@ class AggregatorContract(PartContract):
         with StoredRound(strategy, updates, start=model) as stored:
             try:
                 with np.errstate(all="ignore"):
-                    found = stored.fold(executor=Serial(), **options)
+                    folded = stored.fold(executor=Serial(), **options)
             except AggregationError as error:
                 return type(error)
             except Exception as error:
@@ -353,13 +353,13 @@ class AggregatorContract(PartContract):
                     f"{self._name} must give a model or raise an AggregationError (NonFiniteResult, NoUpdates) for "
                     f"any finite values and any numbers of examples, found {type(error).__name__}: {error}"
                 ) from error
-        self._check_model(decode(found.model), model)
-        return found
+        self._check_model(decode(folded.model), model)
+        return folded
 
-    def _check_model(self, found: Arrays, model: Arrays) -> None:
+    def _check_model(self, result: Arrays, model: Arrays) -> None:
         require(
-            Spec.of(found) == Spec.of(model),
-            f"the result must have the arrays of {Spec.of(model)}, found {Spec.of(found)}",
+            Spec.of(result) == Spec.of(model),
+            f"the result must have the arrays of {Spec.of(model)}, found {Spec.of(result)}",
         )
 
     def _refused(self, error: Exception) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Blocks for contracts: small ones, and ones that refuse what was not announced."""
+"""Blocks for contracts: small ones, and ones that refuse calls that a rule has not declared."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fma_core.engine.file_block import FileBlock
 
 
 class StreamedBlock(FileBlock):
-    """What `combine` may ask of a block when it did not say that it needs the matrix."""
+    """A block for rules without `needs_matrix`; it refuses the calls that need the matrix."""
 
     def matrix(self) -> Float64:
         raise AssertionError("a rule whose `combine` asks for block.matrix() must say needs_matrix = True")
@@ -29,7 +29,7 @@ class StreamedBlock(FileBlock):
 
 @contextmanager
 def small_blocks() -> Iterator[None]:
-    """Several blocks even for a small model."""
+    """Make the engine cut even a small model into several blocks."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("STREAM_COLUMNS", "MATRIX_VALUES", "GRAM_VALUES"):
             patch.setattr(widths, name, 100)

@@ -1,4 +1,4 @@
-"""Clients and histories to try filters and selectors on: the same in every process."""
+"""Clients and histories for tests of filters and selectors: the same in every process."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NONSENSE = (float("nan"), float("inf"), -float("inf"), -1.0, 0.0, 1e308, 5e-324)
 
 
 def known_candidates(num: int) -> list[Candidate]:
-    """Clients that report everything, in no order of size, speed or loss."""
+    """Clients that report all facts, in no order of size, speed or loss."""
     drawn = np.random.default_rng(1).random((num, 6))
     return [
         Candidate(
@@ -42,12 +42,12 @@ def known_candidates(num: int) -> list[Candidate]:
 
 
 def unknown_candidates(num: int) -> list[Candidate]:
-    """Clients of which nothing is known."""
+    """Clients without known facts."""
     return [Candidate(f"u{index:06}") for index in range(num)]
 
 
 def nonsense_candidates() -> list[Candidate]:
-    """Clients that report what cannot be."""
+    """Clients that report impossible facts."""
     return [
         Candidate(
             f"n{index}",
@@ -68,19 +68,19 @@ def nonsense_candidates() -> list[Candidate]:
 
 
 def drawn_past(num_rounds: int, candidates: list[Candidate]) -> tuple[PastRound, ...]:
-    """Rounds with some of these clients, and one that has left; some without a metric or an answer."""
+    """Rounds with some of these clients and one that has left; some rounds have no metric or no answer."""
     rng = np.random.default_rng(2)
     names = [*(candidate.client for candidate in candidates), "gone"]
-    found = []
+    rounds = []
     for number in range(1, num_rounds + 1):
         chosen = tuple(sorted({names[index] for index in rng.integers(0, len(names), 5)}))
         metrics = {"loss": float(rng.random())} if number % 4 else {}
-        found.append(PastRound(number, chosen, chosen[: number % 3], 10.0, metrics))
-    return tuple(found)
+        rounds.append(PastRound(number, chosen, chosen[: number % 3], 10.0, metrics))
+    return tuple(rounds)
 
 
 def drawn_pools() -> Iterator[Pool]:
-    """What a selector may meet: first and later rounds, one client and many, all facts, some, none, impossible ones."""
+    """Pools of all kinds: first and later rounds, one and many clients, with all, some, no and impossible facts."""
     known, unknown = known_candidates(40), unknown_candidates(10)
     for candidates in (known, unknown, known + unknown, known[:1], unknown[:1], nonsense_candidates()):
         ordered = tuple(sorted(candidates, key=lambda each: each.client))

@@ -1,4 +1,4 @@
-"""Models and updates to try a strategy on: the same for the same seed."""
+"""Models and updates for tests of strategies: the same for the same seed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fma_core.arrays.dtypes import FLOATS, NUMPY_DTYPES
 from fma_core.arrays.spec import Arrays, ArraySpec, Spec
 from fma_core.in_memory import Update
 
-# Every kind of array that a model may have: all widths of floats, a scalar, an empty one, integers, booleans.
+# All kinds of arrays that a model may have: all widths of floats, a scalar, an empty array, integers, booleans.
 MODEL: Mapping[str, NDArray[Any]] = MappingProxyType(
     {
         "bias": np.zeros(5, np.float32),
@@ -62,7 +62,7 @@ def draw_updates(
 
 
 def draw_extremes(updates: Sequence[Update], seed: int, share: float) -> list[Update]:
-    """The same updates with a share of their values replaced by zeros, denormal and enormous ones."""
+    """The same updates with a share of their values replaced by zeros, denormal and enormous numbers."""
     rng = np.random.default_rng(seed)
     return [
         replace(
@@ -88,7 +88,7 @@ def map_floats_of(model: Arrays, change: Callable[[NDArray[Any]], NDArray[Any]])
 
 
 def clients_of(strategy: Strategy, count: int) -> list[str]:
-    """Names of clients, those that the rule needs among them, though not at the front."""
+    """Names of clients, with those that the rule requires at the end."""
     others = [f"client-{index}" for index in range(count)]
     return [*others, *strategy.aggregator.required_clients][-count:]
 

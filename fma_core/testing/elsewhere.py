@@ -1,4 +1,4 @@
-"""An executor that sends everything through pickle, as one on other machines does."""
+"""An executor that pickles all work and all results, like one on other machines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fma_core.testing.require import through_pickle
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """Work, job and results are copies, as they are for Dask's workers."""
+    """An executor on copies of work, job and results, like Dask's workers."""
 
     def run(self, work: Work[Any], job: Job, num_items: int) -> Iterator[Any]:
         for name in ("decision", "measure"):

@@ -1,4 +1,4 @@
-"""What the server counts on in a filter."""
+"""The contract of filters."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from fma_core.testing.require import require
 
 
 class FilterContract(PartContract):
-    """Inherit it, and set `part`; see `PartContract` for `departures`.
+    """The tests of a filter: inherit it, and set `part`; see `PartContract` for `departures`.
 
-    eligible: a client that passes, ineligible: one that does not.
+    eligible: a client that passes; ineligible: one that does not.
     """
 
     part: ClassVar[Filter]
@@ -35,13 +35,14 @@ class FilterContract(PartContract):
 
     def test_it_answers_for_every_client_with_a_reason(self) -> None:
         for candidate in (*known_candidates(30), *unknown_candidates(1), *nonsense_candidates()):
-            found = self.part.refuse(candidate)
+            refusal = self.part.refuse(candidate)
             require(
-                found is None or (isinstance(found, Refusal) and bool(found.code) and bool(found.detail)),
-                f"refuse({candidate}) must be None, or a Refusal with a code and a sentence, found {found!r}",
+                refusal is None
+                or (isinstance(refusal, Refusal) and bool(refusal.code) and bool(refusal.detail)),
+                f"refuse({candidate}) must be None, or a Refusal with a code and a sentence, found {refusal!r}",
             )
-            # By repr, because a reason may hold a NaN, which no NaN is equal to.
+            # Compared by repr, because a reason may contain NaN, which does not equal itself.
             require(
-                repr(self.part.refuse(candidate)) == repr(found),
+                repr(self.part.refuse(candidate)) == repr(refusal),
                 f"refuse({candidate}) must be the same every time",
             )

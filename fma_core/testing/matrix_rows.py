@@ -1,4 +1,4 @@
-"""Rows and blocks of a matrix in memory, to call `measure`, `combine` and `map_rows` by themselves."""
+"""Rows and blocks of a matrix in memory, to call `measure`, `combine` and `map_rows` directly."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class MatrixBlock:
 
 @dataclass(frozen=True, eq=False)
 class MatrixRows:
-    """The rows of a matrix; what is not given is one example each, of the newest model, from clients "0", "1", …"""
+    """The rows of a matrix; by default with one example each, from the newest model, of clients "0", "1", …"""
 
     values: Float64
     num_examples: tuple[int, ...] = ()

@@ -1,4 +1,4 @@
-"""What the server counts on in a server optimiser."""
+"""The contract of server optimisers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COLUMNS = 41
 
 
 class OptimiserContract(PartContract):
-    """Inherit it, and set `part`; see `PartContract` for `departures`."""
+    """The tests of an optimiser: inherit it, and set `part`; see `PartContract` for `departures`."""
 
     part: ClassVar[Optimiser]
 
@@ -78,9 +78,10 @@ class OptimiserContract(PartContract):
         with StoredRound(strategy, self._draw(0), start=MODEL) as stored:
             expected = stored.fold(executor=Serial())
             for executor, columns in ((Threads(3), 7), (Threads(2), 64), (Elsewhere(), 100)):
-                found = stored.fold(executor=executor, block_columns=columns)
+                folded = stored.fold(executor=executor, block_columns=columns)
                 require(
-                    found == expected, f"{self._name} gives other bits under {executor} and {columns} columns"
+                    folded == expected,
+                    f"{self._name} gives other bits under {executor} and {columns} columns",
                 )
 
     def test_rounds_go_on_from_the_state_that_was_kept(self) -> None:
@@ -104,14 +105,16 @@ class OptimiserContract(PartContract):
         return draw_updates(self._strategy, MODEL, 4, metric=lambda name, index: 1.0, seed=seed)
 
     def _play(self, strategy: Strategy) -> list[Mapping[str, bytes]]:
-        """Model and state after each of three rounds, of which each goes through files."""
+        """The bytes of model and state after each of three rounds, played through files."""
         rounds = ArrayRounds(strategy, MODEL)
-        found: list[Mapping[str, bytes]] = []
+        played: list[Mapping[str, bytes]] = []
         for seed in range(3):
             rounds.play(self._draw(seed), executor=Serial())
-            for arrays in (rounds.model, rounds.state):
-                found.append({name: array.tobytes() for name, array in (arrays or {}).items()})
-        return found
+            played.extend(
+                {name: array.tobytes() for name, array in (arrays or {}).items()}
+                for arrays in (rounds.model, rounds.state)
+            )
+        return played
 
 
 def _delta(seed: int) -> Any:

@@ -1,4 +1,4 @@
-"""What holds for parts of every kind."""
+"""The contract of parts of all kinds."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ FRAMEWORKS = ("django", "rest_framework", "fma_django", "fma_api")
 class PartContract:
     """The checks that every part passes.
 
-    part: the part under test, with parameters that mean something.
-    departures: checks that do not hold for this part, each with the reason: {"test_…": "because …"}. Only those of
-    `may_depart` can be named. A departure is itself checked: the test fails when the check would pass.
+    part: the part under test, with sensible parameters.
+    departures: checks that do not hold for this part, each with the reason: {"test_…": "because …"}. Only checks of
+    `may_depart` can be named. A departure is tested, too: the test fails when the check would pass.
     """
 
     part: ClassVar[Any] = None
@@ -143,7 +143,7 @@ class PartContract:
         return type(self.part).__name__
 
     def _find_plugin(self) -> None:
-        """A plugin's class is known to its registry once its name was asked for."""
+        """Let the registry load the plugin of the part: it loads a plugin when its name is first used."""
         for name in self.registry.names():
             try:
                 if self.registry.class_of(name) is type(self.part):
@@ -166,7 +166,7 @@ def _departing(check: Callable[[Any], None], reason: str) -> Callable[[Any], Non
 def _frameworks_behind(part: type) -> tuple[str, tuple[str, ...]]:
     module = part.__module__
     package = module.rpartition(".")[0]
-    # Parts that their package exports are all imported by one process.
+    # One process imports all parts that a package exports.
     if getattr(sys.modules.get(package), part.__name__, None) is part:
         module = package
     return module, _imports(module)

@@ -1,4 +1,4 @@
-"""How a contract fails: with a sentence that says what must hold, for somebody who has not read this package."""
+"""Failures of a contract, with sentences for readers who do not know this package."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def require(holds: bool, sentence: str) -> None:
 
 
 def through_pickle(value: T, what: str) -> T:
-    """What another process gets when it is sent the value."""
+    """The copy of a value that another process receives."""
     try:
         copy: Any = pickle.loads(pickle.dumps(value))  # noqa: S301  made in the same expression
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What the server counts on in a requirement."""
+"""The contract of requirements."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ COUNTS = (0, 1, 2, 5, 40)
 
 
 class RequirementContract(PartContract):
-    """Inherit it, and set `part`; see `PartContract` for `departures`.
+    """The tests of a requirement: inherit it, and set `part`; see `PartContract` for `departures`.
 
     enough: the progress of a round that may close.
     """
@@ -29,9 +29,9 @@ class RequirementContract(PartContract):
 
     def test_it_answers_for_every_progress(self) -> None:
         for progress in _every_progress():
-            found = self.part.is_met(progress)
-            require(type(found) is bool, f"is_met({progress}) must be True or False, found {found!r}")
-            require(self.part.is_met(progress) is found, f"is_met({progress}) must be the same every time")
+            is_met = self.part.is_met(progress)
+            require(type(is_met) is bool, f"is_met({progress}) must be True or False, found {is_met!r}")
+            require(self.part.is_met(progress) is is_met, f"is_met({progress}) must be the same every time")
 
     def test_it_can_be_met(self) -> None:
         require(
@@ -51,7 +51,7 @@ class RequirementContract(PartContract):
 
 
 def _every_progress() -> list[RoundProgress]:
-    """Rounds that there can be: no more clients have answered than there are clients, or updates."""
+    """All possible rounds: no more clients have answered than there are clients, or updates."""
     return [
         RoundProgress(updates, clients, answered)
         for updates, clients, answered in product(COUNTS, repeat=3)

@@ -1,4 +1,4 @@
-"""What the server counts on in a schedule."""
+"""The contract of schedules."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROUNDS = (*range(1, 60), 1000, 10**6, 10**12)
 
 
 class ScheduleContract(PartContract):
-    """Inherit it, and set `part`; see `PartContract` for `departures`."""
+    """The tests of a schedule: inherit it, and set `part`; see `PartContract` for `departures`."""
 
     part: ClassVar[Schedule]
 
@@ -23,19 +23,19 @@ class ScheduleContract(PartContract):
 
     def test_it_gives_a_finite_number_in_every_round(self) -> None:
         for round_number in ROUNDS:
-            found = self.part.number(round_number)
+            number = self.part.number(round_number)
             require(
-                type(found) is float and math.isfinite(found),
-                f"number({round_number}) must be a finite float, found {found!r}",
+                type(number) is float and math.isfinite(number),
+                f"number({round_number}) must be a finite float, found {number!r}",
             )
-            require(self.part.number(round_number) == found, f"number({round_number}) must never change")
+            require(self.part.number(round_number) == number, f"number({round_number}) must never change")
 
     def test_it_gives_integers_when_it_is_rounded(self) -> None:
         rounded = replace(self.part, rounded=True)
         for round_number in ROUNDS:
-            found = rounded.at(round_number)
+            number = rounded.at(round_number)
             require(
-                type(found) is int, f"at({round_number}) must be an int when it is rounded, found {found!r}"
+                type(number) is int, f"at({round_number}) must be an int when it is rounded, found {number!r}"
             )
-            near = abs(found - self.part.number(round_number)) <= 0.5
-            require(near, f"at({round_number}) must be the nearest integer, found {found}")
+            near = abs(number - self.part.number(round_number)) <= 0.5
+            require(near, f"at({round_number}) must be the nearest integer, found {number}")

@@ -1,4 +1,4 @@
-"""What the server counts on in a selector."""
+"""The contract of selectors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fma_core.testing.require import require
 
 
 class SelectorContract(PartContract):
-    """Inherit it, and set `part`; see `PartContract` for `departures`."""
+    """The tests of a selector: inherit it, and set `part`; see `PartContract` for `departures`."""
 
     part: ClassVar[Selector]
 
@@ -42,20 +42,20 @@ class SelectorContract(PartContract):
 
     def test_it_chooses_no_more_than_are_wanted(self) -> None:
         for pool in drawn_pools():
-            found = len(self._choose(pool).chosen)
+            num_chosen = len(self._choose(pool).chosen)
             require(
-                not self.part.takes_num or found <= pool.num_wanted,
-                f"{self._name} chose {found} clients where {pool.num_wanted} were wanted; one whose own rule decides "
-                "how many says so: takes_num: ClassVar[bool] = False",
+                not self.part.takes_num or num_chosen <= pool.num_wanted,
+                f"{self._name} chose {num_chosen} clients where {pool.num_wanted} were wanted; one whose own rule "
+                "decides how many says so: takes_num: ClassVar[bool] = False",
             )
 
     def test_it_chooses_as_many_as_are_wanted(self) -> None:
         for pool in drawn_pools():
-            found = len(self._choose(pool).chosen)
+            num_chosen = len(self._choose(pool).chosen)
             require(
-                not self.part.takes_num or found >= pool.num_wanted,
-                f"{self._name} chose {found} clients where {pool.num_wanted} were wanted, of {len(pool.candidates)}; "
-                "a round waits until its goal can be reached",
+                not self.part.takes_num or num_chosen >= pool.num_wanted,
+                f"{self._name} chose {num_chosen} clients where {pool.num_wanted} were wanted, "
+                f"of {len(pool.candidates)}; a round waits until its goal can be reached",
             )
 
     def test_it_finds_somebody(self) -> None:
@@ -90,13 +90,13 @@ class SelectorContract(PartContract):
         candidates = known_candidates(40)
         options = {"selector": self.part, "num": 6, "seed": 3, "round_number": 9}
         past = drawn_past(8, candidates)
-        found = select(candidates, past=past, **options)  # type: ignore[arg-type]
+        selection = select(candidates, past=past, **options)  # type: ignore[arg-type]
         require(
-            {*found.chosen, *found.refused} == {candidate.client for candidate in candidates},
+            {*selection.chosen, *selection.refused} == {candidate.client for candidate in candidates},
             f"every client must be chosen by {self._name} or have a reason",
         )
         require(
-            found == select(candidates[::-1], past=past[::-1], **options),  # type: ignore[arg-type]
+            selection == select(candidates[::-1], past=past[::-1], **options),  # type: ignore[arg-type]
             f"{self._name} must not depend on the order in which clients are listed",
         )
 

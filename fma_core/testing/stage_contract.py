@@ -1,4 +1,4 @@
-"""What the server counts on in a stage, of rows or of arrays."""
+"""The contract of stages, of rows or of arrays."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ each_size = pytest.mark.parametrize("wanted", [1, 2, 5])
 
 
 class StageContract(PartContract):
-    """Inherit it, and set `part`.
+    """The tests of a stage: inherit it, and set `part`.
 
-    rounding: how large a difference still counts as rounding.
+    rounding: the largest difference that counts as rounding.
     """
 
     part: ClassVar[Stage]
@@ -86,9 +86,9 @@ class StageContract(PartContract):
         for rows in self._row_counts():
             if isinstance(self.part, RowStage) and self.part.is_translation_equivariant:
                 values = _rows(rows)
-                found = self._map(values + 3.0).matrix @ (values + 3.0)
+                shifted = self._map(values + 3.0).matrix @ (values + 3.0)
                 expected = self._map(values).matrix @ values + 3.0
-                difference = float(np.abs(found - expected).max())
+                difference = float(np.abs(shifted - expected).max())
                 require(
                     difference <= 100 * self.rounding,
                     f"{self._name} claims is_translation_equivariant, but a shift of all rows by 3 does not shift the "
@@ -123,14 +123,15 @@ class StageContract(PartContract):
     def test_executors_and_cuts_change_no_bit(self) -> None:
         strategy = Strategy(AvgValuesIfData(), stages=(self.part,))
         if isinstance(self.part, ArrayStage):
-            return  # which arrays a model has only its author knows
+            return  # only the author knows the arrays of the model
         updates = draw_updates(strategy, MODEL, strategy.min_updates + 3, metric=lambda name, index: 1.0)
         with StoredRound(strategy, updates, start=MODEL) as stored:
             expected = stored.fold(executor=Serial())
             for executor, columns in ((Threads(3), 7), (Elsewhere(), 64)):
-                found = stored.fold(executor=executor, block_columns=columns)
+                folded = stored.fold(executor=executor, block_columns=columns)
                 require(
-                    found == expected, f"{self._name} gives other bits under {executor} and {columns} columns"
+                    folded == expected,
+                    f"{self._name} gives other bits under {executor} and {columns} columns",
                 )
 
     def test_it_answers_for_every_name_of_an_array(self) -> None:
@@ -141,14 +142,16 @@ class StageContract(PartContract):
         @bounded
         @given(st.text(min_size=1))
         def check(name: str) -> None:
-            found = part.includes(name)
-            require(type(found) is bool, f"includes({name!r}) must be True or False, found {found!r}")
-            require(part.includes(name) == found, f"includes({name!r}) must give the same answer every time")
+            includes = part.includes(name)
+            require(type(includes) is bool, f"includes({name!r}) must be True or False, found {includes!r}")
+            require(
+                part.includes(name) == includes, f"includes({name!r}) must give the same answer every time"
+            )
 
         check()
 
     def _row_counts(self) -> tuple[int, ...]:
-        """Numbers of rows to try; none for a stage that has nothing to do with rows."""
+        """The numbers of rows to try; none for a stage of arrays."""
         if not isinstance(self.part, RowStage):
             return ()
         least = self.part.min_updates(1)

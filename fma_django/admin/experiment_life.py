@@ -18,7 +18,7 @@ from fma_django.experiments import lifecycle
 from fma_django.models import FederatedModel, Round
 from fma_django.models.federated_model import ModelState
 from fma_django.models.round import RoundState
-from fma_django.rounds import claiming as rounds
+from fma_django.rounds import publishing
 
 PAUSE = {
     "button": "Pause",
@@ -172,7 +172,7 @@ class ExperimentLifeAdmin(RefusalsAdmin[FederatedModel]):
     def _cancel_round(self, request: HttpRequest, row: FederatedModel) -> None:
         try:
             found = row.rounds.select_related("federated_model").get(state=RoundState.COLLECTING)
-            rounds.cancel(found)
+            publishing.cancel(found)
         except (FMAError, Round.DoesNotExist) as error:
             self.message_user(request, f"{row}: {getattr(error, 'message', error)}", messages.ERROR)
             return

@@ -24,7 +24,7 @@ from fma_django.admin.short_tables import MAX_ROWS, short_table
 from fma_django.admin.themed import action
 from fma_django.models import ConfigVersion, FederatedModel, ModelUpdate, Round
 from fma_django.models.round import RoundState
-from fma_django.rounds import claiming as rounds
+from fma_django.rounds import publishing
 
 KINDS: dict[str, Kind] = {
     RoundState.COLLECTING: "info",
@@ -221,7 +221,7 @@ class RoundAdmin(HistoryAdmin[Round]):
 
     def _cancel(self, request: HttpRequest, row: Round) -> None:
         try:
-            rounds.cancel(row)
+            publishing.cancel(row)
         except FMAError as error:
             self.message_user(request, error.message, messages.ERROR)
             return

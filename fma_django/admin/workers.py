@@ -17,7 +17,7 @@ from fma_django.models import Worker
 
 
 def alive_workers() -> QuerySet[Worker]:
-    seconds = conf.get("FMA_WORKER_SEEN_SECONDS")
+    seconds = conf.current().worker_seen_s
     return Worker.objects.filter(seen_on__gte=timezone.now() - timedelta(seconds=seconds))
 
 
@@ -46,7 +46,7 @@ class WorkerAdmin(HistoryAdmin[Worker]):
     @display(description="state", ordering="seen_on")
     def state(self, row: Worker) -> str:
         silence = timezone.now() - row.seen_on
-        is_alive = silence.total_seconds() <= conf.get("FMA_WORKER_SEEN_SECONDS")
+        is_alive = silence.total_seconds() <= conf.current().worker_seen_s
         return label("alive", "success") if is_alive else label("silent", "danger")
 
     @display(description="last seen", ordering="seen_on")

@@ -19,9 +19,9 @@ from fma_django.models.model_update import ACCEPTED
 from fma_django.record.configuration import as_configured
 from fma_django.record.queries.aggregates import latest_aggregate
 from fma_django.record.queries.participation import candidates_of
-from fma_django.rounds.closing import is_full
+from fma_django.rounds.advance import advance
+from fma_django.rounds.facts import is_full
 from fma_django.rounds.rows import find_open_round, read_open_round
-from fma_django.rounds.starting import start_if_possible
 
 # Filters of what changes from one minute to the next.
 LIVE = (Battery, Charging, FreeMemory, Speed, Unmetered)
@@ -48,10 +48,7 @@ class JoinAnswer:
 def join(federated_model: FederatedModel, client: Client) -> JoinAnswer:
     """Let a client take part in the open round, if it was chosen for it or everyone may. Raises NotRegistered."""
     if not federated_model.clients.filter(pk=client.pk, is_active=True).exists():
-        raise NotRegistered(
-            f"this client is not registered with model {federated_model.pk}; "
-            f"POST models/{federated_model.pk}/register_client/ first"
-        )
+        raise NotRegistered.of(federated_model.pk)
     with transaction.atomic():
         now = timezone.now()
         Client.objects.filter(pk=client.pk).update(last_seen_on=now)
@@ -125,7 +122,8 @@ def _refusal(current: Round, client: Client, now: datetime) -> Refused | None:
     federated_model = current.federated_model
     if federated_model.state != ModelState.RUNNING:
         return "paused", f"the experiment is {federated_model.state}", None
-    start_if_possible(current)
+    if current.started_on is None:
+        advance(current)
     if current.started_on is None:
         return "not_started", f"round {current.number} waits for {current.waits_for}", None
     experiment = as_configured(current)

@@ -6,7 +6,7 @@ from django.utils import timezone
 from fma_core.selection import pace
 from fma_django.models import Client, FederatedModel, Round
 from fma_django.models.round import RoundState
-from fma_django.rounds.closing import num_clients
+from fma_django.rounds.facts import num_clients
 
 # With very many clients their window grows beyond any round; nobody is told to stay away for longer.
 MAX_S = 86_400.0

@@ -15,9 +15,9 @@ from fma_django.errors import IdempotencyKeyExpired, RegistrationClosed, Unknown
 from fma_django.models import Client, FederatedModel, Organisation, Tag
 from fma_django.models.client import hash_credential
 from fma_django.record.idempotency import KEPT_FOR
-from fma_django.rounds.closing import close_if_due
+from fma_django.rounds.advance import advance
+from fma_django.rounds.cohorts import forget_clients_that_left
 from fma_django.rounds.rows import find_open_round, read_open_round
-from fma_django.rounds.starting import go_on_without_who_left, start_if_possible
 from fma_django.rounds.waiting_updates import drop_updates_that_no_longer_count
 
 
@@ -43,7 +43,7 @@ def find_client(credential: str) -> Client:
     """
     client = Client.objects.filter(credential_hash=hash_of(credential), is_active=True).first()
     if client is None:
-        raise unknown_client()
+        raise UnknownClient.of_credential()
     return client
 
 
@@ -52,11 +52,7 @@ def hash_of(credential: str) -> str:
     try:
         return hash_credential(uuid.UUID(credential))
     except ValueError:
-        raise unknown_client() from None
-
-
-def unknown_client() -> UnknownClient:
-    return UnknownClient("CLIENT-UUID is not the credential of an active client")
+        raise UnknownClient.of_credential() from None
 
 
 def register_client(
@@ -111,8 +107,8 @@ def revoke_client(client: Client) -> None:
             collecting = find_open_round(federated_model)
             if collecting is not None:
                 drop_updates_that_no_longer_count(federated_model, collecting)
-                go_on_without_who_left(collecting)
-                close_if_due(collecting)
+                forget_clients_that_left(collecting)
+                advance(collecting)
 
 
 def _start_if_it_waited(federated_model: FederatedModel) -> None:
@@ -122,17 +118,17 @@ def _start_if_it_waited(federated_model: FederatedModel) -> None:
         return
     collecting = find_open_round(federated_model)
     if collecting is not None:
-        start_if_possible(collecting)
+        advance(collecting)
 
 
 def _require_enrolment(enrolment_token: str | None) -> None:
-    policy = conf.get("FMA_REGISTRATION")
+    policy = conf.current().registration
     if policy == "closed":
         raise RegistrationClosed(
             "this server registers no clients by itself; ask its operator for a credential"
         )
     if policy == "token":
-        expected = conf.get("FMA_ENROLMENT_TOKEN")
+        expected = conf.current().enrolment_token
         if not expected or not hmac.compare_digest((enrolment_token or "").encode(), expected.encode()):
             raise WrongEnrolmentToken(
                 "registering here needs the header FMA-Enrolment-Token with the right token"

@@ -40,7 +40,7 @@ def receive_error(
     if round_number is not None and federated_model is None:
         raise InvalidValue("belongs to a model: name it too", field="round")
     if federated_model is not None and not federated_model.clients.filter(pk=client.pk).exists():
-        raise NotRegistered(f"this client is not registered with model {federated_model.pk}")
+        raise NotRegistered.of(federated_model.pk)
 
     def create() -> ClientError:
         error = ClientError.objects.create(
@@ -59,7 +59,7 @@ def receive_error(
 
 def forget_old_reports() -> int:
     """Remove what is older than FMA_TELEMETRY_DAYS; the number removed."""
-    cutoff = timezone.now() - timedelta(days=conf.get("FMA_TELEMETRY_DAYS"))
+    cutoff = timezone.now() - timedelta(days=conf.current().telemetry_days)
     return _forget(ClientTelemetry, cutoff) + _forget(ClientError, cutoff)
 
 

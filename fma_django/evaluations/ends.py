@@ -57,7 +57,7 @@ def close_if_all_answered(evaluation: EvaluationRound) -> None:
 
 
 def close_due_evaluations() -> None:
-    """Those whose deadline has passed, by the server's clock."""
+    """Close the evaluations whose deadline has passed, by the server's clock."""
     due = EvaluationRound.objects.filter(state=EvaluationState.OPEN, deadline_at__lte=timezone.now())
     for evaluation in due.order_by("pk"):
         _close_unless_ended(evaluation, EvaluationReason.DEADLINE)

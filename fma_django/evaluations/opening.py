@@ -29,7 +29,7 @@ DAY_S = 86400.0
 
 @dataclass(frozen=True)
 class Chosen:
-    """Who is asked: the clients that are named, that carry one of the tags, or belong to one of the organisations.
+    """The clients to ask: those that are named, carry one of the tags, or belong to one of the organisations.
 
     Without any of them: every client of the model.
     """
@@ -99,8 +99,8 @@ def open_evaluation(
 
     once = None
     if once_key is not None:
-        said = [asked.to_json(), weights.sha256, name, repr(chosen), repr(rules)]
-        once = Once(*once_key, fingerprint=hashlib.sha256(json.dumps(said).encode()).hexdigest())
+        request = [asked.to_json(), weights.sha256, name, repr(chosen), repr(rules)]
+        once = Once(*once_key, fingerprint=hashlib.sha256(json.dumps(request).encode()).hexdigest())
     return create_once(once, EvaluationRound, create)
 
 
@@ -122,7 +122,7 @@ def _build(question: Any) -> Question:
 
 
 def _checked(rules: EvaluationRules) -> int:
-    floor: int = conf.get("FMA_EVALUATION_MIN_CONTRIBUTORS")
+    floor = conf.current().evaluation_min_contributors
     asked = floor if rules.min_contributors is None else rules.min_contributors
     if not floor <= asked <= MAX_CHOSEN:
         raise InvalidValue(
@@ -151,23 +151,25 @@ def _choose(federated_model: FederatedModel, chosen: Chosen) -> list[Client]:
             | Q(tags__name__in=chosen.tags)
             | Q(organisation__name__in=chosen.organisations)
         ).distinct()
-    found = list(own.order_by("pk").prefetch_related("tags").select_related("organisation")[: MAX_CHOSEN + 1])
-    if len(found) > MAX_CHOSEN:
+    clients = list(
+        own.order_by("pk").prefetch_related("tags").select_related("organisation")[: MAX_CHOSEN + 1]
+    )
+    if len(clients) > MAX_CHOSEN:
         raise InvalidValue(f"an evaluation asks at most {MAX_CHOSEN} clients", field="clients")
     # Whether somebody exists who is not of this model is not told.
-    _require_all("clients", chosen.clients, {client.pk for client in found})
-    _require_all("tags", chosen.tags, {tag.name for client in found for tag in client.tags.all()})
+    _require_all("clients", chosen.clients, {client.pk for client in clients})
+    _require_all("tags", chosen.tags, {tag.name for client in clients for tag in client.tags.all()})
     _require_all(
         "organisations",
         chosen.organisations,
-        {client.organisation.name for client in found if client.organisation is not None},
+        {client.organisation.name for client in clients if client.organisation is not None},
     )
-    return found
+    return clients
 
 
-def _require_all(field: str, named: Sequence[Any], found: set[Any]) -> None:
+def _require_all(field: str, named: Sequence[Any], known: set[Any]) -> None:
     for one in named:
-        if one not in found:
+        if one not in known:
             raise InvalidValue(f"no active client of the model is meant by {str(one)!r:.80}", field=field)
 
 
@@ -203,17 +205,17 @@ def _weights(
 
 
 def _of_aggregate(federated_model: FederatedModel, pk: int) -> _Weights:
-    found = federated_model.aggregates.filter(pk=pk).first()
-    if found is None:
+    aggregate = federated_model.aggregates.filter(pk=pk).first()
+    if aggregate is None:
         raise InvalidValue(f"the model has no aggregate {pk}", field="aggregate")
-    return _Weights(EvaluationSubject.AGGREGATE, found.sha256, found.size_bytes, aggregate=found)
+    return _Weights(EvaluationSubject.AGGREGATE, aggregate.sha256, aggregate.size_bytes, aggregate=aggregate)
 
 
 def _of_artifact(federated_model: FederatedModel, pk: int) -> _Weights:
-    found = federated_model.artifacts.filter(pk=pk).first()
-    if found is None:
+    artifact = federated_model.artifacts.filter(pk=pk).first()
+    if artifact is None:
         raise InvalidValue(f"the model has no artifact {pk}", field="artifact")
-    return _Weights(EvaluationSubject.ARTIFACT, found.sha256, found.size_bytes, artifact=found)
+    return _Weights(EvaluationSubject.ARTIFACT, artifact.sha256, artifact.size_bytes, artifact=artifact)
 
 
 def _uploaded(federated_model: FederatedModel, body: WeightsBody) -> _Weights:

@@ -1,4 +1,4 @@
-"""Who contributes, and whether what is about to be shown would, beside what was shown, speak of few of them."""
+"""Privacy of an evaluation: refuse to show metrics that, beside those shown before, would speak of few contributors."""
 
 from collections.abc import Mapping
 
@@ -21,9 +21,9 @@ def require_no_isolation(federated_model: FederatedModel, new: ByClient, *, min_
 
     new: who contributes, by client.
     """
-    found = isolation_beside_shown(federated_model, new, min_contributors=min_contributors)
-    if found is not None:
-        raise IsolatesContributors(found)
+    isolation = isolation_beside_shown(federated_model, new, min_contributors=min_contributors)
+    if isolation is not None:
+        raise IsolatesContributors(isolation)
 
 
 def isolation_beside_shown(
@@ -34,15 +34,15 @@ def isolation_beside_shown(
     Whatever was asked and of which weights: those of an upload can be made to answer alike, and the number of examples
     is part of every answer.
     """
-    if not conf.get("FMA_EVALUATION_REFUSE_ISOLATION"):
+    if not conf.current().evaluation_refuse_isolation:
         return None
     shown = _shown(federated_model)
-    found = isolation_of(new, list(shown.values()), min_contributors=min_contributors)
-    return None if found is None else _in_words(found, list(shown))
+    isolation = isolation_of(new, list(shown.values()), min_contributors=min_contributors)
+    return None if isolation is None else _in_words(isolation, list(shown))
 
 
 def _shown(federated_model: FederatedModel) -> dict[int, dict[str, str]]:
-    """Who contributed to each evaluation that was shown, the newest first; of several by the same clients, one.
+    """The contributors to each evaluation that was shown, the newest first; of several by the same clients, one.
 
     Those of the developer's other models too: a clone asks the same clients.
     """
@@ -59,10 +59,11 @@ def _shown(federated_model: FederatedModel) -> dict[int, dict[str, str]]:
     return {pk: by_client for pk, by_client in shown.items() if distinct[frozenset(by_client)] == pk}
 
 
-def _in_words(found: Isolation, evaluations: list[int]) -> str:
-    if found.shown is None:
+def _in_words(isolation: Isolation, evaluations: list[int]) -> str:
+    if isolation.shown is None:
         return "together with evaluations that were shown, it would speak of one contributor alone"
     return (
-        f"it would differ from evaluation {evaluations[found.shown]}, which was shown, by {found.num_contributors} "
-        "contributors, of whom the difference would speak; choose the same clients, or ones that differ by more"
+        f"it would differ from evaluation {evaluations[isolation.shown]}, which was shown, by "
+        f"{isolation.num_contributors} contributors, of whom the difference would speak; choose the same clients, or "
+        "ones that differ by more"
     )

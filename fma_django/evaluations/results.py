@@ -42,7 +42,7 @@ def receive_result(evaluation: EvaluationRound, client: Client, statistics: Any)
 def _require_asked(evaluation: EvaluationRound, client: Client) -> None:
     federated_model = evaluation.federated_model
     if not federated_model.clients.filter(pk=client.pk, is_active=True).exists():
-        raise NotRegistered(f"this client is not registered with model {federated_model.pk}")
+        raise NotRegistered.of(federated_model.pk)
     if not evaluation.clients.filter(pk=client.pk).exists():
         raise NotSelected(f"this client was not chosen for evaluation {evaluation.pk}")
 

@@ -11,7 +11,7 @@ from fma_django.models import Client, ClientAggregateScore, ModelAggregate
 from fma_django.record.idempotency import Once, create_once
 from fma_django.record.json_schema import require_schema
 from fma_django.record.json_values import require_storable
-from fma_django.rounds.ending import end_if_over
+from fma_django.rounds.advance import advance
 from fma_django.rounds.rows import find_open_round
 
 MAX_RESULTS_BYTES = 64 * 1024
@@ -26,8 +26,10 @@ def receive_score(
     """
     federated_model = aggregate.federated_model
     if not federated_model.clients.filter(pk=client.pk).exists():
-        raise NotRegistered(f"this client is not registered with model {federated_model.pk}")
-    said = require_storable(validation_results, field="validation_results", max_bytes=MAX_RESULTS_BYTES)
+        raise NotRegistered.of(federated_model.pk)
+    results_json = require_storable(
+        validation_results, field="validation_results", max_bytes=MAX_RESULTS_BYTES
+    )
     if federated_model.client_agg_results_schema is not None:
         require_schema(
             validation_results, federated_model.client_agg_results_schema, field="validation_results"
@@ -44,12 +46,12 @@ def receive_score(
         if federated_model.round_policy.get("metric_source") == "validation":
             collecting = find_open_round(federated_model)
             if collecting is not None:  # its model is as it is now: its policy may have been changed
-                end_if_over(collecting.federated_model)
+                advance(collecting, may_end=True)
         return score
 
     once = None
     if idempotency_key is not None:
-        fingerprint = hashlib.sha256(f"{aggregate.pk} {said}".encode()).hexdigest()
+        fingerprint = hashlib.sha256(f"{aggregate.pk} {results_json}".encode()).hexdigest()
         once = Once(f"client {client.pk} score", idempotency_key, fingerprint)
     return create_once(once, ClientAggregateScore, create)
 

@@ -20,17 +20,16 @@ from fma_django.models.round import RoundState
 from fma_django.record.configuration import as_configured, has_begun, write_down
 from fma_django.record.idempotency import Once, create_once
 from fma_django.record.weights import StoredWeights, WeightsBody, settle_spec, store_weights
-from fma_django.rounds.closing import close_if_due
-from fma_django.rounds.ending import end_if_over
+from fma_django.rounds.advance import advance
+from fma_django.rounds.cohorts import follow_configuration, forget_clients_that_left
 from fma_django.rounds.rows import (
     find_open_round,
     lock_open_round,
     lock_unended_rounds,
     open_round,
 )
-from fma_django.rounds.starting import follow_configuration, go_on_without_who_left, start_if_possible
 from fma_django.rounds.waiting_updates import drop_updates, drop_updates_that_no_longer_count
-from fma_django.updates.intake import require_metrics
+from fma_django.updates.facts import require_metrics
 
 INITIAL_VERSION = "1.0.0"
 
@@ -65,7 +64,7 @@ def create_federated_model(
         if stored is not None:
             _set_initial(draft, stored)
         write_down(draft, by=developer)
-        start_if_possible(open_round(draft))
+        advance(open_round(draft))
         return draft
 
     return create_once(once, FederatedModel, create)
@@ -132,12 +131,10 @@ def _apply(
         drop_updates(current, "what the model's strategy asks of updates was changed after it had been sent")
     _drop_updates_without_metrics(current, experiment.build_strategy())
     drop_updates_that_no_longer_count(experiment, current)
-    go_on_without_who_left(current)
+    forget_clients_that_left(current)
     if allow_aggregation:
         switch(current, on=True)
-    if has_begun(current) or not end_if_over(current.federated_model):
-        start_if_possible(current)
-        close_if_due(current)
+    advance(current, may_end=not has_begun(current))
 
 
 def delete_federated_model(federated_model: FederatedModel) -> None:
@@ -170,7 +167,7 @@ def set_initial_model(
         settle_spec(federated_model, stored)
         artifact = _set_initial(federated_model, stored)
         # Updates may wait for nothing but a model to start from.
-        close_if_due(collecting)
+        advance(collecting)
         return artifact
 
     return create_once(once, ModelArtifact, create)
@@ -193,7 +190,7 @@ def _require_no_weights(federated_model: FederatedModel) -> None:
 
 
 def _asked_of_clients(federated_model: FederatedModel) -> Any:
-    """What an update must be for the model's strategy; None while any will do, or a plugin is gone."""
+    """The kind and arrays of update that the model's strategy takes; None while any will do, or a plugin is gone."""
     try:
         strategy = federated_model.build_strategy()
         spec = federated_model.array_spec

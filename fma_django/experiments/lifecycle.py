@@ -14,10 +14,10 @@ from fma_django.models.round import RoundState
 from fma_django.record.configuration import write_down
 from fma_django.record.idempotency import Once, create_once
 from fma_django.record.queries.aggregates import initial_artifact
-from fma_django.rounds.closing import close_if_due, is_aggregating
-from fma_django.rounds.ending import end_experiment, end_if_over
+from fma_django.rounds.advance import advance
+from fma_django.rounds.ending import end_experiment, reason_to_end
+from fma_django.rounds.facts import is_aggregating
 from fma_django.rounds.rows import find_open_round, lock_open_round, move, open_round
-from fma_django.rounds.starting import start_if_possible
 from fma_django.rounds.waiting_updates import drop_updates
 
 
@@ -78,6 +78,7 @@ def cancel_experiment(federated_model: FederatedModel) -> FederatedModel:
     with transaction.atomic():
         lock_open_round(federated_model)
         end_experiment(federated_model, "cancelled")
+        wakeups.send(wakeups.of_model(federated_model.pk))
     federated_model.refresh_from_db()
     return federated_model
 
@@ -122,8 +123,7 @@ def rewind(
         )
         drop_updates(collecting, f"the model was rewound to aggregate {aggregate.pk}")
         move(collecting, RoundState.CANCELLED, closed_on=timezone.now())
-        start_if_possible(open_round(collecting.federated_model))
-        wakeups.send(wakeups.of_model(federated_model.pk))
+        advance(open_round(collecting.federated_model), has_news=True)
         return restored
 
     return create_once(once, ModelAggregate, create)
@@ -170,8 +170,7 @@ def clone(
 
 def _run(collecting: Round) -> None:
     switch(collecting, on=True)
-    start_if_possible(collecting)
-    close_if_due(collecting)
+    advance(collecting)
 
 
 def _begin_again(federated_model: FederatedModel) -> Round:
@@ -181,7 +180,7 @@ def _begin_again(federated_model: FederatedModel) -> Round:
         return lock_open_round(federated_model)
     ended.ended_on, ended.end_reason = None, ""
     ended.save(update_fields=["ended_on", "end_reason"])
-    if end_if_over(ended):
+    if reason_to_end(ended) is not None:
         raise InvalidTransition(
             f"the experiment is over by its round policy ({reason}); change that first", reason=reason
         )

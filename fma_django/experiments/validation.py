@@ -92,13 +92,13 @@ def _require_workable_client_config(federated_model: FederatedModel) -> None:
         return
     require_storable(schema, field="client_config_schema", max_bytes=MAX_PARAMETERS_BYTES)
     require_valid_schema(schema, field="client_config_schema")
-    said = dict(federated_model.build_strategy().aggregator.client_config)
-    told = client_config.resolve(config, round_number=1, strategy_config=said)
+    strategy_config = dict(federated_model.build_strategy().aggregator.client_config)
+    told = client_config.resolve(config, round_number=1, strategy_config=strategy_config)
     require_schema(told, schema, field="client_config")
     for override in overrides:
         number = (override.get("rounds") or (1, None))[0]
         told = client_config.resolve(
-            config, [{"set": override["set"]}], round_number=number, strategy_config=said
+            config, [{"set": override["set"]}], round_number=number, strategy_config=strategy_config
         )
         require_schema(told, schema, field="client_config_overrides")
 

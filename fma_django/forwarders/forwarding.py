@@ -29,9 +29,9 @@ BUSY_FOR = timedelta(minutes=5)  # longer than one piece can take, with the time
 def forwarders() -> list[Forwarder]:
     """Those that the settings name."""
     found: list[Forwarder] = []
-    if uri := conf.get("FMA_MLFLOW_TRACKING_URI"):
+    if uri := conf.current().mlflow_tracking_uri:
         found.append(MlflowRuns(uri))
-    if folder := conf.get("FMA_TENSORBOARD_DIR"):
+    if folder := conf.current().tensorboard_dir:
         found.append(TensorboardEvents(folder))
     return found
 
@@ -52,7 +52,7 @@ def forward(federated_model_id: int) -> None:
             continue
         try:
             _forward(federated_model, forwarder)
-        except Exception as error:  # whatever a library raises
+        except Exception as error:  # noqa: BLE001 - whatever a library raises
             cache.set(_resting(forwarder), True, REST_AFTER_FAILURE_S)
             log.warning(
                 "forwarding_failed",

@@ -1,21 +1,15 @@
-"""A round: the interval between two aggregates of a model, and the only ways in which it may move.
-
-    collecting ──► aggregating ──► published
-        │              ├────────► failed
-        ▼              └─┐ a new lease after the old one expired
-    cancelled          ◄─┘
+"""A round: the interval between two aggregates of a model. `fma_core.rounds.life` has its states and what comes next.
 
 Claiming a round freezes its updates and opens the next round in the same transaction, so that clients are never
 turned away while the arithmetic runs. A retry therefore stays in `aggregating` under a new lease: going back to
 `collecting` would put two collecting rounds side by side.
 """
 
-from collections.abc import Mapping
-
 from django.db import models
 from django.db.models import Q
 
 from fma_core.aggregation.strategy import Strategy
+from fma_core.rounds.life import TRANSITIONS
 from fma_django.models.federated_model import FederatedModel
 from fma_django.models.model_aggregate import ModelAggregate
 
@@ -28,14 +22,7 @@ class RoundState(models.TextChoices):
     FAILED = "failed"
 
 
-TRANSITIONS: Mapping[RoundState, frozenset[RoundState]] = {
-    RoundState.COLLECTING: frozenset({RoundState.AGGREGATING, RoundState.CANCELLED, RoundState.FAILED}),
-    RoundState.AGGREGATING: frozenset({RoundState.AGGREGATING, RoundState.PUBLISHED, RoundState.FAILED}),
-    RoundState.PUBLISHED: frozenset(),
-    RoundState.CANCELLED: frozenset(),
-    RoundState.FAILED: frozenset(),
-}
-ENDED = tuple(state for state, following in TRANSITIONS.items() if not following)
+ENDED = tuple(state for state in RoundState if not TRANSITIONS[state])
 
 
 class Round(models.Model):

@@ -139,7 +139,7 @@ def _store_json(
 
 
 def limits() -> Limits:
-    return Limits(max_bytes=conf.get("FMA_MAX_UPDATE_BYTES"), max_arrays=conf.get("FMA_MAX_ARRAYS"))
+    return Limits(max_bytes=conf.current().max_update_bytes, max_arrays=conf.current().max_arrays)
 
 
 def update_spec(federated_model: FederatedModel) -> Spec | None:

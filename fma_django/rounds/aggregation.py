@@ -21,9 +21,9 @@ from fma_django.forwarders.forwarding import ask_to_forward
 from fma_django.models import ModelAggregate, ModelUpdate
 from fma_django.models.model_update import UpdateStatus
 from fma_django.record.weights import spool_file
-from fma_django.rounds import claiming as rounds
-from fma_django.rounds.claiming import Lease
+from fma_django.rounds import claiming, leases, publishing
 from fma_django.rounds.folding import Results, fold_round
+from fma_django.rounds.leases import Lease
 from fma_django.rounds.metrics import merged_metrics
 from fma_django.storage import get_store
 from fma_django.storage.errors import StorageUnavailable
@@ -37,7 +37,7 @@ def aggregate_round(round_id: int) -> ModelAggregate | None:
     Why a round failed is written on the round.
     """
     started = time.monotonic()
-    lease = rounds.claim(round_id)
+    lease = claiming.claim(round_id)
     if lease is None:
         return None
     try:
@@ -48,7 +48,7 @@ def aggregate_round(round_id: int) -> ModelAggregate | None:
             get_store().put_file(weights, folded.weights.sha256)
             if folded.state is not None:
                 get_store().put_file(state, folded.state.sha256)
-        aggregate = rounds.publish(lease, folded.weights, folded.state, metrics=merged_metrics(used))
+        aggregate = publishing.publish(lease, folded.weights, folded.state, metrics=merged_metrics(used))
     except LeaseLost:
         log.warning("lease_lost", round_id=round_id)
         return None
@@ -56,7 +56,7 @@ def aggregate_round(round_id: int) -> ModelAggregate | None:
         # The store, the cluster, the database or room on the disk may be back soon: the sweep tries again, as long as
         # it takes.
         log.warning("round_postponed", round_id=round_id, error=str(error))
-        rounds.release(lease)
+        leases.release(lease)
         return None
     except WorkersKilled as error:
         # As when this process itself had died: the lease runs out, and after FMA_MAX_ATTEMPTS that is the end.
@@ -104,7 +104,7 @@ def _fold(
         except UnreadableUpdate as error:
             unusable = int(str(error.facts["label"]))
             log.error("update_unreadable", round_id=lease.round_id, update=unusable, error=error.message)
-            if not rounds.exclude_update(lease, unusable, error.message):
+            if not publishing.exclude_update(lease, unusable, error.message):
                 _fail(lease, error.code, f"{error.message}; without it the model's requirement is not met")
                 return None, []
 
@@ -118,9 +118,9 @@ def _kept(lease: Lease) -> Iterator[Callable[[float], None]]:
     is_over, is_lost = threading.Event(), threading.Event()
 
     def keep() -> None:
-        while not is_over.wait(conf.get("FMA_LEASE_SECONDS") / 3):
+        while not is_over.wait(conf.current().lease_s / 3):
             try:
-                rounds.renew(lease)
+                leases.renew(lease)
             except LeaseLost:
                 is_lost.set()
                 break
@@ -144,7 +144,7 @@ def _kept(lease: Lease) -> Iterator[Callable[[float], None]]:
 
 def _fail(lease: Lease, code: str, detail: str) -> None:
     try:
-        rounds.fail(lease, code=code, detail=detail)
+        publishing.fail(lease, code=code, detail=detail)
     except LeaseLost:
         log.warning("lease_lost", round_id=lease.round_id)
         return

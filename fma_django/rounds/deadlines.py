@@ -1,45 +1,38 @@
-"""What happens because time has passed: deadlines, end dates, clients that have become eligible.
+"""Events of the clock: deadlines, end dates, clients that have become eligible.
 
 Called by the clock of every worker, and by the sweep. May run in many places at once.
 """
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
 
 import structlog
 from django.db import DatabaseError, connection, transaction
-from django.db.models import F
 from django.utils import timezone
 
-from fma_core.errors import InvalidPart
 from fma_django.models import FederatedModel, Round
-from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
-from fma_django.record.configuration import as_configured
-from fma_django.rounds.closing import close_if_due, verdict_of
-from fma_django.rounds.ending import end_experiment, end_if_over
-from fma_django.rounds.rows import find_open_round, move
-from fma_django.rounds.starting import reopen, start_if_possible
+from fma_django.record.sql import Statement, moment
+from fma_django.rounds.advance import advance
+from fma_django.rounds.rows import find_open_round
 
 log = structlog.get_logger(__name__)
 
-# A round that cannot be judged now, because a plugin is gone, is looked at again after this.
-UNJUDGED_FOR = timedelta(minutes=1)
-
-# Asked each second by every worker process: the ORM takes twenty times as long to write the same SQL again.
-DUE = f"""
-    SELECT 1 FROM "{Round._meta.db_table}" AS r
-    JOIN "{FederatedModel._meta.db_table}" AS m ON m.id = r.federated_model_id
-    WHERE r.state = '{RoundState.COLLECTING.value}' AND r.deadline_at <= %s AND r.ready_on IS NULL
-    AND m.allow_aggregation LIMIT 1
-"""  # noqa: S608
+# Asked each second by every worker process.
+_DUE = Statement(
+    """SELECT 1 FROM {r} JOIN {m} ON {m.id} = {r.federated_model_id}
+    WHERE {r.state} = {collecting} AND {r.deadline_at} <= %(now)s AND {r.ready_on} IS NULL
+    AND {m.allow_aggregation} LIMIT 1""",
+    r=Round,
+    m=FederatedModel,
+    collecting=RoundState.COLLECTING,
+)
 
 
 def is_any_due() -> bool:
     """Whether there is something for `fire_deadlines`, for those who ask each second."""
     with connection.cursor() as cursor:
-        cursor.execute(DUE, [connection.ops.adapt_datetimefield_value(timezone.now())])
+        _DUE.execute(cursor, {"now": moment(cursor, timezone.now())})
         return cursor.fetchone() is not None
 
 
@@ -52,9 +45,9 @@ def fire_deadlines() -> int:
         federated_model__allow_aggregation=True,
     )
     fired = 0
-    for found in due.select_related("federated_model"):
-        with by_itself(found.federated_model):
-            fired += _fire(found.federated_model)
+    for late in due.select_related("federated_model"):
+        with by_itself(late.federated_model):
+            fired += _fire(late.federated_model)
     return fired
 
 
@@ -65,7 +58,7 @@ def look_at_the_time() -> None:
             with by_itself(federated_model):
                 collecting = find_open_round(federated_model)
                 if collecting is not None:  # its model is as it is now: its end may have been put off
-                    end_if_over(collecting.federated_model)
+                    advance(collecting, may_end=True)
     waiting = FederatedModel.objects.filter(
         allow_aggregation=True, rounds__state=RoundState.COLLECTING, rounds__started_on__isnull=True
     )
@@ -73,7 +66,7 @@ def look_at_the_time() -> None:
         with by_itself(federated_model):
             collecting = find_open_round(federated_model)
             if collecting is not None:
-                start_if_possible(collecting)
+                advance(collecting)
 
 
 @contextmanager
@@ -92,42 +85,5 @@ def _fire(federated_model: FederatedModel) -> bool:
     collecting = find_open_round(federated_model)
     if collecting is None or collecting.deadline_at is None or collecting.deadline_at > timezone.now():
         return False
-    verdict = verdict_of(collecting)
-    if verdict == "close":
-        close_if_due(collecting)
-    elif verdict == "quorum_not_met":
-        _quorum_not_met(collecting)
-    else:
-        Round.objects.filter(pk=collecting.pk).update(deadline_at=F("deadline_at") + UNJUDGED_FOR)
+    advance(collecting)
     return True
-
-
-def _quorum_not_met(collecting: Round) -> None:
-    experiment = as_configured(collecting)
-    try:
-        policy = experiment.build_round_policy()
-    except InvalidPart:
-        return
-    most = policy.max_reopenings
-    log.warning(
-        "quorum_not_met",
-        model=experiment.pk,
-        round=collecting.pk,
-        updates=collecting.num_updates,
-        reopenings=collecting.num_reopenings,
-    )
-    if policy.on_failed_quorum == "reopen" and (most is None or collecting.num_reopenings < most):
-        reopen(collecting)
-        return
-    detail = f"{collecting.num_updates} updates at its deadline are not enough"
-    collecting.model_updates.filter(status=UpdateStatus.PENDING).update(
-        status=UpdateStatus.FAILED, status_reason=f"round {collecting.number} failed: {detail}"
-    )
-    move(
-        collecting,
-        RoundState.FAILED,
-        closed_on=timezone.now(),
-        failure_code="quorum_not_met",
-        failure_detail=detail,
-    )
-    end_experiment(collecting.federated_model, "quorum_not_met")

@@ -4,7 +4,6 @@ import structlog
 from django.utils import timezone
 
 from fma_core.errors import InvalidPart
-from fma_django import wakeups
 from fma_django.models import FederatedModel, Round
 from fma_django.models.round import RoundState
 from fma_django.record.queries.metric_history import metric_history
@@ -15,7 +14,8 @@ log = structlog.get_logger(__name__)
 
 
 def end_experiment(federated_model: FederatedModel, reason: str) -> None:
-    """End an experiment and its open round, inside a transaction. What is being aggregated may still be published."""
+    """End an experiment and its open round, inside a transaction. A round that is being aggregated may still be
+    published."""
     collecting = find_open_round(federated_model)
     now = timezone.now()
     if collecting is not None:
@@ -24,29 +24,22 @@ def end_experiment(federated_model: FederatedModel, reason: str) -> None:
     FederatedModel.objects.filter(pk=federated_model.pk, ended_on__isnull=True).update(
         ended_on=now, end_reason=reason, allow_aggregation=False
     )
-    wakeups.send(wakeups.of_model(federated_model.pk))
     log.info("experiment_ended", model=federated_model.pk, reason=reason)
 
 
-def end_if_over(federated_model: FederatedModel) -> bool:
-    """End an experiment that its policy says is over, inside a transaction; whether it did."""
-    if federated_model.ended_on is not None:
-        return True
+def reason_to_end(federated_model: FederatedModel) -> str | None:
+    """Why a model's policy, as it is now, ends the experiment; None while it does not."""
     try:
         policy = federated_model.build_round_policy()
     except InvalidPart as error:
         log.error("model_unusable", model=federated_model.pk, error=error.message)
-        return False
+        return None
     if policy.num_rounds is None and policy.end_date is None and policy.metric is None:
-        return False
-    reason = policy.end_reason(
+        return None
+    return policy.end_reason(
         num_aggregates=Round.objects.filter(
             federated_model=federated_model, state=RoundState.PUBLISHED, aggregate__is_abandoned=False
         ).count(),
         values=metric_history(federated_model, policy),
         now=timezone.now(),
     )
-    if reason is None:
-        return False
-    end_experiment(federated_model, reason)
-    return True

@@ -1,4 +1,4 @@
-"""Who does the arithmetic: the executor that the settings name."""
+"""The executor of the arithmetic, as the settings name it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ def chosen_executor(check: Callable[[float], None]) -> Iterator[Executor]:
 
     check: what it raises ends a wait for other machines. Raises ClusterUnavailable.
     """
-    name = conf.get("FMA_EXECUTOR")
+    name = conf.current().executor
     if name == "serial":
         yield Serial()
     elif name == "dask":
@@ -23,13 +23,13 @@ def chosen_executor(check: Callable[[float], None]) -> Iterator[Executor]:
 
         remote = get_store().remote()
         with dask_executor(
-            conf.get("FMA_DASK_SCHEDULER"), remote=remote, check=lambda: check(0.0)
+            conf.current().dask_scheduler, remote=remote, check=lambda: check(0.0)
         ) as executor:
             yield executor
     else:
-        yield Threads(conf.get("FMA_THREADS") or None)
+        yield Threads(conf.current().threads or None)
 
 
 def reads_in_place() -> bool:
     """Whether the executor reads a remote store itself, so that nothing needs to be fetched for it."""
-    return bool(conf.get("FMA_EXECUTOR") == "dask")
+    return conf.current().executor == "dask"

@@ -101,7 +101,7 @@ def _metrics_of(update: ModelUpdate, strategy: Strategy) -> dict[str, float]:
 
 
 class _Bases:
-    """What each update was trained from, and how long ago that was the newest."""
+    """The base of each update, and how long ago it was the newest aggregate."""
 
     def __init__(
         self, claimed: Round, strategy: Strategy, start: ModelFile | None, local: "_LocalFiles"

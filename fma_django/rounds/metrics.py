@@ -1,4 +1,4 @@
-"""What the updates of a round measured, merged."""
+"""The metrics of a round's updates, merged."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,5 +8,5 @@ from fma_django.models import ModelUpdate
 
 
 def merged_metrics(used: Iterable[ModelUpdate]) -> dict[str, Any]:
-    """Of each number among the metrics of the updates in use: its mean weighted by examples, its range, percentiles."""
+    """Merge each number among the metrics of these updates: its mean weighted by examples, its range, percentiles."""
     return merge((float(update.num_examples), update.metrics) for update in used)

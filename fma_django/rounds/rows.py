@@ -5,25 +5,29 @@ from typing import Any
 from django.db import connection
 from django.db.models import QuerySet
 
+from fma_core.rounds.life import TRANSITIONS
 from fma_django.errors import ExperimentEnded, InvalidTransition, UnknownModel
 from fma_django.models import ConfigVersion, FederatedModel, ModelAggregate, Round
-from fma_django.models.round import ENDED, TRANSITIONS, RoundState
+from fma_django.models.round import ENDED, RoundState
 from fma_django.record.configuration import write_down
 from fma_django.record.queries.aggregates import latest_aggregate
 from fma_django.record.queries.joined_rows import JoinedRows
+from fma_django.record.sql import Statement
 
-_ROWS = JoinedRows(r=Round, m=FederatedModel, v=ConfigVersion, p=ModelAggregate)
-_READ = f"""
-    SELECT {_ROWS.columns} FROM "{Round._meta.db_table}" AS r
-    JOIN "{FederatedModel._meta.db_table}" AS m ON m.id = r.federated_model_id
-    LEFT JOIN "{ConfigVersion._meta.db_table}" AS v ON v.id = r.config_version_id
-    LEFT JOIN "{ModelAggregate._meta.db_table}" AS p ON p.id = r.parent_id WHERE r.id = %s
-"""  # noqa: S608
-_LOCK = f'SELECT id FROM "{Round._meta.db_table}" WHERE id = %s'  # noqa: S608
-_LOCK_OPEN = f"""
-    SELECT id FROM "{Round._meta.db_table}"
-    WHERE federated_model_id = %s AND state = '{RoundState.COLLECTING.value}'
-"""  # noqa: S608
+_READ = JoinedRows(
+    """FROM {r} JOIN {m} ON {m.id} = {r.federated_model_id} LEFT JOIN {v} ON {v.id} = {r.config_version_id}
+    LEFT JOIN {p} ON {p.id} = {r.parent_id} WHERE {r.id} = %(id)s""",
+    r=Round,
+    m=FederatedModel,
+    v=ConfigVersion,
+    p=ModelAggregate,
+)
+_LOCK = Statement("SELECT {r.id} FROM {r} WHERE {r.id} = %(id)s", r=Round)
+_LOCK_OPEN = Statement(
+    "SELECT {r.id} FROM {r} WHERE {r.federated_model_id} = %(id)s AND {r.state} = {collecting}",
+    r=Round,
+    collecting=RoundState.COLLECTING,
+)
 
 
 def open_round(federated_model: FederatedModel) -> Round:
@@ -50,13 +54,12 @@ def open_round_after(claimed: Round) -> Round:
 def read_round(round_id: int) -> Round | None:
     """A round with its model, its configuration and its parent."""
     with connection.cursor() as cursor:
-        cursor.execute(_READ, [round_id])
-        row = cursor.fetchone()
-    if row is None:
+        rows = _READ.one(cursor, {"id": round_id})
+    if rows is None:
         return None
-    found: Round
-    found, found.federated_model, found.config_version, found.parent = _ROWS.split(row)
-    return found
+    read: Round
+    read, read.federated_model, read.config_version, read.parent = rows
+    return read
 
 
 def lock_round(round_id: int) -> Round | None:
@@ -70,22 +73,22 @@ def lock_open_round(federated_model: FederatedModel) -> Round:
     """The collecting round of a model, with its model and its configuration as they are now, which nobody else changes
     until this transaction ends. Raises ExperimentEnded when there is none, and UnknownModel.
     """
-    found = find_open_round(federated_model)
-    if found is not None:
-        return found
+    open_one = find_open_round(federated_model)
+    if open_one is not None:
+        return open_one
     refuse_ended(federated_model.pk)
-    raise UnknownModel(f"there is no model {federated_model.pk} any more")
+    raise UnknownModel.of(federated_model.pk, is_gone=True)
 
 
 def refuse_ended(federated_model_id: int) -> None:
     """Raises ExperimentEnded, and UnknownModel when it is gone; a model that goes on has an open round."""
-    found = FederatedModel.objects.filter(pk=federated_model_id).first()
-    if found is None:
-        raise UnknownModel(f"there is no model {federated_model_id} any more")
-    if found.ended_on is not None:
+    model = FederatedModel.objects.filter(pk=federated_model_id).first()
+    if model is None:
+        raise UnknownModel.of(federated_model_id, is_gone=True)
+    if model.ended_on is not None:
         raise ExperimentEnded(
-            f"the experiment of model {found.pk} ended on {found.ended_on:%Y-%m-%d %H:%M} UTC ({found.end_reason})",
-            reason=found.end_reason,
+            f"the experiment of model {model.pk} ended on {model.ended_on:%Y-%m-%d %H:%M} UTC ({model.end_reason})",
+            reason=model.end_reason,
         )
 
 
@@ -116,32 +119,33 @@ def lock_unended_rounds(federated_model: FederatedModel) -> None:
     """
     locked: set[int] | None = None
     while True:
-        found = set(
+        unended = set(
             Round.objects.select_for_update()
             .filter(federated_model=federated_model)
             .exclude(state__in=ENDED)
             .order_by("pk")
             .values_list("pk", flat=True)
         )
-        if found == locked:
+        if unended == locked:
             return
-        locked = found
+        locked = unended
 
 
 def move(moved: Round, to: RoundState, **changes: object) -> None:
     """Move a round by compare-and-set. Raises InvalidTransition when the table or somebody else forbids it."""
-    if to not in TRANSITIONS[RoundState(moved.state)]:
+    if to not in TRANSITIONS[moved.state]:
         raise InvalidTransition(f"a {moved.state} round cannot become {to.value}", round_id=moved.pk)
     count = Round.objects.filter(pk=moved.pk, state=moved.state).update(state=to, **changes)
     if count != 1:
         raise InvalidTransition(f"round {moved.pk} is no longer {moved.state}", round_id=moved.pk)
 
 
-def _locked(sql: str, asked: int) -> Any:
+def _locked(statement: Statement, row_id: int) -> Any:
     """The id of the row that is this transaction's from here on, if there is one."""
     # SQLite has no locks of rows: the transaction is the only writer.
+    lock = " FOR UPDATE" if connection.features.has_select_for_update else ""
     with connection.cursor() as cursor:
-        cursor.execute(f"{sql} FOR UPDATE" if connection.features.has_select_for_update else sql, [asked])
+        cursor.execute(statement.text + lock, {"id": row_id})
         row = cursor.fetchone()
     return None if row is None else row[0]
 

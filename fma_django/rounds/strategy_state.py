@@ -31,7 +31,7 @@ def state_before(claimed: Round, strategy: Strategy, spec: Spec) -> str:
 
 
 def _strategy_of(aggregate: ModelAggregate) -> Mapping[str, Any] | None:
-    """What the round was aggregated by that an aggregate is of; of a copy that a rewind made, its original's."""
+    """The strategy of the round that made an aggregate; of a copy that a rewind made, its original's."""
     original: ModelAggregate | None = aggregate
     while original is not None:
         made_by = Round.objects.filter(aggregate=original).first()
@@ -41,15 +41,15 @@ def _strategy_of(aggregate: ModelAggregate) -> Mapping[str, Any] | None:
     return None
 
 
-def _keepers(said: Mapping[str, Any] | None, strategy: Strategy) -> tuple[str, ...]:
+def _keepers(strategy_json: Mapping[str, Any] | None, strategy: Strategy) -> tuple[str, ...]:
     """The names that a strategy's JSON has for those parts which keep something in `strategy`."""
-    if said is None:
+    if strategy_json is None:
         return ()
     names = []
     if strategy.aggregator.states:
-        names.append(said["aggregator"]["name"])
+        names.append(strategy_json["aggregator"]["name"])
     if strategy.optimiser is not None and strategy.optimiser.states:
-        names.append("" if said["optimiser"] is None else said["optimiser"]["name"])
+        names.append("" if strategy_json["optimiser"] is None else strategy_json["optimiser"]["name"])
     return tuple(names)
 
 

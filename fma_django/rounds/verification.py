@@ -110,17 +110,17 @@ def _require_intact(published: Round, updates: Sequence[ModelUpdate]) -> None:
 
 
 def _published(federated_model: FederatedModel, number: int | None) -> Round:
-    found = federated_model.rounds.select_related("aggregate", "parent", "federated_model").order_by(
+    rounds = federated_model.rounds.select_related("aggregate", "parent", "federated_model").order_by(
         "-number"
     )
     if number is not None:
-        found = found.filter(number=number)
-    published = found.filter(state=RoundState.PUBLISHED).first()
+        rounds = rounds.filter(number=number)
+    published = rounds.filter(state=RoundState.PUBLISHED).first()
     if published is not None:
         return published
     if number is None:
         raise NotVerifiable(f"model {federated_model.pk} has no published round")
-    state = found.values_list("state", flat=True).first()
+    state = rounds.values_list("state", flat=True).first()
     raise NotVerifiable(
         f"model {federated_model.pk} has no round {number}"
         if state is None

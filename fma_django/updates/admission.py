@@ -10,8 +10,8 @@ from fma_django.models import ModelUpdate, Participation, Round
 from fma_django.models.model_update import ACCEPTED
 from fma_django.models.round import RoundState
 from fma_django.record.rules import Rules
-from fma_django.rounds.closing import is_full
-from fma_django.updates.sql import Standing
+from fma_django.rounds.facts import is_full
+from fma_django.updates.standing import Standing
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from fma_core.errors import TooLarge, UnsupportedCoding
 from fma_django.record.rules import rules_of
 from fma_django.storage import get_store
 from fma_django.storage.spool import require_room
-from fma_django.updates.intake import Expected
+from fma_django.updates.expected import Expected
 from fma_django.updates.rates import count_update
 
 # For less, looking costs more than being told when it is written.

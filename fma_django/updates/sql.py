@@ -1,94 +1,89 @@
-"""The rows of an update: what has to be known before one is taken, and writing it down.
+"""The statements of an update: what has to be known before one is taken, and writing it down.
 
 SQL and not the ORM: an update is what a server gets most of, and building these statements anew for each one took
-fifteen times as long as running them. Their parameters have names, because Django's SQLite backend looks for `%s` by a
-regular expression, which took a fifth of a statement's time. tests/api/test_query_counts.py counts them.
+fifteen times as long as running them. tests/api/test_query_counts.py counts them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
-from weakref import WeakKeyDictionary
 
 from django.db import DEFAULT_DB_ALIAS, InterfaceError, NotSupportedError, OperationalError, connections
 from django.db.backends.utils import CursorWrapper
 
-from fma_django.models import ModelUpdate
-from fma_django.models.model_update import UpdateStatus
+from fma_django.models import (
+    Client,
+    ConfigVersion,
+    FederatedModel,
+    IdempotencyKey,
+    ModelAggregate,
+    ModelUpdate,
+    Participation,
+    Round,
+)
+from fma_django.models.model_update import ACCEPTED, UpdateStatus
+from fma_django.models.round import RoundState
 from fma_django.record.idempotency import Once
+from fma_django.record.sql import Select, Statement, insert, moment, uuid
+from fma_django.updates.standing import Standing
 
-
-class Standing(NamedTuple):
-    """How a client stands in the open round of a model; what is of a row that there is not is None.
-
-    spec, configuration: JSON texts; configuration: what the round runs with.
-    earlier: the accepted update of this client in the round. base: the aggregate that is named, of this model.
-    remembered: what an Idempotency-Key stands for.
-    """
-
-    client_id: Any
-    is_registered: bool
-    federated_model_id: Any
-    allow_aggregation: bool
-    spec: str | None
-    layout: str
-    artifact_id: int | None
-    round_id: Any
-    number: int
-    num_updates: int
-    num_asked: int | None
-    clients_counted: int | None
-    is_started: bool
-    is_ready: bool
-    deadline_passed: bool | None
-    parent_id: int | None
-    configuration: str | None
-    participation_id: int | None
-    is_chosen: bool | None
-    has_answered: bool | None
-    not_chosen_because: str | None
-    earlier_id: int | None
-    earlier_sha256: str
-    earlier_base_id: int | None
-    earlier_num_examples: int
-    earlier_metrics: str
-    base_id: int | None
-    base_is_abandoned: bool | None
-    remembered_fingerprint: str | None = None
-    remembered_id: str | None = None
-
-
-_STANDING = """
-SELECT c.id, reg.id IS NOT NULL, m.id, m.allow_aggregation, m.spec, m.weights_layout, m.current_artifact_id,
-    r.id, r.number, r.num_updates, r.num_asked, r.clients_counted, r.started_on IS NOT NULL, r.ready_on IS NOT NULL,
-    r.deadline_at <= %(now)s, r.parent_id, v.configuration,
-    p.id, p.is_chosen, p.answered_on IS NOT NULL, p.detail,
-    e.id, e.sha256, e.base_aggregate_id, e.num_examples, e.metrics, b.id, b.is_abandoned{remembered}
-FROM fma_django_client c
-LEFT JOIN fma_django_federatedmodel m ON m.id = %(model)s
-LEFT JOIN fma_django_federatedmodel_clients reg ON reg.federatedmodel_id = m.id AND reg.client_id = c.id
-LEFT JOIN fma_django_round r ON r.federated_model_id = m.id AND r.state = 'collecting'
-LEFT JOIN fma_django_configversion v ON v.id = r.config_version_id
-LEFT JOIN fma_django_participation p ON p.round_id = r.id AND p.client_id = c.id
-LEFT JOIN fma_django_modelupdate e ON e.round_id = r.id AND e.client_id = c.id AND e.status IN (0, 1, 2)
-LEFT JOIN fma_django_modelaggregate b ON b.id = %(base)s AND b.federated_model_id = m.id{join}
-WHERE c.is_active AND c.{by} = %({by})s
+_OF_ACTIVE_CLIENT = """FROM {c}
+LEFT JOIN {m} ON {m.id} = %(model)s
+LEFT JOIN {reg} ON {reg.federatedmodel_id} = {m.id} AND {reg.client_id} = {c.id}
+LEFT JOIN {r} ON {r.federated_model_id} = {m.id} AND {r.state} = {collecting}
+LEFT JOIN {v} ON {v.id} = {r.config_version_id}
+LEFT JOIN {p} ON {p.round_id} = {r.id} AND {p.client_id} = {c.id}
+LEFT JOIN {e} ON {e.round_id} = {r.id} AND {e.client_id} = {c.id} AND {e.status} IN {accepted}
+LEFT JOIN {b} ON {b.id} = %(base)s AND {b.federated_model_id} = {m.id}
 """
-_REMEMBERED = {
-    "remembered": ", k.fingerprint, k.object_id",
-    "join": "\nLEFT JOIN fma_django_idempotencykey k ON k.scope = %(scope)s AND k.key = %(key)s",
+_NAMES: dict[str, Any] = {
+    "c": Client,
+    "m": FederatedModel,
+    "reg": FederatedModel.clients.through,
+    "r": Round,
+    "v": ConfigVersion,
+    "p": Participation,
+    "e": ModelUpdate,
+    "b": ModelAggregate,
+    "collecting": RoundState.COLLECTING,
+    "accepted": ACCEPTED,
 }
-_FORGOTTEN = {"remembered": "", "join": ""}
-_BY_CREDENTIAL = _STANDING.format(by="credential_hash", **_FORGOTTEN)
-_BY_ID = _STANDING.format(by="id", **_FORGOTTEN)
-_BY_ID_AND_KEY = _STANDING.format(by="id", **_REMEMBERED)
-
-
-# By the driver's own connection: a new one knows none of them.
-_prepared: WeakKeyDictionary[Any, set[str]] = WeakKeyDictionary()
+_BY_CREDENTIAL = Select(
+    Standing,
+    _OF_ACTIVE_CLIENT + "WHERE {c.is_active} AND {c.credential_hash} = %(credential_hash)s",
+    prepared_as="fma_standing_by_credential",
+    **_NAMES,
+)
+_BY_ID = Select(
+    Standing,
+    _OF_ACTIVE_CLIENT + "WHERE {c.is_active} AND {c.id} = %(id)s",
+    prepared_as="fma_standing_by_id",
+    **_NAMES,
+)
+_BY_ID_AND_KEY = Select(
+    Standing,
+    _OF_ACTIVE_CLIENT
+    + "LEFT JOIN {k} ON {k.scope} = %(scope)s AND {k.key} = %(key)s WHERE {c.is_active} AND {c.id} = %(id)s",
+    prepared_as="fma_standing_by_id_and_key",
+    k=IdempotencyKey,
+    **_NAMES,
+)
+_COUNT_ONE = Statement(
+    """UPDATE {r} SET {r.num_updates:bare} = {r.num_updates} + 1
+    WHERE {r.federated_model_id} = %(model)s AND {r.state} = {collecting}""",
+    prepared_as="fma_count_one",
+    r=Round,
+    collecting=RoundState.COLLECTING,
+)
+_COUNT_ONE_LESS = Statement(
+    "UPDATE {r} SET {r.num_updates:bare} = {r.num_updates} - 1 WHERE {r.id} = %(id)s", r=Round
+)
+_REMEMBER = insert(IdempotencyKey, prepared_as="fma_remember")
+_INSERT = insert(ModelUpdate)
+_INSERT_RETURNING = insert(ModelUpdate, prepared_as="fma_insert_update", returning="id")
+_COLUMNS = [field.attname for field in ModelUpdate._meta.concrete_fields]
 
 
 def read_standing(
@@ -139,44 +134,38 @@ def standing_of(
 
     once: the Idempotency-Key to look for.
     """
-    asked = {"now": _moment(cursor, now), "model": federated_model_id, "base": base_id}
+    parameters = {"now": moment(cursor, now), "model": federated_model_id, "base": base_id}
     if client_id is None:
-        asked["credential_hash"] = credential_hash
-        _execute(cursor, "fma_standing_by_credential", _BY_CREDENTIAL, asked)
-    elif once is None:
-        asked["id"] = _uuid(cursor, client_id)
-        _execute(cursor, "fma_standing_by_id", _BY_ID, asked)
-    else:
-        asked |= {"id": _uuid(cursor, client_id), "scope": once.scope, "key": once.key}
-        _execute(cursor, "fma_standing_by_id_and_key", _BY_ID_AND_KEY, asked)
-    row = cursor.fetchone()
-    return None if row is None else Standing(*row)
+        parameters["credential_hash"] = credential_hash
+        return _BY_CREDENTIAL.one(cursor, parameters)
+    parameters["id"] = uuid(cursor, client_id)
+    if once is None:
+        return _BY_ID.one(cursor, parameters)
+    parameters |= {"scope": once.scope, "key": once.key}
+    return _BY_ID_AND_KEY.one(cursor, parameters)
 
 
 def count_one(cursor: CursorWrapper, federated_model_id: int) -> bool:
-    """Count one more update of the open round, which nobody else changes then until this transaction ends; whether
-    there is one."""
-    _execute(cursor, "fma_count_one", _COUNT_ONE, {"model": federated_model_id})
+    """Count one more update of the open round, which locks it; False when there is none."""
+    _COUNT_ONE.execute(cursor, {"model": federated_model_id})
     return bool(cursor.rowcount)
 
 
 def count_one_less(cursor: CursorWrapper, standing: Standing) -> None:
-    """Take it back."""
-    cursor.execute(
-        "UPDATE fma_django_round SET num_updates = num_updates - 1 WHERE id = %s", [standing.round_id]
-    )
+    """Take back what `count_one` counted."""
+    _COUNT_ONE_LESS.execute(cursor, {"id": standing.round_id})
 
 
 def remember(cursor: CursorWrapper, once: Once, made: int, now: datetime) -> None:
-    """What an Idempotency-Key has made."""
-    told = {
+    """Write down what an Idempotency-Key has made."""
+    key = {
         "scope": once.scope,
         "key": once.key,
         "fingerprint": once.fingerprint,
         "object_id": str(made),
-        "created_on": _moment(cursor, now),
+        "created_on": moment(cursor, now),
     }
-    _execute(cursor, "fma_remember", _REMEMBER, told)
+    _REMEMBER.execute(cursor, key)
 
 
 def insert_update(
@@ -192,7 +181,7 @@ def insert_update(
     refusal: str,
     now: datetime,
 ) -> ModelUpdate:
-    """The update, as it is in the database now. refusal: why it does not count, or ""."""
+    """Insert an update, and give it as it is in the database now. refusal: why it does not count, or ""."""
     row = {
         "federated_model_id": standing.federated_model_id,
         "client_id": client_id,
@@ -207,58 +196,19 @@ def insert_update(
         "size_bytes": size_bytes,
         "created_on": now,
     }
-    told = {
+    parameters = {
         **row,
-        "client_id": _uuid(cursor, client_id),
+        "client_id": uuid(cursor, client_id),
         "metrics": metrics_json,
-        "created_on": _moment(cursor, now),
+        "created_on": moment(cursor, now),
     }
-    returns_id = cursor.db.features.can_return_columns_from_insert
-    _execute(cursor, "fma_insert_update", _INSERT_RETURNING if returns_id else _INSERT, told)
-    row["id"] = cursor.fetchone()[0] if returns_id else cursor.lastrowid
+    if cursor.db.features.can_return_columns_from_insert:
+        _INSERT_RETURNING.execute(cursor, parameters)
+        row["id"] = cursor.fetchone()[0]
+    else:
+        _INSERT.execute(cursor, parameters)
+        row["id"] = cursor.lastrowid
     # A third of the time that its constructor takes for names.
     update = ModelUpdate.from_db(cursor.db.alias, _COLUMNS, [row[column] for column in _COLUMNS])
     update.round_number = standing.number
     return update
-
-
-_COLUMNS = [field.attname for field in ModelUpdate._meta.concrete_fields]
-_COUNT_ONE = """
-UPDATE fma_django_round SET num_updates = num_updates + 1
-WHERE federated_model_id = %(model)s AND state = 'collecting'"""
-_REMEMBER = """
-INSERT INTO fma_django_idempotencykey (scope, key, fingerprint, object_id, created_on)
-VALUES (%(scope)s, %(key)s, %(fingerprint)s, %(object_id)s, %(created_on)s)"""
-_INSERT = """
-INSERT INTO fma_django_modelupdate (federated_model_id, client_id, round_id, base_aggregate_id, applied_aggregate_id,
-    status, status_reason, num_examples, metrics, sha256, size_bytes, created_on)
-VALUES (%(federated_model_id)s, %(client_id)s, %(round_id)s, %(base_aggregate_id)s, %(applied_aggregate_id)s,
-    %(status)s, %(status_reason)s, %(num_examples)s, %(metrics)s, %(sha256)s, %(size_bytes)s, %(created_on)s)"""
-_INSERT_RETURNING = f"{_INSERT} RETURNING id"
-
-
-def _execute(cursor: CursorWrapper, name: str, statement: str, asked: Mapping[str, Any]) -> None:
-    """On PostgreSQL prepared once for each connection: planning so many joins takes ten times as long as running them,
-    and planning a write nearly as long. Not behind a pooler that changes connections, which Django is told of by
-    DISABLE_SERVER_SIDE_CURSORS."""
-    database = cursor.db
-    if database.vendor != "postgresql" or database.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
-        cursor.execute(statement, asked)
-        return
-    prepared = _prepared.setdefault(database.connection, set())
-    if name not in prepared:
-        numbered = statement % {key: f"${number}" for number, key in enumerate(asked, 1)}
-        cursor.execute(f"PREPARE {name} AS {numbered}")
-        prepared.add(name)
-    cursor.execute(f"EXECUTE {name} ({', '.join(f'%({key})s' for key in asked)})", asked)
-
-
-def _moment(cursor: CursorWrapper, moment: datetime) -> Any:
-    database = cursor.db
-    if not database.features.supports_timezones:  # as Django does, which asks its settings each time
-        moment = moment.astimezone(database.timezone).replace(tzinfo=None)
-    return database.ops.adapt_datetimefield_value(moment)
-
-
-def _uuid(cursor: CursorWrapper, value: UUID) -> UUID | str:
-    return value if cursor.db.features.has_native_uuid_field else value.hex

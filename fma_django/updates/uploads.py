@@ -36,7 +36,7 @@ from fma_django.record.weights import SafetensorsBody
 from fma_django.storage import get_store
 from fma_django.storage.part_file import PartBusy, PartDamaged, PartFile, PartGone, PartMoved
 from fma_django.storage.spool import UPLOADS, require_room, uploads_dir
-from fma_django.updates.intake import UpdateFacts, check_before_body, receive_body
+from fma_django.updates.intake import Allow, Expected, Sender, UpdateFacts, accept, announce
 from fma_django.updates.limits import plain_bytes, require_size
 from fma_django.updates.rates import ask_for_bytes, count_arrived, count_begun
 
@@ -59,18 +59,16 @@ def begin_upload(
 ) -> Upload:
     """An upload of `size_bytes`, none of which is there yet. What can be refused without them is refused now.
 
-    Raises UnsupportedCoding, TooLarge, RateExceeded, TooManyUploads, StorageFull, and what `check_before_body` and
+    Raises UnsupportedCoding, TooLarge, RateExceeded, TooManyUploads, StorageFull, and what `announce` and
     `create_once` raise.
     """
-    most = conf.get("FMA_MAX_UPDATE_BYTES")
+    most = conf.current().max_update_bytes
     if size_bytes > most:
         raise TooLarge(f"an update may have at most {most} bytes (FMA_MAX_UPDATE_BYTES); found {size_bytes}")
     content_encoding = CODING if is_zstd(content_encoding) else ""
-    expected = check_before_body(federated_model.pk, facts, client_id=client.pk)
-    _remove_dead_parts()
-    # Once for the parts, and once for the file that is made of them.
-    require_size(expected, size_bytes)
-    require_room(_folder(), size_bytes + plain_bytes(expected, size_bytes, content_encoding))
+    announce(
+        Sender(federated_model.pk, client.pk), facts, size_bytes, content_encoding, allow=_allow_beginning
+    )
     upload = Upload(
         federated_model=federated_model,
         client=client,
@@ -80,7 +78,7 @@ def begin_upload(
         size_bytes=size_bytes,
         content_encoding=content_encoding,
         sha256=sha256,
-        expires_on=timezone.now() + timedelta(seconds=conf.get("FMA_UPLOAD_SECONDS")),
+        expires_on=timezone.now() + timedelta(seconds=conf.current().upload_s),
     )
     once = None
     if idempotency_key is not None:
@@ -133,7 +131,7 @@ def add_to_upload(
     at: how many had before. sha256: of these bytes, when the sender says it. An update that is not wanted any more is
     refused before its bytes travel.
     Raises WrongOffset, TooLarge, RateExceeded, ChecksumMismatch, UnknownUpload, StorageFull, and what
-    `check_before_body` raises; TruncatedBody when fewer came.
+    `announce` raises; TruncatedBody when fewer came.
     """
     if at + length > upload.size_bytes:
         raise TooLarge(f"the upload has {upload.size_bytes} bytes; these would end at {at + length}")
@@ -142,9 +140,12 @@ def add_to_upload(
         raise _wrong_offset(at, found)
     if upload.update_id is not None or not length:
         return found
-    expected = check_before_body(upload.federated_model_id, _facts_of(upload), client_id=upload.client_id)
-    require_size(expected, upload.size_bytes)
-    ask_for_bytes(upload.federated_model_id, upload.client_id, length)
+
+    def allow_part(expected: Expected, size_bytes: int, coding: str) -> None:
+        require_size(expected, size_bytes)
+        ask_for_bytes(expected.federated_model_id, expected.client_id, length)
+
+    _announce(upload, allow=allow_part)
     arrived = 0
 
     def read_and_count(size: int) -> bytes:
@@ -173,8 +174,8 @@ def finish_upload(upload: Upload, *, idempotency_key: str | None = None) -> Mode
 
     idempotency_key: of whoever begins an upload again, because the first one seems lost, so that it is one update.
     An upload whose bytes are refused is given up.
-    Raises UploadIncomplete, UploadBusy, UnknownUpload, StorageFull, and what `check_before_body`,
-    `receive_body` and `create_once` raise.
+    Raises UploadIncomplete, UploadBusy, UnknownUpload, StorageFull, and what `announce`, `accept` and `create_once`
+    raise.
     """
     first = upload if idempotency_key is None else _first_with(idempotency_key, upload)
     if first.update is not None:
@@ -217,7 +218,7 @@ def sweep_uploads() -> int:
         give_up_upload(upload)
         removed += 1
     known = {f"{pk.hex}{SUFFIX}" for pk in Upload.objects.values_list("pk", flat=True)}
-    young = time() - conf.get("FMA_ORPHAN_GRACE_SECONDS")
+    young = time() - conf.current().orphan_grace_s
     for path in (get_store().spool_dir() / UPLOADS).glob(f"*{SUFFIX}"):
         part = PartFile(path)
         if path.name not in known and part.written_at() < young:
@@ -231,9 +232,37 @@ def uploads_of(client: Client) -> QuerySet[Upload]:
     return Upload.objects.filter(client=client, expires_on__gt=timezone.now())
 
 
+def _announce(upload: Upload, *, allow: Allow, idempotency_key: str | None = None) -> Expected:
+    return announce(
+        Sender(upload.federated_model_id, upload.client_id),
+        UpdateFacts(upload.base_aggregate_id, upload.num_examples, upload.metrics),
+        upload.size_bytes,
+        upload.content_encoding,
+        idempotency_key=idempotency_key,
+        allow=allow,
+    )
+
+
+# An update in parts is counted when it is begun, and its bytes as they arrive: each step asks for what it brings.
+
+
+def _allow_beginning(expected: Expected, size_bytes: int, coding: str) -> None:
+    _remove_dead_parts()
+    require_size(expected, size_bytes)
+    # Once for the parts, and once for the file that is made of them.
+    require_room(_folder(), size_bytes + plain_bytes(expected, size_bytes, coding))
+
+
+def _allow_whole(expected: Expected, size_bytes: int, coding: str) -> None:
+    size_when_plain = plain_bytes(expected, size_bytes, coding)
+    require_room(_folder(), size_when_plain)
+    # The others were counted when they came.
+    count_arrived(expected.federated_model_id, expected.client_id, size_when_plain - size_bytes)
+
+
 def _remove_dead_parts() -> None:
     # Those of uploads that have expired in any case. The sweep looks at the spool of the worker's machine alone.
-    youngest = time() - conf.get("FMA_UPLOAD_SECONDS")
+    youngest = time() - conf.current().upload_s
     for path in _folder().glob(f"*{SUFFIX}"):
         if PartFile(path).written_at() < youngest:
             PartFile(path).remove()
@@ -241,7 +270,7 @@ def _remove_dead_parts() -> None:
 
 def _make_way(client: Client, size_bytes: int) -> None:
     unfinished = list(uploads_of(client).filter(update__isnull=True).order_by("created_on"))
-    most, most_bytes = conf.get("FMA_MAX_UPLOADS"), conf.get("FMA_MAX_UPLOADING_BYTES")
+    most, most_bytes = conf.current().max_uploads, conf.current().max_uploading_bytes
     quiet_since = time() - QUIET_S
 
     def is_too_much() -> bool:
@@ -267,16 +296,7 @@ def _make_way(client: Client, size_bytes: int) -> None:
 
 def _receive(upload: Upload, fd: int, first: Upload) -> ModelUpdate:
     # An upload is its own key: whoever asks twice at once is answered with one update.
-    expected = check_before_body(
-        upload.federated_model_id,
-        _facts_of(upload),
-        client_id=upload.client_id,
-        idempotency_key=f"upload {first.pk}",
-    )
-    plain = plain_bytes(expected, upload.size_bytes, upload.content_encoding)
-    require_room(_folder(), plain)
-    # The others were counted when they came.
-    count_arrived(upload.federated_model_id, upload.client_id, plain - upload.size_bytes)
+    expected = _announce(upload, allow=_allow_whole, idempotency_key=f"upload {first.pk}")
     body = SafetensorsBody(
         read=lambda size: os.read(fd, size),
         size_bytes=upload.size_bytes,
@@ -285,7 +305,7 @@ def _receive(upload: Upload, fd: int, first: Upload) -> ModelUpdate:
         digest_header="Repr-Digest",
     )
     try:
-        return receive_body(expected, body)
+        return accept(expected, body)
     except (DigestMismatch, InvalidSpec, InvalidWeights, SchemaViolation, SpecMismatch):
         # Its bytes will not become better, and looking at gigabytes of them again and again is work.
         give_up_upload(upload)
@@ -307,10 +327,6 @@ def _finished_meanwhile(upload: Upload) -> ModelUpdate:
     if found is None or found.update is None:
         raise _unknown(upload)
     return found.update
-
-
-def _facts_of(upload: Upload) -> UpdateFacts:
-    return UpdateFacts(upload.base_aggregate_id, upload.num_examples, upload.metrics)
 
 
 def _fingerprint(upload: Upload) -> str:

@@ -34,7 +34,7 @@ def listen(*channels: str) -> Listener:
 
 
 def get_carrier() -> Carrier:
-    if url := conf.get("FMA_BROKER_URL"):
+    if url := conf.current().broker_url:
         return RedisChannels(url)
     if connection.vendor == "postgresql":
         return PostgresNotify()
@@ -53,5 +53,5 @@ def _folder_of_pipes() -> Path:
 def _say(topic: str) -> None:
     try:
         get_carrier().say(topic)
-    except Exception as error:  # whatever the carrier's library raises
+    except Exception as error:  # noqa: BLE001 - whatever the carrier's library raises
         log.warning("wakeup_unsaid", topic=topic, error=repr(error))

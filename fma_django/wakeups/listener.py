@@ -65,7 +65,7 @@ class Listener:
                 continue
             try:
                 return frozenset(self._ear.hear(left))
-            except Exception as error:  # whatever the carrier's library raises
+            except Exception as error:  # noqa: BLE001 - whatever the carrier's library raises
                 log.warning("wakeups_lost", error=repr(error))
                 self.close()
 
@@ -75,13 +75,13 @@ class Listener:
         if ear is not None:
             try:
                 ear.close()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - whatever the carrier's library raises
                 log.debug("wakeups_close_failed", error=repr(error))
 
     def _open(self) -> bool:
         try:
             self._ear = self._open_ear()
-        except Exception as error:  # the database or Redis is away: `wait` tries again
+        except Exception as error:  # noqa: BLE001 - the database or Redis is away: `wait` tries again
             log.warning("wakeups_unheard", error=repr(error))
             return False
         return True

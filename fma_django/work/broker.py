@@ -5,6 +5,7 @@ Redis's broker needs none of this: it waits in Redis.
 
 import time
 from datetime import timedelta
+from typing import Annotated, NamedTuple
 
 import structlog
 from django.db import connections
@@ -14,6 +15,7 @@ from django_q.conf import Conf
 from django_q.models import OrmQ
 
 from fma_django import wakeups
+from fma_django.record.sql import Select, Statement, moment
 
 log = structlog.get_logger(__name__)
 
@@ -23,9 +25,20 @@ LISTEN_S = 0.25
 CLOCKS_APART = timedelta(minutes=1)
 # Other workers are woken by the same task: who comes too late for one tries the next.
 MORE = 8
-WAITING = f'SELECT id, payload FROM "{OrmQ._meta.db_table}" WHERE key = %s AND lock < %s ORDER BY id LIMIT %s'  # noqa: S608
-DONE = f'DELETE FROM "{OrmQ._meta.db_table}" WHERE id = %s'  # noqa: S608
-CLAIM = f'UPDATE "{OrmQ._meta.db_table}" SET lock = %s WHERE id = %s AND lock < %s'  # noqa: S608
+
+
+class _Waiting(NamedTuple):
+    id: Annotated[int, "{q.id}"]
+    payload: Annotated[str, "{q.payload}"]
+
+
+_WAITING = Select(
+    _Waiting, "FROM {q} WHERE {q.key} = %(key)s AND {q.lock} < %(now)s ORDER BY {q.id} LIMIT %(most)s", q=OrmQ
+)
+_CLAIM = Statement(
+    "UPDATE {q} SET {q.lock:bare} = %(until)s WHERE {q.id} = %(id)s AND {q.lock} < %(now)s", q=OrmQ
+)
+_DELETE = Statement("DELETE FROM {q} WHERE {q.id} = %(id)s", q=OrmQ)
 
 
 class WokenBroker(ORM):
@@ -50,7 +63,7 @@ class WokenBroker(ORM):
             return []
         try:
             tasks = self._claim()
-        except Exception as error:  # whatever the database's library raises
+        except Exception as error:  # noqa: BLE001 - whatever the database's library raises
             # django-q would wait ten seconds and start another process.
             log.warning("queue_unreachable", error=repr(error))
             connections[Conf.ORM].close()
@@ -61,19 +74,19 @@ class WokenBroker(ORM):
 
     def delete(self, task_id: int) -> None:
         with connections[Conf.ORM].cursor() as cursor:
-            cursor.execute(DONE, [task_id])
+            _DELETE.execute(cursor, {"id": task_id})
 
     def _claim(self) -> list[tuple[int, str]]:
         # In SQL: an idle worker does this for ever, and most of what the ORM takes is writing the same SQL each time.
-        now = timezone.now()
         claimed: list[tuple[int, str]] = []
         with connections[Conf.ORM].cursor() as cursor:
-            time_of = cursor.db.ops.adapt_datetimefield_value
-            cursor.execute(WAITING, [self.list_key, time_of(now), Conf.BULK + MORE])
-            for pk, payload in cursor.fetchall():
-                cursor.execute(CLAIM, [time_of(self.timeout(None)), pk, time_of(now)])
+            now = moment(cursor, timezone.now())
+            waiting = {"key": self.list_key, "now": now, "most": Conf.BULK + MORE}
+            for task in _WAITING.all(cursor, waiting):
+                until = moment(cursor, self.timeout(None))
+                _CLAIM.execute(cursor, {"until": until, "id": task.id, "now": now})
                 if cursor.rowcount == 1:  # otherwise another worker was faster
-                    claimed.append((pk, payload))
+                    claimed.append((task.id, task.payload))
                 if len(claimed) == Conf.BULK:
                     break
         return claimed

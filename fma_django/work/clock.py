@@ -27,7 +27,7 @@ def _tick_for_ever() -> None:
         try:
             if is_any_due():
                 fire_deadlines()
-        except Exception as error:  # the database or the broker is away: the next tick may reach it
+        except Exception as error:  # noqa: BLE001 - the database or the broker is away: the next tick may reach it
             log.warning("clock_failed", error=repr(error))
             connection.close()
         pause.wait(TICK_S)

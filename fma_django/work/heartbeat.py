@@ -43,9 +43,7 @@ def _beat_for_ever() -> None:
             if not swept:
                 async_task("fma_django.work.tasks.sweep_rounds")
                 swept = True
-        except (
-            Exception
-        ) as error:  # the database or the broker is away: keep trying, the next beat may reach it
+        except Exception as error:  # noqa: BLE001 - the database or the broker is away: the next beat may reach it
             log.warning("heartbeat_failed", error=repr(error))
             connection.close()
-        pause.wait(conf.get("FMA_WORKER_SEEN_SECONDS") / 3)
+        pause.wait(conf.current().worker_seen_s / 3)

@@ -23,7 +23,7 @@ from fma_django.models import (
 from fma_django.models.round import RoundState
 from fma_django.models.weights import WithWeights
 from fma_django.record.idempotency import KEPT_FOR
-from fma_django.rounds.closing import close_if_due
+from fma_django.rounds.advance import advance
 from fma_django.rounds.deadlines import by_itself, fire_deadlines, look_at_the_time
 from fma_django.rounds.rows import find_open_round
 from fma_django.storage import get_store
@@ -50,7 +50,7 @@ def sweep_rounds() -> None:
         with by_itself(federated_model):
             collecting = find_open_round(federated_model)
             if collecting is not None:
-                close_if_due(collecting)
+                advance(collecting)
     fire_deadlines()
     look_at_the_time()
     close_due_evaluations()
@@ -63,7 +63,7 @@ def sweep_files() -> int:
     any request. Storing the same content again makes a blob young again.
     """
     store = get_store()
-    deadline = timezone.now() - timedelta(seconds=conf.get("FMA_ORPHAN_GRACE_SECONDS"))
+    deadline = timezone.now() - timedelta(seconds=conf.current().orphan_grace_s)
     removed = 0
     candidates: list[str] = []
     for blob in store.blobs():

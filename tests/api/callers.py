@@ -5,6 +5,7 @@ from typing import Any
 
 from rest_framework.test import APIClient
 
+from fma_api.front.responses import MAY_WAIT, is_kept
 from fma_django.clients.registration import Registration
 from fma_django.clients.tokens import issue_token
 
@@ -27,3 +28,8 @@ def stored_files(folder: Path) -> list[str]:
     return sorted(
         str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != ".lock"
     )
+
+
+def wait_of(answer: Any) -> tuple[frozenset[str], float] | None:
+    """The topics and the seconds that a front would keep the caller for; None when it would send the answer."""
+    return (answer.topics, answer.seconds) if is_kept(answer, {MAY_WAIT: True}) else None

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 from rest_framework.test import APIClient
 
-from fma_api.front.marks import WaitsFor
 from fma_core.arrays.codecs.safetensors import decode, encode
 from fma_django.clients.registration import Registration
 from fma_django.models import FederatedModel, ModelAggregate, ModelUpdate
-from tests.api.callers import API, SAFETENSORS, as_client
+from tests.api.callers import API, SAFETENSORS, as_client, wait_of
 from tests.records import WEIGHTS, arrays, make_aggregate, make_client, make_model, weights
 
 UPDATES = f"{API}model_updates/"
@@ -265,9 +264,9 @@ def test_after_answers_what_is_newer_or_204(device: APIClient, aggregate: ModelA
     newer = device.get(url, {"after": aggregate.pk - 1, "wait": 0.3})
     nothing = device.get(url, {"after": aggregate.pk, "wait": 0.3})
 
-    assert (newer.status_code, waits_for(newer)) == (200, None)
+    assert (newer.status_code, wait_of(newer)) == (200, None)
     topics = frozenset({f"model:{aggregate.federated_model_id}"})
-    assert (nothing.status_code, waits_for(nothing)) == (204, WaitsFor(topics, 0.3))
+    assert (nothing.status_code, wait_of(nothing)) == (204, (topics, 0.3))
 
 
 @pytest.mark.parametrize("query", [{"after": "x"}, {"after": -1}, {"after": 1, "wait": -1}, {"after": 2**63}])
@@ -278,13 +277,9 @@ def test_after_and_wait_are_checked(device: APIClient, url: str, query: Any) -> 
 def test_waiting_is_bounded(device: APIClient, aggregate: Any, url: str, settings: Any) -> None:
     settings.FMA_MAX_WAIT_SECONDS = 0.2
 
-    assert waits_for(device.get(url, {"after": aggregate.pk, "wait": "1e9"})).seconds == 0.2
+    assert device.get(url, {"after": aggregate.pk, "wait": "1e9"}).seconds == 0.2  # type: ignore[attr-defined]
     assert device.get(url, {"after": aggregate.pk, "wait": "inf"}).status_code == 400
 
 
 def test_who_asks_for_no_wait_has_none(device: APIClient, aggregate: Any, url: str) -> None:
-    assert waits_for(device.get(url, {"after": aggregate.pk})) is None
-
-
-def waits_for(answer: Any) -> Any:
-    return getattr(answer, "waits_for", None)
+    assert wait_of(device.get(url, {"after": aggregate.pk})) is None

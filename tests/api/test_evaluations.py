@@ -11,13 +11,12 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
-from fma_api.front.marks import WaitsFor
 from fma_core.arrays.codecs.safetensors import decode, encode
 from fma_django.clients.registration import Registration
 from fma_django.evaluations.ends import close_evaluation
 from fma_django.evaluations.opening import Chosen
 from fma_django.models import EvaluationResult, EvaluationRound, FederatedModel, Organisation
-from tests.api.callers import API, SAFETENSORS, as_client, as_user, stored_files
+from tests.api.callers import API, SAFETENSORS, as_client, as_user, stored_files, wait_of
 from tests.evaluations import BINARY, answer, counted, make_member, open_to
 from tests.records import WEIGHTS, arrays, make_client, make_model, make_user, weights
 
@@ -107,9 +106,8 @@ def test_a_client_may_wait_for_one(
     one = device.get(url)
 
     assert (nothing.json(), len(one.json())) == ([], 1)
-    assert getattr(nothing, "waits_for", None) == WaitsFor(frozenset({f"model:{model.pk}"}), 9.0)
-    assert not hasattr(of_user, "waits_for")
-    assert not hasattr(one, "waits_for")
+    assert wait_of(nothing) == (frozenset({f"model:{model.pk}"}), 9.0)
+    assert wait_of(of_user) is wait_of(one) is None
     assert device.get(f"{EVALUATIONS}?wait=x").status_code == 400
 
 

@@ -9,13 +9,12 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from fma_api.front.marks import WaitsFor
 from fma_django.clients.registration import Registration
 from fma_django.clients.reports import receive_telemetry
 from fma_django.experiments.changes import change_federated_model
 from fma_django.experiments.lifecycle import cancel_experiment, pause, start
 from fma_django.models import Client, FederatedModel, Participation, Round, Tag
-from tests.api.callers import API, as_client
+from tests.api.callers import API, as_client, wait_of
 from tests.records import WEIGHTS, aggregate_now, make_aggregate, make_client, make_model, send_update
 
 pytestmark = pytest.mark.django_db
@@ -250,8 +249,7 @@ def test_who_may_hear_another_answer_waits_for_it(alice: Any, state: str, waits:
 
     answer = join(as_client(make_client(model)), model, "?wait=7")
 
-    expected = WaitsFor(frozenset({f"model:{model.pk}"}), 7.0) if waits else None
-    assert getattr(answer, "waits_for", None) == expected
+    assert wait_of(answer) == ((frozenset({f"model:{model.pk}"}), 7.0) if waits else None)
 
 
 def test_clients_are_not_counted_for_each_that_asks(alice: Any) -> None:

@@ -7,10 +7,11 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
+from fma_api.front.responses import StoredFile
 from fma_api.v1.models import views as federated_models
 from fma_django.clients.registration import Registration, revoke_client
 from fma_django.models import FederatedModel
-from tests.api.callers import API, SAFETENSORS, as_client
+from tests.api.callers import API, SAFETENSORS, as_client, wait_of
 from tests.records import WEIGHTS, make_aggregate, make_client, make_model
 
 pytestmark = pytest.mark.django_db
@@ -35,7 +36,7 @@ def said(answer: Any) -> tuple[Any, ...]:
     headers = [answer.headers.get(name) for name in HEADERS]
     if answer.status_code == 204:
         headers[0] = None  # of an answer without a body DRF says what it would have been
-    return answer.status_code, headers, body, getattr(answer, "waits_for", None), hasattr(answer, "file")
+    return answer.status_code, headers, body, wait_of(answer), isinstance(answer, StoredFile)
 
 
 QUERIES = [

@@ -14,9 +14,9 @@ from fma_django.clients.registration import Registration
 from fma_django.evaluations.scores import receive_score, score_aggregate
 from fma_django.models import FederatedModel, ModelAggregate, ModelUpdate
 from fma_django.record.weights import JsonBody
-from fma_django.updates.intake import UpdateFacts, receive_update
+from fma_django.updates.intake import UpdateFacts
 from tests.api.callers import API
-from tests.records import aggregate_now, make_client, make_model, weights
+from tests.records import aggregate_now, make_client, make_model, send_body, weights
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def metrics(model: FederatedModel) -> str:
 def send(model: FederatedModel, client: Registration, num_examples: int, **said: Any) -> ModelUpdate:
     current = FederatedModel.objects.get(pk=model.pk)
     facts = UpdateFacts(num_examples=num_examples, metrics=said)
-    return receive_update(current, client.client, JsonBody(weights()), facts)
+    return send_body(current, client.client, JsonBody(weights()), facts)
 
 
 def run_round(

@@ -27,8 +27,7 @@ def arm(point: str, flag: Path) -> None:
     import django
 
     django.setup()
-    from fma_django.rounds import aggregation
-    from fma_django.rounds import claiming as rounds
+    from fma_django.rounds import aggregation, claiming, publishing
     from fma_django.storage.disk import DiskStore
 
     def die() -> None:
@@ -52,21 +51,21 @@ def arm(point: str, flag: Path) -> None:
         return wrapped
 
     if point == "before_claim":
-        rounds.claim = before(rounds.claim)
+        claiming.claim = before(claiming.claim)
     elif point == "after_claim":
-        rounds.claim = after(rounds.claim)
+        claiming.claim = after(claiming.claim)
     elif point == "after_fold":
         aggregation.fold_round = after(aggregation.fold_round)
     elif point == "after_store":
         # The first of the two files of a strategy with a state.
         DiskStore.put_file = after(DiskStore.put_file)  # type: ignore[method-assign]
     elif point == "after_stores":
-        rounds.publish = before(rounds.publish)
+        publishing.publish = before(publishing.publish)
     elif point == "before_commit":
         # The last thing that `publish` does inside its transaction, where nothing waits in the next round.
-        rounds.start_if_possible = after(rounds.start_if_possible)
+        publishing.advance = after(publishing.advance)
     elif point == "after_commit":
-        rounds.publish = after(rounds.publish)
+        publishing.publish = after(publishing.publish)
     else:
         raise SystemExit(f"no such point: {point}; there are {', '.join(POINTS)}")
 

@@ -19,13 +19,13 @@ from fma_django.models import Client, FederatedModel, ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus
 from fma_django.record.configuration import as_configured, write_down
 from fma_django.record.weights import JsonBody
-from fma_django.rounds import claiming as rounds
+from fma_django.rounds import claiming, leases, publishing
 from fma_django.rounds.aggregation import aggregate_round
 from fma_django.rounds.rows import lock_open_round
 from fma_django.storage.disk import DiskStore
-from fma_django.updates.intake import UpdateFacts, receive_update
+from fma_django.updates.intake import UpdateFacts
 from tests.api.conftest import storage  # noqa: F401  # autouse
-from tests.records import make_aggregate, make_client, make_model, received, send_update, weights
+from tests.records import make_aggregate, make_client, make_model, received, send_body, send_update, weights
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -39,7 +39,7 @@ def all_at_once(*calls: Callable[[], Any]) -> list[Any]:
         start.wait()
         try:
             results[number] = call()
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - an error is a result here
             results[number] = error
         finally:
             connection.close()
@@ -61,8 +61,8 @@ def due_round(model: FederatedModel, count: int) -> Round:
 def test_of_two_workers_that_race_for_a_round_one_wins() -> None:
     model = make_model(requirement="require_x_updates", requirement_args=[3])
     due = due_round(model, 3)
-    results = all_at_once(*[partial(rounds.claim, due.pk)] * 6)
-    assert [isinstance(result, rounds.Lease) for result in results].count(True) == 1
+    results = all_at_once(*[partial(claiming.claim, due.pk)] * 6)
+    assert [isinstance(result, leases.Lease) for result in results].count(True) == 1
     assert [result for result in results if isinstance(result, Exception)] == []
 
 
@@ -80,7 +80,7 @@ def test_updates_that_arrive_together_are_all_counted() -> None:
     results = all_at_once(*[partial(send_update, model, client) for client in people])
     assert all(isinstance(result, ModelUpdate) for result in results), results
     assert model.rounds.get().num_updates == 8
-    assert rounds.claim(model.rounds.get().pk) is not None
+    assert claiming.claim(model.rounds.get().pk) is not None
 
 
 def test_an_update_that_races_with_the_claim_is_in_one_round_or_the_next() -> None:
@@ -95,30 +95,30 @@ def test_an_update_that_races_with_the_claim_is_in_one_round_or_the_next() -> No
             assert (update.status, update.applied_aggregate) == (UpdateStatus.COMPLETE, aggregate)
         else:
             assert (update.status, update.round.state) == (UpdateStatus.PENDING, "collecting")
-            rounds.cancel(model.rounds.get(state="collecting"))
+            publishing.cancel(model.rounds.get(state="collecting"))
 
 
 def test_a_claim_that_waited_for_a_publication_starts_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
     model = make_model(initial_model=weights(), optimiser={"name": "sgd"})
-    lease = rounds.claim(due_round(model, 1).pk)
+    lease = claiming.claim(due_round(model, 1).pk)
     assert lease is not None
     following = due_round(model, 1)
-    publishing = threading.Event()
-    drop = rounds.drop_updates_that_no_longer_count
+    under_way = threading.Event()
+    drop = publishing.drop_updates_that_no_longer_count
 
     def drop_slowly(*args: Any) -> None:
-        publishing.set()
+        under_way.set()
         time.sleep(0.5)
         drop(*args)
 
-    def claim() -> rounds.Lease | None:
-        assert publishing.wait(20)
-        return rounds.claim(following.pk)
+    def claim() -> leases.Lease | None:
+        assert under_way.wait(20)
+        return claiming.claim(following.pk)
 
-    monkeypatch.setattr(rounds, "drop_updates_that_no_longer_count", drop_slowly)
-    aggregate, claimed = all_at_once(partial(rounds.publish, lease, received("a" * 64, 1)), claim)
+    monkeypatch.setattr(publishing, "drop_updates_that_no_longer_count", drop_slowly)
+    aggregate, claimed = all_at_once(partial(publishing.publish, lease, received("a" * 64, 1)), claim)
     following.refresh_from_db()
-    assert isinstance(claimed, rounds.Lease), claimed
+    assert isinstance(claimed, leases.Lease), claimed
     assert (following.parent, following.start_sha256) == (aggregate, aggregate.sha256)
 
 
@@ -136,9 +136,9 @@ def test_a_claim_that_waited_for_a_change_of_the_model_uses_it() -> None:
             changed = write_down(FederatedModel.objects.get(pk=model.pk))
             Round.objects.filter(pk=due.pk).update(config_version=changed)
 
-    def claim() -> rounds.Lease | None:
+    def claim() -> leases.Lease | None:
         assert changing.wait(20)
-        return rounds.claim(due.pk)
+        return claiming.claim(due.pk)
 
     all_at_once(change, claim)
     due.refresh_from_db()
@@ -198,7 +198,7 @@ def test_one_idempotency_key_used_at_once_makes_one_update() -> None:
     ann = make_client(model).client
 
     def send() -> ModelUpdate:
-        return receive_update(model, ann, JsonBody(weights()), UpdateFacts(), idempotency_key="k")
+        return send_body(model, ann, JsonBody(weights()), UpdateFacts(), idempotency_key="k")
 
     results = all_at_once(*[send] * 4)
     assert len({getattr(result, "pk", result) for result in results}) == 1

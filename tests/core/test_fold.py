@@ -26,9 +26,10 @@ def rounds(draw, dtypes=tuple(NUMPY_DTYPES), max_updates=6):
     """Updates of one spec, and their numbers of examples."""
     first = draw(arrays(dtypes))
     count = draw(st.integers(1, max_updates))
-    rows = [first]
-    for _ in range(count - 1):
-        rows.append({name: draw(array_of(a.dtype.name, a.shape)) for name, a in first.items()})
+    others = (
+        {name: draw(array_of(a.dtype.name, a.shape)) for name, a in first.items()} for _ in range(count - 1)
+    )
+    rows = [first, *others]
     return rows, draw(st.lists(st.integers(1, 10**6), min_size=count, max_size=count))
 
 

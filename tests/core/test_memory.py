@@ -71,5 +71,4 @@ def test_a_fold_holds_one_model_and_64_mib_at_most(rule: str, num_updates: int, 
     )
 
     assert said.returncode == 0, said.stderr
-    print(rule, num_updates, said.stdout)
-    assert int(said.stdout) <= NUM_PARAMETERS * 4 // 1024 + LIMIT_KB
+    assert int(said.stdout) <= NUM_PARAMETERS * 4 // 1024 + LIMIT_KB, (rule, num_updates)

@@ -1,4 +1,6 @@
 import ast
+import importlib
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
@@ -59,3 +61,12 @@ def test_nothing_is_unpickled_and_only_numpy_and_the_standard_library_are_import
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
             found = {name.split(".")[0] for name in names}
             assert found <= allowed | OPTIONAL.get(path.name, set()), path
+
+
+def test_the_dotted_name_of_a_package_is_that_package():
+    # A part of that name beside it would be what `import fma_core.selection.filters as filters` gives.
+    for package in pkgutil.walk_packages(fma_core.__path__, "fma_core."):
+        if package.ispkg:
+            imported = importlib.import_module(package.name)
+            parent, _, name = package.name.rpartition(".")
+            assert getattr(sys.modules[parent], name) is imported, package.name

@@ -56,8 +56,7 @@ def three_rounds_later(folder, strategy, extra=None):
     """Four models, 0 to 3, and updates trained from three of them; the round to fold is the fourth."""
     rounds = Rounds(folder, Strategy(Mean()), {"w": normal(0, SIZE), **(extra or {})})
     models = [rounds.model["w"]]
-    for number in range(1, 4):
-        models.append(rounds.play([{"w": normal(number, SIZE), **(extra or {})}])["w"])
+    models.extend(rounds.play([{"w": normal(number, SIZE), **(extra or {})}])["w"] for number in range(1, 4))
     rounds.strategy = strategy
     changes = normal(9, len(BASES), SIZE)
     sent = [{"w": models[base] + change} for base, change in zip(BASES, changes, strict=True)]

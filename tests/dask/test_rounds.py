@@ -3,13 +3,16 @@
 import io
 import os
 import signal
+import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from distributed import Future
 from django.utils import timezone
 from pytest_django import Settings
 
@@ -24,14 +27,14 @@ from fma_django.rounds import folding as fold_round
 from fma_django.rounds.aggregation import aggregate_round
 from fma_django.rounds.verification import verify_round
 from fma_django.storage import get_store
-from fma_django.updates.intake import UpdateFacts, receive_update
+from fma_django.updates.intake import UpdateFacts
 from tests.dask.rules import DeadlyMean, SlowMean
-from tests.records import make_client, make_user
+from tests.records import make_client, make_user, send_body
 from tests.servers.dask import DaskCluster
 from tests.servers.free_port import free_port
 from tests.servers.s3 import S3Bucket
 
-pytestmark = [pytest.mark.django_db, pytest.mark.processes]
+pytestmark = [pytest.mark.django_db, pytest.mark.processes, pytest.mark.timeout(180)]
 
 NUM_COLUMNS = 300_000
 MULTI_KRUM: dict[str, Any] = {"aggregator": "multi_krum", "aggregator_params": {"f": 0}}
@@ -68,7 +71,7 @@ def weights(seed: int) -> SafetensorsBody:
 
 def send(model: FederatedModel, seed: int) -> None:
     facts = UpdateFacts(base_aggregate_id=None, num_examples=seed)
-    receive_update(model, make_client(model).client, weights(seed), facts)
+    send_body(model, make_client(model).client, weights(seed), facts)
 
 
 def due_round(**options: Any) -> Round:
@@ -241,7 +244,8 @@ def test_a_cluster_that_goes_in_the_middle_postpones_the_round(
         settings.FMA_DASK_SCHEDULER = doomed.address
 
         def kill() -> None:
-            while not (tmp_path / str(doomed.workers[0].pid)).exists():
+            limit = time.monotonic() + 30
+            while time.monotonic() < limit and not (tmp_path / str(doomed.workers[0].pid)).exists():
                 time.sleep(0.005)
             doomed.scheduler.kill()
 
@@ -255,10 +259,109 @@ def test_a_cluster_that_goes_in_the_middle_postpones_the_round(
     assert (due.state, due.failure_code) == (RoundState.AGGREGATING, "")
 
 
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "stopped"])
+def test_a_worker_that_goes_with_its_answer_postpones_the_round(
+    settings: Settings, on_disk: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, how: signal.Signals
+) -> None:
+    """The batch is finished and its answer not yet fetched; the scheduler lives on."""
+    monkeypatch.setattr(dask_executor, "WORKERS_LIMIT_S", 1)
+    monkeypatch.setattr(dask_executor, "ANSWER_LIMIT_S", 1)
+    settings.FMA_EXECUTOR = "dask"
+    due = due_round(aggregator="mean")
+
+    with DaskCluster(tmp_path / "doomed") as doomed:
+        doomed.start_workers(1)
+        settings.FMA_DASK_SCHEDULER = doomed.address
+
+        def end_worker(future: Future) -> None:
+            os.kill(doomed.workers[0].pid, how)
+            if how == signal.SIGKILL:
+                doomed.scheduler.wait_until(lambda: future.status == "lost", "the answer was lost")
+
+        before_first_answer(monkeypatch, end_worker)
+        assert aggregate_round(due.pk) is None
+
+    due.refresh_from_db()
+    assert (due.state, due.failure_code) == (RoundState.AGGREGATING, "")
+
+
+def test_an_answer_that_was_lost_is_computed_again(
+    settings: Settings, on_disk: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(dask_executor, "ANSWER_LIMIT_S", 5)
+    expected = two_rounds(settings, "serial", aggregator="mean")[:1]
+    settings.FMA_EXECUTOR = "dask"
+    due = due_round(aggregator="mean")
+
+    with DaskCluster(tmp_path / "renewed") as renewed:
+        renewed.start_workers(1)
+        settings.FMA_DASK_SCHEDULER = renewed.address
+
+        def exchange_worker(future: Future) -> None:
+            renewed.workers[0].kill()
+            renewed.scheduler.wait_until(lambda: future.status == "lost", "the answer was lost")
+            renewed.start_workers(1)
+
+        before_first_answer(monkeypatch, exchange_worker)
+        aggregate = aggregate_round(due.pk)
+
+    assert aggregate is not None
+    assert [(aggregate.sha256, aggregate.state_sha256)] == expected
+
+
+def before_first_answer(monkeypatch: pytest.MonkeyPatch, act: Callable[[Future], None]) -> None:
+    """Do something when the first batch is finished, before its answer is fetched."""
+    fetched: list[Future] = []
+    real = Future.result
+
+    def result(future: Future, *args: Any, **kwargs: Any) -> Any:
+        fetched.append(future)
+        if len(fetched) == 1:
+            assert future.status == "finished"
+            act(future)
+        return real(future, *args, **kwargs)
+
+    monkeypatch.setattr(Future, "result", result)
+
+
+def test_a_scheduler_that_never_speaks_postpones_the_round(
+    settings: Settings, on_disk: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The system accepts connections for it. Dask itself waits for such a one without end."""
+    monkeypatch.setattr(dask_executor, "CONNECT_LIMIT_S", 0.5)
+    settings.FMA_EXECUTOR = "dask"
+    due = due_round(aggregator="mean")
+
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        settings.FMA_DASK_SCHEDULER = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        assert aggregate_round(due.pk) is None
+
+    due.refresh_from_db()
+    assert (due.state, due.failure_code) == (RoundState.AGGREGATING, "")
+
+
+def test_a_scheduler_that_stops_in_the_middle_postpones_the_round(
+    settings: Settings, on_disk: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(dask_executor, "CONNECT_LIMIT_S", 1)
+    monkeypatch.setattr(dask_executor, "ANSWER_LIMIT_S", 1)
+    settings.FMA_EXECUTOR = "dask"
+    due = due_round(aggregator="mean")
+
+    with DaskCluster(tmp_path / "stopped") as stopped:
+        stopped.start_workers(1)
+        settings.FMA_DASK_SCHEDULER = stopped.address
+        before_first_answer(monkeypatch, lambda _: os.kill(stopped.scheduler.pid, signal.SIGSTOP))
+        assert aggregate_round(due.pk) is None
+
+    due.refresh_from_db()
+    assert (due.state, due.failure_code) == (RoundState.AGGREGATING, "")
+
+
 def test_a_round_that_kills_its_workers_is_not_tried_for_ever(
     settings: Settings, on_disk: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(dask_executor, "ANSWER_LIMIT_S", 1)
+    monkeypatch.setattr(dask_executor, "ANSWER_LIMIT_S", 5)
     settings.FMA_EXECUTOR = "dask"
     settings.FMA_MAX_ATTEMPTS = 1
     due = due_round(aggregator="mean")

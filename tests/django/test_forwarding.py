@@ -15,8 +15,8 @@ from fma_django.forwarders import forwarding
 from fma_django.forwarders.forwarder import Number
 from fma_django.models import FederatedModel, Forwarding
 from fma_django.record.weights import JsonBody
-from fma_django.updates.intake import UpdateFacts, receive_update
-from tests.records import aggregate_now, make_client, make_model, weights
+from fma_django.updates.intake import UpdateFacts
+from tests.records import aggregate_now, make_client, make_model, send_body, weights
 
 pytestmark = pytest.mark.django_db
 
@@ -70,7 +70,7 @@ def model() -> FederatedModel:
 def run_round(model: FederatedModel, loss: float) -> Any:
     client = make_client(model).client
     current = FederatedModel.objects.get(pk=model.pk)
-    receive_update(current, client, JsonBody(weights()), UpdateFacts(metrics={"loss": loss, "a/b": 1}))
+    send_body(current, client, JsonBody(weights()), UpdateFacts(metrics={"loss": loss, "a/b": 1}))
     aggregate = aggregate_now(model)
     return aggregate, client
 

@@ -13,9 +13,9 @@ from fma_django.models import FederatedModel, ModelAggregate
 from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
 from fma_django.record.weights import JsonBody
-from fma_django.rounds import claiming as rounds
+from fma_django.rounds import claiming, leases, publishing
 from fma_django.rounds.verification import verify_round
-from fma_django.updates.intake import UpdateFacts, receive_update
+from fma_django.updates.intake import UpdateFacts
 from tests.django.stored import weights_of
 from tests.django.test_cohorts import asked, current  # noqa: F401  # asked: autouse
 from tests.records import (
@@ -25,6 +25,7 @@ from tests.records import (
     make_model,
     make_user,
     received,
+    send_body,
     send_update,
     weights,
 )
@@ -58,7 +59,7 @@ def test_an_experiment_is_created_running_paused_running_and_ended(asked: list[i
     assert lifecycle.start(model).state == "running"
     assert asked == [current(model).pk]
     assert lifecycle.pause(model).state == "paused"
-    assert rounds.claim(current(model).pk) is None
+    assert claiming.claim(current(model).pk) is None
     assert lifecycle.start(model).state == "running"
     aggregate_now(model)
     assert lifecycle.cancel_experiment(model).state == "ended"
@@ -84,10 +85,10 @@ def test_an_ended_experiment_takes_no_update_and_can_be_started_again() -> None:
 def test_what_is_being_aggregated_when_an_experiment_is_cancelled_is_published() -> None:
     model = make_model(initial_model=WEIGHTS)
     send_update(model, make_client(model).client)
-    lease = rounds.claim(current(model).pk)
+    lease = claiming.claim(current(model).pk)
     assert lease is not None
     lifecycle.cancel_experiment(model)
-    rounds.release(lease)
+    leases.release(lease)
     from fma_django.rounds.aggregation import aggregate_round
 
     assert aggregate_round(lease.round_id) is not None
@@ -102,7 +103,7 @@ def test_an_experiment_that_begins_again_during_a_publication_goes_on_from_what_
 ) -> None:
     model = make_model(initial_model=WEIGHTS)
     send_update(model, make_client(model).client)
-    lease = rounds.claim(current(model).pk)
+    lease = claiming.claim(current(model).pk)
     assert lease is not None
     lifecycle.cancel_experiment(model)
     real = ModelAggregate.objects.create
@@ -113,7 +114,7 @@ def test_an_experiment_that_begins_again_during_a_publication_goes_on_from_what_
         return real(**row)
 
     monkeypatch.setattr(ModelAggregate.objects, "create", start_before)
-    aggregate = rounds.publish(lease, received("a" * 64, 8))
+    aggregate = publishing.publish(lease, received("a" * 64, 8))
     assert current(model).parent == aggregate
     assert current(model).started_on is not None
 
@@ -149,7 +150,7 @@ def test_a_target_of_the_training_metrics_ends_it() -> None:
     ann = make_client(model).client
     for value, state in ((0.5, "running"), (0.95, "ended")):
         current_model = FederatedModel.objects.get(pk=model.pk)
-        receive_update(current_model, ann, JsonBody(weights(value)), UpdateFacts(metrics={"f1": value}))
+        send_body(current_model, ann, JsonBody(weights(value)), UpdateFacts(metrics={"f1": value}))
         merged = aggregate_now(model).round.metrics
         assert merged["f1"]["mean"] == value
         model.refresh_from_db()
@@ -214,7 +215,7 @@ def test_where_a_model_cannot_be_rewound_to() -> None:
     with pytest.raises(InvalidValue, match="abandoned"):
         lifecycle.rewind(model, second)
     send_update(model, model.clients.get())
-    assert rounds.claim(current(model).pk) is not None
+    assert claiming.claim(current(model).pk) is not None
     with pytest.raises(InvalidTransition, match="being aggregated"):
         lifecycle.rewind(model, first)
 
@@ -308,8 +309,8 @@ def test_cancelling_a_round_opens_the_next() -> None:
     model = make_model(initial_model=WEIGHTS, allow_aggregation=False)
     update = send_update(model, make_client(model).client)
     first = current(model)
-    rounds.cancel(first)
+    publishing.cancel(first)
     update.refresh_from_db()
     assert (first.state, update.status) == (RoundState.CANCELLED, UpdateStatus.INVALID)
     with pytest.raises(InvalidTransition):
-        rounds.cancel(first)
+        publishing.cancel(first)

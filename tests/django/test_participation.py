@@ -14,8 +14,8 @@ from fma_django.clients.reports import receive_telemetry
 from fma_django.models import Client, FederatedModel, ModelUpdate, Organisation, Participation, Round, Tag
 from fma_django.record.queries.participation import candidates_of, past_rounds
 from fma_django.record.weights import JsonBody
-from fma_django.updates.intake import UpdateFacts, receive_update
-from tests.records import aggregate_now, make_client, make_model, weights
+from fma_django.updates.intake import UpdateFacts
+from tests.records import aggregate_now, make_client, make_model, send_body, weights
 
 pytestmark = pytest.mark.django_db
 
@@ -43,7 +43,7 @@ def ask(
 
 def send(model: FederatedModel, client: Client, num_examples: int = 1, **metrics: Any) -> ModelUpdate:
     current = FederatedModel.objects.get(pk=model.pk)
-    return receive_update(
+    return send_body(
         current, client, JsonBody(weights()), UpdateFacts(num_examples=num_examples, metrics=metrics)
     )
 

@@ -104,9 +104,7 @@ def test_threads_take_no_more_than_there_is(take: Take) -> None:
     key, taken = uuid4().hex, []
 
     def work() -> None:
-        for _ in range(10):
-            if take([cost(1, key)]) == 0:
-                taken.append(1)
+        taken.extend(1 for _ in range(10) if take([cost(1, key)]) == 0)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:

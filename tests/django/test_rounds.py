@@ -12,7 +12,7 @@ from fma_django.experiments.changes import change_federated_model
 from fma_django.models import FederatedModel, ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import ENDED, TRANSITIONS, RoundState
-from fma_django.rounds import claiming as rounds
+from fma_django.rounds import claiming, leases, publishing, rows
 from tests.records import (
     aggregate_now,
     make_aggregate,
@@ -50,19 +50,19 @@ def test_every_state_has_a_row_in_the_table_and_ended_ones_lead_nowhere() -> Non
 )
 def test_move_refuses_what_the_table_does_not_have(state: RoundState, to: RoundState) -> None:
     with pytest.raises(InvalidTransition, match="cannot become"):
-        rounds.move(Round(pk=1, number=1, state=state), to)
+        rows.move(Round(pk=1, number=1, state=state), to)
 
 
 def test_move_refuses_a_round_that_somebody_else_moved(model: FederatedModel) -> None:
     seen = model.rounds.get()
     Round.objects.filter(pk=seen.pk).update(state=RoundState.CANCELLED, closed_on=timezone.now())
     with pytest.raises(InvalidTransition, match="no longer collecting"):
-        rounds.move(seen, RoundState.CANCELLED, closed_on=timezone.now())
+        rows.move(seen, RoundState.CANCELLED, closed_on=timezone.now())
 
 
 def test_claim_freezes_the_updates_and_opens_the_next_round(model: FederatedModel) -> None:
     due = due_round(model)
-    lease = rounds.claim(due.pk)
+    lease = claiming.claim(due.pk)
     due.refresh_from_db()
     assert lease is not None
     assert (due.state, due.attempts, due.lease_token) == (RoundState.AGGREGATING, 1, lease.token)
@@ -77,95 +77,95 @@ def test_from_the_last_update_to_the_aggregate_few_statements_are_waited_for(
     # Two of each are the savepoint of a test. Lock and read the round, look beside it and for what the first round
     # starts from, move it and its updates; its configuration and the round after it.
     with django_assert_num_queries(10):
-        lease = rounds.claim(due.pk)
+        lease = claiming.claim(due.pk)
     assert lease is not None
     # The aggregate, the round and its updates; lock and read the next, give it its parent, look beside it, start it.
     with django_assert_num_queries(10):
-        rounds.publish(lease, received(SHA256, 1))
+        publishing.publish(lease, received(SHA256, 1))
 
 
 def test_a_publication_wakes_those_who_wait_once(
     model: FederatedModel, django_capture_on_commit_callbacks: Any
 ) -> None:
-    lease = rounds.claim(due_round(model).pk)
+    lease = claiming.claim(due_round(model).pk)
     assert lease is not None
     with django_capture_on_commit_callbacks() as said:
-        rounds.publish(lease, received(SHA256, 1))
+        publishing.publish(lease, received(SHA256, 1))
     assert len(said) == 1
 
 
 def test_a_round_is_claimed_once(model: FederatedModel) -> None:
     due = due_round(model)
-    assert rounds.claim(due.pk) is not None
-    assert rounds.claim(due.pk) is None
+    assert claiming.claim(due.pk) is not None
+    assert claiming.claim(due.pk) is None
 
 
 def test_a_round_that_is_not_due_is_not_claimed(model: FederatedModel) -> None:
     send_update(model, make_client(model).client)
-    assert rounds.claim(model.rounds.get().pk) is None
+    assert claiming.claim(model.rounds.get().pk) is None
 
 
 def test_the_round_of_a_paused_model_is_not_claimed(model: FederatedModel) -> None:
     due = due_round(model)
     FederatedModel.objects.filter(pk=model.pk).update(allow_aggregation=False)
-    assert rounds.claim(due.pk) is None
+    assert claiming.claim(due.pk) is None
 
 
 def test_a_round_that_is_gone_is_not_claimed() -> None:
-    assert rounds.claim(12345) is None
+    assert claiming.claim(12345) is None
 
 
 def test_the_next_round_waits_for_the_one_that_is_aggregated(model: FederatedModel) -> None:
     first = due_round(model)
-    lease = rounds.claim(first.pk)
+    lease = claiming.claim(first.pk)
     assert lease is not None
     second = due_round(model)
-    assert rounds.claim(second.pk) is None
-    rounds.publish(lease, received(SHA256, 1))
-    assert rounds.claim(second.pk) is not None
+    assert claiming.claim(second.pk) is None
+    publishing.publish(lease, received(SHA256, 1))
+    assert claiming.claim(second.pk) is not None
 
 
 def test_an_update_that_arrives_while_its_round_is_aggregated_goes_to_the_next(model: FederatedModel) -> None:
     due = due_round(model)
-    rounds.claim(due.pk)
+    claiming.claim(due.pk)
     late = send_update(model, make_client(model).client)
     assert (late.round.number, late.status) == (due.number + 1, UpdateStatus.PENDING)
 
 
 def test_an_expired_lease_is_taken_over_and_its_former_holder_cannot_publish(model: FederatedModel) -> None:
     due = due_round(model)
-    dead = rounds.claim(due.pk)
+    dead = claiming.claim(due.pk)
     expire_lease(due.pk)
-    alive = rounds.claim(due.pk)
+    alive = claiming.claim(due.pk)
     assert dead is not None
     assert alive is not None
     for too_late in (
-        lambda: rounds.publish(dead, received(SHA256, 1)),
-        lambda: rounds.renew(dead),
-        lambda: rounds.fail(dead, code="x", detail="y"),
+        lambda: publishing.publish(dead, received(SHA256, 1)),
+        lambda: leases.renew(dead),
+        lambda: publishing.fail(dead, code="x", detail="y"),
     ):
         with pytest.raises(LeaseLost):
             too_late()
-    aggregate = rounds.publish(alive, received(SHA256, 1))
+    aggregate = publishing.publish(alive, received(SHA256, 1))
     assert list(model.aggregates.all()) == [aggregate]
 
 
 def test_a_lease_that_expired_does_not_publish_even_when_nobody_took_it_over(model: FederatedModel) -> None:
     due = due_round(model)
-    lease = rounds.claim(due.pk)
+    lease = claiming.claim(due.pk)
     assert lease is not None
     expire_lease(due.pk)
     with pytest.raises(LeaseLost):
-        rounds.publish(lease, received(SHA256, 1))
+        publishing.publish(lease, received(SHA256, 1))
     assert not model.aggregates.exists()
 
 
 def test_renewing_moves_the_expiry(model: FederatedModel, settings: Any) -> None:
     due = due_round(model)
-    lease = rounds.claim(due.pk)
+    lease = claiming.claim(due.pk)
     assert lease is not None
     settings.FMA_LEASE_SECONDS = 3600
-    rounds.renew(lease)
+    leases.renew(lease)
     due.refresh_from_db()
     assert due.lease_expires_at is not None
     assert due.lease_expires_at > timezone.now() + timedelta(seconds=3000)
@@ -173,28 +173,28 @@ def test_renewing_moves_the_expiry(model: FederatedModel, settings: Any) -> None
 
 def test_a_released_round_can_be_claimed_at_once(model: FederatedModel) -> None:
     due = due_round(model)
-    lease = rounds.claim(due.pk)
+    lease = claiming.claim(due.pk)
     assert lease is not None
-    rounds.release(lease)
-    assert rounds.claim(due.pk) is not None
+    leases.release(lease)
+    assert claiming.claim(due.pk) is not None
 
 
 def test_a_round_that_kills_its_workers_fails_in_the_end(model: FederatedModel, settings: Any) -> None:
     settings.FMA_MAX_ATTEMPTS = 2
     due = due_round(model)
     for _ in range(2):
-        assert rounds.claim(due.pk) is not None
+        assert claiming.claim(due.pk) is not None
         expire_lease(due.pk)
-    assert rounds.claim(due.pk) is None
+    assert claiming.claim(due.pk) is None
     due.refresh_from_db()
     assert (due.state, due.failure_code) == (RoundState.FAILED, "too_many_attempts")
 
 
 def test_publishing_ties_round_aggregate_and_updates_together(model: FederatedModel) -> None:
     due = due_round(model)
-    lease = rounds.claim(due.pk)
+    lease = claiming.claim(due.pk)
     assert lease is not None
-    aggregate = rounds.publish(lease, received(SHA256, 7))
+    aggregate = publishing.publish(lease, received(SHA256, 7))
     due.refresh_from_db()
     assert (due.state, due.aggregate, due.lease_token) == (RoundState.PUBLISHED, aggregate, None)
     assert due.closed_on is not None
@@ -215,9 +215,9 @@ def test_failing_says_why_and_lets_the_model_go_on(model: FederatedModel) -> Non
     for person in people:
         send_update(model, person)
     due = model.rounds.get()
-    lease = rounds.claim(due.pk)
+    lease = claiming.claim(due.pk)
     assert lease is not None
-    rounds.fail(lease, code="non_finite_result", detail="array 'w' overflows")
+    publishing.fail(lease, code="non_finite_result", detail="array 'w' overflows")
     due.refresh_from_db()
     assert (due.state, due.failure_code, due.failure_detail) == (
         RoundState.FAILED,
@@ -230,7 +230,7 @@ def test_failing_says_why_and_lets_the_model_go_on(model: FederatedModel) -> Non
 
 def test_cancelling_gives_up_what_was_sent_and_opens_the_next_round(model: FederatedModel) -> None:
     update = send_update(model, make_client(model).client)
-    cancelled = rounds.cancel(model.rounds.get(state=RoundState.COLLECTING))
+    cancelled = publishing.cancel(model.rounds.get(state=RoundState.COLLECTING))
     update.refresh_from_db()
     assert (cancelled.state, update.status) == (RoundState.CANCELLED, UpdateStatus.INVALID)
     assert "cancelled" in update.status_reason
@@ -287,7 +287,7 @@ class TestTheDatabaseRefuses:
             Round.objects.create(federated_model=model, number=2)
 
     def test_two_aggregating_rounds_of_a_model(self, model: FederatedModel) -> None:
-        rounds.claim(due_round(model).pk)
+        claiming.claim(due_round(model).pk)
         collecting = model.rounds.get(state=RoundState.COLLECTING)
         with pytest.raises(IntegrityError), transaction.atomic():
             Round.objects.filter(pk=collecting.pk).update(
@@ -351,6 +351,6 @@ def test_all_clients_closes_when_the_last_one_that_is_missing_leaves(
     model = make_model(requirement="all_clients")
     stays, _leaves = (make_client(model).client for _ in range(2))
     send_update(model, stays, weights(3.0))
-    assert rounds.claim(model.rounds.get().pk) is None
+    assert claiming.claim(model.rounds.get().pk) is None
     change_federated_model(model, {"clients": [stays]})
     assert aggregate_now(model).round.num_updates == 1

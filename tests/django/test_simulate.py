@@ -23,9 +23,9 @@ from fma_django.models.round import RoundState
 from fma_django.record.weights import SafetensorsBody
 from fma_django.rounds.aggregation import aggregate_round
 from fma_django.rounds.deadlines import fire_deadlines
-from fma_django.updates.intake import UpdateFacts, receive_update
+from fma_django.updates.intake import UpdateFacts
 from tests.django.stored import weights_of
-from tests.records import make_user
+from tests.records import make_user, send_body
 
 pytestmark = pytest.mark.django_db
 
@@ -264,6 +264,6 @@ class Server:
         )
         body = SafetensorsBody(io.BytesIO(encoded).read, len(encoded))
         try:
-            return receive_update(self.model, self.clients[name], body, facts).counted
+            return send_body(self.model, self.clients[name], body, facts).counted
         except LateUpdate:
             return False

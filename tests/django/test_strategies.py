@@ -17,10 +17,10 @@ from fma_django.models import Client, FederatedModel, ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
 from fma_django.record.weights import JsonBody, SafetensorsBody
-from fma_django.rounds import claiming as rounds
+from fma_django.rounds import claiming, leases
 from fma_django.rounds.aggregation import aggregate_round
 from fma_django.storage import get_store
-from fma_django.updates.intake import UpdateFacts, receive_update
+from fma_django.updates.intake import UpdateFacts
 from tests.django.stored import weights_of
 from tests.records import (
     WEIGHTS,
@@ -29,6 +29,7 @@ from tests.records import (
     change_now,
     make_client,
     make_model,
+    send_body,
     send_update,
     weights,
 )
@@ -56,7 +57,7 @@ def send(
 ) -> ModelUpdate:
     current = FederatedModel.objects.get(pk=model.pk)
     body = JsonBody(weights() if data is None else data)
-    return receive_update(current, client, body, UpdateFacts(metrics=metrics or {}))
+    return send_body(current, client, body, UpdateFacts(metrics=metrics or {}))
 
 
 def collecting(model: FederatedModel) -> Round:
@@ -83,7 +84,7 @@ def test_a_rule_holds_its_round_open_until_it_has_enough(asked: list[int]) -> No
     for client in people[:4]:
         send(model, client)
     assert asked == []
-    assert rounds.claim(collecting(model).pk) is None
+    assert claiming.claim(collecting(model).pk) is None
     assert collecting(model).ready_on is None
     send(model, people[4])
     assert asked == [collecting(model).pk]
@@ -138,7 +139,7 @@ def test_a_rule_that_needs_more_holds_a_round_that_was_due(asked: list[int]) -> 
     assert collecting(model).ready_on is not None
     change_now(model, {"aggregator": "krum", "aggregator_params": {"f": 1}})
     assert collecting(model).ready_on is None
-    assert rounds.claim(collecting(model).pk) is None
+    assert claiming.claim(collecting(model).pk) is None
 
 
 def test_fltrust_waits_for_its_root_client(asked: list[int]) -> None:
@@ -218,7 +219,7 @@ def test_an_initial_model_is_all_that_waiting_updates_may_wait_for(asked: list[i
     send(model, make_client(model).client)
     change_federated_model(model, {"optimiser": SGD, "allow_aggregation": True})
     assert asked == []
-    assert rounds.claim(collecting(model).pk) is None
+    assert claiming.claim(collecting(model).pk) is None
     model.refresh_from_db()
     set_initial_model(model, JsonBody(weights(3.0)))
     assert asked == [collecting(model).pk]
@@ -389,12 +390,12 @@ def test_the_strategy_of_a_claimed_round_is_written_on_it() -> None:
     for value, client in zip((1.0, 2.0, 9.0), some_clients(model, 3), strict=True):
         send(model, client, weights(value))
     due = collecting(model)
-    lease = rounds.claim(due.pk)
+    lease = claiming.claim(due.pk)
     assert lease is not None
     change_federated_model(
         model, {"aggregator": "median", "update_kind": "delta", "requirement_args": [30], "optimiser": SGD}
     )
-    rounds.release(lease)
+    leases.release(lease)
     aggregate = aggregate_round(due.pk)
     assert aggregate is not None
     assert weights_of(aggregate)["b"].tolist() == [4.0, 4.0]
@@ -505,14 +506,14 @@ def test_an_update_on_its_way_while_the_strategy_changes_is_refused(
     model = make_model(initial_model=WEIGHTS)
     ann = make_client(model).client
     with pytest.raises(error):
-        receive_update(model, ann, changing(model, changes))
+        send_body(model, ann, changing(model, changes))
     assert not ModelUpdate.objects.exists()
 
 
 def test_an_update_on_its_way_while_another_rule_is_chosen_is_taken() -> None:
     model = make_model(initial_model=WEIGHTS)
     ann = make_client(model).client
-    receive_update(model, ann, changing(model, {"aggregator": "median"}))
+    send_body(model, ann, changing(model, {"aggregator": "median"}))
     assert aggregate_now(model).round.strategy["aggregator"]["name"] == "median"
 
 
@@ -554,13 +555,13 @@ def test_personal_arrays_stay_as_they_were_given(
     for value in (5.0, 7.0):
         newest = model.aggregates.order_by("pk").last()
         facts = UpdateFacts(base_aggregate_id=None if newest is None else newest.pk)
-        receive_update(model, ann, body({"w": weights(value)["w"]}), facts)
+        send_body(model, ann, body({"w": weights(value)["w"]}), facts)
         merged = weights_of(aggregate_now(model))
         assert merged["b"].tolist() == WEIGHTS["b"]
         if optimiser is None:
             assert merged["w"].tolist() == [[value, value], [value, value]]
     with pytest.raises(SpecMismatch):
-        receive_update(model, ann, body(weights()))
+        send_body(model, ann, body(weights()))
 
 
 LAYOUTS: Mapping[str, Any] = {"array": [1.0, 2.0, 3.0], "layers": [[1.0, 2.0], [3.0]]}
@@ -578,7 +579,7 @@ def test_arrays_beside_those_of_a_layout_are_sent_by_name(
     assert spec is not None
     sent = {array.name: np.full(array.shape, 5.0).tolist() for array in spec.arrays}
     control = {f"control/{name}": values for name, values in sent.items()}
-    receive_update(model, make_client(model).client, body(sent | control))
+    send_body(model, make_client(model).client, body(sent | control))
     merged = weights_of(aggregate_now(model))
     assert {name: values.tolist() for name, values in merged.items()} == sent
     model.refresh_from_db()
@@ -636,7 +637,7 @@ def queries_of_an_update(**options: Any) -> int:
     ann = make_client(model).client
     current = FederatedModel.objects.get(pk=model.pk)
     with CaptureQueriesContext(connection) as captured:
-        receive_update(current, ann, JsonBody(weights()))
+        send_body(current, ann, JsonBody(weights()))
     return len(captured)
 
 

@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 
+from fma_core.rounds.life import Step
 from fma_django.clients.joining import join
 from fma_django.clients.registration import revoke_client
 from fma_django.experiments import lifecycle
 from fma_django.experiments.changes import change_federated_model
 from fma_django.models import FederatedModel, Organisation, Round
-from fma_django.rounds import deadlines
+from fma_django.rounds import advance, deadlines
+from fma_django.rounds.facts import RecordedFacts
 from tests.django.test_cohorts import RANDOM, asked, chosen, current, pass_deadline  # noqa: F401  # asked: autouse
 from tests.records import WEIGHTS, aggregate_now, make_client, make_model, send_update
 
@@ -102,7 +104,7 @@ def test_a_selector_that_fails_holds_up_neither_the_publication_nor_other_models
     for client in chosen(model):
         send_update(model, client)
     with monkeypatch.context() as patch:
-        patch.setattr("fma_django.rounds.starting.draw_cohort", broken)
+        patch.setattr("fma_core.rounds.life.draw_cohort", broken)
         aggregate_now(model)
         assert "RuntimeError: a plugin's defect" in current(model).waits_for
         deadlines.look_at_the_time()
@@ -117,12 +119,12 @@ def test_a_deadline_that_fails_does_not_keep_those_of_others_from_firing(
     models = [of_everyone(round_policy=policy) for _ in range(2)]
     for model in models:
         pass_deadline(model)
-    real = deadlines.verdict_of
+    real = advance.next_step
 
-    def verdict_of(found: Round) -> Any:
-        return broken() if found.federated_model_id == models[0].pk else real(found)
+    def next_step(rules: Any, facts: RecordedFacts) -> Step:
+        return broken() if facts.current.federated_model_id == models[0].pk else real(rules, facts)
 
-    monkeypatch.setattr(deadlines, "verdict_of", verdict_of)
+    monkeypatch.setattr(advance, "next_step", next_step)
     deadlines.fire_deadlines()
     assert [current(model).num_reopenings for model in models] == [0, 1]
 

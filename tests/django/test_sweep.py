@@ -11,7 +11,7 @@ from django_q.models import Schedule
 
 from fma_django.clients.registration import revoke_client
 from fma_django.models import FederatedModel, IdempotencyKey, Round, Worker
-from fma_django.rounds import claiming as rounds
+from fma_django.rounds import claiming
 from fma_django.storage import get_store
 from fma_django.work import heartbeat, schedules, tasks
 from fma_django.work.sweep import sweep_files, sweep_memory, sweep_rounds
@@ -43,7 +43,7 @@ def test_a_round_whose_lease_expired_is_asked_for_again(
     model: FederatedModel, asked: list[int], django_capture_on_commit_callbacks: Any
 ) -> None:
     due = due_round(model)
-    rounds.claim(due.pk)
+    claiming.claim(due.pk)
     sweep(django_capture_on_commit_callbacks)
     assert asked == []
     Round.objects.filter(pk=due.pk).update(lease_expires_at=timezone.now())

@@ -22,9 +22,9 @@ from fma_django.experiments.changes import change_federated_model
 from fma_django.models import FederatedModel, ModelUpdate
 from fma_django.models.model_update import UpdateStatus
 from fma_django.record.weights import JsonBody, SafetensorsBody
-from fma_django.rounds import claiming as rounds
+from fma_django.rounds import claiming, publishing
 from fma_django.storage import get_store
-from fma_django.updates.intake import UpdateFacts, check_before_body, receive_body, receive_update
+from fma_django.updates.intake import Sender, UpdateFacts, accept, announce
 from tests.records import (
     WEIGHTS,
     arrays,
@@ -32,6 +32,7 @@ from tests.records import (
     make_client,
     make_model,
     received,
+    send_body,
     send_update,
     weights,
 )
@@ -56,7 +57,7 @@ def files_in(folder: Path) -> list[Path]:
 
 
 def test_row_digest_and_bytes_agree(model: FederatedModel) -> None:
-    update = receive_update(model, make_client(model).client, body_of(encode(arrays(2.5))))
+    update = send_body(model, make_client(model).client, body_of(encode(arrays(2.5))))
     stored = b"".join(get_store().open_range(update.sha256))
     assert hashlib.sha256(stored).hexdigest() == update.sha256
     assert len(stored) == update.size_bytes
@@ -66,7 +67,7 @@ def test_row_digest_and_bytes_agree(model: FederatedModel) -> None:
 def test_json_and_safetensors_of_the_same_weights_are_the_same_blob(model: FederatedModel) -> None:
     ann, bob = (make_client(model).client for _ in range(2))
     as_json = send_update(model, ann, weights(2.5))
-    as_bytes = receive_update(model, bob, body_of(encode(arrays(2.5))))
+    as_bytes = send_body(model, bob, body_of(encode(arrays(2.5))))
     assert as_json.sha256 == as_bytes.sha256
 
 
@@ -90,7 +91,7 @@ def test_one_client_does_not_meet_a_requirement_of_two(model: FederatedModel) ->
     ann = make_client(model).client
     for value in (1.0, 2.0, 3.0):
         send_update(model, ann, weights(value))
-    assert rounds.claim(model.rounds.get().pk) is None
+    assert claiming.claim(model.rounds.get().pk) is None
 
 
 def test_the_first_weights_say_what_the_arrays_of_the_model_are(model: FederatedModel) -> None:
@@ -125,10 +126,10 @@ def test_an_update_that_becomes_stale_while_it_waits_does_not_count() -> None:
     ann, bob = (make_client(model).client for _ in range(2))
     base = make_aggregate(model, ann)
     send_update(model, ann, weights(5.0), base_aggregate=base)
-    lease = rounds.claim(model.rounds.get(state="collecting").pk)
+    lease = claiming.claim(model.rounds.get(state="collecting").pk)
     assert lease is not None
     waiting = send_update(model, bob, base_aggregate=base)
-    rounds.publish(lease, received("0" * 64, 1))
+    publishing.publish(lease, received("0" * 64, 1))
     waiting.refresh_from_db()
     assert waiting.status == UpdateStatus.INVALID
     assert model.rounds.get(state="collecting").num_updates == 0
@@ -168,7 +169,7 @@ class TestRefusedWithoutATrace:
         before = files_in(storage)
         size_bytes = len(data) + (1 if error is TruncatedBody else 0)
         with pytest.raises(error):
-            receive_update(model, make_client(model).client, body_of(data, size_bytes=size_bytes))
+            send_body(model, make_client(model).client, body_of(data, size_bytes=size_bytes))
         assert files_in(storage) == before
         assert not ModelUpdate.objects.exists()
         assert model.rounds.get().num_updates == 0
@@ -179,20 +180,20 @@ class TestRefusedWithoutATrace:
         data = encode({**arrays(), "b": np.array([0.0, 1.5])})
         data = data.replace(np.float64(1.5).tobytes(), np.float64(value).tobytes())
         with pytest.raises(NonFiniteValue, match="'b'"):
-            receive_update(model, make_client(model).client, body_of(data))
+            send_body(model, make_client(model).client, body_of(data))
         assert files_in(storage) == before
 
     def test_a_body_that_is_too_large(self, model: FederatedModel, storage: Path, settings: object) -> None:
         settings.FMA_MAX_UPDATE_BYTES = 100  # type: ignore[attr-defined]
         before = files_in(storage)
         with pytest.raises(TooLarge):
-            receive_update(model, make_client(model).client, body_of(encode(arrays())))
+            send_body(model, make_client(model).client, body_of(encode(arrays())))
         assert files_in(storage) == before
 
     def test_a_body_that_is_not_what_its_digest_says(self, model: FederatedModel, storage: Path) -> None:
         before = files_in(storage)
         with pytest.raises(DigestMismatch):
-            receive_update(model, make_client(model).client, body_of(encode(arrays()), wire_sha256="0" * 64))
+            send_body(model, make_client(model).client, body_of(encode(arrays()), wire_sha256="0" * 64))
         assert files_in(storage) == before
 
     def test_a_stranger_is_refused_before_its_body_is_read(self, model: FederatedModel) -> None:
@@ -200,7 +201,7 @@ class TestRefusedWithoutATrace:
             raise AssertionError("the body was read")
 
         with pytest.raises(NotRegistered):
-            receive_update(model, make_client().client, SafetensorsBody(must_not_read, 100))
+            send_body(model, make_client().client, SafetensorsBody(must_not_read, 100))
 
     def test_a_base_of_another_model(self, model: FederatedModel) -> None:
         elsewhere = make_aggregate(make_model())
@@ -218,7 +219,7 @@ class TestRefusedWithoutATrace:
     )
     def test_facts_that_cannot_be(self, model: FederatedModel, facts: UpdateFacts) -> None:
         with pytest.raises(InvalidValue):
-            receive_update(model, make_client(model).client, JsonBody(weights()), facts)
+            send_body(model, make_client(model).client, JsonBody(weights()), facts)
 
 
 def test_update_schema_holds_for_json_and_for_bytes() -> None:
@@ -226,8 +227,8 @@ def test_update_schema_holds_for_json_and_for_bytes() -> None:
     client = make_client(model).client
     for body in (JsonBody(weights()), body_of(encode(arrays()))):
         with pytest.raises(SchemaViolation, match="'v' is a required property"):
-            receive_update(model, client, body)
-    assert receive_update(model, client, JsonBody({"v": [1.0]})).status == UpdateStatus.PENDING
+            send_body(model, client, body)
+    assert send_body(model, client, JsonBody({"v": [1.0]})).status == UpdateStatus.PENDING
 
 
 def test_a_schema_never_makes_the_server_fetch_something() -> None:
@@ -239,22 +240,22 @@ def test_a_schema_never_makes_the_server_fetch_something() -> None:
 class TestIdempotencyKey:
     def test_a_repeated_request_counts_once_even_in_the_next_round(self, model: FederatedModel) -> None:
         ann, bob = (make_client(model).client for _ in range(2))
-        sent = receive_update(model, ann, JsonBody(weights()), idempotency_key="a")
+        sent = send_body(model, ann, JsonBody(weights()), idempotency_key="a")
         make_aggregate(model, bob)
-        again = receive_update(model, ann, JsonBody(weights()), idempotency_key="a")
+        again = send_body(model, ann, JsonBody(weights()), idempotency_key="a")
         assert again == sent
         assert model.rounds.get(state="collecting").num_updates == 0
 
     def test_another_request_with_the_same_key_is_refused(self, model: FederatedModel) -> None:
         ann = make_client(model).client
-        receive_update(model, ann, JsonBody(weights()), idempotency_key="a")
+        send_body(model, ann, JsonBody(weights()), idempotency_key="a")
         with pytest.raises(IdempotencyKeyReused):
-            receive_update(model, ann, JsonBody(weights(2.0)), idempotency_key="a")
+            send_body(model, ann, JsonBody(weights(2.0)), idempotency_key="a")
 
     def test_keys_of_two_clients_do_not_meet(self, model: FederatedModel) -> None:
         ann, bob = (make_client(model).client for _ in range(2))
-        one = receive_update(model, ann, JsonBody(weights()), idempotency_key="a")
-        other = receive_update(model, bob, JsonBody(weights()), idempotency_key="a")
+        one = send_body(model, ann, JsonBody(weights()), idempotency_key="a")
+        other = send_body(model, bob, JsonBody(weights()), idempotency_key="a")
         assert one != other
 
 
@@ -284,11 +285,11 @@ class TestSpec:
     def test_it_stays_while_a_round_is_aggregated_and_after(self) -> None:
         model = make_model()
         send_update(model, make_client(model).client)
-        lease = rounds.claim(model.rounds.get().pk)
+        lease = claiming.claim(model.rounds.get().pk)
         assert lease is not None
         with pytest.raises(ModelHasHistory):
             change_federated_model(model, {"spec": self.RIGHT})
-        rounds.publish(lease, received("0" * 64, 1))
+        publishing.publish(lease, received("0" * 64, 1))
         with pytest.raises(ModelHasHistory):
             change_federated_model(model, {"spec": self.RIGHT})
 
@@ -305,7 +306,7 @@ def test_what_changed_while_the_body_travelled_counts() -> None:
         return data.read(size)
 
     model.refresh_from_db()
-    update = receive_update(
+    update = send_body(
         model, ann, SafetensorsBody(read, data.size_bytes), UpdateFacts(base_aggregate_id=first.pk)
     )
     assert update.status == UpdateStatus.INVALID
@@ -314,10 +315,11 @@ def test_what_changed_while_the_body_travelled_counts() -> None:
 def test_schema_that_changed_on_the_way_counts() -> None:
     model = make_model(initial_model=WEIGHTS)
     client = make_client(model).client
-    expected = check_before_body(model.pk, UpdateFacts(), client_id=client.pk)
+    body = body_of(encode(arrays()))
+    expected = announce(Sender(model.pk, client.pk), UpdateFacts(), body.size_bytes)
     change_federated_model(model, {"update_schema": {"type": "string"}})
 
     with pytest.raises(InvalidValue, match="update_schema changed"):
-        receive_body(expected, body_of(encode(arrays())))
+        accept(expected, body)
 
     assert not ModelUpdate.objects.exists()

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from fma_django.errors import NotVerifiable
 from fma_django.models import FederatedModel, Round
-from fma_django.rounds import claiming as rounds
+from fma_django.rounds import claiming
 from fma_django.rounds.aggregation import aggregate_round
 from fma_django.rounds.verification import verify_round
 from tests.django.stored import weights_of
@@ -36,7 +36,7 @@ def test_rounds_that_were_published_and_under_way_go_on(newest: list[tuple[str, 
     published = aggregate_now(model)
     for value, client in zip((5.0, 8.0), people, strict=True):
         send_update(model, client, weights(value), base_aggregate=published)
-    lease = rounds.claim(model.rounds.get(state="collecting").pk)
+    lease = claiming.claim(model.rounds.get(state="collecting").pk)
     assert lease is not None
     send_update(model, people[0], weights(2.0))
     Round.objects.filter(pk=lease.round_id).update(lease_expires_at=timezone.now() - timedelta(seconds=1))

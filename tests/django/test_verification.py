@@ -12,7 +12,7 @@ from fma_django.experiments.changes import change_federated_model
 from fma_django.models import Client, FederatedModel, ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
-from fma_django.rounds import claiming as rounds
+from fma_django.rounds import publishing
 from fma_django.rounds.aggregation import aggregate_round
 from fma_django.rounds.verification import verify_round
 from fma_django.storage import get_store
@@ -158,7 +158,7 @@ def fail(model: FederatedModel, people: list[Client]) -> None:
 
 
 def cancel(model: FederatedModel, people: list[Client]) -> None:
-    rounds.cancel(model.rounds.get(state=RoundState.COLLECTING))
+    publishing.cancel(model.rounds.get(state=RoundState.COLLECTING))
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,12 @@ from typing import Any
 import pytest
 from django.http import HttpRequest, HttpResponse
 
-from fma_api.front.marks import MAY_WAIT, WaitsFor
+from fma_api.front.responses import MAY_WAIT, NothingYet
 from fma_api.request_log import RequestLogMiddleware
 
 
 def nothing_yet(request: HttpRequest) -> HttpResponse:
-    response = HttpResponse(status=204)
-    response.waits_for = WaitsFor(frozenset({"model:1"}), 30.0)  # type: ignore[attr-defined]
-    return response
+    return NothingYet(topics=["model:1"], seconds=30.0, status=204)
 
 
 @pytest.mark.parametrize(("may_wait", "num_lines"), [(True, 0), (False, 1)])

@@ -11,7 +11,7 @@ from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 
 from fma_api.front import pipe
 from fma_api.front.environ import environ_of
-from fma_api.front.marks import StoredFile
+from fma_api.front.responses import StoredFile
 from tests.front.granian import Handler, Headers, Scope, running
 
 
@@ -117,9 +117,7 @@ def test_a_file_is_left_to_granian(tmp_path: Path, part: Any, sent: bytes) -> No
     path.write_bytes(b"0123456789")
 
     def view(request: HttpRequest) -> StreamingHttpResponse:
-        response = StreamingHttpResponse(iter([b"not this way"]))
-        response.file = StoredFile(str(path), part)  # type: ignore[attr-defined]
-        return response
+        return StoredFile(iter([b"not this way"]), path=str(path), part=part)
 
     with running(Handler(view)) as front:
         answer = front.begin().wait()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.http import HttpRequest, HttpResponse
 
-from fma_api.front.marks import WaitsFor
+from fma_api.front.responses import NothingYet
 from tests.front.granian import Handler, Running, running
 
 TOPIC = "model:7"
@@ -28,9 +28,7 @@ class News:
         meanwhile()
         if said:
             return HttpResponse(said + request.read().decode())
-        response = HttpResponse(status=204)
-        response.waits_for = WaitsFor(frozenset({TOPIC}), self.seconds)  # type: ignore[attr-defined]
-        return response
+        return NothingYet(topics=[TOPIC], seconds=self.seconds, status=204)
 
 
 @pytest.fixture

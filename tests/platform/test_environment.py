@@ -1,12 +1,15 @@
 """What the environment may say, and what happens when it says something else."""
 
+import re
 import stat
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from fma_api import environment, secret_key
 from fma_api.environment import EnvironmentInvalid, as_markdown, read
+from fma_django import conf
 
 KEY = {"FMA_SECRET_KEY": "k" * 50}
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -149,6 +152,24 @@ def test_the_environment_comes_before_the_kept_key(tmp_path: Path) -> None:
     secret_key.make(tmp_path)
 
     assert read(KEY | {"FMA_DATA_DIR": str(tmp_path)})["FMA_SECRET_KEY"] == KEY["FMA_SECRET_KEY"]
+
+
+@pytest.mark.parametrize("name", list(conf.FIELDS))
+def test_a_setting_of_the_record_is_the_same_in_the_table_and_on_the_page(name: str) -> None:
+    default = getattr(conf.Settings(), conf.FIELDS[name])
+    page = (REPOSITORY / "docs" / "reference" / "settings.md").read_text()
+
+    [setting] = [setting for setting in environment.SETTINGS if setting.name == name]
+    [written] = re.findall(rf"^\| `{name}` \| `?(.*?)`? \|", page, re.MULTILINE)
+
+    assert (read(KEY)[name], type(read(KEY)[name])) == (default, type(default))
+    assert written == setting.default
+    assert setting.parse(written) == default
+
+
+def test_every_setting_of_the_record_has_a_name_of_its_own() -> None:
+    assert len(conf.FIELDS) == len(fields(conf.Settings))
+    assert conf.FIELDS["FMA_LEASE_SECONDS"] == "lease_s"
 
 
 def test_the_reference_page_is_the_table() -> None:

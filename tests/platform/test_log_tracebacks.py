@@ -15,7 +15,7 @@ def fail_with(credential: str) -> None:
 @pytest.mark.parametrize("form", ["console", "json"])
 def test_a_traceback_shows_no_variables(form: str, capsys: pytest.CaptureFixture[str]) -> None:
     formatter = fma_logging.configure(level="INFO", form=form)["formatters"]["one_line"]
-    logger = logging.Logger("apart")
+    logger = logging.Logger("apart")  # noqa: LOG001 - no logger that others could get by its name
     handler = logging.StreamHandler()
     handler.setFormatter(formatter["()"](**{k: v for k, v in formatter.items() if k != "()"}))
     logger.addHandler(handler)

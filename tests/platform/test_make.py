@@ -52,6 +52,25 @@ def test_a_second_time_nothing_is_installed(tmp_path: Path) -> None:
     assert "pytest" in planned
 
 
+@pytest.mark.parametrize("stamp", [".venv/for-demo", ".venv/for-development"])
+def test_set_up_takes_the_locked_versions_and_others_where_these_cannot_be_had(
+    tmp_path: Path, stamp: str
+) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        shutil.copy(REPOSITORY / name, tmp_path)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$*" >>calls\ncase "$*" in *--constraint*) exit 1;; esac\n')
+    python.chmod(0o755)
+
+    done = subprocess.run(["make", stamp], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    locked, unlocked = (tmp_path / "calls").read_text().splitlines()
+    assert "--constraint constraints.txt --editable" in locked
+    assert "--constraint" not in unlocked
+    assert "The versions of constraints.txt cannot be had here" in done.stdout
+
+
 def test_ci_runs_make_test_and_requires_torch() -> None:
     script = (REPOSITORY / ".ci" / "run").read_text()
 

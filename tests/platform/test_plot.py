@@ -11,9 +11,9 @@ from fma_api.cli.application import application
 from fma_api.cli.problem import Problem
 from fma_django.models import FederatedModel
 from fma_django.record.weights import JsonBody
-from fma_django.updates.intake import UpdateFacts, receive_update
+from fma_django.updates.intake import UpdateFacts
 from tests.api.conftest import storage  # noqa: F401  # autouse
-from tests.records import aggregate_now, make_client, make_model, weights
+from tests.records import aggregate_now, make_client, make_model, send_body, weights
 
 pytestmark = pytest.mark.django_db
 
@@ -33,7 +33,7 @@ def model() -> FederatedModel:
     for loss in (0.5, 0.25):
         current = FederatedModel.objects.get(pk=made.pk)
         facts = UpdateFacts(metrics={"loss": loss, "accuracy": 1 - loss, "$x_$": 1.0})
-        receive_update(current, client, JsonBody(weights()), facts)
+        send_body(current, client, JsonBody(weights()), facts)
         aggregate_now(made)
     return made
 

@@ -154,7 +154,7 @@ class FmaInstall:
         if self.env.get("FMA_DATABASE_URL"):
             self.manage("migrate")
         else:
-            migrated.put_into(self.data_dir, _make_migrated)
+            put_migrated_into(self.data_dir)
 
     def add_user(self, name: str, *, staff: bool = False, password: str = "") -> User:
         """A new user, by default without a password; works whether the server runs or not."""
@@ -189,6 +189,11 @@ class FmaInstall:
         server = FmaServer(self, process, f"http://127.0.0.1:{port}")
         process.wait_until(lambda: server.status_of("/healthz") == 200, "/healthz answers 200", limit_s=60)
         return server
+
+
+def put_migrated_into(data_dir: Path) -> Path:
+    """Copy a migrated SQLite database to where an installation in this folder looks for it; the file."""
+    return migrated.put_into(data_dir, _make_migrated)
 
 
 def _make_migrated(data_dir: Path) -> None:

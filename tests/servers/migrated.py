@@ -1,42 +1,48 @@
-"""A migrated SQLite database, made once for a whole test run: an installation begins with a copy of it.
+"""A migrated SQLite database, made once and kept in .pytest_cache: tests and installations begin with a copy of it.
 
-Migrating an empty one takes some three seconds, and a hundred tests start a server. Those that are about the first
-start begin without it.
+Migrating an empty one takes some four seconds, and a hundred tests start a server. It is made anew when a migration
+or a package that brings some changes. Tests about the first start begin without it.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Callable
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 FOLDER = "TESTS_MIGRATED_FOLDER"
 FILE = "fma.sqlite3"
+MIGRATIONS = Path(__file__).resolve().parents[2] / "fma_django" / "migrations"
+PACKAGES = ("django", "django-q2", "djangorestframework", "django-unfold")
 
 
-def open_folder() -> Path | None:
-    """Make the folder that this process and those that it starts share; None where one is shared already."""
-    if FOLDER in os.environ:
-        return None
-    os.environ[FOLDER] = tempfile.mkdtemp(prefix="fma-migrated-")
-    return Path(os.environ[FOLDER])
-
-
-def close_folder(folder: Path) -> None:
-    """Remove it with what is in it."""
-    del os.environ[FOLDER]
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def put_into(data_dir: Path, make: Callable[[Path], None]) -> None:
+def put_into(data_dir: Path, make: Callable[[Path], None]) -> Path:
     """Copy the database into a data folder; the first to ask has `make` make it, in a data folder of its own."""
     shared = Path(os.environ[FOLDER])
+    kept = shared / f"{_key()}.sqlite3"
     with open(shared / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (shared / FILE).exists():
-            make(shared / "making")
-            os.replace(shared / "making" / FILE, shared / FILE)
-    shutil.copyfile(shared / FILE, data_dir / FILE)
+        if not kept.exists():
+            for earlier in shared.glob("*.sqlite3"):
+                earlier.unlink()
+            making = shared / "making"
+            shutil.rmtree(making, ignore_errors=True)
+            make(making)
+            os.replace(making / FILE, kept)
+            shutil.rmtree(making)
+        return Path(shutil.copyfile(kept, data_dir / FILE))
+
+
+@cache
+def _key() -> str:
+    found = hashlib.sha256()
+    for file in sorted(MIGRATIONS.glob("*.py")):
+        found.update(file.name.encode() + file.read_bytes())
+    for package in PACKAGES:
+        found.update(f"{package} {version(package)}".encode())
+    return found.hexdigest()[:16]

@@ -1,10 +1,10 @@
-"""The fixtures of the real servers: `pytest_plugins = ["tests.servers.plugin"]`."""
+"""The fixtures of the real servers; tests/environment.py loads them with Django."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,15 +16,13 @@ from tests.servers.s3 import S3Bucket, S3Server, s3
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if (folder := migrated.open_folder()) is not None:
-        config.add_cleanup(partial(migrated.close_folder, folder))
+    os.environ[migrated.FOLDER] = str(config.rootpath / ".pytest_cache" / "d" / "migrated")
+    Path(os.environ[migrated.FOLDER]).mkdir(parents=True, exist_ok=True)
 
 
 @pytest.fixture(scope="session")
 def shared_state(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder that all the processes of this test session share: an xdist worker's own one lies below it."""
-    import os
-
     base = tmp_path_factory.getbasetemp()
     return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 

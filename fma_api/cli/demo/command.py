@@ -71,7 +71,7 @@ def demo(
         _fail("interrupted", exit_code=INTERRUPTED)
     except Problem as problem:
         _fail(str(problem))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - whatever fails, the last line says so
         traceback.print_exc()
         _fail(f"{type(error).__name__}: {error}")
 

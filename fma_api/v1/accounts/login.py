@@ -4,17 +4,13 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.authtoken.serializers import AuthTokenSerializer
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.serializers import CharField, Serializer
 from rest_framework.throttling import ScopedRateThrottle
 from rest_framework.views import APIView
 
 from fma_api.parsers import SmallFormParser, SmallJsonParser
+from fma_api.v1.accounts.serializers import TokenSerializer
 from fma_api.v1.schema import ProblemSchema
 from fma_django.clients.tokens import issue_token
-
-
-class TokenSerializer(Serializer[None]):
-    token = CharField()
 
 
 class LoginView(APIView):

@@ -4,9 +4,9 @@ from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from fma_api.v1.accounts.serializers import MeSerializer
 from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.callers import IsUserOrClient, client_of
-from fma_api.v1.serializers import MeSerializer
 from fma_django.models import FederatedModel
 
 

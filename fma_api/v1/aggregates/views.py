@@ -14,17 +14,19 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from fma_api.renderers import SAFETENSORS, OrjsonRenderer, SafetensorsRenderer
-from fma_api.v1.announced_bodies import AnnouncedBodies
-from fma_api.v1.callers import IsUser, IsUserOrClient
-from fma_api.v1.filters import LIST_FILTERS, ModelAggregateFilters
-from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key, scope
-from fma_api.v1.pagination import LinkedPages
-from fma_api.v1.serializers import (
+from fma_api.v1.aggregates.filters import ModelAggregateFilters
+from fma_api.v1.aggregates.serializers import (
     ModelAggregateSerializer,
     ModelAggregateWithWeightsSerializer,
-    ModelArtifactSerializer,
     VersionSerializer,
 )
+from fma_api.v1.announced_bodies import AnnouncedBodies
+from fma_api.v1.artifacts.serializers import ModelArtifactSerializer
+from fma_api.v1.callers import IsUser, IsUserOrClient
+from fma_api.v1.filters import LIST_FILTERS
+from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key, scope
+from fma_api.v1.ids import NUMBER
+from fma_api.v1.pagination import LinkedPages
 from fma_api.v1.weights import blob_response, json_weights, weights_response
 from fma_django.evaluations.scores import score_aggregate
 from fma_django.experiments.artifacts import publish_aggregate
@@ -50,7 +52,7 @@ class ModelAggregateViewSet(
     filterset_class = ModelAggregateFilters
     ordering_fields = ("created_on", "validation_score")
     queryset = ModelAggregate.objects.order_by("-id")
-    lookup_value_regex = r"\d{1,18}"
+    lookup_value_regex = NUMBER
 
     def get_permissions(self) -> list[BasePermission]:
         return [IsUserOrClient() if self.action in ("list", "retrieve", "weights", "state") else IsUser()]

@@ -1,18 +1,13 @@
 """`algorithms/`: the parts that models can be given, with what each takes."""
 
 from drf_spectacular.utils import extend_schema
-from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from fma_api.algorithms import KINDS, catalogue
+from fma_api.algorithms import catalogue
+from fma_api.v1.algorithms.serializers import AlgorithmSerializer, KindSerializer
 from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.callers import IsUser
-from fma_api.v1.serializers import AlgorithmSerializer
-
-
-class KindSerializer(serializers.Serializer[None]):
-    kind = serializers.ChoiceField(choices=list(KINDS), required=False)
 
 
 class AlgorithmsView(AnnouncedBodies):

@@ -10,10 +10,12 @@ from rest_framework.request import Request
 
 from fma_api.renderers import SAFETENSORS, OrjsonRenderer, SafetensorsRenderer
 from fma_api.v1.announced_bodies import AnnouncedBodies
+from fma_api.v1.artifacts.filters import ModelArtifactFilters
+from fma_api.v1.artifacts.serializers import ModelArtifactSerializer
 from fma_api.v1.callers import IsUserOrClient
-from fma_api.v1.filters import LIST_FILTERS, ModelArtifactFilters
+from fma_api.v1.filters import LIST_FILTERS
+from fma_api.v1.ids import NUMBER
 from fma_api.v1.pagination import LinkedPages
-from fma_api.v1.serializers import ModelArtifactSerializer
 from fma_api.v1.weights import weights_response
 from fma_django.models import ModelArtifact
 from fma_django.record.queries.visible import visible_to
@@ -36,7 +38,7 @@ class ModelArtifactViewSet(
     filterset_class = ModelArtifactFilters
     ordering_fields = ("created_on",)
     queryset = ModelArtifact.objects.order_by("-id")
-    lookup_value_regex = r"\d{1,18}"
+    lookup_value_regex = NUMBER
 
     def get_queryset(self) -> QuerySet[ModelArtifact]:
         return visible_to(self.request.user, super().get_queryset().select_related("federated_model"))

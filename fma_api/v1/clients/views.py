@@ -13,21 +13,20 @@ from rest_framework.response import Response
 
 from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.callers import IsStaff, IsUser
+from fma_api.v1.clients.filters import ClientFilters, ClientParticipationQuery
 from fma_api.v1.clients.serializers import (
     ClientChangesSerializer,
     ClientSerializer,
     ParticipationSummarySerializer,
 )
 from fma_api.v1.filters import LIST_FILTERS
+from fma_api.v1.ids import UUID
 from fma_api.v1.pagination import LargePages
-from fma_api.v1.reports.filters import ClientFilters, ClientParticipationQuery
 from fma_django.clients.facts import change_client
 from fma_django.models import Client, FederatedModel
 from fma_django.record.queries.clients import clients_of
 from fma_django.record.queries.participation_history import participation_of
 from fma_django.record.queries.visible import visible_to
-
-UUID = r"[0-9a-f-]{36}"
 
 
 @extend_schema_view(

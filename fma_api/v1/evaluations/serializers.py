@@ -7,7 +7,8 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from fma_api.v1.callers import client_of
-from fma_api.v1.serializers import MAX_ID, WeightsUrl
+from fma_api.v1.ids import MAX_ID
+from fma_api.v1.weights_url import WeightsUrl
 from fma_core.evaluation.question import MAX_BINS, TASKS
 from fma_django.evaluations.opening import DAY_S, MAX_CHOSEN
 from fma_django.models import EvaluationResult, EvaluationRound
@@ -174,3 +175,12 @@ class ResultSerializer(serializers.ModelSerializer[EvaluationResult]):
             "created_on",
         )
         read_only_fields = fields
+
+
+class EvaluationWaitSerializer(serializers.Serializer[None]):
+    wait = serializers.FloatField(
+        min_value=0,
+        required=False,
+        default=0.0,
+        help_text="For a client: seconds to wait until there is one.",
+    )

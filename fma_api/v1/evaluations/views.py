@@ -3,7 +3,7 @@
 from typing import Any, cast
 
 from django.db.models import QuerySet
-from django.http import HttpResponseBase
+from django.http import HttpResponse, HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import mixins, viewsets
@@ -12,13 +12,20 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from fma_api.renderers import SAFETENSORS, OrjsonRenderer, SafetensorsRenderer
+from fma_api.renderers import SAFETENSORS, OrjsonRenderer, SafetensorsRenderer, dumps
 from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.callers import IsClient, IsUser, IsUserOrClient, client_of
-from fma_api.v1.evaluations.serializers import EvaluationSerializer, NewResultSerializer, ResultSerializer
-from fma_api.v1.filters import LIST_FILTERS, EvaluationFilters
+from fma_api.v1.evaluations.filters import EvaluationFilters
+from fma_api.v1.evaluations.serializers import (
+    EvaluationSerializer,
+    EvaluationWaitSerializer,
+    NewResultSerializer,
+    ResultSerializer,
+)
+from fma_api.v1.filters import LIST_FILTERS
+from fma_api.v1.ids import NUMBER
 from fma_api.v1.pagination import LinkedPages
-from fma_api.v1.waiting import EvaluationWaitSerializer, keep
+from fma_api.v1.waiting import nothing_yet
 from fma_api.v1.weights import weights_response
 from fma_django.evaluations.ends import cancel_evaluation, close_evaluation
 from fma_django.evaluations.results import receive_result
@@ -48,7 +55,7 @@ class EvaluationViewSet(
     filterset_class = EvaluationFilters
     ordering_fields = ("opened_on",)
     queryset = EvaluationRound.objects.order_by("-id")
-    lookup_value_regex = r"\d{1,18}"
+    lookup_value_regex = NUMBER
 
     def get_permissions(self) -> list[BasePermission]:
         if self.action == "send_result":
@@ -69,7 +76,7 @@ class EvaluationViewSet(
             found = visible_to(self.request.user, found)
         return with_progress(found) if client is not None else with_clients(with_progress(found))
 
-    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
         query = EvaluationWaitSerializer(data=request.query_params)
         query.is_valid(raise_exception=True)
         response = super().list(request, *args, **kwargs)
@@ -79,7 +86,9 @@ class EvaluationViewSet(
         models = visible_to(client, FederatedModel.objects.all())
         if asked := request.query_params.get("federated_model"):
             models = models.filter(pk=asked)
-        return keep(response, models.values_list("pk", flat=True), wait_s)
+        return nothing_yet(
+            models.values_list("pk", flat=True), wait_s, dumps([]), content_type="application/json"
+        )
 
     @extend_schema(
         summary="The weights that are evaluated",

@@ -11,10 +11,11 @@ from rest_framework.response import Response
 
 from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.callers import IsUser
+from fma_api.v1.clients.filters import ModelParticipationQuery
 from fma_api.v1.clients.serializers import ParticipationSummarySerializer
 from fma_api.v1.filters import LIST_FILTERS
 from fma_api.v1.pagination import LargePages
-from fma_api.v1.reports.filters import ErrorFilters, ModelParticipationQuery
+from fma_api.v1.reports.filters import ErrorFilters
 from fma_api.v1.reports.serializers import ClientErrorSerializer
 from fma_django.models import Client, ClientError, FederatedModel
 from fma_django.record.queries.participation_history import participation_of

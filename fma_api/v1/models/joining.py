@@ -2,15 +2,17 @@
 
 from typing import cast
 
+from django.http import HttpResponse
 from drf_spectacular.utils import extend_schema
 from rest_framework import viewsets
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from fma_api.renderers import dumps
 from fma_api.v1.callers import IsClient
 from fma_api.v1.rounds.serializers import JoinAnswerSerializer, JoinWaitSerializer
-from fma_api.v1.waiting import keep
+from fma_api.v1.waiting import nothing_yet
 from fma_django.clients.joining import join
 from fma_django.models import Client, FederatedModel
 
@@ -23,7 +25,7 @@ class Joining(viewsets.GenericViewSet[FederatedModel]):
         responses=JoinAnswerSerializer,
     )
     @action(methods=["post"], detail=True, permission_classes=[IsClient])
-    def join(self, request: Request, pk: str) -> Response:
+    def join(self, request: Request, pk: str) -> HttpResponse:
         """Accepted, with all that it must know to train; or not, with the reason and when to ask again.
 
         With `wait` it is asked again whenever a round begins, until it is accepted or the time is over.
@@ -32,8 +34,13 @@ class Joining(viewsets.GenericViewSet[FederatedModel]):
         query.is_valid(raise_exception=True)
         found = self.get_object()
         answer = join(found, cast("Client", request.user))
-        response = Response(JoinAnswerSerializer(answer).data)
+        shown = JoinAnswerSerializer(answer).data
         if answer.is_accepted or answer.retry_after_s is None:
-            return response
-        response["Retry-After"] = str(answer.retry_after_s)
-        return keep(response, [found.pk], query.validated_data["wait"])
+            return Response(shown)
+        return nothing_yet(
+            [found.pk],
+            query.validated_data["wait"],
+            dumps(shown),
+            content_type="application/json",
+            headers={"Retry-After": str(answer.retry_after_s)},
+        )

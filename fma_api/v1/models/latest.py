@@ -11,8 +11,8 @@ from django.db import DatabaseError
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from fma_api.renderers import SAFETENSORS, dumps
-from fma_api.v1.serializers import ModelAggregateSerializer
-from fma_api.v1.waiting import keep
+from fma_api.v1.aggregates.serializers import ModelAggregateSerializer
+from fma_api.v1.waiting import nothing_yet
 from fma_api.v1.weights import blob_response
 from fma_core.errors import FMAError
 from fma_django.clients.registration import hash_of
@@ -32,7 +32,7 @@ def latest_at_once(request: HttpRequest, federated_model_id: int) -> HttpRespons
         after, wait_s = asked
         sha256, size_bytes, aggregate_id = found.latest
         if after is not None and (aggregate_id is None or aggregate_id <= after):
-            return keep(HttpResponse(status=204), [federated_model_id], wait_s)
+            return nothing_yet([federated_model_id], wait_s)
         response = blob_response(request, sha256, size_bytes)
     except (FMAError, DatabaseError):
         return None  # the view makes a problem of it
@@ -52,7 +52,7 @@ def newer_at_once(request: HttpRequest, federated_model_id: int) -> HttpResponse
             return None
         aggregate_id = None if found.latest is None else found.latest.aggregate_id
         if aggregate_id is None or aggregate_id <= after:
-            return keep(HttpResponse(status=204), [federated_model_id], wait_s)
+            return nothing_yet([federated_model_id], wait_s)
         aggregate = ModelAggregate.objects.filter(pk=aggregate_id).first()
     except DatabaseError:
         return None

@@ -10,10 +10,15 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from fma_api.v1.aggregates.serializers import ModelAggregateSerializer
 from fma_api.v1.idempotency import IDEMPOTENCY_KEY, once_for_json
-from fma_api.v1.models.life_serializers import CloneSerializer, ConfigVersionSerializer, RewindSerializer
+from fma_api.v1.models.serializers import (
+    CloneSerializer,
+    ConfigVersionSerializer,
+    FederatedModelSerializer,
+    RewindSerializer,
+)
 from fma_api.v1.pagination import LinkedPages
-from fma_api.v1.serializers import FederatedModelSerializer, ModelAggregateSerializer
 from fma_django.errors import InvalidValue
 from fma_django.experiments import lifecycle
 from fma_django.models import FederatedModel, ModelAggregate

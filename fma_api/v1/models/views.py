@@ -15,25 +15,27 @@ from rest_framework.response import Response
 from fma_api.parsers import OrjsonParser, SafetensorsParser
 from fma_api.renderers import SAFETENSORS, OrjsonRenderer, SafetensorsRenderer
 from fma_api.v1 import authentication
+from fma_api.v1.aggregates.serializers import ModelAggregateSerializer
 from fma_api.v1.announced_bodies import AnnouncedBodies
+from fma_api.v1.artifacts.serializers import ModelArtifactSerializer
 from fma_api.v1.callers import IsUser, IsUserOrClient, client_of, user_of
 from fma_api.v1.evaluations.of_model import ModelEvaluations
-from fma_api.v1.filters import LIST_FILTERS, FederatedModelFilters
+from fma_api.v1.filters import LIST_FILTERS
 from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key, once_for_json, scope
+from fma_api.v1.ids import NUMBER
+from fma_api.v1.models.filters import FederatedModelFilters
 from fma_api.v1.models.joining import Joining
 from fma_api.v1.models.latest import latest_at_once, newer_at_once
 from fma_api.v1.models.life import ExperimentLife
-from fma_api.v1.pagination import LargePages
-from fma_api.v1.rounds.views import ModelRounds
-from fma_api.v1.serializers import (
+from fma_api.v1.models.serializers import (
     FederatedModelSerializer,
     LatestModelSerializer,
-    ModelAggregateSerializer,
-    ModelArtifactSerializer,
     NewFederatedModelSerializer,
     RegistrationSerializer,
 )
-from fma_api.v1.waiting import WaitSerializer, keep, newer_aggregate
+from fma_api.v1.pagination import LargePages
+from fma_api.v1.rounds.views import ModelRounds
+from fma_api.v1.waiting import WaitSerializer, newer_aggregate, nothing_yet
 from fma_api.v1.weights import wants_safetensors, weights_response
 from fma_django.clients import registration as clients
 from fma_django.errors import NotRegistered
@@ -87,7 +89,7 @@ class FederatedModelViewSet(
     filterset_class = FederatedModelFilters
     ordering_fields = ("created_on",)
     queryset = FederatedModel.objects.order_by("-id")
-    lookup_value_regex = r"\d{1,18}"
+    lookup_value_regex = NUMBER
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         answer = None
@@ -120,7 +122,7 @@ class FederatedModelViewSet(
             and self.action in READ_BY_CLIENTS
             and not obj.clients.filter(pk=client.pk, is_active=True).exists()
         ):
-            raise NotRegistered(f"this client is not registered with model {obj.pk}")
+            raise NotRegistered.of(obj.pk)
 
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         asked = NewFederatedModelSerializer(data=request.data, context=self.get_serializer_context())
@@ -182,12 +184,12 @@ class FederatedModelViewSet(
         responses={200: ModelAggregateSerializer, 204: NOTHING_NEWER},
     )
     @action(methods=["get"], detail=True, permission_classes=[IsUserOrClient])
-    def get_latest_aggregate(self, request: Request, pk: str) -> Response:
+    def get_latest_aggregate(self, request: Request, pk: str) -> HttpResponse:
         """`{}` when there is none. With `after` and `wait` it waits for a newer one; 204 when none came."""
         found = self.get_object()
         newer = newer_aggregate(request, found)
         if newer is not None and newer.aggregate is None:
-            return keep(Response(status=204), [found.pk], newer.wait_s)
+            return nothing_yet([found.pk], newer.wait_s)
         aggregate = latest_aggregate(found) if newer is None else newer.aggregate
         return Response({} if aggregate is None else self._rendered(ModelAggregateSerializer, aggregate))
 
@@ -231,7 +233,7 @@ class FederatedModelViewSet(
         if newer is None:
             latest = latest_model(found)
         elif newer.aggregate is None:
-            return keep(HttpResponse(status=204), [found.pk], newer.wait_s)
+            return nothing_yet([found.pk], newer.wait_s)
         else:
             latest = LatestModel(newer.aggregate, newer.aggregate.pk)
         if latest is None:

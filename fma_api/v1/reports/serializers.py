@@ -9,7 +9,7 @@ from typing import Any
 
 from rest_framework import serializers
 
-from fma_api.v1.serializers import MAX_ID
+from fma_api.v1.ids import MAX_ID
 from fma_django.models import ClientError, ClientTelemetry
 from fma_django.models.client_error import LONGEST_MESSAGE, LONGEST_TRACEBACK
 from fma_django.models.client_telemetry import LONGEST_WORD, MAX_BYTES, DeviceKind

@@ -17,7 +17,7 @@ from fma_django.models import FederatedModel, Round
 from fma_django.record.configuration import as_configured
 from fma_django.record.queries.cohorts import selection_of
 from fma_django.record.queries.rounds import rounds_of
-from fma_django.rounds import claiming as rounds
+from fma_django.rounds import publishing
 
 NUMBER = OpenApiParameter("number", int, OpenApiParameter.PATH)
 ONE = r"rounds/(?P<number>\d{1,9})"
@@ -91,7 +91,7 @@ class ModelRounds(viewsets.GenericViewSet[FederatedModel]):
     def cancel_round(self, request: Request, pk: str, number: str) -> Response:
         """409 when it is not collecting (any more)."""
         found = self._round(number)
-        rounds.cancel(found)
+        publishing.cancel(found)
         return Response(self._rendered_rounds(self._round(number)))
 
     def _round(self, number: str) -> Round:

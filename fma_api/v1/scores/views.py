@@ -13,10 +13,12 @@ from rest_framework.serializers import ValidationError
 from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.authentication import HEADER
 from fma_api.v1.callers import IsClient, IsUserOrClient, client_of
-from fma_api.v1.filters import LIST_FILTERS, ClientAggregateScoreFilters
+from fma_api.v1.filters import LIST_FILTERS
 from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key
+from fma_api.v1.ids import NUMBER
 from fma_api.v1.pagination import LinkedPages
-from fma_api.v1.serializers import NewScoreSerializer, ScoreSerializer
+from fma_api.v1.scores.filters import ClientAggregateScoreFilters
+from fma_api.v1.scores.serializers import NewScoreSerializer, ScoreSerializer
 from fma_django.errors import ClientMismatch
 from fma_django.evaluations.scores import receive_score
 from fma_django.models import Client, ClientAggregateScore, ModelAggregate
@@ -39,7 +41,7 @@ class ClientAggregateScoreViewSet(
     filterset_class = ClientAggregateScoreFilters
     ordering_fields = ("created_on",)
     queryset = ClientAggregateScore.objects.order_by("-id")
-    lookup_value_regex = r"\d{1,18}"
+    lookup_value_regex = NUMBER
 
     def get_permissions(self) -> list[BasePermission]:
         return [IsClient() if self.action == "create" else IsUserOrClient()]

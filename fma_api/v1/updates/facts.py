@@ -14,7 +14,8 @@ from uuid import UUID
 
 from django.http import HttpRequest
 
-from fma_api.v1.serializers import MAX_ID, NewModelUpdateSerializer, UpdateFactsSerializer
+from fma_api.v1.ids import MAX_ID
+from fma_api.v1.updates.serializers import NewModelUpdateSerializer, UpdateFactsSerializer
 from fma_django.models.model_update import MAX_NUM_EXAMPLES
 from fma_django.updates.intake import UpdateFacts
 

@@ -26,8 +26,7 @@ from fma_django.errors import UnknownClient, UnknownModel
 from fma_django.models import Client, FederatedModel, ModelUpdate
 from fma_django.record.queries.visible import visible_to
 from fma_django.record.weights import JsonBody, SafetensorsBody, WeightsBody
-from fma_django.updates.intake import check_before_body, receive_body
-from fma_django.updates.limits import allow
+from fma_django.updates.intake import Sender, accept, announce
 from fma_django.updates.uploads import find_upload, finish_upload
 
 JSON = "application/json"
@@ -61,12 +60,12 @@ def _of_client(request: HttpRequest, credential: str) -> ModelUpdate:
         # That nobody knows the caller is said before anything else.
         find_client(credential)
         raise
-    expected = check_before_body(
-        said.federated_model_id, said.facts, credential_hash=credential_hash, idempotency_key=key
-    )
-    request.client_id = expected.client_id  # type: ignore[attr-defined]  # for the log
-    allow(expected, _size_bytes(request), _coding(body))
-    return receive_body(expected, body)
+    sender = Sender(said.federated_model_id, credential_hash=credential_hash)
+    try:
+        expected = announce(sender, said.facts, _size_bytes(request), _coding(body), idempotency_key=key)
+    finally:
+        request.client_id = sender.client_id  # type: ignore[attr-defined]  # for the log
+    return accept(expected, body)
 
 
 def _of_user(request: HttpRequest) -> ModelUpdate:
@@ -83,14 +82,12 @@ def _of_user(request: HttpRequest) -> ModelUpdate:
     key = idempotency_key(request)
     said, body = _sent(request)
     if not visible_to(user, FederatedModel.objects.filter(pk=said.federated_model_id)).exists():
-        raise UnknownModel(f"there is no model {said.federated_model_id}")
+        raise UnknownModel.of(said.federated_model_id)
     if said.client_id is None or not Client.objects.filter(pk=said.client_id).exists():
         raise ValidationError({"client": ["A developer names a client by its public id."]})
-    expected = check_before_body(
-        said.federated_model_id, said.facts, client_id=said.client_id, idempotency_key=key
-    )
-    allow(expected, _size_bytes(request), _coding(body))
-    return receive_body(expected, body)
+    sender = Sender(said.federated_model_id, said.client_id)
+    expected = announce(sender, said.facts, _size_bytes(request), _coding(body), idempotency_key=key)
+    return accept(expected, body)
 
 
 def _sent(request: HttpRequest) -> tuple[Said, WeightsBody]:

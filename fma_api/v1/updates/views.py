@@ -15,15 +15,17 @@ from fma_api.problems import as_http
 from fma_api.renderers import SAFETENSORS, OrjsonRenderer, SafetensorsRenderer
 from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.callers import IsUserOrClient, client_of
-from fma_api.v1.filters import LIST_FILTERS, ModelUpdateFilters
+from fma_api.v1.filters import LIST_FILTERS
 from fma_api.v1.idempotency import IDEMPOTENCY_KEY
+from fma_api.v1.ids import NUMBER
 from fma_api.v1.pagination import LinkedPages
-from fma_api.v1.serializers import (
+from fma_api.v1.updates.fast_path import receive
+from fma_api.v1.updates.filters import ModelUpdateFilters
+from fma_api.v1.updates.serializers import (
     ClientModelUpdateSerializer,
     ModelUpdateSerializer,
     NewModelUpdateSerializer,
 )
-from fma_api.v1.updates.fast_path import receive
 from fma_api.v1.weights import weights_response
 from fma_django.models import ModelUpdate
 from fma_django.record.queries.visible import visible_to
@@ -45,7 +47,7 @@ class ModelUpdateViewSet(
     filterset_class = ModelUpdateFilters
     ordering_fields = ("created_on",)
     queryset = ModelUpdate.objects.order_by("-id")
-    lookup_value_regex = r"\d{1,18}"
+    lookup_value_regex = NUMBER
 
     def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         # DRF's way to `create` would take longer than all that is done there, and an update is what there is most of.
@@ -94,7 +96,7 @@ class ModelUpdateViewSet(
         """The newest update of a client in a round replaces its earlier one; the same one again is the same update."""
         try:
             return receive(request)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as_http raises what it does not know
             return as_http(error)
 
     @extend_schema(

@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.utils.http import http_date
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
-from rest_framework import serializers, viewsets
+from rest_framework import viewsets
 from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -24,15 +24,16 @@ from fma_api.errors import InvalidHeader, UnsupportedTus
 from fma_api.parsers import content_digest
 from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.callers import IsClient
-from fma_api.v1.clients.views import UUID
 from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key
-from fma_api.v1.serializers import UpdateFactsSerializer
+from fma_api.v1.ids import UUID
+from fma_api.v1.updates.serializers import UpdateFactsSerializer
+from fma_api.v1.uploads.serializers import UploadSerializer
 from fma_django import conf
 from fma_django.errors import UnknownModel, UnknownUpload
 from fma_django.models import Client, FederatedModel, Upload
 from fma_django.record.queries.visible import visible_to
 from fma_django.updates.intake import UpdateFacts
-from fma_django.updates.uploads import add_to_upload, begin_upload, give_up_upload, offset_of, uploads_of
+from fma_django.updates.uploads import add_to_upload, begin_upload, give_up_upload, uploads_of
 
 TUS = "1.0.0"
 PART = "application/offset+octet-stream"
@@ -48,18 +49,6 @@ RESUMABLE = OpenApiParameter(
     description="The version of tus.",
 )
 NOTHING = OpenApiResponse(description="No content.")
-
-
-class UploadSerializer(serializers.ModelSerializer[Upload]):
-    offset = serializers.SerializerMethodField(help_text="How many bytes have arrived.")
-
-    class Meta:
-        model = Upload
-        fields = ("id", "offset", "size_bytes", "expires_on")
-        read_only_fields = fields
-
-    def get_offset(self, upload: Upload) -> int:
-        return offset_of(upload)
 
 
 @extend_schema_view(
@@ -152,7 +141,7 @@ class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
                 "Tus-Version": TUS,
                 "Tus-Extension": "creation,expiration,checksum,termination",
                 "Tus-Checksum-Algorithm": "sha256",
-                "Tus-Max-Size": str(conf.get("FMA_MAX_UPDATE_BYTES")),
+                "Tus-Max-Size": str(conf.current().max_update_bytes),
             },
         )
 
@@ -164,7 +153,7 @@ class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
         said = asked.validated_data
         federated_model = FederatedModel.objects.filter(pk=said["federated_model"]).first()
         if federated_model is None:
-            raise UnknownModel(f"there is no model {said['federated_model']}")
+            raise UnknownModel.of(said["federated_model"])
         upload = begin_upload(
             federated_model,
             cast("Client", request.user),

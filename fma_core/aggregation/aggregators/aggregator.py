@@ -1,13 +1,13 @@
 """The seam of aggregation rules: a rule is a function of a matrix whose rows are the updates.
 
-The matrix (updates × parameters) is never built. A rule sees it twice at most: in `measure` it may ask for what is true
-of whole rows (squared norms, the Gram matrix) and decide something from it; in `combine` it turns one block of columns
-into one row of the result. The engine calls `combine` for blocks in any order and from several threads or machines;
-blocks never depend on each other, which is why the result has the same bits however the work is shared out.
+The matrix (updates × parameters) is never built. A rule has two steps: in `measure` it may ask for facts about whole
+rows (squared norms, the Gram matrix) and make a decision; in `combine` it turns one block of columns into one row of
+the result. The engine calls `combine` for blocks in any order and from several threads or machines. Blocks never depend
+on each other, so the result has the same bits however the work is shared out.
 
-A row is what a client changed: its weights minus those that it trained from. What `combine` gives is the step that the
-model takes. Only the floating-point arrays make up the matrix. Integers and booleans (a batch counter, say) are always
-sent as values, and the engine takes their exact mean or median.
+A row is the change that a client made: its weights minus the weights that it trained from. The result of `combine` is
+the step that the model takes. Only the floating-point arrays are columns of the matrix. Integers and booleans (a batch
+counter, say) are always sent as values, and the engine takes their exact mean or median.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ UpdateKind = Literal["weights", "delta"]
 
 
 class Block(Protocol):
-    """Some columns of all rows. Every array that it gives is the caller's to keep and to change."""
+    """Some columns of all rows. The caller may keep and change every array that it returns."""
 
     @property
     def num_rows(self) -> int: ...
@@ -42,28 +42,29 @@ class Block(Protocol):
         """One row of the block: (columns,)."""
 
     def matrix(self) -> Float64:
-        """The block as (rows, columns). Only for rules with `needs_matrix`, whose blocks are narrow enough for it."""
+        """The block as (rows, columns). Only for rules with `needs_matrix`: their blocks are narrow enough for it."""
 
     def sorted_columns(self, rows: Sequence[int] | None = None) -> Floats:
-        """The values of each column in ascending order, of all rows or some: (columns, rows), float32 or float64.
+        """The values of each column, sorted in ascending order: (columns, rows), float32 or float64.
 
+        rows: the rows to take; all of them when it is None.
         Only for rules with `needs_matrix`.
         """
 
     def order_statistics(self, ranks: slice = slice(None), rows: Sequence[int] | None = None) -> Floats:
-        """The same the other way around, (ranks, columns), which costs less; less still for a few neighbouring ranks.
+        """The sorted values, transposed: (ranks, columns). Cheaper than `sorted_columns`, most of all for few ranks.
 
-        Add them row by row: what numpy adds first along this axis depends on the number of columns.
+        Add them row by row: along this axis, numpy's order of addition depends on the number of columns.
         """
 
     def weighted_sum(self, weights: Sequence[float] | Float64) -> Float64:
         """Σ weights[i] · row i, added in the order of the rows: (columns,). A row of weight 0 is not read."""
 
     def state(self, name: str) -> Float64:
-        """The columns of the rule's own state of this name: (columns,). What is written into it is kept."""
+        """The columns of the rule's own state of this name: (columns,). Changes to it are kept."""
 
     def payload(self, name: str) -> Block:
-        """The same columns of what the clients sent beside their weights under this name."""
+        """The same columns of the arrays that the clients sent beside their weights under this name."""
 
 
 class Rows(Protocol):
@@ -74,101 +75,112 @@ class Rows(Protocol):
 
     @property
     def num_columns(self) -> int:
-        """How many floating-point parameters the model has; 0 is possible."""
+        """The number of floating-point parameters of the model; 0 is possible."""
 
     @property
     def num_examples(self) -> tuple[int, ...]:
-        """How many examples each client trained on."""
+        """The number of examples that each client trained on."""
 
     @property
     def staleness(self) -> tuple[int, ...]:
-        """How many aggregates were published since the one that each update was trained from."""
+        """The number of aggregates published since the one that each update was trained from."""
 
     @property
     def discounts(self) -> Float64 | None:
-        """What the model's staleness function makes of it: (rows,), each in (0, 1]; None when the model has none."""
+        """The factors of the model's staleness function: (rows,), each in (0, 1]; None when the model has none."""
 
     @property
     def clients(self) -> tuple[str, ...]:
-        """Who sent each row."""
+        """The client that sent each row."""
 
     @property
     def num_clients(self) -> int:
-        """How many clients the model has, whether they answered or not."""
+        """The number of clients of the model, whether they answered or not."""
 
     @property
     def round_number(self) -> int: ...
 
     def metric(self, name: str) -> Float64:
-        """What each client reported under a name of `required_metrics`: (rows,)."""
+        """The numbers that the clients reported under a name of `required_metrics`: (rows,)."""
 
     def squared_norms(self) -> Float64:
         """‖row‖² of each row: (rows,)."""
 
     def gram(self) -> Float64:
-        """The inner products of the rows: (rows, rows), read-only. Computed once, however often it is asked for."""
+        """The inner products of the rows: (rows, rows), read-only. Computed once and kept."""
 
     def reduce(self, measure: Callable[[Block], Float64]) -> Float64 | None:
         """The sum of `measure(block)` over all columns; None when there are none. `measure` must pickle."""
 
 
 class Aggregator(CheckedPart, ABC, Generic[DecisionT]):
-    """An aggregation rule; its subclasses are frozen dataclasses whose fields are its parameters."""
+    """An aggregation rule; its subclasses are frozen dataclasses whose fields are its parameters.
 
-    # What people are told of it: where it comes from, and its smallest number of updates as a formula.
+    >>> import numpy as np
+    >>> from dataclasses import dataclass
+    >>> from fma_core.in_memory import fold_arrays
+    >>> @dataclass(frozen=True)
+    ... class Sum(Aggregator[None]):
+    ...     def combine(self, block, decision):
+    ...         return block.weighted_sum(np.ones(block.num_rows))
+    >>> fold_arrays(Sum(), [{"w": np.array([1.0])}, {"w": np.array([2.0])}])["w"]
+    array([3.])
+    """
+
+    # Shown to people: the publication, and the smallest number of updates as a formula.
     source: ClassVar[str] = ""
     minimum: ClassVar[str] = "1"
 
-    # Whether `combine` asks for the matrix or for sorted columns: blocks are then narrow enough for all rows to fit the
+    # Whether `combine` asks for the matrix or for sorted columns. Its blocks are narrow, so that all rows fit the
     # cache.
     needs_matrix: ClassVar[bool] = False
     # Whether shifting every row by the same vector shifts the answer by that vector.
     is_translation_equivariant: ClassVar[bool] = False
-    # Whether it decides by the Gram matrix; its rows are then what was changed wherever that is known.
+    # Whether it decides by the Gram matrix; its rows are then changes, wherever the base of an update is known.
     measures_distances: ClassVar[bool] = False
-    # Whether, without stages and an optimiser, its rows are the weights that were sent rather than what was changed.
+    # Whether, without stages and an optimiser, its rows are the weights that were sent and not the changes.
     acts_on_weights: ClassVar[bool] = False
-    # What a row is measured from: the weights that the client trained from, or those that the round starts from.
+    # A row is the difference from the weights that its client trained from, or from those that the round starts from.
     relative_to: ClassVar[Literal["base", "start"]] = "base"
-    # What it does with integers and booleans: their mean, weighted by `integer_weights`, or their median.
+    # Integers and booleans become their mean, weighted by `integer_weights`, or their median.
     integers: ClassVar[Literal["mean", "median"]] = "median"
 
-    # What it goes together with.
+    # The other parts of a strategy that it can be combined with.
     update_kinds: ClassVar[tuple[UpdateKind, ...]] = ("weights", "delta")
     takes_staleness: ClassVar[bool] = False
     takes_optimiser: ClassVar[bool] = True
     takes_clipped_rows: ClassVar[bool] = True
     takes_mixed_rows: ClassVar[bool] = True
 
-    # What it needs of each update: numbers among its metrics, and arrays named "<payload>/<array>" beside its weights.
+    # Every update must have these numbers among its metrics, and arrays named "<payload>/<array>" beside its weights.
     required_metrics: ClassVar[tuple[str, ...]] = ()
     payloads: ClassVar[tuple[str, ...]] = ()
 
     @property
     def min_updates(self) -> int:
-        """The smallest number of rows for which the rule means anything."""
+        """The smallest number of rows for which the rule is defined."""
         return 1
 
     @property
     def required_clients(self) -> tuple[str, ...]:
-        """Clients without whose update there is no answer."""
+        """The clients whose updates the rule cannot do without."""
         return ()
 
     @property
     def states(self) -> Mapping[str, float]:
-        """What it keeps from round to round, one array like the model each: its name and what fills it at first."""
+        """The arrays that it keeps from round to round, each like the model: names and initial values."""
         return {}
 
     @property
     def client_config(self) -> Mapping[str, Any]:
-        """What clients must know to train for it."""
+        """The settings that clients need to train for this rule."""
         return {}
 
     def check_metric(self, name: str, value: float) -> None:
-        """Raises ValueError, which says what must hold, for a number that the rule can do nothing with."""
+        """Refuse a number that the rule cannot use: raises ValueError, which says what must hold."""
 
     def measure(self, rows: Rows) -> DecisionT:
-        """Decide from whole rows what `combine` must know; by default nothing, and nothing is read."""
+        """Look at whole rows and decide what `combine` needs to know; by default, read and decide nothing."""
         return None  # type: ignore[return-value]
 
     @abstractmethod
@@ -180,16 +192,16 @@ class Aggregator(CheckedPart, ABC, Generic[DecisionT]):
         return num_examples
 
     def computed_arrays(self, spec: Spec) -> Mapping[str, Sequence[str]]:
-        """Arrays that clients do not send, because `compute` derives them from others: from which, by name.
+        """The arrays that clients do not send, each with the arrays that `compute` derives it from.
 
-        Raises InvalidStrategy for a model that the rule can do nothing with.
+        Raises InvalidStrategy for a model that the rule cannot aggregate.
         """
         return {}
 
     def compute(
         self, array: str, sources: Sequence[str], first: int, last: int, arrays: ArrayReader
     ) -> Float64:
-        """Rows `first` up to `last` of a computed array of the result; sources: what `computed_arrays` says of it."""
+        """Rows `first` up to `last` of a computed array of the result; sources: its names in `computed_arrays`."""
         raise NotImplementedError
 
 
@@ -203,7 +215,7 @@ class ArrayReader(Protocol):
         """An array of one update, or its rows from `first` up to `last`."""
 
     def before(self, array: str, first: int = 0, last: int | None = None) -> Float64:
-        """The same of the model that the round starts from."""
+        """An array of the model that the round starts from, or its rows from `first` up to `last`."""
 
 
 aggregators: Registry[Aggregator[Any]] = Registry("aggregator", "fma.aggregators")

@@ -1,4 +1,4 @@
-"""The parameter of all rules that are told how many attackers there may be."""
+"""The parameter `f` of the rules that tolerate a known number of attackers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bulyan: Krum picks most of the updates, and each coordinate is the mean of their values nearest the median.
+"""Bulyan: Krum picks most of the updates; each coordinate is the mean of their values nearest to the median.
 
 Source: El Mhamdi et al. 2018, arXiv:1802.07927, section 4.
 """
@@ -20,7 +20,14 @@ from fma_core.aggregation.aggregators.krum import sorted_neighbours, sums_of_fir
 @aggregators.register("bulyan")
 @dataclass(frozen=True)
 class Bulyan(Aggregator[tuple[int, ...]]):
-    """The mean of each coordinate's n − 4f values nearest the median, of n − 2f updates that Krum picks one by one."""
+    """The mean, in each coordinate, of the n − 4f values nearest to the median, among n − 2f updates that Krum picks.
+
+    >>> import numpy as np
+    >>> from fma_core.in_memory import fold_arrays
+    >>> updates = [{"w": np.array([value])} for value in (1.0, 2.0, 2.0, 2.0, 2.0, 3.0, 900.0)]
+    >>> fold_arrays(Bulyan(f=1), updates)["w"]
+    array([2.])
+    """
 
     source: ClassVar[str] = "El Mhamdi et al. 2018, arXiv:1802.07927"
     minimum: ClassVar[str] = "4·f + 3"
@@ -43,14 +50,14 @@ class Bulyan(Aggregator[tuple[int, ...]]):
 
 
 def krum_picks(squared: Float64, *, count: int, f: int) -> tuple[int, ...]:
-    """The rows that Krum picks, each among those that earlier picks have left; in the order of the rows.
+    """The rows that Krum picks one after another, each from the remaining ones; in the order of the rows.
 
-    Krum looks at the r − f − 2 nearest neighbours among r rows. The last picks have too few rows for that: they look at
+    Krum looks at the r − f − 2 nearest neighbours among r rows. Too few rows remain for the last picks: they look at
     one neighbour, if there is one.
     """
     num_rows = len(squared)
     values, order = sorted_neighbours(squared)
-    del squared  # 8 MB of 1000 rows, which nobody needs any more
+    del squared  # 8 MB for 1000 rows, not needed any more
     left = np.arange(num_rows)
     for _ in range(count):
         num_neighbours = max(1, len(left) - f - 2) if len(left) > 1 else 0
@@ -58,7 +65,7 @@ def krum_picks(squared: Float64, *, count: int, f: int) -> tuple[int, ...]:
         best = int(np.argmin(scores))
         if np.isinf(scores[best]):
             raise too_far_apart()
-        # Taken out of what is sorted already: to sort again for every pick took 30 s for 1000 updates.
+        # Removed from the sorted arrays: sorting again for every pick took 30 s for 1000 updates.
         is_kept = order != left[best]
         is_kept[best] = False
         left = np.delete(left, best)

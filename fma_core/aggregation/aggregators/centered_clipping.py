@@ -1,4 +1,4 @@
-"""Centred clipping: a mean in which no update is further from the centre than a bound.
+"""Centred clipping: a mean in which each update is moved to within a bound of the centre.
 
 Source: Karimireddy et al. 2021, arXiv:2012.10333, algorithm 2.
 """
@@ -20,7 +20,13 @@ from fma_core.parameters import Bounds
 class CenteredClipping(Aggregator[Float64]):
     """The last aggregate plus the mean of the updates' differences from it, each clipped to length tau; repeated.
 
-    An update so far away that the square of its distance overflows float64 counts as one that changed nothing.
+    An update whose squared distance overflows float64 counts as one that changed nothing.
+
+    >>> import numpy as np
+    >>> from fma_core.in_memory import fold_arrays
+    >>> updates = [{"w": np.array([1.0])}, {"w": np.array([900.0])}]
+    >>> fold_arrays(CenteredClipping(tau=3.0), updates, start={"w": np.array([0.0])})["w"]
+    array([2.])
     """
 
     source: ClassVar[str] = "Karimireddy et al. 2021, arXiv:2012.10333"
@@ -31,7 +37,7 @@ class CenteredClipping(Aggregator[Float64]):
     iterations: Annotated[int, Bounds(ge=1, le=1000), "how often the result is taken as the centre again"] = 1
 
     def measure(self, rows: Rows) -> Float64:
-        """The weights with which the rows make up the centre v; the last aggregate is the zero of the rows."""
+        """The weights whose weighted sum of the rows is the centre v; the last aggregate is the zero of the rows."""
         num_rows = rows.num_rows
         weights = clip_factors(np.sqrt(rows.squared_norms()), self.tau) / num_rows
         if self.iterations == 1:
@@ -39,12 +45,12 @@ class CenteredClipping(Aggregator[Float64]):
         gram = rows.gram()
         counted = np.flatnonzero(is_measurable(gram))
         gram = gram[np.ix_(counted, counted)]
-        found = weights[counted]
+        centre = weights[counted]
         for _ in range(self.iterations - 1):
-            # v + (1/n) Σ s_i (Δ_i − v), where v is itself Σ found[i] · Δ_i.
-            factors = clip_factors(distances_from(found, gram), self.tau) / num_rows
-            found = found * (1 - np.add.reduce(factors)) + factors
-        weights[counted] = found
+            # v + (1/n) Σ s_i (Δ_i − v), where v is itself Σ centre[i] · Δ_i.
+            factors = clip_factors(distances_from(centre, gram), self.tau) / num_rows
+            centre = centre * (1 - np.add.reduce(factors)) + factors
+        weights[counted] = centre
         return weights
 
     def combine(self, block: Block, decision: Float64) -> Float64:

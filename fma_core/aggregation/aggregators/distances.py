@@ -1,7 +1,7 @@
-"""Distances between rows, from their Gram matrix: what the robust rules that look at whole updates are made of.
+"""Distances between rows, computed from their Gram matrix, for the robust rules that look at whole updates.
 
 A row whose ‖row‖² overflows float64 has an infinite entry on the diagonal. It counts as infinitely far from every other
-row, so that an update of enormous values is the outlier that it is, and never a NaN that decides for all.
+row: an update of enormous values is an outlier, and never a NaN that spoils the decision for all.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fma_core.errors import NonFiniteResult
 
 
 def is_measurable(gram: Float64) -> NDArray[np.bool_]:
-    """Which rows float64 can measure: those whose squared norm is finite."""
+    """Whether each row has a squared norm that is finite in float64."""
     return np.isfinite(np.diagonal(gram))
 
 
@@ -38,8 +38,8 @@ def squared_distances(gram: Float64) -> Float64:
 def distances_from(weights: Float64, gram: Float64) -> Float64:
     """‖z − row i‖ of each row, for z = Σ weights[j] · row j; all rows must be measurable.
 
-    By inner products and not by the distances between rows, though these would bear any common shift: of a far row,
-    whose weight is small, they leave the difference of two enormous squares.
+    Computed from inner products. The distances between rows would be independent of a common shift, but for a far row
+    of small weight they would leave the difference of two enormous squares.
     """
     inner = np.matmul(gram, weights)
     squares: Float64 = np.diagonal(gram) - 2 * inner + np.dot(weights, inner)
@@ -56,7 +56,7 @@ def clip_factors(norms: Float64, max_norm: float) -> Float64:
 
 
 def too_far_apart() -> NonFiniteResult:
-    """For a rule that is left with rows that are not measurable, which a bound on attackers rules out."""
+    """The error of a rule that has to use rows that are not measurable; a correct bound on attackers rules it out."""
     return NonFiniteResult(
         "the updates are too large or too far apart: more of their squared norms overflow float64 than the rule can "
         "leave out"

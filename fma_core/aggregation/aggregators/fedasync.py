@@ -1,10 +1,10 @@
-"""FedAsync: every update is mixed into the model by itself, by less the older it is.
+"""FedAsync: every update is mixed into the model by itself; the older it is, the less it counts.
 
     x ← (1 − α_τ) x + α_τ x_i,   α_τ = α (τ + 1)^−a
 
-Source: Xie et al. 2019, arXiv:1903.03934. The server of the paper mixes when an update arrives. Several that wait for
-the same round are mixed in one after the other, in the order of the rows, with the staleness that they had at its
-start.
+Source: Xie et al. 2019, arXiv:1903.03934. The paper's server mixes each update when it arrives. Here, the updates that
+wait for the same round are mixed in one after another, in the order of the rows, with the staleness that they had when
+the round started.
 """
 
 from __future__ import annotations
@@ -30,13 +30,20 @@ from fma_core.parameters import Bounds
 @aggregators.register("fedasync")
 @dataclass(frozen=True)
 class FedAsync(Aggregator[Float64]):
-    """The model moves towards the weights of each update in turn, by less the older its base is.
+    """Steps towards the weights of one update after another; the older the update's base is, the smaller the step.
 
-    A staleness function of the model stands in the place of (staleness + 1)^-a.
+    A staleness function of the model replaces (staleness + 1)^-a.
+
+    >>> import numpy as np
+    >>> from fma_core.in_memory import Update, fold_arrays
+    >>> fresh = Update({"w": np.array([8.0])})
+    >>> old = Update({"w": np.array([0.0])}, staleness=3)  # alpha · (3 + 1)^-0.5 = 0.25
+    >>> fold_arrays(FedAsync(alpha=0.5), [fresh, old], start={"w": np.array([0.0])})["w"]
+    array([3.])
     """
 
     source: ClassVar[str] = "Xie et al. 2019 (FedAsync), arXiv:1903.03934"
-    # What is mixed in are weights, whatever they were trained from: x_i − x, not the client's own change.
+    # It mixes in weights, whatever they were trained from: x_i − x, not the client's own change.
     relative_to: ClassVar[Literal["base", "start"]] = "start"
     integers: ClassVar[Literal["mean", "median"]] = "mean"
     update_kinds: ClassVar[tuple[UpdateKind, ...]] = ("weights",)
@@ -46,10 +53,10 @@ class FedAsync(Aggregator[Float64]):
     takes_mixed_rows: ClassVar[bool] = False
 
     alpha: Annotated[float, Bounds(gt=0, le=1), "how far a fresh update moves the model"] = 0.6
-    a: Annotated[float, Bounds(ge=0, le=64), "how fast that falls with staleness"] = 0.5
+    a: Annotated[float, Bounds(ge=0, le=64), "how fast the step shrinks with staleness"] = 0.5
 
     def measure(self, rows: Rows) -> Float64:
-        """The factors of x_i − x: α_i Π (1 − α_j) over all j after i."""
+        """The factor of each x_i − x: α_i Π (1 − α_j) over all j after i."""
         discounts = rows.discounts
         if discounts is None:
             discounts = np.array([Polynomial(self.a).discount(age) for age in rows.staleness])

@@ -1,10 +1,10 @@
-"""FedBuff: updates from old models count for less; each is the change of the model that its client trained from.
+"""FedBuff: the mean of the changes that clients made to the model they trained from; older ones count less.
 
     x ← x + (1 / K) Σ s(τ_i) Δ_i,   s(τ) = 1 / √(1 + τ)
 
-Source: Nguyen et al. 2022, arXiv:2106.06639. K is the number of updates of the round: `require_x_updates` is the
-buffer, and `furthest_base_agg` the bound on staleness. The paper's server learning rate is that of the optimiser
-`sgd`.
+Source: Nguyen et al. 2022, arXiv:2106.06639. K is the number of updates of the round. The paper's buffer size is the
+requirement `require_x_updates`, its bound on staleness is `furthest_base_agg`, and its server learning rate is that of
+the optimiser `sgd`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,16 @@ from fma_core.aggregation.staleness import Polynomial
 @aggregators.register("fedbuff")
 @dataclass(frozen=True)
 class FedBuff(Aggregator[Weights]):
-    """The mean of the changes, each discounted by how old the model is that its client trained from.
+    """The mean of the changes, each discounted by the age of the model that its client trained from.
 
     The discount is 1 / √(1 + staleness), unless the model has a staleness function of its own.
+
+    >>> import numpy as np
+    >>> from fma_core.in_memory import Update, fold_arrays
+    >>> fresh = Update({"w": np.array([4.0])})
+    >>> old = Update({"w": np.array([4.0])}, staleness=3)  # 1 / √(1 + 3) = 0.5
+    >>> fold_arrays(FedBuff(), [fresh, old], start={"w": np.array([0.0])})["w"]
+    array([3.])
     """
 
     source: ClassVar[str] = "Nguyen et al. 2022 (FedBuff), arXiv:2106.06639"

@@ -1,11 +1,11 @@
-"""FedDyn: each client's objective is bent so that all of them agree with the common one where they meet.
+"""FedDyn: a term that changes from round to round makes each client's optimum agree with the common one.
 
     client:  x_i = argmin F_i(θ) − ⟨g_i, θ⟩ + (α / 2) ‖θ − x‖²,   g_i ← g_i − α (x_i − x)
     server:  h ← h − (α / N) Σ (x_i − x),   x ← mean x_i − h / α
 
 Source: Acar et al. 2021, arXiv:2111.04263, algorithm 1. Rows are changes of the model that the round starts from, so
-that mean x_i − h / α is the step mean Δ_i − h / α; what a client sends as a delta is taken for such a change. N is
-the number of all clients, the sum goes over those that answered. The client keeps g_i and starts with 0.
+that mean x_i − h / α is the step mean Δ_i − h / α; a delta that a client sends counts as such a change. N is the number
+of all clients; the sum is over the clients that answered. The client keeps g_i, which starts at 0.
 """
 
 from __future__ import annotations
@@ -23,18 +23,27 @@ from fma_core.parameters import Bounds
 @aggregators.register("feddyn")
 @dataclass(frozen=True)
 class FedDyn(Aggregator[int]):
-    """The plain mean of the weights, less what all clients together have drifted; clients are told alpha."""
+    """The plain mean of the weights, corrected by the drift of all clients so far; clients are told alpha.
+
+    >>> import numpy as np
+    >>> from fma_core.in_memory import fold_arrays
+    >>> updates = [{"w": np.array([2.0])}, {"w": np.array([4.0])}]
+    >>> fold_arrays(FedDyn(alpha=0.5), updates, start={"w": np.array([0.0])}, num_clients=6)["w"]
+    array([4.])
+
+    The mean is 3. In the first round h is −0.5 · (2 + 4) / 6 = −0.5, and the correction −h / alpha is 1.
+    """
 
     source: ClassVar[str] = "Acar et al. 2021 (FedDyn), arXiv:2111.04263"
     relative_to: ClassVar[Literal["base", "start"]] = "start"
     integers: ClassVar[Literal["mean", "median"]] = "mean"
     takes_optimiser: ClassVar[bool] = False
-    # The clients' own g_i count on h to follow what they sent.
+    # The clients' own g_i are right only when h follows exactly what they sent.
     takes_clipped_rows: ClassVar[bool] = False
     takes_mixed_rows: ClassVar[bool] = False
 
     alpha: Annotated[
-        float, Bounds(gt=0), "what a client pays for moving away from the model, times ‖θ − x‖² / 2"
+        float, Bounds(gt=0), "the weight of the penalty ‖θ − x‖² / 2 for moving away from the model"
     ] = 0.01
 
     @property
@@ -46,7 +55,7 @@ class FedDyn(Aggregator[int]):
         return {"alpha": self.alpha}
 
     def measure(self, rows: Rows) -> int:
-        # Clients that left after they answered still count.
+        # Clients that answered and then left still count.
         return max(rows.num_clients, rows.num_rows)
 
     def combine(self, block: Block, decision: int) -> Float64:

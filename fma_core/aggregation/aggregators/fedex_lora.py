@@ -1,9 +1,9 @@
-"""FedEx-LoRA: the mean of low-rank adapters, and what the mean of the factors misses, added to the weights below.
+"""FedEx-LoRA: the mean of low-rank adapters; the base weights take the residual that this mean leaves.
 
     B̄ = Σ p_i B_i,   Ā = Σ p_i A_i,   W ← W + scaling · (Σ p_i B_i A_i − B̄ Ā),   p_i = n_i / Σ n_j
 
-so that W + scaling · B̄ Ā is afterwards the mean of what the clients' models were. Source: Singhal et al. 2025,
-arXiv:2410.09432, where the mean is plain; here it is weighted by examples, as FedAvg's.
+so that W + scaling · B̄ Ā is the mean of the clients' models afterwards. Source: Singhal et al. 2025, arXiv:2410.09432,
+where the mean is plain; here it is weighted by examples, like FedAvg's.
 
 Freezing A makes plain means exact as well (FFA-LoRA): that is `mean` and the stage {"name": "only", "patterns":
 ["*lora_B*"]}.
@@ -28,14 +28,22 @@ from fma_core.parameters import Bounds
 @aggregators.register("fedex_lora")
 @dataclass(frozen=True)
 class FedExLora(Mean):
-    """The mean of LoRA's A and B by number of examples, and the exact rest in the base weights, which are not sent.
+    """The mean of LoRA's A and B by number of examples; the base weights, which are not sent, take the exact residual.
 
     Base weights W have the shape (out, in), B (out, rank), A (rank, in). Their names are that of A with `a` replaced.
-    What the dtype of W cannot hold of the rest is lost.
+    The residual is rounded to the dtype of W.
+
+    >>> import numpy as np
+    >>> from fma_core.in_memory import fold_arrays
+    >>> start = {f"q{part}weight": np.zeros((1, 1)) for part in (".lora_A.", ".lora_B.", ".base_layer.")}
+    >>> ones = {"q.lora_A.weight": np.array([[1.0]]), "q.lora_B.weight": np.array([[1.0]])}  # B A is 1
+    >>> threes = {"q.lora_A.weight": np.array([[3.0]]), "q.lora_B.weight": np.array([[3.0]])}  # B A is 9
+    >>> fold_arrays(FedExLora(), [ones, threes], start)["q.base_layer.weight"]  # the mean 5, less 2 · 2
+    array([[1.]])
     """
 
     source: ClassVar[str] = "Singhal et al. 2025 (FedEx-LoRA), arXiv:2410.09432"
-    # A round always has base weights to start from, and B̄ and Ā must be the means of what was sent.
+    # A round always has base weights to start from, and B̄ and Ā must be the means of the arrays that were sent.
     relative_to: ClassVar[Literal["base", "start"]] = "start"
     is_translation_equivariant: ClassVar[bool] = False
     acts_on_weights: ClassVar[bool] = False
@@ -45,12 +53,10 @@ class FedExLora(Mean):
     takes_clipped_rows: ClassVar[bool] = False
     takes_mixed_rows: ClassVar[bool] = False
 
-    a: Annotated[str, "what the names of the A arrays have in common"] = ".lora_A."
-    b: Annotated[str, "what the names of the B arrays have in its place"] = ".lora_B."
-    base: Annotated[str, "what the names of the base weights have in its place"] = ".base_layer."
-    scaling: Annotated[float, Bounds(gt=0), "by what the product B A is multiplied: LoRA's alpha / rank"] = (
-        1.0
-    )
+    a: Annotated[str, "the part that the names of the A arrays have in common"] = ".lora_A."
+    b: Annotated[str, "the part that the names of the B arrays have in its place"] = ".lora_B."
+    base: Annotated[str, "the part that the names of the base weights have in its place"] = ".base_layer."
+    scaling: Annotated[float, Bounds(gt=0), "the factor of the product B A: LoRA's alpha / rank"] = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,23 +64,23 @@ class FedExLora(Mean):
             raise ValueError("a and b must not be empty, and a, b and base must differ")
 
     def computed_arrays(self, spec: Spec) -> Mapping[str, Sequence[str]]:
-        found: dict[str, Sequence[str]] = {}
+        factors: dict[str, Sequence[str]] = {}
         for array in spec.arrays:
             if self.a in array.name:
                 base, b = self._partner(array.name, self.base, spec), self._partner(array.name, self.b, spec)
                 _check_shapes(array, b, base)
-                if base.name in found:
+                if base.name in factors:
                     raise _refused(
-                        f"array {base.name!r} belongs to {found[base.name][0]!r} and to {array.name!r}"
+                        f"array {base.name!r} belongs to {factors[base.name][0]!r} and to {array.name!r}"
                     )
-                found[base.name] = (array.name, b.name)
+                factors[base.name] = (array.name, b.name)
             elif self.b in array.name and array.name.replace(self.b, self.a) not in spec.by_name:
                 raise _refused(
                     f"array {array.name!r} needs an A; {array.name.replace(self.b, self.a)!r} is missing"
                 )
-        if not found:
+        if not factors:
             raise _refused(f"no array's name contains {self.a!r}: there is no A")
-        return found
+        return factors
 
     def compute(
         self, array: str, sources: Sequence[str], first: int, last: int, arrays: ArrayReader
@@ -86,8 +92,8 @@ class FedExLora(Mean):
         # One update at a time: memory holds one A and some rows of W and B, however many updates there are.
         mean_b = sum(weight * arrays.sent(update, name_of_b, first, last) for update, weight in counted)
         result = arrays.before(array, first, last)
-        # Σ p_i (B_i − B̄) A_i is the same residual, since Σ p_i (B_i − B̄) = 0; it neither reads all A for Ā once more
-        # nor subtracts what nearly cancels.
+        # Σ p_i (B_i − B̄) A_i is the same residual, since Σ p_i (B_i − B̄) = 0. It needs no second pass over all A for
+        # Ā, and no subtraction of nearly equal numbers.
         for update, weight in counted:
             difference = arrays.sent(update, name_of_b, first, last) - mean_b
             difference *= self.scaling * weight

@@ -1,4 +1,4 @@
-"""FedNova: clients that took more steps than others do not pull the model further.
+"""FedNova: clients that took more steps than others do not move the model further.
 
     x ← x + τ_eff Σ p_i Δ_i / τ_i,   τ_eff = Σ p_i τ_i,   p_i = n_i / Σ n_j
 
@@ -23,7 +23,15 @@ MAX_STEPS = 2**53
 @aggregators.register("fednova")
 @dataclass(frozen=True)
 class FedNova(Aggregator[Weights]):
-    """The mean of the changes by number of examples, each normalised by how many steps its client took."""
+    """The mean of the changes by number of examples, each normalised by the number of steps that its client took.
+
+    >>> import numpy as np
+    >>> from fma_core.in_memory import Update, fold_arrays
+    >>> one_step = Update({"w": np.array([1.0])}, metrics={"num_steps": 1})
+    >>> three_steps = Update({"w": np.array([-3.0])}, metrics={"num_steps": 3})
+    >>> fold_arrays(FedNova(), [one_step, three_steps])["w"]  # the plain mean would be −1
+    array([0.])
+    """
 
     source: ClassVar[str] = "Wang et al. 2020 (FedNova), arXiv:2007.07481"
     integers: ClassVar[Literal["mean", "median"]] = "mean"
@@ -32,7 +40,7 @@ class FedNova(Aggregator[Weights]):
     required_metrics: ClassVar[tuple[str, ...]] = ("num_steps",)
 
     def check_metric(self, name: str, value: float) -> None:
-        # A norm of what the steps count for, so not always a whole number; the first step counts as 1.
+        # ‖a_i‖₁ need not be a whole number; the first step counts as 1.
         if not 1 <= value <= MAX_STEPS:
             raise ValueError(f"num_steps must be a number from 1 to 2**53, found {value!r}")
 

@@ -1,4 +1,4 @@
-"""FLTrust: updates count as far as they point where a trusted one does.
+"""FLTrust: an update counts as far as it points in the direction of a trusted one.
 
 Source: Cao et al. 2021, arXiv:2012.13995, algorithm 2.
 """
@@ -20,8 +20,15 @@ from fma_core.errors import NoUpdates
 class FLTrust(Aggregator[Float64]):
     """The mean of the updates, scaled to the trusted one's norm and weighted by the cosine of their angle with it.
 
-    Updates at a right angle or more count for nothing, and so does the trusted one itself: it is the measure. When none
-    counts, the step is zero.
+    Updates at a right angle or more count for nothing. The trusted update is the reference and is not part of the mean.
+    When no update counts, the step is zero.
+
+    >>> import numpy as np
+    >>> from fma_core.in_memory import Update, fold_arrays
+    >>> trusted = Update({"w": np.array([1.0, 0.0])}, client="clinic")
+    >>> long, opposite = Update({"w": np.array([9.0, 0.0])}), Update({"w": np.array([-9.0, 0.0])})
+    >>> fold_arrays(FLTrust(root_client="clinic"), [trusted, long, opposite])["w"]
+    array([1., 0.])
     """
 
     source: ClassVar[str] = "Cao et al. 2021, arXiv:2012.13995"
@@ -39,13 +46,13 @@ class FLTrust(Aggregator[Float64]):
         return (self.root_client,)
 
     def measure(self, rows: Rows) -> Float64:
-        """The weights with which the rows make up the step."""
+        """The weights whose weighted sum of the rows is the step."""
         is_root = np.array([client == self.root_client for client in rows.clients])
         if not is_root.any():
             raise NoUpdates(
                 f"fltrust needs an update of its root client, {self.root_client!r}", found=0, expected=1
             )
-        # Its last update, should there be several: a later one was trained from a newer model.
+        # The last update of several: it was trained from the newest model.
         root = int(np.flatnonzero(is_root)[-1])
         gram = rows.gram()
         norms = np.sqrt(np.diagonal(gram))

@@ -1,4 +1,4 @@
-"""The geometric median (RFA): the point whose weighted distances to the updates add up to the least.
+"""The geometric median (RFA): the point with the smallest weighted sum of distances to the updates.
 
 Source: Pillutla et al. 2022, arXiv:1912.13445, algorithm 2 (smoothed Weiszfeld).
 """
@@ -20,8 +20,8 @@ from fma_core.aggregation.aggregators.distances import (
 from fma_core.aggregation.aggregators.mean import lowest_terms
 from fma_core.parameters import Bounds
 
-# Each costs n² operations, and a dozen or two are usual. More are needed only where an update has about half of the
-# weight, so that the sum of distances hardly changes on the way to it.
+# Each step costs n² operations, and 10 to 20 steps are usual. More are needed only when one update has about half of
+# the weight: the sum of distances then hardly changes on the way to it.
 MAX_STEPS = 1000
 
 
@@ -30,20 +30,29 @@ MAX_STEPS = 1000
 class GeometricMedian(Aggregator[Float64]):
     """The point with the least sum of distances to the updates, each weighted by its number of examples.
 
-    At most 1000 steps of Weiszfeld's algorithm. It holds against less than half of the examples, as clients count them.
+    At most 1000 steps of Weiszfeld's algorithm. It tolerates attackers with less than half of the examples, as clients
+    report them.
+
+    >>> import numpy as np
+    >>> from fma_core.in_memory import fold_arrays
+    >>> updates = [{"w": np.array([value])} for value in (1.0, 2.0, 900.0)]
+    >>> fold_arrays(GeometricMedian(), updates)["w"].round(3)
+    array([2.])
     """
 
     source: ClassVar[str] = "Pillutla et al. 2022 (RFA), arXiv:1912.13445"
     is_translation_equivariant: ClassVar[bool] = True
     measures_distances: ClassVar[bool] = True
 
-    nu: Annotated[float, Bounds(gt=0), "the least distance that an update counts as having"] = 1e-6
+    nu: Annotated[
+        float, Bounds(gt=0), "the smallest distance: an update that is nearer counts as this far away"
+    ] = 1e-6
     tolerance: Annotated[
-        float, Bounds(gt=0), "the step, as a share of the mean distance, below which the search ends"
+        float, Bounds(gt=0), "the search ends at a step below this share of the mean distance"
     ] = 1e-6
 
     def measure(self, rows: Rows) -> Float64:
-        """The weights, of sum 1, with which the rows make up the median."""
+        """The weights, of sum 1, whose weighted sum of the rows is the median."""
         examples = np.array(lowest_terms(rows.num_examples), dtype=np.float64)
         shares = examples / np.add.reduce(examples)
         counted = np.flatnonzero(shares)
@@ -66,7 +75,7 @@ class GeometricMedian(Aggregator[Float64]):
         for _ in range(MAX_STEPS):
             distances = distances_from(weights, gram)
             before, weights = weights, self._pulls(shares, distances)
-            # No longer than this is the step of z, by the triangle inequality.
+            # An upper bound of the step of z, by the triangle inequality.
             step = np.add.reduce(np.abs(weights - before) * distances)
             if step <= self.tolerance * np.add.reduce(weights * distances):
                 break
@@ -80,10 +89,10 @@ class GeometricMedian(Aggregator[Float64]):
 
 
 def _median_distances(shares: Float64, distances: Float64) -> Float64:
-    """How far each row is from the nearest rows that have half of the weight.
+    """The distance of each row within which the rows have half of the weight.
 
-    The search begins at the mean weighted by the inverse of this. From the plain mean it would take hundreds of steps
-    back from one update of enormous values; rows that most others are near to are within the answer's reach.
+    The search begins at the mean weighted by the inverse of this distance. From the plain mean, one update of enormous
+    values would cost hundreds of steps; rows with many others nearby are close to the answer.
     """
     medians = np.empty(len(shares))
     for index, row in enumerate(distances):

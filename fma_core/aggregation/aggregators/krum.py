@@ -1,4 +1,4 @@
-"""Krum: the one update that has the nearest neighbours.
+"""Krum: the one update whose neighbours are nearest.
 
 Source: Blanchard et al. 2017, arXiv:1703.02757, section 4.
 """
@@ -19,7 +19,14 @@ from fma_core.aggregation.aggregators.distances import squared_distances, too_fa
 @aggregators.register("krum")
 @dataclass(frozen=True)
 class Krum(Aggregator[int]):
-    """The update whose n − f − 2 nearest neighbours are nearest; of equals the first."""
+    """The update with the smallest sum of squared distances to its n − f − 2 nearest others; the first of equals.
+
+    >>> import numpy as np
+    >>> from fma_core.in_memory import fold_arrays
+    >>> updates = [{"w": np.array([value])} for value in (1.0, 2.0, 3.0, 5.0, 900.0)]
+    >>> fold_arrays(Krum(f=1), updates)["w"]
+    array([2.])
+    """
 
     source: ClassVar[str] = "Blanchard et al. 2017, arXiv:1703.02757"
     minimum: ClassVar[str] = "2·f + 3"
@@ -50,10 +57,10 @@ def krum_scores(squared: Float64, num_neighbours: int) -> Float64:
 
 
 def sorted_neighbours(squared: Float64) -> tuple[Float64, NDArray[np.int32]]:
-    """The squared distances of each row to the others, ascending, and whose they are; itself at the end, infinite."""
+    """The squared distances of each row to the others, ascending, and their indices; itself comes last, infinite."""
     values, order = squared.copy(), np.empty(squared.shape, np.int32)
     np.fill_diagonal(values, np.inf)
-    for index, row in enumerate(values):  # one at a time: all orders of 1000 rows have 8 MB
+    for index, row in enumerate(values):  # one at a time: the orders of 1000 rows take 8 MB
         order[index] = np.argsort(row, kind="stable")
         values[index] = row[order[index]]
     return values, order

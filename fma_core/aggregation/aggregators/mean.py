@@ -27,7 +27,15 @@ class Weights:
 @aggregators.register("mean")
 @dataclass(frozen=True)
 class Mean(Aggregator[Weights]):
-    """The mean of the updates, each weighted by the number of examples that it was trained on."""
+    """The mean of the updates, each weighted by the number of examples that it was trained on.
+
+    >>> import numpy as np
+    >>> from fma_core.in_memory import Update, fold_arrays
+    >>> few = Update({"w": np.array([0.0])}, num_examples=1)
+    >>> many = Update({"w": np.array([4.0])}, num_examples=3)
+    >>> fold_arrays(Mean(), [few, many])["w"]
+    array([3.])
+    """
 
     source: ClassVar[str] = "McMahan et al. 2017 (FedAvg), arXiv:1602.05629"
     is_translation_equivariant: ClassVar[bool] = True
@@ -42,7 +50,7 @@ class Mean(Aggregator[Weights]):
         return Weights(values, float(np.add.reduce(values)))
 
     def combine(self, block: Block, decision: Weights) -> Float64:
-        # The sum first and one division last, as np.average does: a weight of 1 / n would round every term.
+        # Add first and divide once, as np.average does: a weight of 1 / n would round every term.
         result = block.weighted_sum(decision.values)
         return np.divide(result, decision.total, out=result)
 
@@ -66,20 +74,35 @@ class UniformMean(Aggregator[None]):
 @aggregators.register("avg_values_if_data")
 @dataclass(frozen=True)
 class AvgValuesIfData(UniformMean):
-    """FMA's element-wise mean of the whole data."""
+    """FMA's element-wise mean of the whole data: every update counts the same.
+
+    >>> import numpy as np
+    >>> from fma_core.in_memory import Update, fold_arrays
+    >>> few = Update({"w": np.array([0.0])}, num_examples=1)
+    >>> many = Update({"w": np.array([4.0])}, num_examples=3)
+    >>> fold_arrays(AvgValuesIfData(), [few, many])["w"]
+    array([2.])
+    """
 
 
 @aggregators.register("average_layers")
 @dataclass(frozen=True)
 class AverageLayers(UniformMean):
-    """FMA's element-wise mean, layer by layer: the same numbers as `avg_values_if_data`, for layers of any shapes."""
+    """FMA's element-wise mean, layer by layer: the same numbers as `avg_values_if_data`, for layers of any shapes.
+
+    >>> import numpy as np
+    >>> from fma_core.in_memory import fold_arrays
+    >>> updates = [{"bias": np.array(value), "weight": np.array([value, 9.0])} for value in (0.0, 4.0)]
+    >>> fold_arrays(AverageLayers(), updates)
+    {'bias': array(2.), 'weight': array([2., 9.])}
+    """
 
 
 def lowest_terms(weights: Sequence[int]) -> list[int]:
-    """The weights divided by their common divisor, so that weights that scale together mean the same bits.
+    """The weights divided by their common divisor, so that a common factor does not change a bit of the result.
 
-    Equal weights become 1: the weighted mean of equals is the plain mean, and of a single update the update.
-    Raises NoUpdates when there is no weight at all: FedAvg has no answer then.
+    Equal weights become 1: their weighted mean is the plain mean, and that of a single update is the update.
+    Raises NoUpdates when all weights are 0: FedAvg is not defined then.
     """
     divisor = math.gcd(*weights)
     if divisor == 0:

@@ -15,9 +15,15 @@ from fma_core.aggregation.aggregators.aggregator import Aggregator, Block, Float
 @aggregators.register("median")
 @dataclass(frozen=True)
 class Median(Aggregator[None]):
-    """The median of each coordinate; of an even number of updates the mean of the two in the middle.
+    """The median of each coordinate; for an even number of updates, the mean of the two middle values.
 
-    It holds against fewer than half of the updates.
+    It tolerates attackers that send fewer than half of the updates.
+
+    >>> import numpy as np
+    >>> from fma_core.in_memory import fold_arrays
+    >>> updates = [{"w": np.array([value])} for value in (1.0, 2.0, 900.0)]
+    >>> fold_arrays(Median(), updates)["w"]
+    array([2.])
     """
 
     source: ClassVar[str] = "Yin et al. 2018, arXiv:1803.01498"

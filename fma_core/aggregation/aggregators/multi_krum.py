@@ -20,7 +20,14 @@ from fma_core.parameters import Bounds
 @aggregators.register("multi_krum")
 @dataclass(frozen=True)
 class MultiKrum(Aggregator[Float64]):
-    """The plain mean of the m updates with the best Krum scores; of equals the first."""
+    """The plain mean of the m updates with the best Krum scores; of equal scores the first.
+
+    >>> import numpy as np
+    >>> from fma_core.in_memory import fold_arrays
+    >>> updates = [{"w": np.array([value])} for value in (1.0, 2.0, 3.0, 6.0, 900.0)]
+    >>> fold_arrays(MultiKrum(f=1), updates)["w"]
+    array([3.])
+    """
 
     source: ClassVar[str] = "Blanchard et al. 2017, arXiv:1703.02757"
     minimum: ClassVar[str] = "max(2·f + 3, m + f)"
@@ -28,7 +35,7 @@ class MultiKrum(Aggregator[Float64]):
     measures_distances: ClassVar[bool] = True
 
     f: Attackers
-    m: Annotated[int | None, Bounds(ge=1), "how many updates are averaged; null for all but f"] = None
+    m: Annotated[int | None, Bounds(ge=1), "the number of updates to average; null: all but f"] = None
 
     @property
     def min_updates(self) -> int:

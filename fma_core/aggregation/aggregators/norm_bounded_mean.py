@@ -20,13 +20,19 @@ from fma_core.parameters import Bounds
 class NormBoundedMean(Aggregator[Float64]):
     """The plain mean of the updates, each scaled down to max_norm if it is longer.
 
-    An update so long that the square of its norm overflows float64 counts as one that changed nothing.
+    An update whose squared norm overflows float64 counts as one that changed nothing.
+
+    >>> import numpy as np
+    >>> from fma_core.in_memory import fold_arrays
+    >>> updates = [{"w": np.array([1.0])}, {"w": np.array([900.0])}]
+    >>> fold_arrays(NormBoundedMean(max_norm=3.0), updates, start={"w": np.array([0.0])})["w"]
+    array([2.])
     """
 
     source: ClassVar[str] = "Sun et al. 2019, arXiv:1911.07963"
 
     max_norm: Annotated[
-        float | None, Bounds(gt=0), "the largest L2 norm; null for the median of the updates' norms"
+        float | None, Bounds(gt=0), "the largest L2 norm; null: the median of the updates' norms"
     ] = None
 
     def measure(self, rows: Rows) -> Float64:

@@ -1,11 +1,11 @@
-"""q-FedAvg: clients for which the model is bad count for more.
+"""q-FedAvg: clients with a larger loss count more.
 
     δ_i = F_i^q L (x − x_i)
     h_i = q F_i^(q−1) ‖L (x − x_i)‖² + L F_i^q
     x ← x − Σ δ_i / Σ h_i
 
 Source: Li et al. 2020, arXiv:1905.10497, algorithm 2. F_i is client i's loss before it trains, L = 1 / its learning
-rate; q = 0 is the plain mean. As there, the number of examples plays no part.
+rate; q = 0 is the plain mean. As in the paper, the number of examples plays no part.
 """
 
 from __future__ import annotations
@@ -19,21 +19,31 @@ import numpy as np
 from fma_core.aggregation.aggregators.aggregator import Aggregator, Block, Float64, Rows, aggregators
 from fma_core.parameters import Bounds
 
-# Beyond these a power of one client's loss overflows, or outweighs everybody else's.
+# Beyond these bounds a power of one client's loss overflows, or outweighs all other clients.
 MIN_LOSS, MAX_LOSS = 1e-12, 1e12
 
 
 @aggregators.register("qfedavg")
 @dataclass(frozen=True)
 class QFedAvg(Aggregator[Float64]):
-    """The changes weighted by the q-th power of each client's loss, so that the losses become more alike."""
+    """The changes weighted by the q-th power of each client's loss, so that the losses become more equal.
+
+    >>> import numpy as np
+    >>> from fma_core.in_memory import Update, fold_arrays
+    >>> good = Update({"w": np.array([1.0])}, metrics={"base_loss": 2.0})
+    >>> bad = Update({"w": np.array([-1.0])}, metrics={"base_loss": 4.0})
+    >>> fold_arrays(QFedAvg(q=1.0, client_learning_rate=1.0), [good, bad])["w"]
+    array([-0.25])
+
+    The steps add up to 2 · 1 + 4 · (−1) = −2, and h to (1 + 2) + (1 + 4) = 8.
+    """
 
     source: ClassVar[str] = "Li et al. 2020 (q-FedAvg), arXiv:1905.10497"
     integers: ClassVar[Literal["mean", "median"]] = "mean"
     takes_mixed_rows: ClassVar[bool] = False
     required_metrics: ClassVar[tuple[str, ...]] = ("base_loss",)
 
-    q: Annotated[float, Bounds(ge=0), "how much fairness counts; 0 is the plain mean"] = 0.2
+    q: Annotated[float, Bounds(ge=0), "the weight of fairness; 0: the plain mean"] = 0.2
     client_learning_rate: Annotated[float, Bounds(gt=0), "the clients' learning rate, 1 / L"] = 0.1
 
     def check_metric(self, name: str, value: float) -> None:
@@ -48,14 +58,14 @@ class QFedAvg(Aggregator[Float64]):
     def measure(self, rows: Rows) -> Float64:
         """The factors of Δ_i = x_i − x in −Σ δ_i / Σ h_i."""
         losses, lipschitz = rows.metric("base_loss"), 1 / self.client_learning_rate
-        # Without q nobody's norm counts, and without it nothing has to be read.
+        # With q = 0 no norm counts, and nothing has to be read.
         squared_norms = rows.squared_norms() if self.q > 0 else np.zeros(rows.num_rows)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             powers = losses**self.q
             slopes = self.q * losses ** (self.q - 1) if self.q > 0 else np.zeros(rows.num_rows)
             h = slopes * (lipschitz**2 * squared_norms) + lipschitz * powers
             total = np.add.reduce(h)
-            # Only losses of 0 everywhere make it 0: there is nothing left to learn, and no step.
+            # It is 0 only when all losses are 0: nothing is left to learn, and there is no step.
             return np.zeros(rows.num_rows) if total == 0 else lipschitz * powers / total
 
     def combine(self, block: Block, decision: Float64) -> Float64:

@@ -1,4 +1,4 @@
-"""SCAFFOLD: clients correct the drift of their steps by what they and all the others last knew of the gradient.
+"""SCAFFOLD: clients correct the drift of their steps with control variates, their own one and that of all clients.
 
     client:  y ← y − η_l (g_i(y) − c_i + c),   c_i⁺ = c_i − c + (x − y) / (steps · η_l)
     server:  x ← x + η mean Δ_i,   c ← c + (1 / N) Σ (c_i⁺ − c_i)
@@ -22,7 +22,16 @@ from fma_core.aggregation.aggregators.aggregator import Aggregator, Block, Float
 @aggregators.register("scaffold")
 @dataclass(frozen=True)
 class Scaffold(Aggregator[int]):
-    """The plain mean of the changes, and control variates against the drift of clients with different data."""
+    """The plain mean of the changes, with control variates against the drift of clients with different data.
+
+    >>> import numpy as np
+    >>> from fma_core.in_memory import ArrayRounds
+    >>> rounds = ArrayRounds(Scaffold(), {"w": np.array([0.0])}, num_clients=4)
+    >>> rounds.play([{"w": np.array([value]), "control/w": np.array([2.0])} for value in (1.0, 5.0)])
+    {'w': array([3.])}
+    >>> rounds.state["aggregator.c/w"]  # 0 + (2 + 2) / 4
+    array([1.])
+    """
 
     source: ClassVar[str] = "Karimireddy et al. 2020 (SCAFFOLD), arXiv:1910.06378"
     integers: ClassVar[Literal["mean", "median"]] = "mean"
@@ -36,7 +45,7 @@ class Scaffold(Aggregator[int]):
         return {"c": 0.0}
 
     def measure(self, rows: Rows) -> int:
-        # Clients that left after they answered still count.
+        # Clients that answered and then left still count.
         return max(rows.num_clients, rows.num_rows)
 
     def combine(self, block: Block, decision: int) -> Float64:

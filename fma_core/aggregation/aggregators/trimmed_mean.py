@@ -17,7 +17,14 @@ from fma_core.parameters import Bounds
 @aggregators.register("trimmed_mean")
 @dataclass(frozen=True)
 class TrimmedMean(Aggregator[None]):
-    """The mean of each coordinate without its ⌊beta · n⌋ smallest and as many largest values."""
+    """The mean of each coordinate without its ⌊beta · n⌋ smallest and ⌊beta · n⌋ largest values.
+
+    >>> import numpy as np
+    >>> from fma_core.in_memory import fold_arrays
+    >>> updates = [{"w": np.array([value])} for value in (0.0, 2.0, 4.0, 900.0)]
+    >>> fold_arrays(TrimmedMean(beta=0.25), updates)["w"]
+    array([3.])
+    """
 
     source: ClassVar[str] = "Yin et al. 2018, arXiv:1803.01498"
     needs_matrix: ClassVar[bool] = True
@@ -32,5 +39,5 @@ class TrimmedMean(Aggregator[None]):
         return kernels.mean_of_ordered(block.order_statistics(slice(trim, block.num_rows - trim)))
 
     def num_trimmed(self, num_rows: int) -> int:
-        """⌊beta · n⌋ of beta as it is written: 0.29 · 100 is 29, which the float64 next to 0.29 is short of."""
+        """⌊beta · n⌋, with beta as it is written in decimal: 0.29 · 100 is 29, but the float64 of 0.29 gives less."""
         return int(Fraction(str(self.beta)) * num_rows)

@@ -29,9 +29,9 @@ from fma_core.aggregation.optimisers.optimiser import Optimiser, optimisers
 from fma_core.aggregation.optimisers.sgd import LearningRate
 from fma_core.parameters import Bounds
 
-Beta1 = Annotated[float, Bounds(ge=0, lt=1), "how much of the mean of the steps is kept"]
-Beta2 = Annotated[float, Bounds(ge=0, lt=1), "how much of the mean of the squared steps is kept"]
-Tau = Annotated[float, Bounds(gt=0), "the smallest divisor: how far the steps adapt"]
+Beta1 = Annotated[float, Bounds(ge=0, lt=1), "the share of the old mean of the steps that is kept"]
+Beta2 = Annotated[float, Bounds(ge=0, lt=1), "the share of the old mean of the squared steps that is kept"]
+Tau = Annotated[float, Bounds(gt=0), "the smallest divisor: the smaller it is, the more the steps adapt"]
 BiasCorrection = Annotated[bool, "correct m and v for their start, as Adam's paper does; v then starts at 0"]
 
 REDDI = "Reddi et al. 2021, arXiv:2003.00295"
@@ -40,7 +40,16 @@ REDDI = "Reddi et al. 2021, arXiv:2003.00295"
 @optimisers.register("fedadagrad")
 @dataclass(frozen=True)
 class FedAdagrad(Optimiser):
-    """x ← x + learning_rate · m / (√v + tau), where v is the sum of all squared steps."""
+    """x ← x + learning_rate · m / (√v + tau), where v is the sum of all squared steps.
+
+    >>> import numpy as np
+    >>> from fma_core.aggregation.aggregators import Mean
+    >>> from fma_core.aggregation.strategy import Strategy
+    >>> from fma_core.in_memory import fold_arrays
+    >>> adagrad = Strategy(Mean(), optimiser=FedAdagrad(learning_rate=1.0, tau=3.0))  # v is 3² at first
+    >>> fold_arrays(adagrad, [{"w": np.array([4.0])}])["w"]  # 4 / (√(9 + 16) + 3)
+    array([0.5])
+    """
 
     source: ClassVar[str] = REDDI
 
@@ -61,7 +70,7 @@ class FedAdagrad(Optimiser):
 
 @dataclass(frozen=True)
 class _DecayingMoments(Optimiser):
-    """What FedAdam and FedYogi share: all but how v follows the squared steps."""
+    """The shared part of FedAdam and FedYogi, which differ in the update of v only."""
 
     beta1: Beta1 = 0.9
     beta2: Beta2 = 0.99
@@ -78,7 +87,7 @@ class _DecayingMoments(Optimiser):
         m[:] = self.beta1 * m + (1 - self.beta1) * delta
         v[:] = self._second_moment(v, delta**2)
         if self.bias_correction:
-            # New arrays: what is kept are the moments as they are, not as they are corrected for this step.
+            # New arrays: the state keeps the moments as they are, not the ones corrected for this step.
             m = m / (1 - self.beta1**num_steps)
             v = v / (1 - self.beta2**num_steps)
         return self.learning_rate * m / (np.sqrt(v) + self.tau)
@@ -90,7 +99,16 @@ class _DecayingMoments(Optimiser):
 @optimisers.register("fedadam")
 @dataclass(frozen=True)
 class FedAdam(_DecayingMoments):
-    """x ← x + learning_rate · m / (√v + tau), where v is the decaying mean of the squared steps."""
+    """x ← x + learning_rate · m / (√v + tau), where v is the decaying mean of the squared steps.
+
+    >>> import numpy as np
+    >>> from fma_core.aggregation.aggregators import Mean
+    >>> from fma_core.aggregation.strategy import Strategy
+    >>> from fma_core.in_memory import fold_arrays
+    >>> adam = Strategy(Mean(), optimiser=FedAdam(learning_rate=0.5, tau=1e-9, bias_correction=True))
+    >>> fold_arrays(adam, [{"w": np.array([0.1, 900.0])}])["w"].round(3)  # the learning rate, at any size
+    array([0.5, 0.5])
+    """
 
     source: ClassVar[str] = REDDI
 
@@ -101,7 +119,16 @@ class FedAdam(_DecayingMoments):
 @optimisers.register("fedyogi")
 @dataclass(frozen=True)
 class FedYogi(_DecayingMoments):
-    """x ← x + learning_rate · m / (√v + tau), where v moves towards the squared step by a bounded amount."""
+    """x ← x + learning_rate · m / (√v + tau), where v moves towards the squared step by a bounded amount.
+
+    >>> import numpy as np
+    >>> from fma_core.aggregation.aggregators import Mean
+    >>> from fma_core.aggregation.strategy import Strategy
+    >>> from fma_core.in_memory import fold_arrays
+    >>> yogi = Strategy(Mean(), optimiser=FedYogi(beta1=0.0, beta2=0.5, tau=1.0, learning_rate=1.0))
+    >>> fold_arrays(yogi, [{"w": np.array([4.0])}])["w"]  # v is 1 + 0.5 · 16 = 9, and 4 / (√9 + 1) = 1
+    array([1.])
+    """
 
     source: ClassVar[str] = f"{REDDI}; Zaheer et al. 2018 (Yogi), NeurIPS"
 

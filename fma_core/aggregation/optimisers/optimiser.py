@@ -1,4 +1,4 @@
-"""The seam of server optimisers: what the model does with the step that the rule gives."""
+"""The seam of server optimisers: they turn the step that the rule gives into the change of the model."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from fma_core.registry import Registry
 class Optimiser(CheckedPart, ABC):
     """A server optimiser; its subclasses are frozen dataclasses whose fields are its parameters.
 
-    It acts on floating-point parameters one by one, so that the engine can call it for any block of columns.
+    It handles each floating-point parameter by itself, so that the engine can call it for any block of columns.
     """
 
     source: ClassVar[str] = ""
 
     @property
     def states(self) -> Mapping[str, float]:
-        """What it keeps from round to round, one array like the model each: its name and what fills it at first."""
+        """The arrays that it keeps from round to round, each like the model: names and initial values."""
         return {}
 
     @abstractmethod
     def step(self, delta: Float64, state: Mapping[str, Float64], num_steps: int) -> Float64:
-        """What to add to the model: (columns,).
+        """The change of the model: (columns,).
 
-        delta: what the rule gave, (columns,); the caller's no more.
-        state: (columns,) each; what is written into them is kept with the aggregate.
-        num_steps: how many steps this state has seen, this one included.
+        delta: the step that the rule gave, (columns,); the optimiser may overwrite it.
+        state: (columns,) each; changes to them are kept with the aggregate.
+        num_steps: the number of steps that this state has seen, this one included.
         """
 
 

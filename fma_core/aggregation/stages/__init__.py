@@ -1,4 +1,4 @@
-"""Stages: what is done to the updates before the rule sees them."""
+"""Stages: steps on the updates before the rule sees them."""
 
 from fma_core.aggregation.stages.bucketing import Bucketing
 from fma_core.aggregation.stages.choose import Exclude, Only

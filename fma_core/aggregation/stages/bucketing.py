@@ -1,4 +1,4 @@
-"""Bucketing: random groups of updates take part as their means.
+"""Bucketing: random groups of updates are replaced by their means.
 
 Source: Karimireddy et al. 2022, arXiv:2006.09365, algorithm 1.
 """
@@ -18,18 +18,26 @@ from fma_core.parameters import Bounds
 @stages.register("bucketing")
 @dataclass(frozen=True)
 class Bucketing(RowStage):
-    """The updates are dealt into buckets of `size` at random, and each bucket takes part as its plain mean.
+    """Puts the updates into buckets of `size` at random, and replaces each bucket by its plain mean.
 
-    The last bucket may be smaller. A bucket has the examples of all its updates. The same seed deals the same when a
-    round is computed again, and anew in the next round.
+    The last bucket may be smaller. A bucket has the examples of all its updates. The buckets follow from the seed and
+    the round's number: a round that is computed again has the same ones, the next round has others.
+
+    >>> import numpy as np
+    >>> from fma_core.aggregation.aggregators import Median
+    >>> from fma_core.aggregation.strategy import Strategy
+    >>> from fma_core.in_memory import fold_arrays
+    >>> updates = [{"w": np.array([value])} for value in (0.0, 0.0, 0.0, 8.0)]
+    >>> fold_arrays(Strategy(Median(), stages=(Bucketing(size=4),)), updates)["w"]
+    array([2.])
     """
 
     source: ClassVar[str] = "Karimireddy et al. 2022, arXiv:2006.09365"
-    minimum: ClassVar[str] = "size · (r − 1) + 1, for r updates in what follows"
+    minimum: ClassVar[str] = "size · (r − 1) + 1, where the next step needs r updates"
     is_translation_equivariant: ClassVar[bool] = True
 
-    size: Annotated[int, Bounds(ge=1), "how many updates a bucket has"] = 2
-    seed: Annotated[int, Bounds(ge=0), "what the random numbers are drawn from, with the round's number"] = 0
+    size: Annotated[int, Bounds(ge=1), "the number of updates in a bucket"] = 2
+    seed: Annotated[int, Bounds(ge=0), "the seed of the random numbers, together with the round's number"] = 0
 
     def min_updates(self, min_rows: int) -> int:
         return self.size * (min_rows - 1) + 1

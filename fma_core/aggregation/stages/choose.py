@@ -1,4 +1,4 @@
-"""Which arrays are shared: personal ones never leave their client.
+"""The choice of the arrays that are shared; personal ones never leave their client.
 
 Source: Li et al. 2021 (FedBN), arXiv:2102.07623; Sun et al. 2024 (FFA-LoRA), arXiv:2403.12313, is `only` with LoRA's B.
 """
@@ -11,13 +11,17 @@ from typing import Annotated, ClassVar
 
 from fma_core.aggregation.stages.stage import ArrayStage, stages
 
-Patterns = Annotated[tuple[str, ...], "names, in which * stands for anything and ? for one character"]
+Patterns = Annotated[tuple[str, ...], "names; * matches anything, ? one character"]
 
 
 @stages.register("only")
 @dataclass(frozen=True)
 class Only(ArrayStage):
-    """Only arrays whose names match one of the patterns are sent and aggregated; the others stay as they are."""
+    """Sends and aggregates only the arrays whose names match one of the patterns; the others stay as they are.
+
+    >>> Only(("*lora_B*",)).includes("query.lora_B.weight"), Only(("*lora_B*",)).includes("query.lora_A.weight")
+    (True, False)
+    """
 
     source: ClassVar[str] = "Sun et al. 2024 (FFA-LoRA), arXiv:2403.12313"
 
@@ -34,7 +38,11 @@ class Only(ArrayStage):
 @stages.register("exclude")
 @dataclass(frozen=True)
 class Exclude(ArrayStage):
-    """Arrays whose names match one of the patterns are personal: neither sent nor aggregated."""
+    """Keeps the arrays whose names match one of the patterns personal: they are neither sent nor aggregated.
+
+    >>> Exclude(("bn*",)).includes("conv1.weight"), Exclude(("bn*",)).includes("bn1.weight")
+    (True, False)
+    """
 
     source: ClassVar[str] = "Li et al. 2021 (FedBN), arXiv:2102.07623"
 

@@ -1,4 +1,4 @@
-"""Norm clipping: no update is longer than a bound.
+"""Norm clipping: every update is scaled down to a largest norm.
 
 Source: Sun et al. 2019, arXiv:1911.07963, section 4.
 """
@@ -19,9 +19,16 @@ from fma_core.parameters import Bounds
 @stages.register("clip_norm")
 @dataclass(frozen=True)
 class ClipNorm(RowStage):
-    """Every update that is longer than max_norm (its L2 norm, over all arrays) is scaled down to it.
+    """Scales every update whose L2 norm over all arrays is larger than max_norm down to max_norm.
 
-    An update so long that the square of its norm overflows float64 counts for nothing.
+    An update whose squared norm overflows float64 becomes zero.
+
+    >>> import numpy as np
+    >>> from fma_core.aggregation.aggregators import Mean
+    >>> from fma_core.aggregation.strategy import Strategy
+    >>> from fma_core.in_memory import fold_arrays
+    >>> fold_arrays(Strategy(Mean(), stages=(ClipNorm(max_norm=5.0),)), [{"w": np.array([6.0, 8.0])}])["w"]
+    array([3., 4.])
     """
 
     source: ClassVar[str] = "Sun et al. 2019, arXiv:1911.07963"

@@ -1,4 +1,4 @@
-"""Nearest-neighbour mixing: every update becomes the mean of those nearest to it.
+"""Nearest-neighbour mixing: every update is replaced by the mean of its nearest ones.
 
 Source: Allouah et al. 2023, arXiv:2302.01772, algorithm 2.
 """
@@ -19,9 +19,17 @@ from fma_core.aggregation.stages.stage import RowMap, RowStage, stages
 @stages.register("nnm")
 @dataclass(frozen=True)
 class NearestNeighbourMixing(RowStage):
-    """Every update becomes the mean of the n − f nearest to it, itself among them; of equals the first.
+    """Replaces every update by the mean of the n − f updates nearest to it, itself included; of equals the first.
 
     It keeps its own number of examples.
+
+    >>> import numpy as np
+    >>> from fma_core.aggregation.aggregators import Median
+    >>> from fma_core.aggregation.strategy import Strategy
+    >>> from fma_core.in_memory import fold_arrays
+    >>> updates = [{"w": np.array([value])} for value in (0.0, 2.0, 900.0)]
+    >>> fold_arrays(Strategy(Median(), stages=(NearestNeighbourMixing(f=1),)), updates)["w"]
+    array([1.])
     """
 
     source: ClassVar[str] = "Allouah et al. 2023, arXiv:2302.01772"
@@ -40,7 +48,7 @@ class NearestNeighbourMixing(RowStage):
         np.fill_diagonal(distances, -1)
         num_neighbours = rows.num_rows - self.f
         matrix = np.zeros(distances.shape)
-        # One at a time: all orders of 1000 rows have 8 MB.
+        # One at a time: the orders of 1000 rows take 8 MB.
         for shares, row in zip(matrix, distances, strict=True):
             shares[np.argsort(row, kind="stable")[:num_neighbours]] = 1 / num_neighbours
         return RowMap(matrix, rows.num_examples)

@@ -1,8 +1,8 @@
-"""The seam of stages: what is done to the rows before the rule sees them.
+"""The seam of stages: steps on the rows before the rule sees them.
 
-A stage of rows is a linear map: each new row is a weighted sum of the old ones. Norm clipping scales rows,
-nearest-neighbour mixing and bucketing average some of them. So a stage only decides a small matrix; the engine never
-writes a changed row anywhere. A stage of arrays says which arrays take part at all.
+A stage of rows is a linear map: each new row is a weighted sum of the old ones. Norm clipping scales rows;
+nearest-neighbour mixing and bucketing average some of them. So a stage only decides a small matrix, and the engine
+never stores a changed row. A stage of arrays chooses the arrays that take part at all.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fma_core.registry import Registry
 
 @dataclass(frozen=True)
 class RowMap:
-    """New rows from old ones: new row i = Σ matrix[i, j] · row j, learnt from num_examples[i] examples."""
+    """New rows from old ones: new row i = Σ matrix[i, j] · row j, trained on num_examples[i] examples."""
 
     matrix: Float64
     num_examples: tuple[int, ...]
@@ -31,21 +31,21 @@ class Stage(CheckedPart, ABC):
     minimum: ClassVar[str | None] = None
 
     def min_updates(self, min_rows: int) -> int:
-        """How many updates it needs to give the next step `min_rows` rows."""
+        """The number of updates that it needs to give the next step `min_rows` rows."""
         return min_rows
 
 
 class RowStage(Stage):
-    # Whether a new row is made of several old ones, so that it is nobody's in particular.
+    # Whether a new row combines several old ones, so that it belongs to no single client.
     mixes: ClassVar[bool] = True
     # Whether shifting all rows by a vector shifts all new rows by it too.
     is_translation_equivariant: ClassVar[bool] = False
-    # Whether it decides by the Gram matrix; its rows are then what was changed wherever that is known.
+    # Whether it decides by the Gram matrix; its rows are then changes, wherever the base of an update is known.
     measures_distances: ClassVar[bool] = False
 
     @abstractmethod
     def map_rows(self, rows: Rows) -> RowMap:
-        """Decide the new rows from what is true of the old ones."""
+        """Decide the new rows from facts about the old ones."""
 
 
 class ArrayStage(Stage):

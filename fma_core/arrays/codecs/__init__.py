@@ -1,1 +1,1 @@
-"""Weights as bytes: safetensors (stored and on the wire) and FMA's JSON layouts."""
+"""Weights as bytes: safetensors (in storage and on the wire) and FMA's JSON layouts."""

@@ -1,7 +1,7 @@
-"""SHA-256 in a second thread, beside whoever reads, checks and writes the same bytes.
+"""SHA-256 in a second thread, while the first one reads, checks and writes the same bytes.
 
-Hashing is the slowest thing that happens to a large body (0.25 to 0.35 GB/s on a core without SHA instructions), and
-cannot be split: everything else fits into its time on a second core.
+Hashing is the slowest step for a large body (0.25 to 0.35 GB/s on a core without SHA instructions), and cannot be
+split. On a second core, all other steps fit into its time.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from threading import Thread
 from types import TracebackType
 from typing import Self
 
-# Enough for the end of a body of some megabytes to be on its way to the disk before it is hashed.
+# Enough to send the end of a body of some megabytes to the disk before it is hashed.
 WAITING_PIECES = 8
 
 
 class HashingThread:
     """A hash like hashlib's. `update` returns at once while less than `WAITING_PIECES` wait; pieces must not change.
 
-    A context manager: at its end there is no thread left, whatever happened.
+    A context manager: at its end the thread has ended, even after an error.
     """
 
     def __init__(self) -> None:
@@ -37,11 +37,11 @@ class HashingThread:
         self._finish()
 
     def update(self, piece: bytes | memoryview) -> None:
-        """Hash a piece, by and by."""
+        """Hash a piece in the thread."""
         self._pieces.put(piece)
 
     def hexdigest(self) -> str:
-        """The hash of all pieces; there can be no more of them."""
+        """The hash of all pieces; no more pieces may follow."""
         self._finish()
         return self._digest.hexdigest()
 

@@ -1,9 +1,9 @@
-"""The header of a safetensors file: read with suspicion, written in one canonical form.
+"""The header of a safetensors file: checked strictly when read, and written in one canonical form.
 
 A file is an 8-byte little-endian length, that many bytes of JSON, and the data of the arrays without holes.
-The format leaves open in which order the arrays lie and how the JSON is spelt. Our canonical form closes both: names
-sorted, data in that order, JSON without blanks and padded so that the data starts at a multiple of 8. Two
-files of the same spec then have the same header, byte for byte, and every array at the same offset.
+The format does not fix the order of the arrays or the spelling of the JSON. The canonical form fixes both: names
+sorted, data in that order, JSON without blanks and padded so that the data starts at a multiple of 8. Two files of the
+same spec then have the same header, byte for byte, and every array at the same offset.
 Source: https://github.com/huggingface/safetensors (format).
 """
 
@@ -28,7 +28,7 @@ PIECE_BYTES = 2**20
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One array and where its bytes lie, counted from the start of the data."""
+    """An array and the range of its bytes, counted from the start of the data."""
 
     array: ArraySpec
     start: int
@@ -37,7 +37,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a header says, after every check: `entries` lie in this order and without holes from `data_start` on."""
+    """A checked header: the data of `entries` follows in this order and without holes from `data_start` on."""
 
     entries: tuple[Entry, ...]
     data_start: int
@@ -47,9 +47,9 @@ class Header:
 
 @dataclass(frozen=True, slots=True)
 class CanonicalForm:
-    """How every stored file of a spec looks.
+    """The form of every stored file of a spec.
 
-    entries: where each array lies after the header. runs: dtype, start and stop of neighbours that have one dtype.
+    entries: the range of each array after the header. runs: dtype, start and stop of neighbours of one dtype.
     """
 
     header: bytes
@@ -58,12 +58,12 @@ class CanonicalForm:
     size_bytes: int
 
 
-# Made once for each spec that somebody holds: a header of a hundred arrays takes longer than storing a small body.
+# Made once for each spec in use: a header of a hundred arrays takes longer than storing a small body.
 _FORMS: WeakKeyDictionary[Spec, CanonicalForm] = WeakKeyDictionary()
 
 
 def canonical_form(spec: Spec) -> CanonicalForm:
-    """The form of a spec's files."""
+    """The canonical form of a spec's files."""
     form = _FORMS.get(spec)
     if form is None:
         entries = _canonical_entries(spec)
@@ -80,12 +80,12 @@ def canonical_header(spec: Spec) -> bytes:
 
 
 def canonical_entries(spec: Spec) -> tuple[Entry, ...]:
-    """Where each array of the spec lies in a canonical file."""
+    """The range of each array of the spec in a canonical file."""
     return canonical_form(spec).entries
 
 
 def encoded_header(entries: Iterable[Entry], metadata: Mapping[str, str] | None = None) -> bytes:
-    """The length and the JSON of a header, in our spelling."""
+    """The length and the JSON of a header, in the canonical spelling."""
     fields: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
     for entry in entries:
         fields[entry.array.name] = {
@@ -103,8 +103,8 @@ def read_header(
 ) -> Header:
     """Read and check the header of a body of `size_bytes`; nothing after the header is read.
 
-    read: gives at most as many bytes as it is asked for, and none at the end.
-    Raises TooLarge, TruncatedBody or MalformedSafetensors before anything of the size that the header claims is
+    read(n): returns at most n bytes, and none at the end.
+    Raises TooLarge, TruncatedBody or MalformedSafetensors before memory of the size that the header claims is
     allocated.
     """
     return parse_header(
@@ -113,9 +113,9 @@ def read_header(
 
 
 def read_head(read: Callable[[int], bytes | memoryview], *, size_bytes: int | None, limits: Limits) -> bytes:
-    """The bytes of a header, its length included, not yet looked into.
+    """Read the bytes of a header, its length included, without parsing them.
 
-    size_bytes: of the whole body; None when it only shows at the end (a compressed one).
+    size_bytes: the size of the whole body; None when it is known only at the end (a compressed body).
     """
     if size_bytes is not None and size_bytes > limits.max_bytes:
         raise TooLarge(
@@ -144,7 +144,7 @@ def read_head(read: Callable[[int], bytes | memoryview], *, size_bytes: int | No
 
 
 def parse_header(head: bytes, *, size_bytes: int | None, limits: Limits = DEFAULT_LIMITS) -> Header:
-    """What a header says, checked; the data of a body of unknown size is taken to end where the last array does."""
+    """Parse and check a header; the data of a body of unknown size ends with the last array."""
     fields, metadata = _parse(head[LENGTH_BYTES:])
     if len(fields) > limits.max_arrays:
         raise TooLarge(
@@ -165,7 +165,7 @@ def parse_header(head: bytes, *, size_bytes: int | None, limits: Limits = DEFAUL
 
 
 def read_exactly(read: Callable[[int], bytes | memoryview], size: int) -> bytes:
-    """Read until `size` bytes are there; TruncatedBody when they do not come."""
+    """Read exactly `size` bytes. Raises TruncatedBody when the body ends before."""
     pieces: list[bytes | memoryview] = []
     missing = size
     while missing > 0:
@@ -174,14 +174,14 @@ def read_exactly(read: Callable[[int], bytes | memoryview], size: int) -> bytes:
             raise TruncatedBody("the body ended before its announced end")
         pieces.append(piece)
         missing -= len(piece)
-    return b"".join(pieces)  # of one piece that is bytes, itself
+    return b"".join(pieces)  # a single piece of bytes is not copied
 
 
 def _parse(text: bytes) -> tuple[dict[str, Any], dict[str, str]]:
     if not text.startswith(b"{"):
         raise MalformedSafetensors("the header must be a JSON object; it does not begin with '{'")
     try:
-        # RecursionError is how Python's json gives up on a hundred thousand open brackets.
+        # Python's json raises RecursionError for a hundred thousand open brackets.
         fields = json.loads(
             text.decode(), object_pairs_hook=_unique, parse_constant=_no_number, parse_float=_no_number
         )
@@ -190,7 +190,7 @@ def _parse(text: bytes) -> tuple[dict[str, Any], dict[str, str]]:
     metadata = fields.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise MalformedSafetensors("'__metadata__' must be an object of strings")
-    assert isinstance(fields, dict)  # noqa: S101  it begins with a brace
+    assert isinstance(fields, dict)  # noqa: S101  the text begins with a brace
     return fields, metadata
 
 

@@ -1,7 +1,7 @@
-"""JSON text of weights, fast (orjson): the same values and layouts as json_layouts.
+"""JSON text of weights, read and written fast with orjson: the same values and layouts as json_layouts.
 
-The only module of fma_core that needs orjson, which the server installs; the client library reads and writes JSON
-with the standard library.
+This is the only module of fma_core that needs orjson, which the server installs; the client library reads and writes
+JSON with the standard library.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from fma_core.errors import MalformedJson, NonFiniteValue
 
 
 def loads(data: bytes | bytearray | memoryview) -> object:
-    """Parse JSON text; NaN, Infinity, invalid UTF-8 and bottomless nesting are refused.
+    """Parse JSON text; NaN, Infinity, invalid UTF-8 and excessive nesting are refused.
 
-    Integers beyond 64 bits come back as the nearest float, as orjson reads them.
+    Integers beyond 64 bits become the nearest float, as orjson reads them.
     """
     try:
         value: object = orjson.loads(data)
@@ -37,7 +37,7 @@ def loads(data: bytes | bytearray | memoryview) -> object:
 
 
 def dumps(arrays: Arrays, layout: Layout) -> bytes:
-    """The JSON text of these arrays, which reads back as exactly the same values."""
+    """The JSON text of these arrays; parsing it gives exactly the same values."""
     values: dict[str, Any] = {}
     for name, array in arrays.items():
         try:
@@ -48,7 +48,7 @@ def dumps(arrays: Arrays, layout: Layout) -> bytes:
 
 
 def _writable(array: NDArray[Any]) -> Any:
-    # orjson writes C-ordered native arrays of at least one dimension, and of no empty side but the last.
+    # orjson writes C-ordered native arrays of at least one dimension; only the last side may be empty.
     if array.ndim == 0 or array.size == 0:
         return array.tolist()
     return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("="))

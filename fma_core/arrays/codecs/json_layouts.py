@@ -1,13 +1,13 @@
-"""FMA's three ways of writing weights as nested lists of numbers.
+"""FMA's three layouts of weights as nested lists of numbers.
 
     array     one rectangular array                         [[1.0, 2.0], [3.0, 4.0]]
     layers    a list of arrays of different shapes          [[[1.0, 2.0], [3.0, 4.0]], [0.5, 0.5]]
     named     an object of named arrays                     {"w": [[1.0, 2.0], [3.0, 4.0]], "b": [0.5, 0.5]}
 
-Layers that all have one shape are a rectangular array, and are read as one unless the layout is given: the two are the
-same numbers. The array of the layout `array` is named "array", those of `layers` are named "0", "1", ….
-Every number is held exactly or refused; only a number for a float16, bfloat16 or float32 array is rounded to the
-nearest, because decimals like 0.1 have no exact value there.
+Layers of one common shape are also a rectangular array, and are read as one unless the layout is given: the numbers are
+the same. The array of the layout `array` is named "array", those of `layers` are named "0", "1", …. Every number is
+read exactly or refused. Only a number for a float16, bfloat16 or float32 array is rounded to the nearest value, because
+decimals like 0.1 have no exact value there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from fma_core.errors import MalformedJson, NonFiniteValue, ValueOutOfRange
 Layout = Literal["array", "layers", "named"]
 ARRAY_NAME = "array"
 
-# Every integer up to here is a float64.
+# float64 holds every integer up to this bound exactly.
 EXACT_INTEGERS = 2**53
 MAX_DEPTH = MAX_DIMENSIONS
 
@@ -34,10 +34,10 @@ MAX_DEPTH = MAX_DIMENSIONS
 def arrays_of(
     value: object, *, layout: Layout | None = None, spec: Spec | None = None
 ) -> tuple[dict[str, NDArray[Any]], Layout]:
-    """The arrays in parsed JSON, and the layout that they came in.
+    """Read the arrays in parsed JSON; the second value is their layout.
 
-    layout: how to read `value`; recognised when it is not given.
-    spec: the dtypes; an array that it does not name is read as float64. Nothing else of it is checked here.
+    layout: the layout of `value`; None to recognise it.
+    spec: the dtypes; an array that it does not name is read as float64. Names and shapes are not checked here.
     Raises MalformedJson, NonFiniteValue or ValueOutOfRange naming the place ("data[1][0]").
     """
     layout = layout or _recognise(value)
@@ -53,9 +53,9 @@ def json_of(arrays: Arrays, layout: Layout) -> object:
 
 
 def arrange(values: Mapping[str, Any], layout: Layout) -> Any:
-    """Put the values of named arrays in the places that a layout gives them.
+    """Arrange the values of named arrays in a layout.
 
-    Raises ValueError when the names are not those of the layout: the caller keeps the layout beside the spec.
+    Raises ValueError when the names do not fit the layout: the caller stores the layout together with the spec.
     """
     if layout == "named":
         return dict(values)
@@ -66,11 +66,11 @@ def arrange(values: Mapping[str, Any], layout: Layout) -> Any:
 
 
 def plain(array: NDArray[Any]) -> NDArray[Any]:
-    """The array in a dtype that JSON writers know, with the same values; NonFiniteValue if one has no JSON."""
+    """The array in a dtype that JSON writers know, with the same values. Raises NonFiniteValue."""
     dtype = dtypes.name_of(array.dtype, array="array")
     if dtype not in dtypes.FLOATS:
         return array
-    # float32 too: its own shortest decimals are read back by a parser of doubles, which is exact only for doubles.
+    # float32 too: parsers read doubles, and the shortest decimals of a float32 are exact only for a float32.
     wide = array.astype(np.float64)
     if not np.isfinite(wide).all():
         raise NonFiniteValue("JSON has no NaN and no infinity; these weights hold one")
@@ -92,7 +92,7 @@ def _recognise(value: object) -> Layout:
     try:
         _flatten(value, "data")
     except _Ragged:
-        # Layers if every item is a list; otherwise the first thing that is wrong is what `_array` finds.
+        # Layers if every item is a list; otherwise `_array` raises the first error.
         if all(isinstance(item, list) for item in value):
             return "layers"
     return "array"
@@ -140,7 +140,7 @@ def _array(value: object, place: str, *, dtype: str) -> NDArray[Any]:
 
 
 def _flatten(value: object, place: str) -> tuple[tuple[int, ...], list[Any]]:
-    """The shape, and the leaves in one list. A level at a time with C loops: ten times faster than recursion."""
+    """The shape, and the leaves in one list; one level at a time with C loops, ten times faster than recursion."""
     if not isinstance(value, list):
         return (), [value]
     shape, level = [len(value)], value
@@ -170,7 +170,7 @@ def _raise_uneven(place: str, shape: list[int], index: int, what: str) -> None:
 
 
 class _At(Exception):
-    """What is wrong with the number at a flat index; `_array` turns it into an error with the place."""
+    """The error of the number at a flat index; `_array` adds the place to it."""
 
     def __init__(self, error: type[NonFiniteValue] | type[ValueOutOfRange], what: str, index: int) -> None:
         super().__init__(what)

@@ -1,4 +1,4 @@
-"""How much of somebody else's bytes is read before they are refused."""
+"""Limits on the weights that a client may send."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on one body of weights; all of them are checked before the memory or the disk is spent."""
+    """Bounds on one body of weights; all of them are checked before memory or disk space is used."""
 
     max_bytes: int = 2 * 2**30
     max_arrays: int = 100_000

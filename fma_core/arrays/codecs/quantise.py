@@ -1,7 +1,7 @@
-"""Weights made narrower for their way to the server, which widens them again (`fma_core.arrays.codecs.quantised`).
+"""Quantisation of weights for the upload; the server widens them again (`fma_core.arrays.codecs.quantised`).
 
 float16 and bfloat16 round each value to the nearest. int8 is symmetric, with one scale s = max|x| / 127 in float32 for
-each array: q = rint(x / s), so that a value comes back within s / 2 of what it was.
+each array: q = rint(x / s), so that the error of a value is at most s / 2.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from fma_core.arrays.spec import Arrays, ArraySpec
 from fma_core.errors import ValueOutOfRange
 
 Quantisation = Literal["float16", "bfloat16", "int8"]
-# Values that are looked at together: what is made of them stays in the cache.
+# The number of values that are converted at a time, so that intermediate results stay in the cache.
 BLOCK = 2**16
 LARGEST_INT8 = 127
 
 
 @dataclass(frozen=True, slots=True)
 class Narrowing:
-    """How one array is sent. scale: of int8 alone."""
+    """The conversion of one array to a narrower dtype. scale: for int8 only."""
 
     sent_as: ArraySpec
     scale: np.float32 | None = None
 
     def __call__(self, values: NDArray[Any], first: int = 0) -> NDArray[Any]:
-        """Some of the array's values as they are sent. first: the index of the first of them, for messages.
+        """Convert some of the array's values. first: the index of the first of them, for messages.
 
         Raises NonFiniteValue, or ValueOutOfRange for a number that the narrower dtype cannot hold.
         """
@@ -45,7 +45,7 @@ class Narrowing:
             elif self.scale == 0:
                 sent = np.zeros(len(values), dtype)
             else:
-                # In float32, or float64 for an array that is: a quotient of float16 would be too coarse.
+                # In float32, or float64 for a float64 array: a quotient in float16 would be too coarse.
                 quotients = np.rint(values / self.scale.astype(np.result_type(values.dtype, np.float32)))
                 sent = np.clip(quotients, -LARGEST_INT8, LARGEST_INT8).astype(dtype)
         index = first_bad_value(sent, self.sent_as.dtype)
@@ -61,30 +61,30 @@ class Narrowing:
 
 
 def narrowings(arrays: Arrays, kind: Quantisation) -> tuple[dict[str, Narrowing], dict[str, str]]:
-    """How each array that can be narrower is sent, and the `__metadata__` that says so.
+    """The conversions of all arrays that can be narrower, and the `__metadata__` that declares them.
 
     Raises ValueError for an unknown kind, NonFiniteValue, ValueOutOfRange.
     """
     if kind not in WIDER:
         raise ValueError(f"quantise can be {', '.join(WIDER)} or None; got {kind!r}")
-    found = {
+    narrowing_of = {
         name: Narrowing(ArraySpec(name, array.shape, kind), _scale(name, array) if kind == "int8" else None)
         for name, array in arrays.items()
         if dtypes.name_of(array.dtype, array=name) in WIDER[kind]
     }
     metadata = {KIND: str(kind)}
     if kind == "int8":
-        # As a float64, which JSON writes so that it is read back to the bit.
+        # As a float64, which JSON writes and reads without loss.
         metadata[SCALES] = json.dumps(
-            {name: float(narrowing.scale or 0) for name, narrowing in found.items()},
+            {name: float(narrowing.scale or 0) for name, narrowing in narrowing_of.items()},
             separators=(",", ":"),
             ensure_ascii=False,
         )
-    return found, metadata
+    return narrowing_of, metadata
 
 
 def blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """The values in C order, some at a time."""
+    """The values of an array in C order, in blocks."""
     flat = np.ascontiguousarray(array).reshape(-1)
     for start in range(0, len(flat), BLOCK):
         yield flat[start : start + BLOCK]

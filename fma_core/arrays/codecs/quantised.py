@@ -1,10 +1,10 @@
-"""Quantised weights: what a header declares of narrower arrays, and how they become the model's own again.
+"""Quantised weights: the declaration in a header, and the conversion back to the model's dtypes.
 
     fma.quantised   float16 or bfloat16: an array that is float32 or float64 in the model may come in that dtype
                     int8: an array of any floating dtype may come as int8; its values are float32(q) * s
     fma.scales      for int8: JSON, {name: s} of exactly the arrays that come so; s is rounded to float32
 
-The rule is docs/reference/wire-formats.md, word for word; clients quantise by `fma_core.arrays.codecs.quantise`.
+docs/reference/wire-formats.md has the same rule; clients quantise with `fma_core.arrays.codecs.quantise`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from fma_core.errors import InvalidQuantisation
 
 KIND = "fma.quantised"
 SCALES = "fma.scales"
-# What an array may be in the model, by what it came as.
+# The dtypes that an array may have in the model, by the dtype in which it was sent.
 WIDER: Mapping[str, frozenset[str]] = {
     "float16": frozenset({"float32", "float64"}),
     "bfloat16": frozenset({"float32", "float64"}),
@@ -34,16 +34,16 @@ WIDER: Mapping[str, frozenset[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Widening:
-    """How the bytes of one array become values of the model. scale: of int8 alone."""
+    """The conversion of one array to the model's dtype. scale: for int8 only."""
 
     array: ArraySpec
     sent_as: str
     scale: np.float32 | None = None
 
     def __call__(self, data: memoryview, first: int) -> memoryview:
-        """The model's bytes of some values as they came. first: the index of the first of them, for messages."""
+        """Convert the bytes of some values to the model's. first: the index of the first of them, for messages."""
         sent = np.frombuffer(data, dtypes.NUMPY_DTYPES[self.sent_as])
-        # A product beyond float32 or the model's dtype is an infinity, which is refused below.
+        # A product beyond float32 or the model's dtype becomes infinite, which is refused below.
         with np.errstate(over="ignore", invalid="ignore"):
             values: NDArray[Any] = sent if self.scale is None else sent.astype(np.float32) * self.scale
             values = values.astype(self.array.numpy_dtype, copy=False)
@@ -54,9 +54,9 @@ class Widening:
 
 
 def widenings(sent: Spec, metadata: Mapping[str, str], spec: Spec | None) -> dict[str, Widening]:
-    """How each array that came narrower becomes the model's, by name; empty where nothing is declared.
+    """The conversion of each array that was sent in a narrower dtype, by name; empty without a declaration.
 
-    What the declaration does not cover keeps its dtype, and is for `spec.check` to compare.
+    Arrays that the declaration does not cover keep their dtype; `spec.check` compares it.
     Raises InvalidQuantisation.
     """
     kind = metadata.get(KIND)
@@ -94,7 +94,7 @@ def widenings(sent: Spec, metadata: Mapping[str, str], spec: Spec | None) -> dic
 
 
 def widened(sent: Spec, by_name: Mapping[str, Widening]) -> Spec:
-    """The arrays as they will be."""
+    """The spec of the arrays after the conversion."""
     if not by_name:
         return sent
     return Spec(

@@ -1,8 +1,8 @@
-"""Weights from a stream or from memory into a canonical file, checked and hashed on the way.
+"""Receive weights from a stream or from memory into a canonical file, and check and hash them at the same time.
 
-Memory: a few pieces and the header, whatever the size of the body. The body is written as it comes when its arrays lie
-in the canonical order (every file of ours does); another order is written to the canonical offsets and read once more
-for its hash. Quantised arrays are widened piece by piece.
+Memory holds a few pieces and the header, whatever the size of the body. A body with its arrays in the canonical order
+(every file of FMA has it) is written as it arrives. Arrays in another order are written to their canonical offsets, and
+the file is read once more for its hash. Quantised arrays are widened piece by piece.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from fma_core.arrays.codecs.zstd import decoded
 from fma_core.arrays.spec import Arrays, Spec
 from fma_core.errors import MalformedSafetensors, NonFiniteValue, TooLarge, TruncatedBody, ValueOutOfRange
 
-# A few of these, and the 8 MiB window of a compressed body, are less than the 16 MiB that a body may take.
+# A few of these and the 8 MiB window of a compressed body take less than the 16 MiB of memory that a body may take.
 PIECE_BYTES = 2**19
 # An int8 becomes a float64 at most.
 WIDENED_PIECE_BYTES = PIECE_BYTES // 8
-# What a client may spend on `__metadata__` when we know how long the rest of its header has to be.
+# The largest size of `__metadata__` when the size of the rest of the header is known.
 METADATA_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A canonical file: what is in it, its hash and its size; the hash of the bytes that came, if it was asked for."""
+    """A canonical file: its spec, its hash and its size; `wire_sha256`: the hash of the received bytes, if wanted."""
 
     spec: Spec
     sha256: str
@@ -56,9 +56,9 @@ class Received:
 
 
 def receive_canonical(body: bytes, spec: Spec, *, limits: Limits = DEFAULT_LIMITS) -> Received | None:
-    """What a body in memory is, checked; None when it is not already the canonical file of this spec.
+    """Check a body in memory that is the canonical file of this spec; None when it is another file.
 
-    No JSON is read: the header of such a body is known to the last byte.
+    No JSON is parsed: the header of such a body is known to the last byte.
     """
     form = canonical_form(spec)
     if len(body) != form.size_bytes or not body.startswith(form.header):
@@ -85,11 +85,11 @@ def receive_safetensors(
 ) -> Received:
     """Read exactly `size_bytes` of safetensors and write the canonical file to `out_fd`.
 
-    read: gives at most as many bytes as it is asked for (at most 1 MiB at a time after the header), none at the end.
-    out_fd: an empty file open for reading and writing; what it holds after an error is rubbish.
-    spec: what the arrays must be; a difference is raised before any byte of the data is read.
-    is_zstd: the bytes are a zstd frame of the safetensors.
-    hash_wire: `wire_sha256` is wanted. It costs nothing when the body is the canonical file itself.
+    read(n): returns at most n bytes (at most 1 MiB at a time after the header), and none at the end.
+    out_fd: an empty file, open for reading and writing; its content is invalid after an error.
+    spec: the expected arrays; a difference is raised before any byte of the data is read.
+    is_zstd: whether the bytes are a zstd frame of the safetensors.
+    hash_wire: whether to compute `wire_sha256`, which is free when the body is the canonical file itself.
     """
     with ExitStack() as stack:
 
@@ -106,11 +106,11 @@ def receive_safetensors(
             read, whole_bytes = decoded(read, size_bytes=size_bytes), None
         head, header = _read_header(read, whole_bytes, spec, limits)
         widening_of = widenings(header.spec, header.metadata, spec)
-        found = widened(header.spec, widening_of)
+        received = widened(header.spec, widening_of)
         if spec is not None:
-            spec.check(found)
-        layout_within(found, limits)
-        form = canonical_form(found)
+            spec.check(received)
+        layout_within(received, limits)
+        form = canonical_form(received)
         digest = new_hash() if _is_in_canonical_order(header, form) else None
         if hash_wire and not is_zstd:
             wire = digest if head == form.header else new_hash()
@@ -130,7 +130,7 @@ def receive_safetensors(
         if whole_bytes is None and read(1):
             raise MalformedSafetensors("more bytes follow the last array")
         return Received(
-            found,
+            received,
             sha256_of_file(out_fd) if digest is None else digest.hexdigest(),
             form.size_bytes,
             None if wire is None else wire.hexdigest(),
@@ -151,7 +151,7 @@ def write_arrays(arrays: Arrays, out_fd: int, *, limits: Limits = DEFAULT_LIMITS
 
 
 def sha256_of_file(fd: int) -> str:
-    """The hash of a whole file, read from its start without moving its position."""
+    """The SHA-256 of a whole file; its position does not change."""
     digest, offset = hashlib.sha256(), 0
     while piece := os.pread(fd, PIECE_BYTES, offset):
         digest.update(piece)
@@ -190,7 +190,7 @@ def _read_header(
         head = read_head(read, size_bytes=size_bytes, limits=limits)
         return head, parse_header(head, size_bytes=size_bytes, limits=limits)
     form = canonical_form(spec)
-    # JSON takes up to twenty times its bytes in memory, so a header may not be larger than this spec can need.
+    # Parsed JSON takes up to twenty times its size, so a header may not be larger than this spec can need.
     enough = 2 * len(form.header) + METADATA_BYTES
     limits = replace(limits, max_header_bytes=min(limits.max_header_bytes, enough))
     head = read_head(read, size_bytes=size_bytes, limits=limits)
@@ -200,7 +200,7 @@ def _read_header(
 
 
 def _is_in_canonical_order(header: Header, form: CanonicalForm) -> bool:
-    # By name: arrays that will be widened lie elsewhere, but one after the other all the same. Empty ones lie nowhere.
+    # By name: narrower arrays have other offsets, but the same order. Empty arrays have no bytes and do not count.
     sent = [entry.array.name for entry in header.entries if entry.start < entry.stop]
     return sent == [entry.array.name for entry in form.entries if entry.start < entry.stop]
 
@@ -208,7 +208,7 @@ def _is_in_canonical_order(header: Header, form: CanonicalForm) -> bool:
 def _same_pieces(
     read: Callable[[int], bytes | memoryview], form: CanonicalForm
 ) -> Iterator[tuple[int, bytes | memoryview]]:
-    """The canonical file as it is sent, checked, in the pieces in which it comes; and where each belongs."""
+    """The checked pieces of a body that is the canonical file, each with its offset."""
     yield 0, form.header
     check, at = ValueCheck(form), len(form.header)
     while at < form.size_bytes:
@@ -228,7 +228,7 @@ def _file_pieces(
     *,
     is_in_order: bool,
 ) -> Iterator[tuple[int, bytes | memoryview]]:
-    """The canonical file from the data as it was sent: pieces, and where each belongs; first the header."""
+    """The pieces of the canonical file, each with its offset, from the data of another one; the header comes first."""
     yield 0, form.header
     data_start = len(form.header)
     offsets = {entry.array.name: data_start + entry.start for entry in form.entries}
@@ -251,7 +251,7 @@ def _part(
     offsets: Mapping[str, int],
     widening_of: Mapping[str, Widening],
 ) -> tuple[int, memoryview]:
-    """What a piece has of one array, as it is stored, and where."""
+    """The part of one array in a piece, as it is stored, and its offset."""
     name = entry.array.name
     first, last = max(start, entry.start), min(start + len(piece), entry.stop)
     data, before = piece[first - start : last - start], first - entry.start
@@ -264,9 +264,9 @@ def _part(
 def _checked_pieces(
     read: Callable[[int], bytes | memoryview], entries: Sequence[Entry], piece_bytes: int
 ) -> Iterator[tuple[int, list[Entry], memoryview]]:
-    """Give the data piece by piece: where each starts, the entries that have bytes in it, and its checked bytes.
+    """Give the data piece by piece: its start, the entries that have bytes in it, and its checked bytes.
 
-    A piece ends between two values, never inside one, so that every value is looked at as a whole.
+    A piece ends between two values, so that every value is checked as a whole.
     """
     for start, stop, inside in _cut(entries, piece_bytes):
         piece = memoryview(read_exactly(read, stop - start))

@@ -1,4 +1,4 @@
-"""Arrays to safetensors bytes and back: one canonical file per set of arrays, and nothing unchecked coming in."""
+"""Convert arrays to safetensors bytes and back: one canonical file for each set of arrays, and checks when reading."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = [
 
 
 def encode(arrays: Arrays) -> bytes:
-    """The canonical file of these arrays; any memory layout and byte order is accepted.
+    """Encode arrays as their canonical file; any memory layout and byte order is accepted.
 
     Raises InvalidSpec for arrays that cannot be weights, NonFiniteValue for a NaN or an infinity.
     """
@@ -48,13 +48,13 @@ def encode(arrays: Arrays) -> bytes:
 
 
 def encode_as(spec: Spec, arrays: Arrays) -> bytes:
-    """The same of arrays that are known to be those of a spec."""
+    """Encode arrays that are known to match a spec."""
     data = (checked_bytes(array, arrays[array.name]) for array in spec.arrays)
     return b"".join((canonical_header(spec), *data))
 
 
 def decode(data: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS) -> dict[str, NDArray[Any]]:
-    """The arrays of a whole safetensors body, checked, as copies that may be written to, by sorted name."""
+    """Decode and check a whole safetensors body: arrays by sorted name, as writable copies."""
     view = memoryview(data).cast("B")
     position = 0
 
@@ -73,7 +73,7 @@ def decode(data: bytes | bytearray | memoryview, limits: Limits = DEFAULT_LIMITS
 
 
 def read_file(path: Path | str, limits: Limits = DEFAULT_LIMITS) -> dict[str, NDArray[Any]]:
-    """The arrays of a safetensors file, checked, by sorted name; memory holds them once."""
+    """Read and check the arrays of a safetensors file, by sorted name; memory holds them once."""
     with open(path, "rb") as file:
 
         def fill(raw: NDArray[np.uint8]) -> None:
@@ -86,7 +86,7 @@ def read_file(path: Path | str, limits: Limits = DEFAULT_LIMITS) -> dict[str, ND
 
 
 def layout_within(spec: Spec, limits: Limits) -> bytes:
-    """The canonical header of a spec, or TooLarge when the file would pass the limits."""
+    """The canonical header of a spec. Raises TooLarge when the file would exceed the limits."""
     form = canonical_form(spec)
     if len(spec.arrays) > limits.max_arrays:
         raise TooLarge(
@@ -104,7 +104,7 @@ def layout_within(spec: Spec, limits: Limits) -> bytes:
 
 
 def checked_bytes(spec: ArraySpec, array: NDArray[Any]) -> memoryview:
-    """The little-endian bytes of an array, in C order, after a look at every value."""
+    """The little-endian bytes of an array, in C order, after a check of every value."""
     data = unchecked_bytes(spec, array)
     index = first_bad_value(view_of(data, spec.dtype), spec.dtype)
     if index is not None:
@@ -113,12 +113,12 @@ def checked_bytes(spec: ArraySpec, array: NDArray[Any]) -> memoryview:
 
 
 def unchecked_bytes(spec: ArraySpec, array: NDArray[Any]) -> memoryview:
-    """The same of an array whose values have been looked at."""
+    """The little-endian bytes of an array, in C order, without a check of its values."""
     return np.ascontiguousarray(array, dtype=spec.numpy_dtype).reshape(-1).view(np.uint8).data
 
 
 def _read_arrays(header: Header, fill: Callable[[NDArray[np.uint8]], None]) -> dict[str, NDArray[Any]]:
-    """fill: gives the bytes that come next, as many as there is room for."""
+    """Read the arrays of a header; fill(buffer): fills the buffer with the next bytes."""
     arrays = {entry.array.name: _read_array(fill, entry.array) for entry in header.entries}
     return {name: arrays[name] for name in sorted(arrays)}
 

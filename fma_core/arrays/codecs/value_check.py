@@ -1,4 +1,4 @@
-"""A look at every value of a canonical file, whose bytes come in pieces that may end in the middle of one."""
+"""A check of every value of a canonical file that comes in pieces; a piece may end inside a value."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from fma_core.arrays.codecs.values import bad_value, first_bad_value, view_of
 
 
 class ValueCheck:
-    """Call it with each piece of the data, in order. Raises NonFiniteValue, ValueOutOfRange."""
+    """Check values; call it with each piece of the data, in order. Raises NonFiniteValue or ValueOutOfRange."""
 
     def __init__(self, form: CanonicalForm) -> None:
         self._form = form
         self._runs = iter(form.runs)
         self._dtype, self._stop = "", 0
         self._at = 0
-        self._begun = b""  # what is there of a value that has not ended
+        self._begun = b""  # the bytes of a value that has not ended
 
     def __call__(self, piece: bytes | memoryview) -> None:
         left = memoryview(piece)
@@ -28,7 +28,7 @@ class ValueCheck:
             left = left[taken:]
 
     def _look(self, data: memoryview, item_size: int) -> None:
-        """At bytes of one dtype, which are the next."""
+        """Check the next bytes, which are of one dtype."""
         at = self._at - len(self._begun)
         if self._begun:
             missing = item_size - len(self._begun)

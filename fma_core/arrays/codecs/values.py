@@ -1,4 +1,4 @@
-"""What the values of an array must be: finite, and for booleans 0 or 1."""
+"""The check of an array's values: finite, and for booleans 0 or 1."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def first_bad_value(values: NDArray[Any], dtype: str) -> int | None:
     values: one dimension; booleans are given as uint8.
     """
     if dtype == "bool":
-        # One look at the largest byte is eight times faster than a comparison of all.
+        # Comparing only the largest byte is eight times faster than comparing all.
         if values.size == 0 or values.max() <= 1:
             return None
         return int(np.argmax(values > 1))
@@ -28,9 +28,9 @@ def first_bad_value(values: NDArray[Any], dtype: str) -> int | None:
 
 
 def is_finite(values: NDArray[Any], dtype: str) -> NDArray[np.bool_]:
-    """Which values of a floating-point dtype are neither NaN nor infinite."""
+    """Whether each value of a floating-point dtype is neither NaN nor infinite."""
     if dtype == "bfloat16":
-        # By its bits: numpy's isfinite is slow for it, and warns of signalling NaNs.
+        # By its bits: numpy's isfinite is slow for bfloat16, and warns of signalling NaNs.
         finite: NDArray[np.bool_] = (values.view(np.uint16) & 0x7F80) != 0x7F80
     else:
         finite = np.isfinite(values)
@@ -53,5 +53,5 @@ def bad_value(array: str, index: int, dtype: str) -> NonFiniteValue | ValueOutOf
 
 
 def view_of(data: memoryview, dtype: str) -> NDArray[Any]:
-    """Bytes as values, without a copy; booleans as uint8, so that a byte of 2 can be seen."""
+    """View bytes as values, without a copy; booleans as uint8, so that a byte of 2 can be detected."""
     return np.frombuffer(data, dtype=np.uint8 if dtype == "bool" else dtypes.NUMPY_DTYPES[dtype])

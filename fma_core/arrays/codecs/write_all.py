@@ -1,4 +1,4 @@
-"""One `pwrite` after the other."""
+"""Complete writes with `pwrite`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def write_all(fd: int, data: bytes | memoryview, offset: int) -> None:
-    """Write everything at an offset; one `pwrite` may write less (at most 2 GiB, or a signal came)."""
+    """Write all data at an offset; one `pwrite` may write less (at most 2 GiB, or after a signal)."""
     view = memoryview(data)
     while len(view):
         written = os.pwrite(fd, view, offset)

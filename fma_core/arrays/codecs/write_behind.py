@@ -1,4 +1,4 @@
-"""Writing a large file so that little is left to do when it must be on the disk."""
+"""Early writing of a large file to the disk, so that the final sync is short."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ BEGIN_BYTES = 2**22
 
 
 class WriteBehind:
-    """A file that is on its way to the disk while it is written.
+    """A file that the system writes to the disk while it is still being received.
 
-    Left to itself the system begins when the file is forced: 70 ms for 100 MB, after everything else, instead of 10.
+    Otherwise the system begins at the sync, which then takes 70 ms for 100 MB instead of 10 ms.
     """
 
     def __init__(self, fd: int) -> None:
@@ -20,7 +20,7 @@ class WriteBehind:
         self._start = self._stop = 0
 
     def write(self, data: bytes | memoryview, offset: int) -> None:
-        """Write everything; what does not lie after what was written before only begins its way at `begin`."""
+        """Write all data; data that does not follow the data before it is not sent to the disk early."""
         write_all(self._fd, data, offset)
         if offset != self._stop:
             return
@@ -29,8 +29,8 @@ class WriteBehind:
             self.begin()
 
     def begin(self) -> None:
-        """Begin with what is left, and do not wait for it."""
-        # Linux starts to write what it is advised to drop; it drops nothing that is not written yet.
+        """Start to write the remaining data to the disk, without waiting for it."""
+        # Linux starts to write the pages that it is advised to drop; it drops no page before it is written.
         if hasattr(os, "posix_fadvise") and self._stop > self._start:
             os.posix_fadvise(self._fd, self._start, self._stop - self._start, os.POSIX_FADV_DONTNEED)
         self._start = self._stop

@@ -1,4 +1,4 @@
-"""Bodies in the content coding `zstd`: one frame, read with as much memory as the coding asks for and no more.
+"""Bodies in the content coding `zstd`: one frame, read with no more memory than the coding requires.
 
 Source: RFC 8878 (format), RFC 9659 (windows of at most 8 MiB).
 """
@@ -18,12 +18,12 @@ else:
 CODING = "zstd"
 WINDOW_LOG = 23
 PIECE_BYTES = 2**18
-# More costs time and gains little: the low bits of weights are noise.
+# Higher levels take time and gain little: the low bits of weights are noise.
 LEVEL = 3
 
 
 def is_zstd(content_encoding: str) -> bool:
-    """Whether a body with this Content-Encoding is compressed. Raises UnsupportedCoding for what is not read here."""
+    """Whether a body with this Content-Encoding is compressed. Raises UnsupportedCoding for other codings."""
     coding = content_encoding.strip().lower()
     if coding in {"", "identity"}:
         return False
@@ -35,10 +35,10 @@ def is_zstd(content_encoding: str) -> bool:
 
 
 def decoded(read: Callable[[int], bytes | memoryview], *, size_bytes: int) -> Callable[[int], bytes]:
-    """A `read` of what a frame of `size_bytes` holds: at most as many bytes as it is asked for, none at the end.
+    """A function read(n) of the decoded content of a frame of `size_bytes`: at most n bytes, none at the end.
 
-    Nothing is decoded ahead of what is asked for, so a frame that would become enormous costs what is read of it.
-    Its reads raise MalformedZstd, and TruncatedBody when `read` ends before `size_bytes`.
+    Nothing is decoded in advance, so that a frame with enormous content costs only the part that is read.
+    Its calls raise MalformedZstd, and TruncatedBody when `read` ends before `size_bytes`.
     """
     frame = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: WINDOW_LOG})
     missing = size_bytes
@@ -59,11 +59,11 @@ def decoded(read: Callable[[int], bytes | memoryview], *, size_bytes: int) -> Ca
                 if not piece:
                     raise MalformedZstd("the body ends in the middle of its zstd frame")
             try:
-                found = frame.decompress(piece, size)
+                decompressed = frame.decompress(piece, size)
             except zstd.ZstdError as error:
                 raise MalformedZstd(f"the body is not a zstd frame that is read here: {error}") from error
-            if found:
-                return found
+            if decompressed:
+                return decompressed
         if missing or frame.unused_data:
             raise MalformedZstd("the body goes on after its zstd frame; it must be one frame")
         return b""
@@ -72,14 +72,14 @@ def decoded(read: Callable[[int], bytes | memoryview], *, size_bytes: int) -> Ca
 
 
 def encoded(pieces: Iterable[bytes | memoryview]) -> Iterator[bytes]:
-    """The frame of these pieces, in pieces."""
+    """Compress pieces into one frame, which is given in pieces."""
     frame = zstd.ZstdCompressor(
         options={
             zstd.CompressionParameter.compression_level: LEVEL,
-            zstd.CompressionParameter.checksum_flag: 0,  # Content-Digest is the better one
+            zstd.CompressionParameter.checksum_flag: 0,  # Content-Digest is the better check
         }
     )
     for piece in pieces:
-        if found := frame.compress(piece):
-            yield found
+        if compressed := frame.compress(piece):
+            yield compressed
     yield frame.flush()

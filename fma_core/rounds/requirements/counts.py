@@ -12,7 +12,11 @@ from fma_core.rounds.requirements.requirement import Requirement, RoundProgress,
 @requirements.register("none")
 @dataclass(frozen=True)
 class NoRequirement(Requirement):
-    """One update is enough."""
+    """One update is enough.
+
+    >>> NoRequirement().is_met(RoundProgress(num_updates=1, num_clients=5, num_clients_answered=1))
+    True
+    """
 
     def is_met(self, progress: RoundProgress) -> bool:
         return progress.num_updates >= 1
@@ -21,9 +25,13 @@ class NoRequirement(Requirement):
 @requirements.register("require_x_updates")
 @dataclass(frozen=True)
 class RequireXUpdates(Requirement):
-    """Updates of at least `x` clients wait. FMA counts updates, so that one client could meet it alone."""
+    """Updates of at least `x` clients wait. FMA counts updates instead, so that one client could meet it alone.
 
-    x: Annotated[int, Bounds(ge=1), "how many clients must have an update waiting"]
+    >>> RequireXUpdates(x=2).is_met(RoundProgress(num_updates=3, num_clients=5, num_clients_answered=1))
+    False
+    """
+
+    x: Annotated[int, Bounds(ge=1), "the number of clients that must have an update waiting"]
 
     def is_met(self, progress: RoundProgress) -> bool:
         return progress.num_clients_answered >= self.x
@@ -32,7 +40,11 @@ class RequireXUpdates(Requirement):
 @requirements.register("all_clients")
 @dataclass(frozen=True)
 class AllClients(Requirement):
-    """Every client of the model has an update waiting, and there is at least one client."""
+    """Every client of the model has an update waiting, and there is at least one client.
+
+    >>> AllClients().is_met(RoundProgress(num_updates=2, num_clients=2, num_clients_answered=2))
+    True
+    """
 
     def is_met(self, progress: RoundProgress) -> bool:
         return 0 < progress.num_clients <= progress.num_clients_answered

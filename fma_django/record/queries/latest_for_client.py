@@ -1,11 +1,11 @@
-"""What a client asks for again and again, the newest weights of a model, in one read.
+"""The newest weights of a model, for a client of it, in one read: clients ask for them again and again."""
 
-SQL and not the ORM, for the reason that fma_django/updates/sql.py has.
-"""
-
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from django.db import connection
+
+from fma_django.models import Client, FederatedModel, ModelAggregate, ModelArtifact
+from fma_django.record.sql import Select
 
 
 class LatestWeights(NamedTuple):
@@ -17,35 +17,50 @@ class LatestWeights(NamedTuple):
 
 
 class LatestForClient(NamedTuple):
-    """latest: of what `latest_model` finds. client_id: as the database has it."""
+    """latest: the weights that `latest_model` finds. client_id: as the database has it."""
 
     client_id: Any
     latest: LatestWeights | None
 
 
-_LATEST = """
-SELECT c.id, a.id, a.sha256, a.size_bytes, p.sha256, p.size_bytes
-FROM fma_django_client c
-JOIN fma_django_federatedmodel_clients reg ON reg.client_id = c.id AND reg.federatedmodel_id = %s
-JOIN fma_django_federatedmodel m ON m.id = reg.federatedmodel_id
-LEFT JOIN fma_django_modelartifact p ON p.id = m.current_artifact_id
-LEFT JOIN fma_django_modelaggregate a ON a.id = (
-    SELECT n.id FROM fma_django_modelaggregate n WHERE n.federated_model_id = m.id ORDER BY n.id DESC LIMIT 1
+class _Row(NamedTuple):
+    client_id: Annotated[Any, "{c.id}"]
+    aggregate_id: Annotated[int | None, "{a.id}"]
+    sha256: Annotated[str, "{a.sha256}"]
+    size_bytes: Annotated[int, "{a.size_bytes}"]
+    artifact_sha256: Annotated[str | None, "{p.sha256}"]
+    artifact_size_bytes: Annotated[int, "{p.size_bytes}"]
+
+
+_LATEST = Select(
+    _Row,
+    """FROM {c}
+    JOIN {reg} ON {reg.client_id} = {c.id} AND {reg.federatedmodel_id} = %(model)s
+    JOIN {m} ON {m.id} = {reg.federatedmodel_id}
+    LEFT JOIN {p} ON {p.id} = {m.current_artifact_id}
+    LEFT JOIN {a} ON {a.id} = (
+        SELECT {n.id} FROM {n} WHERE {n.federated_model_id} = {m.id} ORDER BY {n.id} DESC LIMIT 1
+    )
+    WHERE {c.is_active} AND {c.credential_hash} = %(credential_hash)s""",
+    c=Client,
+    reg=FederatedModel.clients.through,
+    m=FederatedModel,
+    p=ModelArtifact,
+    a=ModelAggregate,
+    n=ModelAggregate,
 )
-WHERE c.is_active AND c.credential_hash = %s
-"""
 
 
 def latest_for_client(federated_model_id: int, credential_hash: str) -> LatestForClient | None:
-    """None when there is no such client, or it is not registered with the model."""
+    """The newest weights; None when there is no such client, or it is not registered with the model."""
     with connection.cursor() as cursor:
-        cursor.execute(_LATEST, [federated_model_id, credential_hash])
-        row = cursor.fetchone()
+        row = _LATEST.one(cursor, {"model": federated_model_id, "credential_hash": credential_hash})
     if row is None:
         return None
-    client_id, aggregate_id, sha256, size_bytes, artifact_sha256, artifact_size_bytes = row
-    if aggregate_id is not None:
-        return LatestForClient(client_id, LatestWeights(sha256, size_bytes, aggregate_id))
-    if artifact_sha256 is not None:
-        return LatestForClient(client_id, LatestWeights(artifact_sha256, artifact_size_bytes, None))
-    return LatestForClient(client_id, None)
+    if row.aggregate_id is not None:
+        return LatestForClient(row.client_id, LatestWeights(row.sha256, row.size_bytes, row.aggregate_id))
+    if row.artifact_sha256 is not None:
+        return LatestForClient(
+            row.client_id, LatestWeights(row.artifact_sha256, row.artifact_size_bytes, None)
+        )
+    return LatestForClient(row.client_id, None)

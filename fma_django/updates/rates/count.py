@@ -15,11 +15,6 @@ log = structlog.get_logger(__name__)
 
 in_process = InProcess()
 
-Rate = tuple[int, int]
-"""How many in how many seconds."""
-
-SETTINGS = ("FMA_CLIENT_UPDATE_RATE", "FMA_CLIENT_BYTE_RATE", "FMA_MODEL_UPDATE_RATE", "FMA_MODEL_BYTE_RATE")
-
 
 def count_update(federated_model_id: int, client_id: UUID, size_bytes: int) -> None:
     """One update of so many bytes, that is about to travel. Raises RateExceeded, and counts nothing then.
@@ -55,12 +50,16 @@ def _costs(
     federated_model_id: int, client_id: UUID, num_updates: int, size_bytes: int
 ) -> list[tuple[bool, Cost]]:
     """What is taken of each limit that is set, and whether that is one of bytes."""
-    whose = (client_id, client_id, federated_model_id, federated_model_id)
-    numbers = (num_updates, size_bytes, num_updates, size_bytes)
-    rates: list[Rate | None] = [conf.get(setting) for setting in SETTINGS]
+    settings = conf.current()
+    limits = (
+        ("FMA_CLIENT_UPDATE_RATE", settings.client_update_rate, client_id, num_updates),
+        ("FMA_CLIENT_BYTE_RATE", settings.client_byte_rate, client_id, size_bytes),
+        ("FMA_MODEL_UPDATE_RATE", settings.model_update_rate, federated_model_id, num_updates),
+        ("FMA_MODEL_BYTE_RATE", settings.model_byte_rate, federated_model_id, size_bytes),
+    )
     return [
         ("BYTE" in setting, Cost(f"{setting}:{of}", number * rate[1] / rate[0], rate[1]))
-        for setting, rate, of, number in zip(SETTINGS, rates, whose, numbers, strict=True)
+        for setting, rate, of, number in limits
         if rate is not None
     ]
 
@@ -79,8 +78,7 @@ def _ask(costs: list[Cost]) -> None:
 
 
 def _take(costs: list[Cost]) -> tuple[float, str]:
-    url: str = conf.get("FMA_BROKER_URL")
-    if url:
+    if url := conf.current().broker_url:
         from redis import RedisError
 
         try:

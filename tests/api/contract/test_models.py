@@ -343,12 +343,12 @@ def test_clients_do_not_see_who_else_answered(
 
 
 def test_a_failed_round_says_why(owner: APIClient, model: FederatedModel, ann: Registration) -> None:
-    from fma_django.rounds import claiming as rounds
+    from fma_django.rounds import claiming, publishing
 
     send_update(model, ann.client)
-    lease = rounds.claim(model.rounds.get().pk)
+    lease = claiming.claim(model.rounds.get().pk)
     assert lease is not None
-    rounds.fail(lease, code="non_finite_result", detail="array 'w' overflowed")
+    publishing.fail(lease, code="non_finite_result", detail="array 'w' overflowed")
 
     said = owner.get(f"{MODELS}{model.pk}/rounds/1/").json()
 

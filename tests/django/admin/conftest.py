@@ -31,7 +31,7 @@ from fma_django.models import (
     Upload,
     Worker,
 )
-from fma_django.rounds import claiming as rounds
+from fma_django.rounds import claiming, publishing
 from fma_django.updates.intake import UpdateFacts
 from fma_django.updates.uploads import begin_upload
 from tests.evaluations import BINARY, answer
@@ -97,9 +97,9 @@ def open_and_close_evaluations(aggregate: ModelAggregate) -> None:
 
 def fail_a_round(model: FederatedModel, client: Client) -> Round:
     due = send_update(model, client).round
-    lease = rounds.claim(due.pk)
+    lease = claiming.claim(due.pk)
     assert lease is not None
-    rounds.fail(lease, code="non_finite_result", detail="array 'w' overflowed float32")
+    publishing.fail(lease, code="non_finite_result", detail="array 'w' overflowed float32")
     due.refresh_from_db()
     return due
 

@@ -1,0 +1,14 @@
+"""How lists of artifacts are filtered."""
+
+from django_filters.rest_framework import FilterSet
+
+from fma_api.v1.filters import IdFilter
+from fma_django.models import ModelArtifact
+
+
+class ModelArtifactFilters(FilterSet):
+    federated_model = IdFilter()
+
+    class Meta:
+        model = ModelArtifact
+        fields = ("federated_model", "version")

@@ -1,0 +1,43 @@
+"""How clients are looked for, and the rounds that they took part in."""
+
+from typing import Any
+
+import django_filters
+from django.db.models import QuerySet
+from django_filters.rest_framework import FilterSet
+from rest_framework import serializers
+
+from fma_api.v1.filters import IdFilter, MomentFilter
+from fma_api.v1.ids import MAX_ID
+from fma_django.models import Client
+
+
+class ClientFilters(FilterSet):
+    federated_model = IdFilter(method="of_model", label="Registered with this model.")
+    tag = django_filters.CharFilter(field_name="tags__name", max_length=64)
+    organisation = django_filters.CharFilter(field_name="organisation__name", max_length=255)
+    seen_since = MomentFilter(field_name="last_seen_on", lookup_expr="gte")
+    seen_before = MomentFilter(field_name="last_seen_on", lookup_expr="lt")
+
+    class Meta:
+        model = Client
+        fields = ("federated_model", "tag", "organisation", "is_active", "seen_since", "seen_before")
+
+    def of_model(self, found: QuerySet[Client], name: str, value: int) -> QuerySet[Client]:
+        return found.filter(federated_models=value)
+
+
+class ParticipationQuery(serializers.Serializer[Any]):
+    """Rounds that began from `since` and before `until`."""
+
+    since = serializers.DateTimeField(required=False)
+    until = serializers.DateTimeField(required=False)
+
+
+class ClientParticipationQuery(ParticipationQuery):
+    federated_model = serializers.IntegerField(min_value=0, max_value=MAX_ID, required=False)
+
+
+class ModelParticipationQuery(ParticipationQuery):
+    tag = serializers.CharField(max_length=64, required=False)
+    organisation = serializers.CharField(max_length=255, required=False)

@@ -1,0 +1,14 @@
+"""How lists of evaluations are filtered."""
+
+from django_filters.rest_framework import FilterSet
+
+from fma_api.v1.filters import IdFilter
+from fma_django.models import EvaluationRound
+
+
+class EvaluationFilters(FilterSet):
+    federated_model = IdFilter()
+
+    class Meta:
+        model = EvaluationRound
+        fields = ("federated_model", "state")

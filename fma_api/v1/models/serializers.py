@@ -1,0 +1,222 @@
+"""Models on the wire, and the requests about them. Names and types of FMA's fields are FMA's."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from django.contrib.auth.models import User
+from rest_framework import serializers
+
+from fma_api.v1.callers import user_of
+from fma_api.v1.ids import MAX_ID
+from fma_api.v1.models.fields import ClientsField, FiltersField, OverridesField, PartField, StagesField
+from fma_core.errors import FMAError
+from fma_django.models import FederatedModel
+from fma_django.models.federated_model import ModelState, UpdateKind
+from fma_django.record.queries.configurations import VersionWithChanges, newest_number
+
+
+class FederatedModelSerializer(serializers.ModelSerializer[FederatedModel]):
+    allow_aggregation = serializers.BooleanField(default=False)
+    aggregator = serializers.CharField(max_length=255)
+    aggregator_params = serializers.DictField(required=False)
+    stages = StagesField(required=False, help_text="What is done to the updates first; up to 16 parts.")
+    optimiser = PartField(required=False, allow_null=True, help_text="The server optimiser.")
+    staleness = PartField(
+        required=False, allow_null=True, help_text="The discount for updates of an old base."
+    )
+    update_kind = serializers.ChoiceField(
+        choices=UpdateKind.choices,
+        required=False,
+        help_text="What clients send.",
+        error_messages={"invalid_choice": f"must be one of {', '.join(UpdateKind.values)}; found {{input}}."},
+    )
+    min_updates = serializers.SerializerMethodField(
+        help_text="How many updates the strategy needs; null when one of its parts is gone."
+    )
+    requirement = serializers.CharField(max_length=255, allow_blank=True, allow_null=True, required=False)
+    requirement_args = serializers.ListField(required=False, allow_null=True)
+    developer = serializers.PrimaryKeyRelatedField(
+        queryset=User.objects.all(),
+        required=False,
+        error_messages={
+            "does_not_exist": "There is no user {pk_value}, or you may not name them: only staff may."
+        },
+    )
+    clients = ClientsField(required=False)
+    update_schema = serializers.JSONField(required=False, allow_null=True)
+    client_agg_results_schema = serializers.JSONField(required=False, allow_null=True)
+    furthest_base_agg = serializers.IntegerField(
+        min_value=1, max_value=2147483647, required=False, allow_null=True
+    )
+    spec = serializers.DictField(required=False, allow_null=True)
+    round_policy = serializers.DictField(
+        required=False, help_text="When a round closes and when the experiment ends."
+    )
+    selector = PartField(required=False, help_text="By what the clients of a round are chosen.")
+    eligibility = FiltersField(
+        required=False, help_text="Which clients may be chosen at all; up to 16 filters."
+    )
+    seed = serializers.IntegerField(
+        min_value=0,
+        max_value=2**53 - 1,
+        required=False,
+        help_text="The same seed and history choose the same clients.",
+    )
+    client_config = serializers.DictField(required=False, help_text="What clients are told with a round.")
+    client_config_overrides = OverridesField(
+        required=False, help_text="What of it differs for some rounds, tags or clients."
+    )
+    client_config_schema = serializers.JSONField(required=False, allow_null=True)
+    state = serializers.ChoiceField(choices=ModelState.choices, read_only=True)
+    config_version = serializers.SerializerMethodField(
+        help_text="The number of the newest version of its configuration."
+    )
+
+    class Meta:
+        model = FederatedModel
+        fields = (
+            "id",
+            "name",
+            "developer",
+            "clients",
+            "current_artifact",
+            "allow_aggregation",
+            "aggregator",
+            "aggregator_params",
+            "stages",
+            "optimiser",
+            "update_kind",
+            "staleness",
+            "min_updates",
+            "requirement",
+            "requirement_args",
+            "round_policy",
+            "selector",
+            "eligibility",
+            "seed",
+            "client_config",
+            "client_config_overrides",
+            "client_config_schema",
+            "furthest_base_agg",
+            "update_schema",
+            "client_agg_results_schema",
+            "spec",
+            "weights_layout",
+            "state",
+            "end_reason",
+            "config_version",
+            "started_on",
+            "ended_on",
+            "created_on",
+            "last_modified",
+        )
+        read_only_fields = (
+            "current_artifact",
+            "weights_layout",
+            "end_reason",
+            "started_on",
+            "ended_on",
+            "created_on",
+            "last_modified",
+        )
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            self._refuse_misspelt(data)
+        return super().to_internal_value(data)
+
+    def _refuse_misspelt(self, data: Mapping[str, Any]) -> None:
+        # Unknown members are ignored, as FMA ignores them; but what somebody asked for must not silently be left out.
+        misspelt = {
+            name: [f"There is no {name!r}; did you mean {close[0]!r}?"]
+            for name in data
+            if name not in self.fields and (close := get_close_matches(str(name), self.fields, cutoff=0.8))
+        }
+        if misspelt:
+            raise serializers.ValidationError(misspelt)
+
+    def get_min_updates(self, federated_model: FederatedModel) -> int | None:
+        try:
+            return federated_model.build_strategy().min_updates
+        except FMAError:  # a plugin is gone, which must not make the row unreadable
+            return None
+
+    def get_config_version(self, federated_model: FederatedModel) -> int | None:
+        return newest_number(federated_model)
+
+    def validate_requirement(self, value: str | None) -> str:
+        return value or ""
+
+    def validate_requirement_args(self, value: list[Any] | None) -> list[Any]:
+        return value or []
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        fields = super().get_fields()
+        request = self.context.get("request")
+        caller = None if request is None else user_of(request)
+        if caller is not None and not caller.is_staff:
+            # Whether somebody else exists is not told: only oneself is found.
+            fields["developer"].queryset = User.objects.filter(pk=caller.pk)  # type: ignore[attr-defined]
+        return fields
+
+
+class NewFederatedModelSerializer(FederatedModelSerializer):
+    initial_model = serializers.JSONField(
+        required=False, allow_null=True, write_only=True, help_text="Weights; they become artifact 1.0.0."
+    )
+
+    class Meta(FederatedModelSerializer.Meta):
+        fields = (*FederatedModelSerializer.Meta.fields, "initial_model")  # type: ignore[assignment]
+
+
+class RegistrationSerializer(serializers.Serializer[Any]):
+    uuid = serializers.UUIDField(help_text="The client's credential. It is shown here only; keep it.")
+    id = serializers.UUIDField(help_text="The client's public id.")
+
+
+class LatestModelSerializer(serializers.Serializer[Any]):
+    values = serializers.JSONField()
+    aggregate = serializers.IntegerField(allow_null=True)
+
+
+class RewindSerializer(serializers.Serializer[Any]):
+    aggregate = serializers.IntegerField(
+        min_value=1, max_value=MAX_ID, help_text="The aggregate of the model to go on from."
+    )
+
+
+class CloneSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField(max_length=255, required=False, help_text="By default the name and (clone).")
+    aggregate = serializers.IntegerField(
+        min_value=1,
+        max_value=MAX_ID,
+        required=False,
+        allow_null=True,
+        help_text="What the clone begins with; by default the initial model.",
+    )
+    clients = serializers.BooleanField(
+        required=False, default=False, help_text="Whether the same clients are registered with it."
+    )
+
+
+class ChangeSerializer(serializers.Serializer[Any]):
+    before = serializers.JSONField()
+    after = serializers.JSONField()
+
+
+class ConfigVersionSerializer(serializers.Serializer[VersionWithChanges]):
+    """One version of a model's configuration."""
+
+    number = serializers.IntegerField(source="version.number")
+    changed_by = serializers.CharField(
+        source="version.changed_by.username",
+        default=None,
+        allow_null=True,
+        help_text="A username; null for what the server did.",
+    )
+    changed_on = serializers.DateTimeField(source="version.changed_on")
+    configuration = serializers.DictField(source="version.configuration")
+    changes = serializers.DictField(
+        child=ChangeSerializer(), help_text="What is different from the version before, by field."
+    )

@@ -1,0 +1,14 @@
+"""How lists of updates are filtered."""
+
+from django_filters.rest_framework import FilterSet
+
+from fma_api.v1.filters import IdFilter
+from fma_django.models import ModelUpdate
+
+
+class ModelUpdateFilters(FilterSet):
+    federated_model = IdFilter()
+
+    class Meta:
+        model = ModelUpdate
+        fields = ("federated_model", "status")

@@ -1,0 +1,80 @@
+"""Updates on the wire, and their facts in a request."""
+
+from typing import Any
+
+from rest_framework import serializers
+
+from fma_api.v1.ids import MAX_ID
+from fma_api.v1.weights_url import WeightsUrl
+from fma_django.models import ModelUpdate
+from fma_django.models.model_update import MAX_NUM_EXAMPLES
+
+
+class BoundedJSONField(serializers.JSONField):
+    """JSON in a query, whose nesting nobody has bounded yet."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        try:
+            return super().to_internal_value(data)
+        except RecursionError:
+            raise serializers.ValidationError("This JSON is nested too deep.") from None
+
+
+class UpdateFactsSerializer(serializers.Serializer[Any]):
+    """What is said of an update, in a JSON body or in the query of a binary one."""
+
+    federated_model = serializers.IntegerField(min_value=1, max_value=MAX_ID)
+    base_aggregate = serializers.IntegerField(min_value=1, max_value=MAX_ID, required=False, allow_null=True)
+    num_examples = serializers.IntegerField(
+        min_value=1, max_value=MAX_NUM_EXAMPLES, required=False, default=1
+    )
+    metrics = BoundedJSONField(required=False, allow_null=True)
+    client = serializers.UUIDField(
+        required=False, allow_null=True, help_text="The client's public id; for developers only."
+    )
+
+    def validate_metrics(self, value: Any) -> dict[str, Any]:
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise serializers.ValidationError("Metrics are a JSON object.")
+        return value
+
+
+class NewModelUpdateSerializer(UpdateFactsSerializer):
+    # FMA's name; Serializer has a property of that name, which an input never needs.
+    data = serializers.JSONField(  # type: ignore[assignment]
+        help_text="Weights: an array, a list of layers, or an object of named arrays."
+    )
+
+
+class ClientModelUpdateSerializer(serializers.ModelSerializer[ModelUpdate]):
+    """What a client sees of its own update."""
+
+    data = WeightsUrl("model_update-weights")  # type: ignore[assignment]
+    round = serializers.IntegerField(source="round.number", read_only=True)
+
+    class Meta:
+        model = ModelUpdate
+        fields: tuple[str, ...] = (
+            "id",
+            "client",
+            "federated_model",
+            "round",
+            "data",
+            "base_aggregate",
+            "num_examples",
+            "metrics",
+            "sha256",
+            "size_bytes",
+            "created_on",
+        )
+        read_only_fields = fields
+
+
+class ModelUpdateSerializer(ClientModelUpdateSerializer):
+    """What a developer sees of an update."""
+
+    class Meta(ClientModelUpdateSerializer.Meta):
+        fields = (*ClientModelUpdateSerializer.Meta.fields, "status", "status_reason", "applied_aggregate")
+        read_only_fields = fields

@@ -1,0 +1,85 @@
+"""The lease of a round: the right to publish it, which a worker holds while it gives signs of life."""
+
+import uuid
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import F, QuerySet
+from django.utils import timezone
+
+from fma_django import conf
+from fma_django.errors import LeaseLost
+from fma_django.models import Round
+from fma_django.models.round import RoundState
+from fma_django.rounds.rows import move
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to publish a round, until it expires or is taken over.
+
+    claimed: the round as it was claimed, with its model and its parent.
+    """
+
+    round_id: int
+    token: uuid.UUID
+    claimed: Round = field(repr=False, compare=False)
+
+
+def take(held: Round, now: datetime, **changes: Any) -> Lease:
+    """Move a locked round to `aggregating`, with these changes, under a new lease."""
+    changes |= {"lease_token": uuid.uuid4(), "lease_expires_at": _expiry(now), "claimed_on": now}
+    move(held, RoundState.AGGREGATING, **changes)
+    for name, value in {"state": RoundState.AGGREGATING, **changes}.items():
+        setattr(held, name, value)
+    return Lease(held.pk, changes["lease_token"], held)
+
+
+def renew(lease: Lease) -> None:
+    """Hold the lease for another term. Raises LeaseLost."""
+    now = timezone.now()
+    if not _held(lease, now).update(lease_expires_at=_expiry(now)):
+        raise _lost(lease)
+
+
+def release(lease: Lease) -> None:
+    """Give the round back at once, to be tried again by the next sweep; not the round's fault, so not an attempt."""
+    Round.objects.filter(pk=lease.round_id, lease_token=lease.token).update(
+        lease_expires_at=timezone.now(), attempts=F("attempts") - 1
+    )
+
+
+def lock_leased(lease: Lease) -> Round:
+    """The round with its model, locked. Raises LeaseLost, also when the model was deleted meanwhile."""
+    leased = _held(lease, timezone.now()).select_for_update(of=("self",))
+    leased_round = leased.select_related("federated_model", "parent").first()
+    if leased_round is None:
+        raise _lost(lease)
+    return leased_round
+
+
+def end_leased(lease: Lease, to: RoundState, **changes: object) -> None:
+    """End the round in this state, with these changes, and its lease with it. Raises LeaseLost."""
+    now = timezone.now()
+    ended = _held(lease, now).update(
+        state=to, closed_on=now, lease_token=None, lease_expires_at=None, **changes
+    )
+    if not ended:
+        raise _lost(lease)
+
+
+def _held(lease: Lease, now: datetime) -> QuerySet[Round]:
+    return Round.objects.filter(
+        pk=lease.round_id, state=RoundState.AGGREGATING, lease_token=lease.token, lease_expires_at__gt=now
+    )
+
+
+def _lost(lease: Lease) -> LeaseLost:
+    return LeaseLost(
+        f"the lease of round {lease.round_id} expired or was taken over", round_id=lease.round_id
+    )
+
+
+def _expiry(now: datetime) -> datetime:
+    return now + timedelta(seconds=conf.current().lease_s)

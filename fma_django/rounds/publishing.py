@@ -1,0 +1,106 @@
+"""The end of a round: published with its aggregate, failed, or cancelled; the next one goes on from there."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from fma_core.arrays.codecs.receive import Received
+from fma_django import wakeups
+from fma_django.errors import InvalidTransition
+from fma_django.models import FederatedModel, ModelAggregate, ModelUpdate, Round
+from fma_django.models.model_update import UpdateStatus
+from fma_django.models.round import RoundState
+from fma_django.rounds.advance import advance
+from fma_django.rounds.facts import is_complete
+from fma_django.rounds.leases import Lease, end_leased, lock_leased, renew
+from fma_django.rounds.rows import find_open_round, move, open_round
+from fma_django.rounds.waiting_updates import drop_updates, drop_updates_that_no_longer_count, recount
+
+
+def publish(
+    lease: Lease,
+    weights: Received,
+    state: Received | None = None,
+    *,
+    metrics: Mapping[str, Any] = MappingProxyType({}),
+) -> ModelAggregate:
+    """End the round with its aggregate, whose files are stored. Raises LeaseLost, and then nothing has changed.
+
+    metrics: what its updates measured, merged.
+    """
+    federated_model = lease.claimed.federated_model
+    with transaction.atomic():
+        aggregate = ModelAggregate.objects.create(
+            federated_model=federated_model,
+            parent=lease.claimed.parent,
+            sha256=weights.sha256,
+            size_bytes=weights.size_bytes,
+            state_sha256="" if state is None else state.sha256,
+            state_size_bytes=None if state is None else state.size_bytes,
+        )
+        end_leased(lease, RoundState.PUBLISHED, aggregate=aggregate, metrics=dict(metrics))
+        lease.claimed.model_updates.filter(status=UpdateStatus.RUNNING).update(
+            status=UpdateStatus.COMPLETE, applied_aggregate=aggregate
+        )
+        _go_on(federated_model, aggregate)
+        return aggregate
+
+
+def fail(lease: Lease, *, code: str, detail: str) -> None:
+    """End the round without an aggregate. Its updates are not used again: one of them may be why it failed."""
+    with transaction.atomic():
+        failed = lock_leased(lease)
+        end_leased(lease, RoundState.FAILED, failure_code=code, failure_detail=detail)
+        failed.model_updates.filter(status=UpdateStatus.RUNNING).update(
+            status=UpdateStatus.FAILED, status_reason=f"round {failed.number} failed: {detail}"
+        )
+        _go_on(failed.federated_model)
+
+
+def cancel(cancelled: Round) -> Round:
+    """End a collecting round without using what was sent, and open the next one.
+
+    Raises InvalidTransition when it is not collecting (any more).
+    """
+    with transaction.atomic():
+        # Without this look a round that was claimed meanwhile would cost the round after it.
+        current = find_open_round(cancelled.federated_model)
+        if current is None or current.pk != cancelled.pk:
+            raise InvalidTransition(
+                f"{cancelled} of {cancelled.federated_model} is no longer collecting", round_id=cancelled.pk
+            )
+        drop_updates(current, f"round {current.number} was cancelled")
+        move(current, RoundState.CANCELLED, closed_on=timezone.now())
+        advance(open_round(current.federated_model))
+    cancelled.refresh_from_db()
+    return cancelled
+
+
+def exclude_update(lease: Lease, update_id: int, reason: str) -> bool:
+    """Take an unusable update out of a round that is being aggregated; whether the rest meets the requirement."""
+    with transaction.atomic():
+        renew(lease)
+        aggregating = lock_leased(lease)
+        ModelUpdate.objects.filter(pk=update_id, round=aggregating, status=UpdateStatus.RUNNING).update(
+            status=UpdateStatus.FAILED, status_reason=reason
+        )
+        recount(aggregating)
+        return is_complete(aggregating)
+
+
+def _go_on(federated_model: FederatedModel, aggregate: ModelAggregate | None = None) -> None:
+    """Let the open round go on from this aggregate, if there is one, and wake the clients that wait for news."""
+    # Looked for when the round before it has ended: an experiment that was over may have begun again meanwhile.
+    following = find_open_round(federated_model)
+    if following is None:
+        wakeups.send(wakeups.of_model(federated_model.pk))
+        return
+    if aggregate is not None:
+        following.parent = aggregate
+        following.save(update_fields=["parent"])
+    if following.num_updates:
+        drop_updates_that_no_longer_count(following.federated_model, following)
+    advance(following, may_end=True, has_news=True)

@@ -1,0 +1,61 @@
+"""An update before its body: the client that sends it, and the body that is expected."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from fma_core.arrays.codecs.json_layouts import Layout
+from fma_core.arrays.spec import Spec
+from fma_django.record.idempotency import Once
+from fma_django.updates.facts import UpdateFacts
+
+
+@dataclass(slots=True)
+class Sender:
+    """The client that sends an update, and the model that it is for.
+
+    client_id: None for a client that is named by its credential, until `announce` has found it.
+    credential_hash: as `clients.registration.hash_of` gives it.
+    """
+
+    federated_model_id: int
+    client_id: UUID | None = None
+    credential_hash: str | None = None
+
+
+@dataclass(frozen=True)
+class Expected:
+    """An update whose body may travel: its client and model, its facts, and the requirements on its body."""
+
+    client_id: UUID
+    federated_model_id: int
+    facts: UpdateFacts
+    metrics_json: str
+    idempotency_key: str | None
+    configuration: str
+    spec_json: str | None
+    spec: Spec | None
+    layout: Layout | None
+    schema: Any
+
+    @property
+    def scope(self) -> str:
+        """The scope of its Idempotency-Key."""
+        return f"client {self.client_id} update"
+
+    def once(self, sha256: str) -> Once | None:
+        """Its Idempotency-Key, for a body that is stored under `sha256`."""
+        if self.idempotency_key is None:
+            return None
+        facts = self.facts
+        content = [
+            self.federated_model_id,
+            sha256,
+            facts.base_aggregate_id,
+            facts.num_examples,
+            facts.metrics,
+        ]
+        fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return Once(self.scope, self.idempotency_key, fingerprint)

@@ -9,16 +9,25 @@ define INSTALL
 $(PIP) $(CONSTRAINTS:%=--constraint %) --editable '.[$(1)]' || \
 	{ echo "The versions of constraints.txt cannot be had here; installing others"; $(PIP) --editable '.[$(1)]'; }
 endef
-# Two files at a time, in the order of tests/conftest.py.
-BY_TWOS := -n 2 --dist loadfile --no-loadscope-reorder
-ON_POSTGRES := tests/django tests/api tests/concurrency/test_races.py
-FAST := $(BY_TWOS) -m 'not processes and not postgres and not s3' tests/core tests/connect tests/django tests/api
+# As many files at a time as there are cores, in the order of tests/conftest.py.
+BY_FILES := -n auto --dist loadfile --no-loadscope-reorder
+PYTEST := .venv/bin/python -m pytest $(BY_FILES)
+# The tiers: tests/core loads nothing of the server; of the others, a test is long by its marker, which a fixture that
+# starts a server brings with it.
+CORE := tests/core
+LONG := processes or postgres or s3 or slow
+FAST := -m "not ($(LONG))"
+# What may differ between databases: rows, SQL, JSON, constraints, concurrency. What the API makes of it runs once.
+ON_POSTGRES := tests/django tests/concurrency/test_races.py tests/api/contract \
+	$(addprefix tests/api/test_,deliveries.py health.py idempotency.py joining.py latest.py metrics.py \
+	query_counts.py uploads.py)
 COMPILE = $< pip compile --quiet --upgrade --python-version 3.11 --extra dev --no-annotate --custom-compile-command 'make lock'
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test lint lock test-lowest test-matrix clean
+.PHONY: help demo serve test test-core test-fast lint lock test-lowest test-matrix clean
 
 help: ## Say what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s
+", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/for-demo ## Five clients train one model on handwritten digits, through a real server (about a minute)
 	.venv/bin/fma demo
@@ -26,15 +35,26 @@ demo: .venv/for-demo ## Five clients train one model on handwritten digits, thro
 serve: .venv/for-demo ## Run a server on http://127.0.0.1:8000; its data is kept in ./fma-data
 	.venv/bin/fma serve
 
-test: .venv/for-development lint ## Lint, then run every test, and check the coverage
+test: .venv/for-development lint ## Lint, then run every test in stages, the short ones first, and check the coverage
 	rm -f .coverage .coverage.*
-	.venv/bin/python -m pytest $(BY_TWOS) --durations=40 --cov --cov-report=
-	@echo "The record and the API once more, on PostgreSQL:"
-	.venv/bin/python -m pytest $(BY_TWOS) -p tests.servers.use_postgres $(ON_POSTGRES)
+	@echo "Core:"
+	$(PYTEST) --cov --cov-report= --durations=10 $(CORE)
+	@echo "Fast: what starts no server"
+	$(PYTEST) --cov --cov-append --cov-report= --durations=10 --ignore=$(CORE) $(FAST)
+	@echo "Processes: what starts servers, and what is slow"
+	$(PYTEST) --cov --cov-append --cov-report= --durations=30 --ignore=$(CORE) -m "$(LONG)"
+	@echo "PostgreSQL: what differs between databases, once more"
+	$(PYTEST) -p tests.servers.use_postgres $(ON_POSTGRES)
 	@echo "Coverage, with its floors:"
 	.venv/bin/python -m coverage report --fail-under=90 --include='fma_core/*'
 	.venv/bin/python -m coverage report --fail-under=90 --include='fma_django/*'
 	.venv/bin/python -m coverage report --fail-under=80 --include='fma_connect/*'
+
+test-core: .venv/for-development ## Run the tests of the arithmetic, without Django
+	$(PYTEST) $(FAST) $(CORE)
+
+test-fast: .venv/for-development ## Run the tests that start no server and are not slow
+	$(PYTEST) $(FAST)
 
 # mypy's Django plugin imports the settings, and these want a secret key.
 lint: .venv/for-development ## Check commits, style, types, and who imports whom
@@ -48,11 +68,11 @@ lock: .venv-lock/bin/uv ## Write both files of constraints anew, with the versio
 	$(COMPILE) --universal --output-file constraints.txt pyproject.toml
 	$(COMPILE) --resolution lowest-direct --output-file constraints-lowest.txt pyproject.toml
 
-test-lowest: ## Run the fast tests with the lowest versions that pyproject.toml allows, on Python 3.11
-	.ci/fast-tests .venv-lowest 3.11 constraints-lowest.txt $(FAST)
+test-lowest: .venv-lock/bin/uv ## Run the fast tests with the lowest versions that pyproject.toml allows, on Python 3.11
+	.ci/fast-tests .venv-lowest 3.11 constraints-lowest.txt $(BY_FILES) $(FAST)
 
-test-matrix: ## Run the fast tests on Python 3.12 to 3.14, as far as they are here (Django 6 needs 3.12)
-	for version in 3.12 3.13 3.14; do .ci/fast-tests .venv-$$version $$version constraints.txt $(FAST) || exit; done
+test-matrix: .venv-lock/bin/uv ## Run the fast tests on Python 3.12 to 3.14, as far as they are here (Django 6 needs 3.12)
+	for version in 3.12 3.13 3.14; do .ci/fast-tests .venv-$$version $$version constraints.txt $(BY_FILES) $(FAST) || exit; done
 
 clean: ## Remove .venv, its kind, and what tests and tools leave behind (never ./fma-data)
 	rm -rf .venv .venv-* .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist

@@ -75,7 +75,8 @@ class Case:
 
     @property
     def num_examples(self) -> list[int]:
-        return np.random.default_rng(1).integers(1, 1000, self.size.num_updates).tolist()
+        numbers: list[int] = np.random.default_rng(1).integers(1, 1000, self.size.num_updates).tolist()
+        return numbers
 
     @property
     def f(self) -> int:

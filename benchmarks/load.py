@@ -107,11 +107,11 @@ class Connections:
                                 statuses[line.status] += 1
                                 bodies[line.number] = line.body
                                 left -= 1
-                                following = next(coming, None)
-                                if following is None:
+                                upcoming = next(coming, None)
+                                if upcoming is None:
                                     selector.unregister(line.socket)
                                     continue
-                                wanted = line.send(*following)
+                                wanted = line.send(*upcoming)
                         except ConnectionError:
                             hung_up += 1
                             if hung_up > len(requests):

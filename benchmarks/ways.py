@@ -172,7 +172,7 @@ class InMemory:
         matrix = np.stack([load_file(path)[ARRAY] for path in self._case.paths])
         save_file({ARRAY: self._aggregate(matrix).astype(np.float32)}, self._out)
 
-    def _aggregate(self, matrix: np.ndarray) -> np.ndarray:
+    def _aggregate(self, matrix: np.ndarray) -> Any:
         if self._name == "np.average":
             return np.average(matrix, axis=0, weights=self._case.num_examples)
         if self._name == "np.median":

@@ -83,7 +83,7 @@ def take_part(client: Client, joined: Joined, share: Examples, *, seed: int) -> 
 
 
 def compare(answers: Answers, rows: Sequence[Mapping[str, Any]]) -> int:
-    """How many answers there were; ends the program if the API lists anything else."""
+    """The number of answers; the program ends with an error if the API lists anything else."""
     told = {name: reason_of(answer) for name, answer in answers.items()}
     listed = {row["client"]: row["reason"] for row in rows}
     took_part = {row["client"] for row in rows if row["is_chosen"] and row["answered_on"] is not None}

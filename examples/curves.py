@@ -1,4 +1,4 @@
-"""Accuracy over rounds as a picture: one panel for each situation, each curve labelled where it ends."""
+"""Plots of accuracy over rounds: one panel for each situation, with a label at the end of each curve."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Told apart by the colour-blind. Source: Okabe and Ito 2008, Color Universal Design.
+# Colours that colour-blind people can distinguish. Source: Okabe and Ito 2008, Color Universal Design.
 COLOURS = ("#D55E00", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
 DASHED_FROM = 4  # so that curves that coincide are both seen
 GREY = "#555555"
@@ -23,8 +23,8 @@ def draw(
     to: Path,
     ylabel: str = "accuracy on images that no client has",
 ) -> Path:
-    """Write a PNG. Panels by their titles, curves by their labels; a label has the same colour in all panels."""
-    # Without pyplot: nothing global, and no window system is looked for.
+    """Write a PNG. Panels are named by title, curves by label; a label has the same colour in all panels."""
+    # Without pyplot, which has global state and searches for a window system.
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(3.6 + 3.2 * len(panels), 4.2), dpi=110, layout="constrained")
@@ -67,7 +67,7 @@ def _draw_panel(axes: "Axes", heading: str, curves: Curves) -> None:
 
 
 def _label(axes: "Axes", curves: Curves) -> None:
-    """Each label stands beside the end of its curve, or as near to it as the others leave room."""
+    """Put each label beside the end of its curve, or as near to it as the other labels allow."""
     from matplotlib.transforms import blended_transform_factory
 
     beside = blended_transform_factory(axes.transAxes, axes.transData)
@@ -88,7 +88,7 @@ def _label(axes: "Axes", curves: Curves) -> None:
 
 
 def _spread(ends: Mapping[str, float], *, apart: float) -> dict[str, float]:
-    """A height for each label: those that would overlap are stacked, centred on the ends of their curves."""
+    """The height of each label; labels that would overlap are stacked, centred on the ends of their curves."""
 
     def lowest(stack: list[str]) -> float:
         return sum(ends[label] for label in stack) / len(stack) - apart * (len(stack) - 1) / 2

@@ -1,4 +1,4 @@
-"""Whoever owns a model: create it, watch its rounds, publish the last result, download it.
+"""A developer: create a model, watch its rounds, publish the last result, download it.
 
     fma user add anna > anna.json
     python examples/developer.py --user anna.json --inputs 2 --clients 2 --rounds 3

@@ -1,4 +1,4 @@
-"""Who holds which handwritten digits. The images, the network and its training are those of `fma demo`."""
+"""Shares of handwritten digits for clients. The images, the network and its training are those of `fma demo`."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from fma_api.cli.demo.digits import NUM_CLASSES, Digits, hold_out
 
 
 def deal_alike(num_clients: int, *, seed: int) -> Digits:
-    """Every client has a random share of the images, and so about as many of each digit as the others."""
+    """Give every client a random share of the images, with about as many of each digit as the others."""
     rng = np.random.default_rng(seed)
     test, rest = hold_out(rng)
     shares = np.array_split(rng.permutation(len(rest)), num_clients)
@@ -14,7 +14,7 @@ def deal_alike(num_clients: int, *, seed: int) -> Digits:
 
 
 def deal_by_digit(num_clients: int, *, seed: int) -> Digits:
-    """Every client has images of two digits, or of one: with five clients nobody else has any of these."""
+    """Give every client images of two digits, or of one; with five clients no digit is shared."""
     rng = np.random.default_rng(seed)
     test, rest = hold_out(rng)
     parts_of_each = max(1, 2 * num_clients // NUM_CLASSES)

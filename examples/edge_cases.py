@@ -1,11 +1,11 @@
-"""What happens when clients drop out, are late, send twice, send rubbish, or are too few?
+"""Edge cases: clients drop out, are late, send twice, send invalid data, or are too few.
 
     python examples/edge_cases.py
 
-Each case is a small experiment of its own, and compares what the server does with what the documentation promises
+Each case is a small experiment, and compares the behaviour of the server with the documentation
 (docs/explanation/rounds.md, docs/reference/api.md). The program ends with an error at the first difference.
 
-It starts a server of its own for that, unless it is told of another one with --url and --token.
+It starts its own server, unless --url and --token name another one.
 """
 
 import argparse
@@ -136,7 +136,7 @@ def main() -> None:
 def experiment(
     fma: DeveloperClient, *, num_clients: int, **configuration: Any
 ) -> Iterator[tuple[int, list[Client]]]:
-    """A running experiment with so many registered clients."""
+    """A running experiment with this number of registered clients."""
     model = fma.create_model("edge case", allow_aggregation=False, **configuration)["id"]
     fma.set_initial_model(model, WEIGHTS)
     with ExitStack() as stack:
@@ -150,7 +150,7 @@ def experiment(
 
 
 def code_of(kind: type[Refused], call: Callable[..., object], *arguments: object) -> str:
-    """The code of the refusal that a call is answered with."""
+    """The code of the error that a call raises."""
     try:
         return f"nothing; it was accepted: {call(*arguments)}"
     except kind as refused:
@@ -158,7 +158,7 @@ def code_of(kind: type[Refused], call: Callable[..., object], *arguments: object
 
 
 def code_of_bytes(fma: DeveloperClient, model: int, body: bytes) -> str:
-    """The code of the refusal of these bytes, which no client of ours would send."""
+    """The code of the refusal of these bytes, which FMA's own clients never send."""
     registered = httpx.post(f"{fma.url}api/v1/models/{model}/register_client/").json()
     answer = httpx.post(
         f"{fma.url}api/v1/model_updates/?federated_model={model}",

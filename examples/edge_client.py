@@ -1,4 +1,4 @@
-"""An edge device: it trains a linear model on measurements that stay here, round after round.
+"""An edge device: it trains a linear model on local measurements, round after round.
 
     python examples/edge_client.py --model 1 --data measurements.csv
 
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def train(weights: dict[str, Array], inputs: Array, targets: Array) -> dict[str, Array]:
-    """Gradient descent on the mean squared error, from the weights that everybody starts with."""
+    """Train by gradient descent on the mean squared error, from the weights of the aggregate."""
     for _ in range(STEPS_PER_ROUND):
         residuals = predict(weights, inputs) - targets
         weights["slope"] -= STEP_SIZE * (inputs.T @ residuals) / len(targets)

@@ -1,4 +1,4 @@
-"""Four hospitals evaluate one model of breast tumours, and nobody hears how it does in a single one of them.
+"""Four hospitals evaluate one model of breast tumours, and nobody learns the result of a single hospital.
 
     python examples/evaluation_across_organisations.py
 
@@ -13,6 +13,7 @@ It starts a server of its own for that, unless it is told of another one with --
 import argparse
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -29,14 +30,14 @@ from fma_core.evaluation import Question, Statistics, statistics_of
 Array = npt.NDArray[np.float64]
 
 NUM_PUBLIC = 60
-# Scores are rounded to thousandths and counted in as many parts: areas under curves are exact then.
+# Scores are rounded to thousandths and counted in 1000 parts, so that areas under curves are exact.
 QUESTION = Question("binary", (0, 1), bins=1000, with_loss=True)
 COMPARED = ("num_examples", "accuracy", "recall", "f1", "roc_auc", "average_precision", "loss")
 
 
 @dataclass(frozen=True)
 class Cases:
-    """inputs: (cases, features). is_malignant: 1 or 0."""
+    """Cases of tumours. inputs: (cases, features). is_malignant: 1 or 0."""
 
     inputs: Array
     is_malignant: npt.NDArray[np.int64]
@@ -46,10 +47,10 @@ class Cases:
 
 
 def deal(seed: int) -> tuple[Cases, dict[str, Cases]]:
-    """What the developer has, and what lies in the hospitals."""
-    found = load_breast_cancer()
-    everyone = Cases(found.data, 1 - found.target)  # scikit-learn's 1 is benign
-    shuffled = np.random.default_rng(seed).permutation(len(found.target))
+    """The cases of the developer, and those of each hospital."""
+    data = load_breast_cancer()
+    everyone = Cases(data.data, 1 - data.target)  # scikit-learn's 1 is benign
+    shuffled = np.random.default_rng(seed).permutation(len(data.target))
     public, rest = shuffled[:NUM_PUBLIC], shuffled[NUM_PUBLIC:]
     advanced = rest[np.argsort(-everyone.inputs[rest, 0])[:50]]  # by mean radius
     others = rest[~np.isin(rest, advanced)]
@@ -59,24 +60,26 @@ def deal(seed: int) -> tuple[Cases, dict[str, Cases]]:
 
 
 def fit(cases: Cases) -> dict[str, Array]:
-    """The weights of a logistic regression, and how its inputs are scaled."""
+    """The weights of a logistic regression, and the scale of its inputs."""
     mean, scale = cases.inputs.mean(axis=0), cases.inputs.std(axis=0)
     model = LogisticRegression(C=0.1).fit((cases.inputs - mean) / scale, cases.is_malignant)
     return {"mean": mean, "scale": scale, "coefficients": model.coef_[0], "offset": model.intercept_}
 
 
 def scores_of(weights: Arrays, inputs: Array) -> Array:
-    """How probably each case is malignant, in thousandths."""
+    """The probability that each case is malignant, rounded to thousandths."""
     standard = (inputs - weights["mean"]) / weights["scale"]
-    return np.round(1 / (1 + np.exp(-(standard @ weights["coefficients"] + weights["offset"]))), 3)
+    scores: Array = np.round(1 / (1 + np.exp(-(standard @ weights["coefficients"] + weights["offset"]))), 3)
+    return scores
 
 
 def losses_of(scores: Array, is_malignant: npt.NDArray[np.int64]) -> Array:
-    return -np.log(np.clip(np.where(is_malignant == 1, scores, 1 - scores), 1e-3, 1))
+    losses: Array = -np.log(np.clip(np.where(is_malignant == 1, scores, 1 - scores), 1e-3, 1))
+    return losses
 
 
 def count(weights: Arrays, question: Question, cases: Cases) -> Statistics:
-    """All that leaves a hospital."""
+    """The statistics of a hospital; nothing else leaves it."""
     scores = scores_of(weights, cases.inputs)
     return statistics_of(
         question,
@@ -88,7 +91,7 @@ def count(weights: Arrays, question: Question, cases: Cases) -> Statistics:
 
 
 def pooled(weights: Arrays, cases: Cases) -> dict[str, float]:
-    """The same by scikit-learn, of all cases in one place."""
+    """The same metrics, computed by scikit-learn on all cases in one place."""
     truth, scores = cases.is_malignant, scores_of(weights, cases.inputs)
     taken = (scores > 0.5).astype(int)
     return {
@@ -119,7 +122,7 @@ def main() -> None:
         for name, client in clients.items():
             (asked,) = client.evaluations()
             cases = hospitals[name]
-            sent = client.evaluate(asked, lambda w, question, cases=cases: count(w, question, cases))
+            sent = client.evaluate(asked, partial(count, cases=cases))
             own[name] = sent["metrics"]
         found = developer.evaluation(opened["id"])["metrics"]
         print(
@@ -135,9 +138,9 @@ def main() -> None:
         except Conflict as refused:
             print(f"three of them alone: {refused.code}")
 
-    cases = list(hospitals.values())
+    parts = list(hospitals.values())
     together = Cases(
-        np.concatenate([one.inputs for one in cases]), np.concatenate([one.is_malignant for one in cases])
+        np.concatenate([one.inputs for one in parts]), np.concatenate([one.is_malignant for one in parts])
     )
     expected = pooled(weights, together)
     print(f"\n{'metric':<18} {'merged':>12} {'pooled':>12} {'mean of own':>12}")

@@ -1,6 +1,6 @@
-"""A federation of clients in this process, all through HTTP, and a server for it.
+"""A federation of clients in this process, which talk to a server over HTTP.
 
-Whoever owns the model says how updates are aggregated when it is created; the clients do the same whatever was chosen.
+The developer chooses the aggregation when the model is created; the clients do the same in all cases.
 """
 
 import argparse
@@ -42,8 +42,8 @@ def federate(
 ) -> list[float]:
     """The accuracy on the test set after each round.
 
-    strategy: what `create_model` is told of the aggregation. poison: what the first `num_poisoned` clients send, made
-    from the weights that they were given and from what honest training made of them.
+    strategy: the arguments of `create_model` for the aggregation. poison: makes the updates of the first `num_poisoned`
+    clients, from the weights that they pulled and from the honestly trained ones.
     """
     model = developer.create_model(
         name, requirement="require_x_updates", requirement_args=[len(digits.shares)], **strategy
@@ -68,7 +68,7 @@ def federate(
                 if poison is not None and number < num_poisoned:
                     weights = poison(given.arrays, weights)
                 client.push(weights, num_examples=len(share), metrics={"loss": loss})
-            # The server answers when the round is published, which the last update has set off.
+            # The last update starts the aggregation; the server answers when the round is published.
             pulled = [client.wait_for_next(timeout_s=PATIENCE_S) for client in clients]
             newest = pulled[0]
             if newest is None:
@@ -78,7 +78,7 @@ def federate(
 
 
 def finished_round(developer: DeveloperClient, model: int, number: int) -> dict[str, Any]:
-    """A round of the model once it is over, however it ended."""
+    """Wait until a round of the model is over, and return it."""
     ends_at = time.monotonic() + PATIENCE_S
     while time.monotonic() < ends_at:
         for round_ in developer.rounds(model, limit=2):  # the next one is open already
@@ -95,9 +95,9 @@ def add_server_options(parser: argparse.ArgumentParser) -> None:
 
 @contextmanager
 def developer_of(options: argparse.Namespace) -> Iterator[DeveloperClient]:
-    """The owner of the models: of the server that was named, or of one in a temporary folder that ends with the block.
+    """A developer at the server of the options, or at a server in a temporary folder that stops with the block.
 
-    Errors that a person can do something about end the program with a sentence, Ctrl-C ends it quietly.
+    Errors that the user can correct end the program with a sentence, Ctrl-C ends it without one.
     """
     try:
         if options.url is not None:

@@ -1,4 +1,4 @@
-"""A script for Capital One's Federated Model Aggregation, as it was, but for the URL.
+"""A script for Capital One's Federated Model Aggregation, unchanged but for the URL.
 
     python examples/fma_v1_client.py 1 http://127.0.0.1:8000/
 
@@ -31,7 +31,7 @@ def main(federated_model_id: int, url: str) -> None:
 
 
 def train(layers: list[list[float]]) -> list[list[float]]:
-    """Not much of a training: every weight goes half of the way to one."""
+    """A toy training: every weight moves half of the way to one."""
     return [[value + (1 - value) / 2 for value in layer] for layer in layers]
 
 

@@ -25,8 +25,8 @@ NUM_POISONED = 2
 BOOST = 5.0
 RECIPE = Recipe(epochs_per_round=2)
 
-# What `create_model` is told. f is how many attackers a rule is to withstand, and beta the share that is cut off at
-# each end; both have to be chosen by somebody who does not know how many there are.
+# The arguments of `create_model`. f is the number of attackers that a rule has to tolerate, and beta the share that is
+# cut off at each end; in practice both must be chosen without knowing the number of attackers.
 RULES: dict[str, dict[str, Any]] = {
     "mean": {"aggregator": "mean"},
     "median": {"aggregator": "median"},
@@ -42,7 +42,7 @@ RULES: dict[str, dict[str, Any]] = {
 
 
 def poison(given: Weights, trained: Weights) -> dict[str, Array]:
-    """The opposite of what was learnt, BOOST times as large."""
+    """The opposite of the honest change, BOOST times as large."""
     return {name: given[name] - BOOST * (trained[name] - given[name]) for name in given}
 
 

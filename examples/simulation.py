@@ -28,7 +28,7 @@ CONFIGURATION: dict[str, Any] = {
     "optimiser": {"name": "fedavgm", "momentum": 0.5},
     "selector": {"name": "random"},
     "eligibility": [{"name": "tags", "none_of": ["retired"]}],
-    # With "next_round" in the place of "refuse" what the slow ones send counts, older and older. Try it.
+    # Try "next_round" instead of "refuse": late updates then count in a later round.
     "round_policy": {
         "goal": 50,
         "over_selection": 1.35,
@@ -40,7 +40,7 @@ CONFIGURATION: dict[str, Any] = {
         "learning_rate": {"$schedule": {"name": "cosine", "initial": 0.05, "final": 0.01, "num_rounds": 40}},
         "local_epochs": 2,
     },
-    # Old phones do less, so that they are done in time.
+    # Old phones train less, so that they are in time.
     "client_config_overrides": [{"tags": ["old"], "set": {"local_epochs": 1}}],
 }
 CONCENTRATION = 0.5  # of the Dirichlet distribution: small is skewed
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def make_client(number: int, share: Examples, seed: int) -> SimulatedClient:
-    """One client in twenty is out of use, one in four an old phone, which takes three times as long."""
+    """A thousand clients: one in twenty never answers, one in four is an old phone, which takes three times as long."""
     is_old = number % 4 == 0
     tags = ["old"] if is_old else []
     if number % 20 == 7:
@@ -98,7 +98,7 @@ def train_locally(
     config: Mapping[str, Any],
     round_number: int,
 ) -> Trained | None:
-    # All that is random of a client, by its number and the round: the same whoever trains first.
+    # The random numbers follow from the client and the round, not from the order of training.
     rng = np.random.default_rng([seed, number, round_number])
     if rng.random() < DROPOUT:
         return None
@@ -109,7 +109,7 @@ def train_locally(
 
 
 def deal(everything: Examples, num_clients: int, rng: np.random.Generator) -> list[Examples]:
-    """One image for each client first, then the rest: each goes to somebody who likes its digit.
+    """Deal one image to each client first, then the rest; each image goes to a client that prefers its digit.
 
     What a client likes is drawn from a Dirichlet distribution. Source: Hsu, Qi, Brown 2019, arXiv:1909.06335.
     """

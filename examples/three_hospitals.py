@@ -1,4 +1,4 @@
-"""Three hospitals train one model of breast cancer without showing each other a patient. Is it worth it?
+"""Three hospitals train one model of breast cancer without sharing patient data. Is it worth it?
 
     python examples/three_hospitals.py
 
@@ -35,7 +35,7 @@ Weights = Mapping[str, Array]
 
 NUM_MEASUREMENTS = 30
 TEST_FRACTION = 0.3
-# Which share of the malignant tumours a hospital sees, and which of the benign ones.
+# The share of the malignant tumours that each hospital has, and its share of the benign ones.
 HOSPITALS = {
     "cancer centre": (0.80, 0.06),
     "general hospital": (0.12, 0.14),
@@ -46,7 +46,7 @@ PASSES_PER_ROUND = 2
 
 @dataclass(frozen=True)
 class Patients:
-    """measurements: (patients, 30). is_malignant: (patients,) of 0 and 1."""
+    """Patients and their diagnoses. measurements: (patients, 30). is_malignant: (patients,) of 0 and 1."""
 
     measurements: Array
     is_malignant: npt.NDArray[np.int64]
@@ -95,7 +95,7 @@ def main() -> None:
 
 
 def deal(seed: int) -> tuple[Patients, dict[str, Patients]]:
-    """Patients for the test, and those of each hospital."""
+    """The patients for the test, and those of each hospital."""
     found = load_breast_cancer()
     everybody = Patients(found.data, (found.target == 0).astype(np.int64))
     order = np.random.default_rng(seed).permutation(len(everybody))
@@ -119,7 +119,7 @@ def federate(
     num_rounds: int = 1,
     start: Weights | None = None,
 ) -> list[Weights]:
-    """The aggregate of each round; contribute: what a hospital makes of its patients, the last aggregate, the round."""
+    """The aggregate of each round; contribute: makes an update of patients, the last aggregate and the round."""
     policy = {"goal": len(hospitals), "num_rounds": num_rounds}
     model = fma.create_model(name, round_policy=policy)["id"]
     if start is not None:
@@ -166,7 +166,7 @@ def classifier(weights: Weights, *, seed: int = 0) -> SGDClassifier:
 
 
 def trained(weights: Weights, patients: Patients, *, seed: int) -> Weights:
-    """Some passes over the patients, from these weights on."""
+    """Train some passes over the patients, from these weights on."""
     estimator = classifier(weights, seed=seed)
     for _ in range(PASSES_PER_ROUND):
         estimator.partial_fit(patients.measurements, patients.is_malignant)
@@ -178,7 +178,7 @@ def accuracy(weights: Weights, patients: Patients) -> float:
 
 
 def alone(patients: Patients, test: Patients, *, num_rounds: int, seed: int) -> list[float]:
-    """What a hospital reaches with its own patients and its own scale, after each round's share of training."""
+    """The accuracies of a hospital alone, with its own scale, after the same training as in each round."""
     scale = scale_of(patients)
     weights, accuracies = nothing_learnt(), []
     for number in range(1, num_rounds + 1):

@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def take_part(url: str, model: int, share: Examples) -> int:
-    """Train in every round that the server lets this client take part in; how many those were."""
+    """Train in every round that this client may join, and return the number of rounds."""
     images, labels = torch.from_numpy(share.images), torch.from_numpy(share.labels)
     num_rounds = 0
     with Client(url, model, credential_file=None) as client:
@@ -78,7 +78,7 @@ def network() -> torch.nn.Sequential:
 def train(
     learner: torch.nn.Module, images: torch.Tensor, labels: torch.Tensor, *, epochs: int, learning_rate: float
 ) -> float:
-    """Minibatch SGD; the loss of the last batch."""
+    """Train by minibatch SGD, and return the loss of the last batch."""
     optimiser = torch.optim.SGD(learner.parameters(), lr=learning_rate, momentum=0.9)
     loss = torch.zeros(())
     for _ in range(epochs):
@@ -87,7 +87,7 @@ def train(
             loss = torch.nn.functional.cross_entropy(learner(images[batch]), labels[batch])
             loss.backward()
             optimiser.step()
-    return loss.item()
+    return float(loss)
 
 
 def accuracy(pulled: Pulled, test: Examples) -> float:

@@ -71,7 +71,7 @@ SETTINGS: tuple[Setting, ...] = (
         "FMA_DATA_DIR",
         path,
         "./fma-data",
-        "The folder of what fma keeps on disk: unless told otherwise the database, the weights and the secret key.",
+        "The folder for everything that fma keeps on disk; by default the database, the weights and the secret key.",
     ),
     Setting(
         "FMA_DATABASE_URL",
@@ -84,7 +84,7 @@ SETTINGS: tuple[Setting, ...] = (
         "FMA_STORAGE_URL",
         url("file", "s3"),
         "file://{data}/storage",
-        "Where weights are stored: `file:///absolute/folder` or `s3://bucket/prefix`, with boto3's `AWS_*`.",
+        "The store of the weights: `file:///absolute/folder`, or `s3://bucket/prefix` with boto3's `AWS_*`.",
     ),
     Setting(
         "FMA_S3_ENDPOINT_URL",
@@ -94,15 +94,15 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     _recorded(
         "FMA_S3_PRESIGNED_SECONDS",
-        "How long an address is good to which weights in S3 are redirected (307): their bytes do not pass through the "
-        "server, and clients must be able to reach the store. 0 sends them from here.",
+        "How long a presigned address in S3 is valid. Requests for weights are redirected to it (307): clients must "
+        "reach the store, and the bytes do not pass through the server. 0 sends weights through the server.",
         parse=whole(least=0),
     ),
     Setting(
         "FMA_SPOOL_DIR",
         optional_path,
         "",
-        "The folder where bodies are written before they go to S3; when empty, one in the system's temporary folder.",
+        "The folder where bodies wait before they go to S3; when empty, a folder in the system's temporary folder.",
     ),
     _recorded(
         "FMA_BROKER_URL",
@@ -115,8 +115,8 @@ SETTINGS: tuple[Setting, ...] = (
         "FMA_SECRET_KEY",
         text,
         "",
-        "What sessions and tasks are signed with and API tokens derived from, 50 characters or more, the same for "
-        "web and worker; `fma serve` makes one in the data folder.",
+        "The key that signs sessions and tasks, and that API tokens are derived from: 50 characters or more, the "
+        "same for web and worker. `fma serve` creates one in the data folder.",
         is_secret=True,
     ),
     Setting(
@@ -135,51 +135,54 @@ SETTINGS: tuple[Setting, ...] = (
         "FMA_HTTPS",
         boolean,
         "false",
-        "Whether everybody comes by HTTPS: plain requests are redirected and cookies are marked secure.",
+        "Whether all requests must use HTTPS: plain requests are redirected, and cookies are marked secure.",
     ),
     Setting(
         "FMA_HSTS_SECONDS",
         whole(least=0),
         "31536000",
-        "With FMA_HTTPS, how long browsers are told to insist on HTTPS (Strict-Transport-Security).",
+        "With FMA_HTTPS, how long browsers shall insist on HTTPS (Strict-Transport-Security).",
     ),
     Setting(
         "FMA_TRUST_PROXY",
         boolean,
         "false",
-        "Whether a reverse proxy sets X-Forwarded-Proto, -Host and -For on every request; never true without one.",
+        "Whether to trust X-Forwarded-Proto, -Host and -For. Set it only behind a proxy that sets all three on "
+        "every request.",
     ),
     _recorded(
         "FMA_REGISTRATION",
-        "Who may register a client: anybody, who knows FMA_ENROLMENT_TOKEN, or nobody (then `fma client add` does it).",
+        "Who may register clients: everybody, clients with FMA_ENROLMENT_TOKEN, or nobody (use `fma client add` "
+        "then).",
     ),
     _recorded(
         "FMA_ENROLMENT_TOKEN",
-        "What a client must send to register when FMA_REGISTRATION is `token`.",
+        "The token that a client must send to register when FMA_REGISTRATION is `token`.",
         is_secret=True,
     ),
     _recorded(
         "FMA_EVALUATION_MIN_CONTRIBUTORS",
-        "The least number of organisations (or clients without one) whose merged metrics are shown; a developer may "
+        "The least number of organisations (or clients without one) whose merged metrics are shown. A developer can "
         "ask for more, never for fewer.",
         parse=whole(least=2),
     ),
     _recorded(
         "FMA_EVALUATION_REFUSE_ISOLATION",
-        "Whether metrics are withheld that, beside those shown before, would speak of too few contributors.",
+        "Whether to withhold metrics that would isolate too few contributors when combined with metrics shown "
+        "before.",
     ),
     Setting(
         "FMA_LOGIN_RATE",
         rate,
         "30/min",
-        "How often one address may try to log in, or send a wrong password as HTTP Basic; counted by each process of "
-        "the server unless FMA_BROKER_URL is set.",
+        "How often one address may try to log in, or send a wrong password as HTTP Basic. Each process of the "
+        "server counts alone, unless FMA_BROKER_URL is set.",
     ),
     Setting(
         "FMA_DEBUG",
         boolean,
         "false",
-        "Whether errors show Django's debug page, with settings and source code; never in production.",
+        "Whether errors show Django's debug page, with settings and source code. Never set it in production.",
     ),
     # How much is accepted
     _recorded(
@@ -197,9 +200,9 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     _recorded(
         "FMA_CLIENT_UPDATE_RATE",
-        "How many updates one client may send in a period (s, min, hour or day), such as `60/min`, as many at once; "
-        "when empty, any number. This and the three below are counted before a body travels, by each process of the "
-        "server unless FMA_BROKER_URL is set; more is answered with 429 and Retry-After.",
+        "How many updates one client may send in a period (s, min, hour or day), such as `60/min`, also all at "
+        "once; empty means no limit. More are answered with 429 and Retry-After. This rate and the next three are "
+        "checked before a body travels. Each process of the server counts alone, unless FMA_BROKER_URL is set.",
         parse=much_per_time(whole(least=1), "60/min"),
     ),
     _recorded(
@@ -219,107 +222,106 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     _recorded(
         "FMA_MAX_UPLOADS",
-        "How many [uploads in parts](../how-to/send-large-updates.md) one client may have begun; of more, the oldest "
-        "gives way that nothing came for in ten minutes.",
+        "How many [uploads in parts](../how-to/send-large-updates.md) one client may have open. Beyond that, the "
+        "oldest upload that has been idle for ten minutes is dropped.",
         parse=whole(least=1),
     ),
     _recorded(
         "FMA_MAX_UPLOADING_BYTES",
-        "How many bytes one client may have announced of uploads that are not finished.",
+        "How many bytes the open uploads of one client may announce together.",
     ),
     _recorded(
         "FMA_UPLOAD_SECONDS",
-        "How long after its beginning an upload may be finished; then its parts are removed.",
+        "How long an upload may take from its beginning. After that its parts are removed.",
         parse=whole(least=1),
     ),
     # How a round is run
     _recorded(
         "FMA_LEASE_SECONDS",
-        "How long a worker owns a round without a sign of life before another one may take it.",
+        "How long a worker holds a round without renewing its lease, before another worker may take it.",
     ),
     _recorded(
         "FMA_MAX_ATTEMPTS",
-        "How often an aggregation is tried before its round is marked failed.",
+        "How many attempts an aggregation has before its round fails.",
         parse=whole(least=1),
     ),
     _recorded(
         "FMA_AGGREGATION_TIMEOUT_SECONDS",
-        "How many seconds one aggregation may take before its worker process is ended.",
+        "How many seconds one aggregation may take before its worker process is killed.",
         parse=whole(least=1),
     ),
     _recorded(
         "FMA_ORPHAN_GRACE_SECONDS",
-        "How old a stored file that no row mentions must be before the sweep deletes it.",
+        "The retention of a stored file that no row names. The sweep deletes older ones.",
     ),
     _recorded(
         "FMA_EXECUTOR",
-        "Who does the arithmetic of a round: the threads of a worker, one alone, or a Dask cluster. The result is the "
-        "same, bit for bit.",
+        "How a round is aggregated: by the threads of a worker, by one thread, or by a Dask cluster. The result is "
+        "the same, bit for bit.",
     ),
     _recorded(
         "FMA_THREADS",
-        "With `threads`, how many; 0 is one for each core.",
+        "The number of threads with `threads`; 0 means one for each core.",
         parse=whole(least=0),
     ),
     _recorded(
         "FMA_DASK_SCHEDULER",
-        "With `dask`, the address of the cluster's scheduler, such as `tcp://scheduler:8786`.",
+        "The address of the cluster's scheduler with `dask`, such as `tcp://scheduler:8786`.",
         parse=url("tcp", "tls", optional=True),
     ),
     _recorded(
         "FMA_TELEMETRY_DAYS",
-        "How many days [what clients report](telemetry.md) of themselves is kept.",
+        "The retention of [clients' reports](telemetry.md), in days.",
         parse=whole(least=1),
     ),
     Setting(
         "FMA_TELEMETRY",
         one_of("on", "off"),
         "on",
-        "Read by clients, not by the server: `off` keeps those that are started with it from reporting on themselves.",
+        "Read by clients, not by the server: a client started with `off` does not report on itself.",
     ),
     # Where metrics go as well
     _recorded(
         "FMA_MLFLOW_TRACKING_URI",
-        "The MLflow server that [metrics are sent to](../how-to/watch-clients.md#elsewhere), such as "
+        "The MLflow server to [forward metrics to](../how-to/watch-clients.md#elsewhere), such as "
         "`http://mlflow:5000`; needs the extra `mlflow`.",
         is_secret=True,
     ),
     _recorded(
         "FMA_TENSORBOARD_DIR",
-        "The folder where metrics are written for TensorBoard; needs the extra `tensorboard`.",
+        "The folder for TensorBoard's metrics; needs the extra `tensorboard`.",
     ),
     # The processes
-    Setting("FMA_WEB_WORKERS", whole(least=1), "1", "The processes of the HTTP server."),
+    Setting("FMA_WEB_WORKERS", whole(least=1), "1", "The number of processes of the HTTP server."),
     Setting(
         "FMA_WEB_THREADS",
         whole(least=1),
         "32",
-        "The most threads of each process of the HTTP server: its requests at one time, without those that wait for "
-        "news, and its database connections.",
+        "The most threads of each process of the HTTP server. They bound its requests at one time, without those "
+        "that wait for news, and its database connections.",
     ),
     Setting(
         "FMA_MAX_WAITERS",
         whole(least=0),
         "1000",
-        "How many clients may wait for news in each process of the HTTP server; one more is answered at once.",
+        "How many clients may wait for news in each process of the HTTP server. Further ones are answered at once.",
     ),
     Setting(
-        "FMA_WORKER_PROCESSES", whole(least=1), "2", "The aggregations that one worker runs at one time."
+        "FMA_WORKER_PROCESSES", whole(least=1), "2", "How many rounds one worker aggregates at one time."
     ),
     Setting(
         "FMA_POLL_SECONDS",
         seconds,
         "1",
-        "How often an idle worker looks for tasks in the database without having been woken; not used with "
-        "FMA_BROKER_URL.",
+        "How often an idle worker looks for tasks in the database without a wake-up. Not used with FMA_BROKER_URL.",
     ),
     _recorded(
         "FMA_WORKER_SEEN_SECONDS",
-        "`/readyz` answers 503 when no worker gave a sign of life for this long.",
+        "How long after the last sign of life of a worker `/readyz` answers 503.",
     ),
     _recorded(
         "FMA_MAX_WAIT_SECONDS",
-        "The longest that one request of a client may wait for a newer model.",
+        "The longest time that one request may wait for news.",
     ),
     Setting(
         "FMA_LOG_LEVEL",
@@ -331,7 +333,7 @@ SETTINGS: tuple[Setting, ...] = (
         "FMA_LOG_FORMAT",
         one_of("console", "json"),
         "console",
-        "How events are written to standard error, one a line: for a person or for a machine.",
+        "The format of the log on standard error, one event a line: for people or for programs.",
     ),
 )
 
@@ -364,13 +366,13 @@ def as_markdown() -> str:
     lines = [
         "# Settings",
         "",
-        "Every setting is an environment variable; an empty one means the default. A name that starts with `FMA_` and",
-        "is not in this table stops the start, and so does a value that does not parse.",
+        "Every setting is an environment variable; an empty one means the default. The server does not start with a",
+        "name that begins with `FMA_` and is not in this table, or with a value that it cannot parse.",
         "",
-        f"A secret can be kept in a file that another variable names: {files}.",
+        f"A secret can be read from a file that another variable names: {files}.",
         "Every `fma` command takes `--data DIR` in place of `FMA_DATA_DIR`.",
         "",
-        "| variable | default | what it says |",
+        "| variable | default | meaning |",
         "|---|---|---|",
     ]
     for setting in SETTINGS:

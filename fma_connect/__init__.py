@@ -1,6 +1,6 @@
-"""What an edge device or a notebook installs: FMA's client as it always was, and newer ones beside it.
+"""The client library for edge devices and notebooks.
 
-`Client` trains with a model, `DeveloperClient` owns models, `WebClient` is for scripts written for Capital One's
+`Client` trains with a model, `DeveloperClient` manages models, `WebClient` runs scripts written for Capital One's FMA
 client. Nothing here needs Django, and torch and scikit-learn are imported only by their own adapters.
 """
 

@@ -1,8 +1,8 @@
-"""A client's credential, kept in a file that only its owner can read.
+"""A client's credential, in a file that only its owner can read.
 
-The file is written before the client registers, with the key under which it will register, and again with the
-credential that the server answered. A client that dies in between registers again under the same key and gets the same
-credential, and two processes that start together on one file become one client.
+The file is written twice: before the registration, with its idempotency key, and after it, with the credential. A
+client that dies in between registers again with the same key and gets the same credential, and two processes that start
+together with one file become one client.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _OPEN_TO_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 @dataclass(frozen=True)
 class Credential:
-    """Who a client is, to one model of one server.
+    """The identity of a client for one model of one server.
 
     registration_key: the Idempotency-Key of its registration, as secret as the credential itself.
     uuid: the credential; None until the server has answered. client: its public id.
@@ -47,7 +47,7 @@ class CredentialFile:
         self.path = Path(path)
 
     def load(self) -> Credential | None:
-        """The credential, None when there is no file; CredentialError for a file that must not be trusted."""
+        """Read the credential; None without a file. Raises CredentialError for a file that must not be trusted."""
         try:
             with self.path.open("rb") as file:
                 self._refuse_if_open_to_others(os.fstat(file.fileno()))
@@ -59,20 +59,20 @@ class CredentialFile:
         return self._parse(content)
 
     def save(self, credential: Credential) -> None:
-        """Put the credential in place of whatever the file held; a reader sees the old or the new one."""
+        """Replace the file atomically: a reader sees the old or the new credential."""
         os.replace(self._write_beside(credential), self.path)
         self._sync_folder()
 
     def begin(self, credential: Credential) -> Credential:
-        """Write the first state of a credential; answers the one of another process if that was first."""
+        """Write a new credential, unless another process was first; return the one in the file."""
         written = self._write_beside(credential)
         try:
-            # A link fails where the name exists: the atomic "only if nobody was first".
+            # A link fails if the name exists, so only the first process succeeds.
             os.link(written, self.path)
         except FileExistsError:
             return self.load() or credential
         except OSError:
-            # No hard links here (FAT, some network folders): last one wins.
+            # No hard links here (FAT, some network folders): the last process wins.
             os.replace(written, self.path)
         finally:
             with suppress(FileNotFoundError):
@@ -107,19 +107,19 @@ class CredentialFile:
         finally:
             os.close(handle)
 
-    def _refuse_if_open_to_others(self, found: os.stat_result) -> None:
-        if os.name == "posix" and found.st_mode & _OPEN_TO_OTHERS:
+    def _refuse_if_open_to_others(self, stats: os.stat_result) -> None:
+        if os.name == "posix" and stats.st_mode & _OPEN_TO_OTHERS:
             raise CredentialError(
-                f"credential file {self.path} has mode {stat.S_IMODE(found.st_mode):04o}; other users must have no "
+                f"credential file {self.path} has mode {stat.S_IMODE(stats.st_mode):04o}; other users must have no "
                 f"access to it: chmod 600 {self.path} (and register anew if somebody may have read it)"
             )
 
     def _parse(self, content: bytes) -> Credential:
         try:
-            found: dict[str, Any] = json.loads(content)
-            if found.pop("format") != FORMAT:
+            members: dict[str, Any] = json.loads(content)
+            if members.pop("format") != FORMAT:
                 raise ValueError(f"format {FORMAT} is the only one known")
-            credential = Credential(**found)
+            credential = Credential(**members)
             texts = (
                 credential.server,
                 credential.registration_key,
@@ -129,7 +129,7 @@ class CredentialFile:
             if not (isinstance(credential.model, int) and all(isinstance(text, str) for text in texts)):
                 raise TypeError("a member has the wrong type")
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            # The cause is not chained: its text may quote the file.
+            # Without the cause: its text may quote the file.
             raise CredentialError(
                 f"credential file {self.path} is damaged ({type(error).__name__}); restore it, or remove it to "
                 "register as a new client"

@@ -1,6 +1,7 @@
-"""What can be said of this device without asking anybody and without naming anybody.
+"""Facts about this device that identify nobody, from the operating system alone.
 
-Only what docs/reference/telemetry.md lists: no host name, user, path or address. What cannot be found out is left out.
+They are the facts that docs/reference/telemetry.md lists: no host name, user, path or address. Unknown facts are left
+out.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ TWO_NUMBERS = re.compile(r"\d+(\.\d+)?")
 
 
 def facts_of_this_device() -> Facts:
-    """By section and field, as the server takes them."""
+    """The facts of this device by section and field, as the server accepts them."""
     total, free = _memory()
     battery, is_charging = _power()
-    found: Facts = {
+    facts: Facts = {
         "device": {"machine": _words(platform.machine())},
         "system": {"name": _words(platform.system()), "version": _two_numbers(_system_version())},
         "resources": {
@@ -55,7 +56,7 @@ def facts_of_this_device() -> Facts:
     }
     return {
         section: {name: value for name, value in fields.items() if value is not None}
-        for section, fields in found.items()
+        for section, fields in facts.items()
     }
 
 
@@ -71,9 +72,9 @@ def _words(text: str) -> str | None:
 
 
 def _two_numbers(text: str) -> str | None:
-    # What follows them may be a build of one organisation only.
-    found = TWO_NUMBERS.match(text)
-    return found[0] if found else None
+    # The rest of the version may name a build of one organisation.
+    match = TWO_NUMBERS.match(text)
+    return match[0] if match else None
 
 
 def _system_version() -> str:
@@ -87,19 +88,19 @@ def _num_cpus() -> int | None:
 
 
 def _memory() -> tuple[int | None, int | None]:
-    """All of it, and what could be used now."""
+    """The total memory and the available memory, in bytes."""
     with suppress(OSError, ValueError, KeyError):
         lines = (line.split() for line in MEMORY.read_text().splitlines())
         kilobytes = {words[0].rstrip(":"): int(words[1]) for words in lines if len(words) > 1}
         return kilobytes["MemTotal"] * 1024, kilobytes["MemAvailable"] * 1024
-    with suppress(Exception):  # whatever psutil raises on a system that we do not know
+    with suppress(Exception):  # psutil may raise anything on an unknown system
         memory = importlib.import_module("psutil").virtual_memory()
         return int(memory.total), int(memory.available)
     return None, None
 
 
 def _power() -> tuple[float | None, bool | None]:
-    """What is left of the battery, and whether the device is on mains."""
+    """The level of the battery, 0 to 1, and whether the device is connected to power."""
     with suppress(OSError, ValueError):
         batteries = [supply for supply in _supplies() if _read(supply / "type") == "Battery"]
         if batteries:

@@ -1,4 +1,4 @@
-"""Proof that the bytes that arrived are the bytes that were sent (RFC 9530, and our own ETags)."""
+"""Digests that prove that bytes arrived unchanged (RFC 9530, and FMA's ETags)."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ def content_digest(body: bytes) -> str:
 
 
 def digest_field(sha256: bytes) -> str:
-    """The same for a body of which the hash is known."""
+    """The value of a Content-Digest header for a body with this SHA-256."""
     return f"sha-256=:{base64.b64encode(sha256).decode()}:"
 
 
 def expected_sha256(header: str | None) -> str | None:
-    """The sha256, in hex, that a Content-Digest or Repr-Digest header promises; None when it promises none."""
-    found = _SHA256_MEMBER.search(header or "")
-    if found is None:
+    """The sha256, in hex, of a Content-Digest or Repr-Digest header; None when it has none."""
+    match = _SHA256_MEMBER.search(header or "")
+    if match is None:
         return None
     try:
-        digest = base64.b64decode(found[1], validate=True)
+        digest = base64.b64decode(match[1], validate=True)
     except binascii.Error:
         return None
     return digest.hex() if len(digest) == hashlib.sha256().digest_size else None
 
 
 def sha256_of_etag(etag: str | None) -> str | None:
-    """The sha256 that a strong ETag of weights is; None for any other ETag."""
-    found = _STRONG_SHA256_ETAG.fullmatch(etag or "")
-    return found[1] if found else None
+    """The sha256 in a strong ETag of weights; None for any other ETag."""
+    match = _STRONG_SHA256_ETAG.fullmatch(etag or "")
+    return match[1] if match else None

@@ -1,4 +1,4 @@
-"""Weights streamed to a file: resumed after a broken connection, checked against their digest, then put in place."""
+"""Downloads of weights to a file: resumed after a broken connection, and checked before the file appears."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def download(
     params: Params | None = None,
     timeout_s: float | None = None,
 ) -> Path | None:
-    """Write the body at `path` to the file `to`, which appears whole or not at all; None when there is no body (204).
+    """Download the body at `path` to the file `to`, which appears complete or not at all; None without a body (204).
 
     Memory does not grow with the body. A file with that name is replaced.
     """
@@ -37,11 +37,11 @@ def download(
     try:
         with open(handle, "w+b") as file:
             part = _Part(file)
-            found = transport.exchange(
+            has_body = transport.exchange(
                 "GET", path, lambda: {**headers, **part.resume_headers()}, part.receive, params=params,
                 timeout_s=timeout_s,
             )  # fmt: skip
-            if not found:
+            if not has_body:
                 return None
             file.flush()
             os.fsync(file.fileno())
@@ -53,7 +53,7 @@ def download(
 
 
 class _Part:
-    """What has arrived so far, and of which version of the weights."""
+    """The part that has arrived so far, and the ETag of its weights."""
 
     def __init__(self, file: BufferedRandom) -> None:
         self._file = file
@@ -61,12 +61,12 @@ class _Part:
 
     def resume_headers(self) -> dict[str, str]:
         self._file.flush()
-        # One byte is asked for again: a range that starts at the very end would be refused (416).
+        # Request the last byte again: a range that starts at the end would be refused (416).
         held_bytes = self._file.seek(0, os.SEEK_END) - 1
         if held_bytes <= 0 or self._etag is None:
             return {}
         self._file.truncate(held_bytes)
-        # Without If-Range the rest could be that of a newer model.
+        # Without If-Range the rest could belong to a newer model.
         return {"Range": f"bytes={held_bytes}-", "If-Range": self._etag}
 
     def receive(self, response: httpx.Response, deadline: Deadline) -> bool:

@@ -1,8 +1,8 @@
-"""Weights as the body of a request: made piece by piece from the arrays, so that memory never holds the model twice.
+"""Weights as the body of a request, made piece by piece from the arrays, so that memory never holds the model twice.
 
-What is sent is the canonical safetensors file, unless the caller asks for less: `quantise` sends narrower numbers,
-`compress` a zstd frame (docs/reference/wire-formats.md). A frame's length shows only at its end, so it is written to a
-temporary file first.
+The body is the canonical safetensors file. With `quantise` it has narrower numbers, with `compress` it is a zstd frame
+(docs/reference/wire-formats.md). The length of a frame is known only at its end, so it is written to a temporary file
+first.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ __all__ = ["SAFETENSORS", "BytesBody", "EncodedBody", "Quantisation", "RequestBo
 
 SAFETENSORS = "application/vnd.safetensors"
 PIECE_BYTES = 2**20
-# Small arrays go out together: a call of the system for each would cost more than their bytes.
+# Small arrays are sent together: a system call for each would take longer than their bytes.
 JOINED_BYTES = 2**18
 IN_MEMORY_BYTES = 2**23
 
 
 class RequestBody(Protocol):
-    """What a request sends, as often as it must be sent."""
+    """The body of a request, which can be sent several times."""
 
     @property
     def size_bytes(self) -> int:
-        """How many they are."""
+        """The number of bytes."""
 
     @property
     def headers(self) -> Mapping[str, str]:
-        """Content-Type, Content-Digest, and Content-Encoding where there is one."""
+        """Content-Type, Content-Digest, and Content-Encoding if there is one."""
 
     def pieces(self, start: int = 0) -> Iterator[bytes | memoryview]:
         """The bytes from `start` on."""
 
 
 class BytesBody:
-    """Bytes in memory."""
+    """A body of bytes in memory."""
 
     def __init__(self, data: bytes, content_type: str) -> None:
         self._data = memoryview(data)
@@ -65,11 +65,11 @@ class BytesBody:
 
 
 class EncodedBody:
-    """Safetensors, made from the arrays whenever they are asked for; nobody may change the arrays meanwhile."""
+    """A safetensors body, made from the arrays each time it is sent; the arrays must not change meanwhile."""
 
     def __init__(self, arrays: Arrays, quantise: Quantisation | None = None) -> None:
         self._arrays = arrays
-        self._bytes_of = checked_bytes  # until all of them have been looked at
+        self._bytes_of = checked_bytes  # until all values have been checked
         spec = Spec.of(arrays)
         self._narrowings: Mapping[str, Narrowing] = {}
         metadata: Mapping[str, str] = {}
@@ -82,7 +82,7 @@ class EncodedBody:
 
     @cached_property
     def headers(self) -> Mapping[str, str]:
-        """Looks at every value. Raises what fma_core raises for weights that cannot be sent."""
+        """The headers, after a check of every value. Raises the errors of fma_core for invalid weights."""
         digest = hashlib.sha256()
         for _, piece in self._all_pieces(0):
             digest.update(piece)
@@ -118,7 +118,7 @@ class EncodedBody:
 
 
 class CompressedBody:
-    """The zstd frame of another body."""
+    """A body that is the zstd frame of another one."""
 
     def __init__(self, body: EncodedBody) -> None:
         self._file: IO[bytes] = tempfile.SpooledTemporaryFile(IN_MEMORY_BYTES)
@@ -141,9 +141,9 @@ class CompressedBody:
 
 
 def encoded(arrays: Arrays, *, compress: bool = False, quantise: Quantisation | None = None) -> RequestBody:
-    """The body of these weights. Raises InvalidRequest for arrays that cannot be weights: it looks at every value."""
+    """Encode weights as a body, and check every value. Raises InvalidRequest for arrays that are not valid weights."""
     if not isinstance(compress, bool):
-        # Any other coding's name would be true as well, and send zstd.
+        # The name of another coding would also be true, and send zstd.
         raise ValueError(f"compress can be True, for a zstd frame, or False; got {compress!r}")
     try:
         body = EncodedBody(arrays, quantise)
@@ -158,8 +158,8 @@ def encoded(arrays: Arrays, *, compress: bool = False, quantise: Quantisation | 
 
 
 def explained(refused: InvalidRequest, *, compress: bool) -> InvalidRequest:
-    """The refusal itself, or in plainer words when the server does not read compressed bodies."""
-    # A server that does not look at Content-Encoding takes the frame for damaged safetensors.
+    """Explain a refusal when the server does not support compressed bodies; return other refusals unchanged."""
+    # A server that ignores Content-Encoding reads the frame as damaged safetensors.
     if not compress or (refused.status != 415 and refused.code != "malformed_safetensors"):
         return refused
     return InvalidRequest(

@@ -1,4 +1,4 @@
-"""What can go wrong between a client and the server, as one tree.
+"""The errors of the client library, as one tree.
 
     FMAConnectError
     ├── APIException            the server refused, or could not be reached (FMA's own name; WebClient raises it)
@@ -50,11 +50,11 @@ __all__ = [
 
 
 class FMAConnectError(Exception):
-    """The root: `except FMAConnectError` catches whatever this library raises on purpose."""
+    """The root: `except FMAConnectError` catches every error that this library raises on purpose."""
 
 
 class APIException(FMAConnectError):
-    """The server refused a call, or never answered it.
+    """A call that the server refused, or never answered.
 
     status_code: the HTTP status, None when there was no answer.
     message: the parsed body of the answer, or a sentence when there is none.
@@ -77,7 +77,7 @@ class Refused(APIException):
 
     code: the server's stable name for the reason ("shape_mismatch"); "http_<status>" when it gave none.
     detail: a sentence for people. fields: every other member of the body, field lists (`{"name": [why]}`) included.
-    retry_after_s: the server's own wish, when it had one.
+    retry_after_s: the seconds to wait before the next attempt, if the server gave them.
     """
 
     def __init__(
@@ -96,61 +96,62 @@ class Refused(APIException):
         self.detail = detail
         self.fields = dict(fields or {})
         self.retry_after_s = retry_after_s
-        said = ((name, _in_words(why)) for name, why in self.fields.items())
-        reasons = "; ".join(f"{name}: {why}" for name, why in said if why not in detail)
+        sentences = ((name, _in_words(why)) for name, why in self.fields.items())
+        reasons = "; ".join(f"{name}: {why}" for name, why in sentences if why not in detail)
         what = f"{status} {code}".strip() if status or not code else code
         self.error_message = ": ".join(part for part in (what, detail, reasons) if part)
 
 
 class InvalidRequest(Refused):
-    """What was sent cannot be accepted as it is; sending it again will not help.
+    """A request that cannot be accepted as it is; sending it again will not help.
 
-    status: 0 when nothing was sent, because these are no weights: a NaN, an object, a value that int8 cannot hold.
+    status: 0 when nothing was sent, because these are not valid weights: a NaN, an object, a value that int8 cannot
+    hold.
     """
 
 
 class NotAuthenticated(Refused):
-    """No credential, or one that the server does not know (any more)."""
+    """A call without a credential, or with one that the server does not know (any more)."""
 
 
 class NotAllowed(Refused):
-    """The server knows the caller, who may not do this."""
+    """A call of a known caller without the permission for it."""
 
 
 class NotFound(Refused):
-    """There is no such object, or not for this caller."""
+    """An object that does not exist, or not for this caller."""
 
 
 class Conflict(Refused):
-    """The request is right in itself, but not in the state that the object is in."""
+    """A valid request that the current state of the object does not allow."""
 
 
 class NotSelected(NotAllowed):
-    """The client was not chosen for the round; `join` says when to ask again."""
+    """An update of a client that was not chosen for the round; `join_once` says when to ask again."""
 
 
 class LateUpdate(Conflict):
-    """The update was trained for an earlier round, and the model's policy refuses those."""
+    """An update for an earlier round, which the model's policy refuses."""
 
 
 class RoundFull(Conflict):
-    """The round has all the updates that it takes; there will be another one."""
+    """An update for a round that accepts no more updates; another round will follow."""
 
 
 class ExperimentEnded(Conflict):
-    """The experiment has ended: it takes no updates any more."""
+    """A call for an experiment that has ended."""
 
 
 class TooManyRequests(Refused):
-    """The server asked for a longer pause than the time limit leaves."""
+    """A call for which the server requires a longer pause than the time limit allows."""
 
 
 class ServerFailed(Refused):
-    """The server, or something in front of it, failed and kept failing."""
+    """A call in which the server, or a proxy before it, failed in every attempt."""
 
 
 class ConnectionFailed(APIException, ConnectionError):
-    """No usable answer within the time limit."""
+    """A call without a usable answer within the time limit."""
 
     def __init__(self, message: str | None = None) -> None:
         super().__init__(None, message)
@@ -159,11 +160,11 @@ class ConnectionFailed(APIException, ConnectionError):
 
 
 class UnexpectedAnswer(FMAConnectError):
-    """The answer says that all is well, but is not what the API promises."""
+    """A successful answer that is not what the API promises."""
 
 
 class CredentialError(FMAConnectError):
-    """The credential file cannot be used, and why."""
+    """A credential file that cannot be used; the message says why."""
 
 
 _BY_STATUS: dict[int, type[Refused]] = {
@@ -187,7 +188,7 @@ def refusal(status: int, body: Any, *, retry_after_s: float | None = None) -> Re
     """The error of an answer: `body` is the parsed JSON, or the text when it was not JSON."""
     members: Mapping[str, Any] = body if isinstance(body, Mapping) else {}
     own = {name: value for name, value in members.items() if name not in _STANDARD_MEMBERS}
-    # Field lists come under "errors" as well, where no member of the standard hides one.
+    # Field lists are also under "errors", because a standard member may have the name of a field.
     lists = own.pop("errors", {}) if isinstance(own.get("errors"), Mapping) else {}
     detail = members.get("detail") or members.get("title") or ("" if members else _in_words(body))
     code = str(members.get("code") or f"http_{status}")

@@ -1,7 +1,7 @@
-"""A client's one question before it trains: may I take part now?
+"""Joining a round: a client asks before it trains whether it may take part now.
 
-Whoever may not is told when to ask again. Those times are spread over the clients, so that not all of them return at
-once, and are kept here from one call to the next.
+A client that may not is told when to ask again. The server spreads these times, so that not all clients return at once;
+this module keeps them from one call to the next.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ __all__ = ["Joined", "Joining", "NotJoined", "answer_of"]
 logger = logging.getLogger("fma_connect")
 
 LONGEST_WAIT_S = 30
-# Of a server that is away, or says no time.
+# The pause when the server is unavailable, or gives no time.
 PAUSE_S = 5.0
 
 
 @dataclass(frozen=True)
 class Joined:
-    """The client takes part in a round.
+    """The answer to a client that takes part in a round.
 
-    base_aggregate: the aggregate to train from, which `pull` answers; None while the newest weights are an artifact's.
-    client_config: what the model's owner and its strategy tell this client, read-only.
-    deadline_at: when the round closes at the latest; None when no time is set.
+    base_aggregate: the aggregate to train from, which `pull` returns; None while the newest weights are an artifact's.
+    client_config: the training configuration for this client, read-only.
+    deadline_at: the latest time at which the round closes; None without a deadline.
     """
 
     round: int
@@ -45,10 +45,10 @@ class Joined:
 
 @dataclass(frozen=True)
 class NotJoined:
-    """The client does not take part now.
+    """The answer to a client that does not take part now.
 
     reason: stable, for programs ("not_chosen"); detail: the same for people.
-    retry_after_s: when to ask again; None when that is of no use, because the experiment has ended.
+    retry_after_s: the seconds to wait before asking again; None when the experiment has ended.
     """
 
     reason: str
@@ -57,28 +57,28 @@ class NotJoined:
     round: int | None = None
 
 
-def answer_of(said: Any) -> Joined | NotJoined:
-    """The server's answer. Raises UnexpectedAnswer when it is none."""
+def answer_of(body: Any) -> Joined | NotJoined:
+    """Read the server's answer. Raises UnexpectedAnswer for a body that is none."""
     try:
-        if said["accepted"]:
-            deadline = said["deadline_at"]
+        if body["accepted"]:
+            deadline = body["deadline_at"]
             return Joined(
-                int(said["round"]),
-                said["base_aggregate"],
-                said["client_config"],
+                int(body["round"]),
+                body["base_aggregate"],
+                body["client_config"],
                 None if deadline is None else datetime.fromisoformat(deadline),
             )
-        return NotJoined(said["reason"], said["detail"], said["retry_after_s"], said.get("round"))
+        return NotJoined(body["reason"], body["detail"], body["retry_after_s"], body.get("round"))
     except (KeyError, TypeError, ValueError) as error:
         raise UnexpectedAnswer(
-            f"the server did not say whether the client may take part: {said!r:.200}"
+            f"the server did not say whether the client may take part: {body!r:.200}"
         ) from error
 
 
 class Joining:
-    """Asks until the client is accepted, at the pace that the server wants.
+    """Asks until the client is accepted, at the times that the server gives.
 
-    ask: one question, which the server may answer up to so many seconds later.
+    ask(wait_s): one call, which the server may answer up to wait_s seconds later.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Joining:
         self._ask_again_at = clock()
 
     def once(self, wait_s: int = 0) -> Joined | NotJoined:
-        """What the server says now."""
+        """Ask once, and keep the time to ask again."""
         answer = self._ask(wait_s)
         if isinstance(answer, NotJoined):
             self._pause(PAUSE_S if answer.retry_after_s is None else answer.retry_after_s)
@@ -103,7 +103,7 @@ class Joining:
         return answer
 
     def in_time(self, timeout_s: float | None) -> Joined | None:
-        """The round that the client takes part in; None when it did not come to that in time, or never will."""
+        """Ask until the client takes part in a round; None when the time is over or the experiment has ended."""
         ends_at = None if timeout_s is None else self._clock() + timeout_s
         has_answered = False
         while (
@@ -115,8 +115,8 @@ class Joining:
             try:
                 answer = self.once(max(0, wait_s))
             except (ConnectionFailed, Refused) as error:
-                # Each question has been repeated for a call's time limit. Whoever waits outlives a server that comes
-                # back, but one that was never there is a mistake to be told of.
+                # Each call has been retried for its own time limit. The client waits for a server that was there
+                # before; one that has never answered is probably a wrong address, which must be reported.
                 is_over = ends_at is not None and self._clock() >= ends_at
                 self._pause(_pause_or_raise(error, is_hopeless=is_over or not has_answered))
                 continue
@@ -133,7 +133,7 @@ class Joining:
     def _pause_is_over_by(self, ends_at: float | None) -> bool:
         now = self._clock()
         if ends_at is not None and self._ask_again_at > ends_at:
-            # Asking earlier would undo what the server spreads its clients for.
+            # Asking earlier would defeat the server's spreading of clients.
             self._sleep(max(0.0, ends_at - now))
             return False
         if self._ask_again_at > now:
@@ -145,5 +145,5 @@ def _pause_or_raise(error: ConnectionFailed | Refused, *, is_hopeless: bool) -> 
     if is_hopeless or (isinstance(error, Refused) and error.status not in RETRYABLE_STATUSES):
         raise error
     logger.warning("server_away while=joining cause=%s", error)
-    said_s = error.retry_after_s if isinstance(error, Refused) else None
-    return PAUSE_S if said_s is None else said_s
+    retry_after_s = error.retry_after_s if isinstance(error, Refused) else None
+    return PAUSE_S if retry_after_s is None else retry_after_s

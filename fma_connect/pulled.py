@@ -1,4 +1,4 @@
-"""The model as a client last saw it."""
+"""The model as a client pulled it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 class Pulled:
     """One state of a model.
 
-    arrays: by name, read-only: `pull` answers the same ones again while the model has not changed. `copies` gives
-        arrays to train in.
-    base_aggregate: the aggregate that they are, None when they are an artifact (an initial model).
-    etag: the server's name for exactly these bytes.
+    arrays: by name, read-only, because `pull` returns the same arrays while the model has not changed; `copies` gives
+        writable ones for training.
+    base_aggregate: the aggregate of the arrays; None when they are of an artifact (an initial model).
+    etag: the server's identifier of exactly these bytes.
     """
 
     arrays: Arrays = field(repr=False)

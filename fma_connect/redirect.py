@@ -1,7 +1,7 @@
-"""The one redirect that is followed: to the store, which hands out weights by itself (FMA_S3_PRESIGNED_SECONDS).
+"""The only redirect that is followed: to the object store, which serves weights itself (FMA_S3_PRESIGNED_SECONDS).
 
-A credential goes to the address that the caller named and to no other, so nothing of the first request is repeated
-there but the range that it wanted. What arrives is checked against the hash that the server has said before.
+A credential is sent only to the address that the caller named, so the request to the store contains nothing of the
+first one but its range. The weights are checked against the hash in the server's answer.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _OWN = frozenset({"etag", "repr-digest", "content-digest", "content-encoding"})
 
 
 def store_of(response: httpx.Response) -> httpx.URL | None:
-    """Where the weights are; None for an answer that sends nowhere, or where nobody should follow.
+    """The URL of the weights in the store; None for an answer that is no redirect, or that must not be followed.
 
-    Who asked by https is not sent on without it.
+    A call over https is never continued over http.
     """
     request, location = response.request, response.headers.get("location")
     is_ours = (
@@ -40,7 +40,7 @@ def store_of(response: httpx.Response) -> httpx.URL | None:
 
 
 def headers_for_store(sent: Mapping[str, str], redirect: httpx.Response) -> dict[str, str]:
-    """A range of what the server says is still the same weights; nothing else."""
+    """The headers for the store: the range of the request, if the weights are still the same, and no credential."""
     headers = {"Accept": "*/*", "Accept-Encoding": "identity"}
     if "Range" in sent and sent.get("If-Range", redirect.headers["etag"]) == redirect.headers["etag"]:
         headers["Range"] = sent["Range"]
@@ -48,7 +48,7 @@ def headers_for_store(sent: Mapping[str, str], redirect: httpx.Response) -> dict
 
 
 def why_unusable(response: httpx.Response) -> str | None:
-    """What is wrong with the store's answer; None when it can be checked against the server's hash."""
+    """The reason why the store's answer cannot be used; None when it can be checked against the server's hash."""
     if response.status_code not in _FROM_STORE:
         return f"answered {response.status_code}"
     if _is_part(response) and "range" not in response.request.headers:
@@ -60,19 +60,19 @@ def why_unusable(response: httpx.Response) -> str | None:
 
 
 def speak_for_server(response: httpx.Response, redirect: httpx.Response) -> None:
-    """Put what the server said of the weights in the place of whatever the store says of them.
+    """Replace the store's headers about the weights by those of the server.
 
-    A store has an ETag of its own, which is no hash, and nobody else may say what the bytes must be.
+    The store's own ETag is not a hash, and only the server may say what the bytes must be.
     """
     for name in list(response.headers):
         if name in _OWN or name.startswith("fma-"):
             del response.headers[name]
-    said = redirect.headers.items()
+    ours = redirect.headers.items()
     response.headers.update(
-        {name: value for name, value in said if name == "etag" or name.startswith("fma-")}
+        {name: value for name, value in ours if name == "etag" or name.startswith("fma-")}
     )
     if _is_part(response):
-        response.status_code = httpx.codes.PARTIAL_CONTENT  # rclone says 200 of a part
+        response.status_code = httpx.codes.PARTIAL_CONTENT  # rclone answers 200 for a part
 
 
 def _is_part(response: httpx.Response) -> bool:

@@ -1,4 +1,4 @@
-"""When to try again, and how long to wait before."""
+"""Retries: which answers to retry, and the pauses between attempts."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class RetryPolicy:
             raise ValueError(f"max_attempts must be at least 1; got {self.max_attempts}")
 
     def delay_s(self, failures: int, rng: random.Random) -> float:
-        """How long to wait after the given number of failures in a row (1 for the first)."""
-        # 2**1024 has no float; thirty doublings are past any sensible ceiling.
+        """The seconds to wait after the given number of failures in a row (1 for the first)."""
+        # 2**1024 overflows a float; thirty doublings exceed any sensible limit.
         ceiling = min(self.max_delay_s, self.first_delay_s * 2.0 ** min(failures - 1, 30))
         return rng.uniform(0.0, ceiling)
 
 
 def retry_after_s(value: str | None, *, now: datetime | None = None) -> float | None:
-    """The seconds of a Retry-After header, in either of its two forms; None when absent or unreadable."""
+    """The seconds of a Retry-After header, in either of its two forms; None when it is absent or invalid."""
     if value is None:
         return None
     if value.strip().isdecimal():

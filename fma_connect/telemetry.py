@@ -1,7 +1,7 @@
-"""Reports of a client on itself: now and then, beside its other calls, and never in their way.
+"""Telemetry: a client reports facts about its device from time to time, without disturbing its other calls.
 
 docs/reference/telemetry.md lists every field. `telemetry=False` of a client, or FMA_TELEMETRY=off in its environment,
-switch all of it off.
+switches it off.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REPORT_EVERY_S = 15 * 60.0
 TEST_SPEED_EVERY_S = 24 * 3600.0
 SPEED_TEST_BYTES = 256 * 1024
 NUM_PINGS = 3
-# Nobody waits longer than this for a report, and for each half of a speed test.
+# The time limit of a report, and of each half of a speed test.
 PATIENCE_S = 5.0
 MOST_MBPS = 1e6
 
@@ -38,14 +38,14 @@ SPEED_TEST = "api/v1/clients/me/speed-test/"
 
 
 def is_switched_off() -> bool:
-    """Whether whoever runs this process wants no reports."""
+    """Whether the environment switches telemetry off."""
     return os.environ.get("FMA_TELEMETRY", "").strip().lower() in ("off", "false", "no", "0")
 
 
 class Telemetry:
-    """Sends a report when one is due. Nothing that goes wrong here is raised.
+    """Sends a report when one is due. It never raises an error of a report.
 
-    who: the headers that say which client this is, asked for only when something is sent.
+    who: gives the headers that identify the client; called only when something is sent.
     """
 
     def __init__(self, transport: Transport, who: Callable[[], Mapping[str, str]], *, is_on: bool) -> None:
@@ -59,7 +59,7 @@ class Telemetry:
         self._lock = threading.Lock()
 
     def describe(self, facts: Mapping[str, Mapping[str, Any]]) -> None:
-        """Say these facts with the next report, which is due now, and with all that follow.
+        """Add facts to the next report, which is due now, and to all later ones.
 
         Raises ValueError for a section that does not exist.
         """
@@ -70,7 +70,7 @@ class Telemetry:
         self._next_report_at = -float("inf")
 
     def report_if_due(self) -> None:
-        """Send a report unless one was sent lately, or another thread is at it."""
+        """Send a report, unless one was sent recently or another thread is sending one."""
         if not self.is_on or self._transport.clock() < self._next_report_at:
             return
         if not self._lock.acquire(blocking=False):
@@ -91,7 +91,7 @@ class Telemetry:
     def report_error(
         self, error: BaseException | str, message: str, *, model: int, round: int | None, traceback: bool
     ) -> bool:
-        """Say what went wrong; whether the server has kept it."""
+        """Report an error; return whether the server has stored it."""
         if not self.is_on:
             return False
         body: dict[str, Any] = {"code": _code(error), "federated_model": model}
@@ -100,7 +100,7 @@ class Telemetry:
         if round is not None:
             body["round"] = round
         if traceback and isinstance(error, BaseException):
-            # Its end says what failed.
+            # The end of a traceback has the error.
             body["traceback"] = "".join(tracebacks.format_exception(error))[-LONGEST_TRACEBACK:]
         try:
             self._transport.call("POST", ERRORS, headers=self._who(), json_body=body, timeout_s=PATIENCE_S)
@@ -126,7 +126,7 @@ class Telemetry:
         self._next_test_at = self._transport.clock() + TEST_SPEED_EVERY_S
         for name, method in (("download_mbps", "GET"), ("upload_mbps", "POST")):
             taken_s = self._seconds(method, SPEED_TEST_BYTES)
-            # The round trip is no part of the speed, unless it is all that there was to see.
+            # The round trip does not count, unless it was nearly the whole time.
             moving_s = taken_s - ping_s if taken_s > 2 * ping_s else taken_s
             if moving_s > 0:
                 self._line[name] = min(SPEED_TEST_BYTES * 8 / 1e6 / moving_s, MOST_MBPS)
@@ -143,7 +143,7 @@ class Telemetry:
 
 
 def _code(error: BaseException | str) -> str:
-    """The class of an exception says what went wrong; its text may hold a path or a value, and is not sent."""
+    """The code of an error: for an exception, the name of its class. Its text may contain a path or a value."""
     if isinstance(error, BaseException):
         error = type(error).__name__
     return re.sub(r"[^A-Za-z0-9_.-]", "_", error)[:64] or "error"

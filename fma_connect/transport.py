@@ -1,8 +1,7 @@
-"""One call to the server: sent, tried again while that can help, read to its end, turned into a value or a typed error.
+"""Calls to the server: each is sent, retried while that can help, and turned into a value or a typed error.
 
-A POST carries the same Idempotency-Key on every attempt, so an answer that got lost on its way does not become a second
-object. Redirects are not followed, but for one (redirect.py): a credential goes to the address that the caller named,
-and to no other.
+A POST has the same Idempotency-Key in every attempt, so that a lost answer does not lead to a second object. Only one
+kind of redirect is followed (redirect.py): a credential is sent only to the address that the caller named.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ T = TypeVar("T")
 
 
 class BrokenTransfer(Exception):
-    """The answer arrived damaged; worth another attempt."""
+    """An answer that arrived damaged, which another attempt may repair."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +53,11 @@ class Answer:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the body, in hex. Both its digest and its ETag may be promises of it."""
+        """The SHA-256 of the body, in hex, to compare with a digest or an ETag."""
         return hashlib.sha256(self.body).hexdigest()
 
     def json(self) -> Any:
-        """The body as parsed JSON; UnexpectedAnswer when it is something else."""
+        """Parse the body as JSON. Raises UnexpectedAnswer."""
         try:
             return json.loads(self.body)
         except ValueError as error:
@@ -70,18 +69,18 @@ class Answer:
 
 @dataclass(frozen=True)
 class Deadline:
-    """The moment at which a call has taken long enough."""
+    """The time limit of a call."""
 
     expires_at: float
     clock: Callable[[], float]
 
     def remaining_s(self) -> float:
-        """What is left, in seconds; negative afterwards."""
+        """The seconds that are left; negative after the limit."""
         return self.expires_at - self.clock()
 
 
 def base_url(url: str) -> str:
-    """The server's address with one slash at its end; refuses what is no http(s) address or carries a password."""
+    """The server's URL with one slash at its end. Raises ValueError for another scheme, or a URL with a password."""
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
@@ -98,10 +97,10 @@ def base_url(url: str) -> str:
 class Transport:
     """Calls below one server address.
 
-    timeout_s: of a whole call, pauses and all attempts included.
-    verify: what httpx takes: True, False, or an ssl.SSLContext (for a private certificate authority).
-    http: another httpx transport, for tests. rng, sleep, clock: injected for tests.
-    Threads may share it. Processes may share it only without keep_alive: no connection outlives its call then.
+    timeout_s: the limit of a whole call, pauses and all attempts included.
+    verify: as for httpx: True, False, or an ssl.SSLContext (for a private certificate authority).
+    http: another httpx transport, for tests. rng, sleep, clock: for tests.
+    Threads may share it. Processes may share it only without keep_alive, when every call has its own connection.
     """
 
     def __init__(
@@ -125,7 +124,7 @@ class Transport:
         self.clock = clock
         self.rng = rng or random.SystemRandom()
         self._retry = retry
-        # Reading the system's certificates takes 0.1 s and more; an http address never asks for them.
+        # Reading the system's certificates takes 0.1 s and more, and http does not need them.
         needs_tls = self.url.startswith("https:")
         self._http = httpx.Client(
             verify=verify if needs_tls else False,
@@ -152,11 +151,11 @@ class Transport:
         is_retried: bool = True,
         check: Callable[[Answer], None] | None = None,
     ) -> Answer:
-        """The answer of 2xx or 304 to one call; everything else raises.
+        """Make one call and return its answer of 2xx or 304; other answers raise an error.
 
-        json_body or body: what to send; a body goes out with its Content-Digest.
-        silence_s: how long the server may say nothing before the attempt counts as failed.
-        is_retried: whether an attempt that failed is followed by others; not where the caller asks again by itself.
+        json_body or body: the content to send; it is sent with its Content-Digest.
+        silence_s: the time without any data from the server after which an attempt has failed.
+        is_retried: whether to retry a failed attempt; False when the caller repeats the call itself.
         check: raises BrokenTransfer for an answer that must be fetched again.
         """
         sent = dict(headers or {})
@@ -171,7 +170,7 @@ class Transport:
             sent["Idempotency-Key"] = idempotency_key or str(uuid.uuid4())
 
         def read(response: httpx.Response, deadline: Deadline) -> Answer:
-            # One growing buffer: joining pieces would hold a large model twice.
+            # One growing buffer: joining pieces would need the memory of a large model twice.
             content = bytearray()
             for piece in pieces_of(response, deadline):
                 content += piece
@@ -194,7 +193,7 @@ class Transport:
         )
 
     def deadline(self, timeout_s: float | None = None) -> Deadline:
-        """When a call that begins now has taken long enough."""
+        """The time limit of a call that begins now."""
         return Deadline(self.clock() + (self.timeout_s if timeout_s is None else timeout_s), self.clock)
 
     def exchange(
@@ -210,7 +209,7 @@ class Transport:
         silence_s: float = SILENCE_TIMEOUT_S,
         is_retried: bool = True,
     ) -> T:
-        """What `read` makes of the streamed answer. `headers` is asked before each attempt, `read` called in each."""
+        """Make one call and return the result of `read` on the streamed answer; each attempt calls `headers`."""
         limit_s = self.timeout_s if timeout_s is None else timeout_s
         deadline = self.deadline(limit_s)
         attempt = 0
@@ -255,7 +254,7 @@ class Transport:
         sent = dict(headers)
         content: Iterator[bytes] | None = None
         if body is not None:
-            # A stream with a known length: neither copied whole nor sent in chunks.
+            # A stream with a known length is neither copied nor sent in chunks.
             content, sent["Content-Length"] = _pieces(body, deadline), str(body.size_bytes)
         request = self._http.build_request(
             method, self.url + path, params=params, headers=sent, content=content, timeout=timeout
@@ -281,7 +280,7 @@ class Transport:
         why = why_unusable(response)
         if why is not None:
             response.close()
-            # Its leave may have run out, or the object have moved: the server knows where it is now.
+            # The URL may have expired, or the object may have moved: the server gives the current URL.
             raise BrokenTransfer(f"the store at {store.host} {why}")
         speak_for_server(response, redirect)
         return response
@@ -295,7 +294,7 @@ def _pieces(body: RequestBody, deadline: Deadline) -> Iterator[bytes]:
 
 
 def pieces_of(response: httpx.Response, deadline: Deadline) -> Iterator[bytes]:
-    """The body as it arrives, until the time limit of the call."""
+    """The body of an answer as it arrives. Raises ReadTimeout at the time limit of the call."""
     for piece in response.iter_bytes():
         if deadline.remaining_s() <= 0:
             raise httpx.ReadTimeout("the time limit of the call passed while reading the answer")
@@ -303,7 +302,7 @@ def pieces_of(response: httpx.Response, deadline: Deadline) -> Iterator[bytes]:
 
 
 def _check_digest(answer: Answer) -> None:
-    # With a content coding the digest is of the coded bytes, which httpx no longer has.
+    # With a content coding the digest is that of the coded bytes, which httpx does not keep.
     if "content-encoding" in answer.headers or answer.status != httpx.codes.OK:
         return
     header = answer.headers.get("content-digest") or answer.headers.get("repr-digest")

@@ -1,7 +1,7 @@
-"""Large updates in parts: a connection that is cut costs what was on its way, not what had arrived.
+"""Uploads of large updates in parts: after a broken connection, only the part that had not arrived is sent again.
 
-The server's `uploads/` speaks tus 1.0.0 (https://tus.io/protocols/resumable-upload): begun by POST, continued by PATCH,
-and after a failure asked by HEAD how much is there.
+The server's `uploads/` speaks tus 1.0.0 (https://tus.io/protocols/resumable-upload): POST begins an upload, PATCH
+continues it, and after a failure HEAD tells how much has arrived.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ UPDATES = "api/v1/model_updates/"
 TUS = {"Tus-Resumable": "1.0.0"}
 # Smaller bodies are sent again as a whole.
 LEAST_BYTES = 8 * 2**20
-# One request each, because proxies that keep a request until they have all of it forget it when it is cut.
+# One request for each part: a proxy that buffers whole requests loses a request that is cut off.
 PART_BYTES = 8 * 2**20
 MOST_BEGINNINGS = 3
 PAUSE_S = 0.2
-# How fast the server looks at a complete body, at least, before it answers.
+# The lowest speed at which the server checks a complete body before it answers.
 LOOKS_AT_BYTES_PER_S = 8 * 2**20
 
 
 class Uploads:
-    """The uploads of one client. One that ran out of time is gone on with when the same update is pushed again."""
+    """The uploads of one client. An upload that ran out of time continues when the same update is pushed again."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._are_known = True
-        # By the digest of the body and what was said of it: the upload, and the key of the update that it is to be.
+        # By the digest of the body and its parameters: the upload, and the idempotency key of its update.
         self._unfinished: dict[tuple[Any, ...], tuple[str, str]] = {}
 
     def push(
@@ -61,15 +61,16 @@ class Uploads:
         headers: Mapping[str, str],
         timeout_s: float | None = None,
     ) -> Answer | None:
-        """What POST model_updates/ answers to this body; None from a server that knows no uploads.
+        """Push a body in parts and return the answer of POST model_updates/; None when the server has no uploads.
 
-        params: what is said of the update. headers: who says it. timeout_s: of all of it. Raises as Transport.call.
+        params: the facts about the update. headers: the client's credential. timeout_s: the limit of the whole push.
+        Raises as Transport.call.
         """
         if not self._are_known:
             return None
         deadline = self._transport.deadline(timeout_s)
-        said = (body.headers["Content-Digest"], *sorted(params.items()))
-        upload_id, key = self._unfinished.pop(said, (None, str(uuid.uuid4())))
+        identity = (body.headers["Content-Digest"], *sorted(params.items()))
+        upload_id, key = self._unfinished.pop(identity, (None, str(uuid.uuid4())))
         self._give_up_others(headers)
         for attempt in range(1, MOST_BEGINNINGS + 1):
             is_unsure = upload_id is not None
@@ -82,13 +83,13 @@ class Uploads:
                 upload.send()
                 return upload.finish(key)
             except NotFound as gone:
-                # It has expired, or given way to others.
+                # The server has dropped it: it has expired, or others needed the space.
                 if attempt == MOST_BEGINNINGS:
                     raise
                 logger.warning("upload_lost cause=%s", gone)
                 upload_id = None
             except (ConnectionFailed, TooManyRequests, ServerFailed):
-                self._unfinished[said] = (upload_id, key)
+                self._unfinished[identity] = (upload_id, key)
                 raise
             except Refused:
                 _give_up(self._transport, upload_id, headers)
@@ -125,7 +126,7 @@ class Uploads:
 
 
 class _Upload:
-    """One body on its way. As the body of a request it is the next part of itself."""
+    """One upload. It is itself the body of a request, with the next part as its content."""
 
     def __init__(
         self,
@@ -163,7 +164,7 @@ class _Upload:
                 return
 
     def send(self) -> None:
-        """Bring all bytes there."""
+        """Send all parts that have not arrived."""
         while self._offset < self._body.size_bytes:
             try:
                 self._offset = self._transport.exchange(
@@ -175,7 +176,7 @@ class _Upload:
                     timeout_s=self._deadline.remaining_s(),
                 )
             except Conflict as conflict:
-                # Something of an attempt that was given up as lost arrived after all.
+                # A part of an attempt that seemed to be lost has arrived after all.
                 if conflict.code != "wrong_offset" or self._deadline.remaining_s() <= 0:
                     raise
                 self._transport.sleep(PAUSE_S)
@@ -183,7 +184,7 @@ class _Upload:
             self._is_unsure = False
 
     def finish(self, key: str) -> Answer:
-        """Make it an update."""
+        """Turn the complete upload into an update."""
         return self._transport.call(
             "POST",
             UPDATES,
@@ -195,7 +196,7 @@ class _Upload:
         )
 
     def _next_headers(self) -> Mapping[str, str]:
-        # Asked before each attempt: after a failed one nobody here knows how much of it arrived.
+        # Called before each attempt: after a failed one it is unknown how much has arrived.
         if self._is_unsure:
             self._offset = self._transport.exchange(
                 "HEAD",
@@ -210,7 +211,7 @@ class _Upload:
 
 
 def _give_up(transport: Transport, upload_id: str, headers: Mapping[str, str]) -> None:
-    """Tell the server that it need not keep it."""
+    """Tell the server to drop an upload."""
     with suppress(APIException):
         transport.exchange(
             "DELETE", f"{UPLOADS}{upload_id}/", lambda: {**headers, **TUS}, _nothing_of, timeout_s=1.0
@@ -219,10 +220,10 @@ def _give_up(transport: Transport, upload_id: str, headers: Mapping[str, str]) -
 
 def _offset_of(response: httpx.Response, deadline: Deadline) -> int:
     _nothing_of(response, deadline)
-    said = response.headers.get("upload-offset", "")
-    if not said.isdecimal():
-        raise UnexpectedAnswer(f"Upload-Offset must be a number, got {said!r}")
-    return int(said)
+    offset = response.headers.get("upload-offset", "")
+    if not offset.isdecimal():
+        raise UnexpectedAnswer(f"Upload-Offset must be a number, got {offset!r}")
+    return int(offset)
 
 
 def _nothing_of(response: httpx.Response, deadline: Deadline) -> Any:

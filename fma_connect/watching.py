@@ -13,9 +13,9 @@ from fma_connect.retry import RetryPolicy
 __all__ = ["finished_rounds"]
 
 FINISHED = frozenset({"published", "cancelled", "failed"})
-# The long poll wakes us for an aggregate at once; a round that failed makes none and is seen this much later.
+# The long poll returns at once for an aggregate; a failed round has none and is seen up to this much later.
 LONGEST_WAIT_S = 10
-# At most two rounds of a model are unfinished at a time; a few more cover a burst between two looks.
+# At most two rounds of a model are unfinished at a time; a few more cover a burst between two calls.
 RECENT = 20
 SHORTEST_PAUSE_S = 0.2
 PAUSES = RetryPolicy(first_delay_s=0.5, max_delay_s=10.0)
@@ -33,9 +33,11 @@ def finished_rounds(
     clock: Callable[[], float],
     rng: random.Random,
 ) -> Iterator[Round]:
-    """Each finished round once, by number.
+    """Yield each finished round once, in the order of their numbers.
 
-    newest_first: the rounds, lazily. await_aggregate(aggregate, wait_s): returns when there is a newer one, or in time.
+    newest_first: gives the rounds, lazily. await_aggregate(aggregate, wait_s): returns when there is a newer aggregate,
+    or
+        after wait_s.
     """
     ends_at = None if timeout_s is None else clock() + timeout_s
     ledger: _Ledger | None = None
@@ -46,8 +48,8 @@ def finished_rounds(
                 ledger = _Ledger.starting(newest_first(), after_round)
             news = ledger.news(newest_first())
         except (ConnectionFailed, ServerFailed, TooManyRequests):
-            # Each call has been retried for its own time limit. A watch outlives a server that comes back, but one that
-            # was never there is a mistake to be told of.
+            # Each call has been retried for its own time limit. A watch waits for a server that was there before; one
+            # that has never answered is probably a wrong address, which must be reported.
             if ledger is None or _is_over(ends_at, clock):
                 raise
             news = []
@@ -64,11 +66,11 @@ def finished_rounds(
 
 
 class _Ledger:
-    """Which finished rounds have been reported."""
+    """The finished rounds that have been reported."""
 
     def __init__(self, floor: int, reported: set[int]) -> None:
         self.newest_aggregate = 0
-        # Every round up to the floor has been reported; of those above, these have.
+        # All rounds up to the floor have been reported, and these above it.
         self._floor = floor
         self._reported = reported
 
@@ -101,7 +103,7 @@ def _is_over(ends_at: float | None, clock: Callable[[], float]) -> bool:
 def _held_back(
     await_aggregate: Callable[[int, int], None], after: int, wait_s: int, clock: Callable[[], float]
 ) -> bool:
-    """Whether the server waited with its answer, so that no pause of ours is needed."""
+    """Whether the server delayed its answer, so that the client needs no pause of its own."""
     asked_at = clock()
     try:
         await_aggregate(after, wait_s)

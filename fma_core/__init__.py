@@ -8,7 +8,7 @@ from fma_core.arrays.spec import ArraySpec, Spec
 from fma_core.errors import FMAError
 
 if TYPE_CHECKING:
-    from fma_core.simulation import simulate
+    from fma_core.simulation.simulate import simulate
 
 __all__ = ["ArraySpec", "FMAError", "Limits", "Spec", "decode", "encode", "read_file", "simulate"]
 

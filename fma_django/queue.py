@@ -1,4 +1,4 @@
-"""Asking a worker to do something, once the transaction that makes it due has committed."""
+"""Enqueue tasks for a worker, once the transaction that makes them due has committed."""
 
 import structlog
 from django.db import transaction

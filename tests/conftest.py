@@ -9,6 +9,13 @@ import pytest
 
 TORCH_IS_INSTALLED = importlib.util.find_spec("torch") is not None
 TRACED_CASES = 4
+# A test that uses one of these starts a server, and belongs to the tier of those that do.
+MARKS_OF_FIXTURES = {
+    "fma_install": "processes",
+    "fma_server": "processes",
+    "postgres_server": "postgres",
+    "s3_server": "s3",
+}
 TORCH_IS_REQUIRED = os.environ.get("REQUIRE_TORCH") == "1"
 
 
@@ -20,6 +27,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for fixture in MARKS_OF_FIXTURES.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(MARKS_OF_FIXTURES[fixture])
     items[:] = _in_order(items)
     _trace_some(items)
     if TORCH_IS_INSTALLED:

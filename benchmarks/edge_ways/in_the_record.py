@@ -30,6 +30,7 @@ def fill(model: int, copies: int) -> None:
     """By SQL from the real rows, so that a hundred thousand take a second."""
     original = Round.objects.get(federated_model=model, number=1)
     aggregate = original.aggregate
+    assert aggregate is not None
     with transaction.atomic():
         rounds = []
         for index in range(copies):
@@ -41,7 +42,11 @@ def fill(model: int, copies: int) -> None:
             original.save(force_insert=True)
             rounds.append(original.pk)
         table = connection.ops.quote_name(ModelUpdate._meta.db_table)
-        columns = [field.column for field in ModelUpdate._meta.concrete_fields if not field.primary_key]
+        columns = [
+            field.column
+            for field in ModelUpdate._meta.concrete_fields
+            if field.column and not field.primary_key
+        ]
         theirs = {"round_id": "r.id", "applied_aggregate_id": "r.aggregate_id"}
         selected = ", ".join(theirs.get(column, f"u.{column}") for column in columns)
         with connection.cursor() as cursor:

@@ -63,7 +63,7 @@ def store(request: HttpRequest) -> JsonResponse:
     name = uuid4().hex
     body = request.body
     (BODIES / name).write_bytes(body)
-    update = Update.objects.create(
+    update = Update._default_manager.create(
         federated_model=int(request.GET["federated_model"]), name=name, size_bytes=len(body)
     )
     return JsonResponse({"id": update.pk, "name": name}, status=201)

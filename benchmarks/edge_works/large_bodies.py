@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench import FMA, Bench, NotInstalled, Result, Row
 from edge_ways.api import SAFETENSORS, new_model, next_round, register, weights, with_another_value
@@ -34,7 +35,7 @@ IN_FLIGHT = 4
 MOST_MIB_IN_FLIGHT = 16
 MEBIBYTE = 2**20
 RUN_MB = 300
-NEVER_CLOSES = {"requirement": "require_x_updates", "requirement_args": [1_000_000]}
+NEVER_CLOSES: dict[str, Any] = {"requirement": "require_x_updates", "requirement_args": [1_000_000]}
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def _put_all(server: Server, method: str, paths: list[str], clients: list[str], 
     cpu, started = server.cpu_seconds(), time.perf_counter()
     with socket.create_connection(("127.0.0.1", server.port)) as line:
         for path, client in zip(paths, clients, strict=True):
-            body[-4:] = with_another_value(body[-4:])
+            body[-4:] = with_another_value(bytes(body[-4:]))
             _put(line, method, path, client, body)
     seconds = time.perf_counter() - started
     return Transfer(len(body) * len(paths) / 1e6, seconds, server.cpu_seconds() - cpu)

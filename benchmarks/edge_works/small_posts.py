@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import cycle, islice
+from typing import Any
 from uuid import uuid4
 
 from bench import FMA, Bench, Database, NotInstalled, Result, Row
@@ -37,7 +38,7 @@ from fma_core import encode
 NUM_PARAMETERS = 1000
 CONNECTIONS = 16
 RUN_SECONDS = 1.5
-NEVER_CLOSES = {"requirement": "require_x_updates", "requirement_args": [1_000_000]}
+NEVER_CLOSES: dict[str, Any] = {"requirement": "require_x_updates", "requirement_args": [1_000_000]}
 PLAIN, ORIGINAL = "plain Django view", "Capital One's FMA"
 FMA_KEYS, FMA_JSON = "fma, as its client sends", "fma, FMA JSON"
 

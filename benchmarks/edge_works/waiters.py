@@ -96,7 +96,7 @@ def _result(title: str, runs: dict[int, list[Run]], grown_mib: float, answered: 
         )
         for count, found in runs.items()
     ]
-    alone, beside = (row.numbers for row in rows)
+    alone, beside = ({name: value or 0.0 for name, value in row.numbers.items()} for row in rows)
     goals = [
         Goal(
             f"{NUM_WAITERS} waiters: {name} by that without", FMA, beside[name] / alone[name], "≤", MOST_TIMES

@@ -1,4 +1,4 @@
-"""The contract of every rule, and what this one is for."""
+"""The contract of every rule, and tests of this one."""
 
 import numpy as np
 from mad_filtered_mean import MadFilteredMean
@@ -14,7 +14,7 @@ class TestContract(AggregatorContract):
 
 
 def test_values_of_a_column_by_hand() -> None:
-    # The median is 3, the distances are 2, 1, 0, 1 and 97, and their median is 1: kept is what lies within 2 · 1.4826.
+    # The median is 3, the distances are 2, 1, 0, 1 and 97, and their median is 1: values within 2 · 1.4826 are kept.
     updates = [{"w": np.array([value])} for value in (1.0, 2.0, 3.0, 4.0, 100.0)]
     assert fold_arrays(MadFilteredMean(width=2.0), updates)["w"] == 2.5
 
@@ -23,5 +23,5 @@ def test_without_attackers_it_is_nearly_the_mean_and_with_them_near_the_honest_o
     honest = np.random.default_rng(0).normal(size=(20, 500))
     attacked = np.concatenate([honest, np.full((9, 500), 1e6)])
     for rows in (honest, attacked):
-        found = fold_arrays(MadFilteredMean(), [{"w": row} for row in rows])["w"]
-        assert np.abs(found - honest.mean(axis=0)).mean() < 0.05
+        result = fold_arrays(MadFilteredMean(), [{"w": row} for row in rows])["w"]
+        assert np.abs(result - honest.mean(axis=0)).mean() < 0.05

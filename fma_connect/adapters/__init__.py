@@ -1,4 +1,4 @@
-"""Weights of other libraries as named arrays, and back; exact in both directions.
+"""Adapters: weights of other libraries as named arrays, and back; exact in both directions.
 
 Each module has `to_arrays(object)` and `from_arrays(arrays, ...)`, and imports its library only when called:
 `torch_state_dict`, `sklearn_estimator`, `nested_lists` (FMA's JSON layouts), `array_list` (Keras' get_weights()).

@@ -1,6 +1,6 @@
-"""A list of arrays, as Keras' `model.get_weights()` gives and `model.set_weights()` takes.
+"""Lists of arrays, as Keras' `model.get_weights()` gives and `model.set_weights()` takes.
 
-The arrays are named by position, "0", "1", ..., which is also what the server calls the layers of a JSON update.
+The arrays are named by position, "0", "1", ..., as the server names the layers of a JSON update.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def to_arrays(weights: Sequence[npt.ArrayLike]) -> dict[str, npt.NDArray[Any]]:
 
 
 def from_arrays(arrays: Arrays, *, like: Sequence[npt.NDArray[Any]] | None = None) -> list[npt.NDArray[Any]]:
-    """The list that the arrays were made from; `like`, a list of the same model, checks number and shapes."""
+    """The list of these arrays; their number and shapes are checked against `like`, a list of the same model."""
     number = len(arrays) if like is None else len(like)
     refuse_other_names(arrays, {str(position) for position in range(number)}, of=f"a list of {number} arrays")
     if like is not None:

@@ -1,4 +1,4 @@
-"""Whether arrays are the ones that an object has room for, told by name."""
+"""Checks that arrays have the names and shapes that an object needs."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import numpy.typing as npt
 __all__ = ["native_copy", "refuse_other_names", "refuse_other_shape"]
 
 
-def refuse_other_names(found: Mapping[str, Any], expected: Mapping[str, Any] | set[str], *, of: str) -> None:
-    """Raise ValueError naming the first name that is missing or too many."""
-    for name in sorted(set(expected) - set(found)):
+def refuse_other_names(arrays: Mapping[str, Any], expected: Mapping[str, Any] | set[str], *, of: str) -> None:
+    """Raise ValueError for the first name that is missing or unknown."""
+    for name in sorted(set(expected) - set(arrays)):
         raise ValueError(f"array {name!r} is missing; {of} has it")
-    for name in sorted(set(found) - set(expected)):
+    for name in sorted(set(arrays) - set(expected)):
         raise ValueError(f"array {name!r} is unknown to {of}")
 
 
-def refuse_other_shape(name: str, found: tuple[int, ...], expected: tuple[int, ...], *, of: str) -> None:
+def refuse_other_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...], *, of: str) -> None:
     """Raise ValueError unless the shapes are the same."""
-    if found != expected:
-        raise ValueError(f"array {name!r} has shape {found}; {of} has {expected}")
+    if shape != expected:
+        raise ValueError(f"array {name!r} has shape {shape}; {of} has {expected}")
 
 
 def native_copy(array: npt.ArrayLike) -> npt.NDArray[Any]:
     """A writable, C-contiguous copy in this machine's byte order."""
-    found = np.asarray(array)
-    return np.array(found, dtype=found.dtype.newbyteorder("="), order="C", copy=True)
+    given = np.asarray(array)
+    return np.array(given, dtype=given.dtype.newbyteorder("="), order="C", copy=True)

@@ -13,16 +13,16 @@ __all__ = ["from_arrays", "to_arrays"]
 
 
 def to_arrays(value: Any, *, layout: Layout | None = None) -> dict[str, npt.NDArray[Any]]:
-    """The arrays, float64, of nested lists or of an object of nested lists.
+    """The float64 arrays of nested lists, or of an object of nested lists.
 
-    layout: how to read it; without one a rectangular list is one array and a ragged one is a list of layers.
+    layout: the layout of `value`; without it a rectangular list is one array, and a ragged one is a list of layers.
     """
     arrays, _ = arrays_of(value, layout=layout)
     return arrays
 
 
 def from_arrays(arrays: Arrays, *, like: Any = None, layout: Layout | None = None) -> Any:
-    """The nested lists that the arrays were made from; their layout is given, or that of `like`."""
+    """The nested lists of these arrays, in the given layout or in the layout of `like`."""
     if (like is None) == (layout is None):
         raise ValueError("give either like= or layout=")
     if layout is None:

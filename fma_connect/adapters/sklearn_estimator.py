@@ -1,10 +1,10 @@
-"""What scikit-learn's linear models and perceptrons have learned.
+"""The coefficients of scikit-learn's linear models and perceptrons.
 
     arrays = sklearn_estimator.to_arrays(fitted)
     sklearn_estimator.from_arrays(arrays, into=SGDClassifier(), classes=[0, 1, 2])
 
-The arrays carry scikit-learn's own names: "coef_" and "intercept_", or "coefs_.0", "intercepts_.0", ... of an MLP.
-Class labels are not weights and are not among them: averaging labels has no meaning.
+The arrays have scikit-learn's own names: "coef_" and "intercept_", or "coefs_.0", "intercepts_.0", ... for an MLP.
+Class labels are not weights and are not included: a mean of labels has no meaning.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fma_connect.pulled import Arrays
 
 __all__ = ["from_arrays", "to_arrays"]
 
-# By public name: a kernel SVC also shows a coef_, but does not predict with it.
+# By name: a kernel SVC also has a coef_, but does not predict with it.
 LINEAR = (
     "linear_model.LinearRegression", "linear_model.Ridge", "linear_model.Lasso", "linear_model.ElasticNet",
     "linear_model.LogisticRegression", "linear_model.RidgeClassifier", "linear_model.Perceptron",
@@ -34,7 +34,7 @@ Labels = Sequence[Any] | npt.NDArray[Any]
 
 
 def to_arrays(estimator: Any) -> dict[str, npt.NDArray[Any]]:
-    """The fitted coefficients, copied; ValueError for an estimator that is not fitted or not of a known kind."""
+    """Copies of the fitted coefficients. Raises ValueError for an estimator that is not fitted or not supported."""
     if _is_one_of(estimator, LINEAR):
         _refuse_unfitted(estimator, "coef_")
         return {"coef_": native_copy(estimator.coef_), "intercept_": native_copy(estimator.intercept_)}
@@ -49,10 +49,10 @@ def to_arrays(estimator: Any) -> dict[str, npt.NDArray[Any]]:
 
 
 def from_arrays(arrays: Arrays, *, into: Estimator, classes: Labels | None = None) -> Estimator:
-    """Put coefficients into an estimator, fitted or not, so that it predicts with them; answers the estimator.
+    """Put coefficients into an estimator, fitted or not, so that it predicts with them; return the estimator.
 
-    classes: the labels, for a classifier that has not been fitted. A fitted estimator keeps its own, and its shapes are
-    the ones that the arrays must have. `partial_fit` and `warm_start` go on from these coefficients.
+    classes: the labels, for a classifier that is not fitted. A fitted estimator keeps its own labels, and the arrays
+    must have its shapes. `partial_fit` and `warm_start` continue from these coefficients.
     """
     estimator: Any = into
     if _is_one_of(estimator, LINEAR):
@@ -71,7 +71,7 @@ def _fill_linear(estimator: Any, arrays: Arrays, labels: npt.NDArray[Any] | None
         _refuse_other_shapes(arrays, to_arrays(estimator), estimator)
     elif labels is not None:
         rows = 1 if len(labels) == 2 else len(labels)
-        # Of two classes, RidgeClassifier keeps one flat row.
+        # For two classes, RidgeClassifier keeps one flat row.
         is_flat = rows == 1 and coef.ndim == 1 and _is_one_of(estimator, ("linear_model.RidgeClassifier",))
         fits = is_flat or (coef.ndim == 2 and coef.shape[0] == rows)
         _refuse_unless(fits, "coef_", coef, f"({rows}, features)", estimator)
@@ -80,7 +80,7 @@ def _fill_linear(estimator: Any, arrays: Arrays, labels: npt.NDArray[Any] | None
         _refuse_unless(coef.ndim in (1, 2), "coef_", coef, "(features,) or (targets, features)", estimator)
     if labels is not None:
         _set_labels(estimator, labels, negative_label=-1)
-    # A 0-d array becomes the number that it is: LinearRegression's intercept_ is one.
+    # A 0-d array becomes a number, as LinearRegression's intercept_ is.
     estimator.coef_, estimator.intercept_ = native_copy(coef), native_copy(intercept)[()]
     estimator.n_features_in_ = int(coef.shape[-1])
     if (
@@ -91,7 +91,7 @@ def _fill_linear(estimator: Any, arrays: Arrays, labels: npt.NDArray[Any] | None
 
 
 def _restart_averaging(estimator: Any) -> None:
-    # Averaged SGD keeps two sets of coefficients; the received ones are where both start.
+    # Averaged SGD keeps two sets of coefficients; both start from the received ones.
     estimator._standard_coef, estimator._standard_intercept = estimator.coef_, estimator.intercept_
     estimator._average_coef = estimator.coef_.copy()
     estimator._average_intercept = estimator.intercept_.copy()
@@ -112,7 +112,7 @@ def _fill_perceptron(estimator: Any, arrays: Arrays, labels: npt.NDArray[Any] | 
 
 
 def _start_perceptron(estimator: Any, coefs: list[npt.NDArray[Any]], labels: npt.NDArray[Any] | None) -> None:
-    # Everything that fit() sets before its first step, so that predict and partial_fit find it.
+    # Set all attributes that fit() sets before its first step: predict and partial_fit need them.
     estimator.n_features_in_, estimator.n_outputs_ = int(coefs[0].shape[0]), int(coefs[-1].shape[1])
     estimator.n_layers_ = len(coefs) + 1
     estimator.n_iter_, estimator.t_ = 0, 0
@@ -168,7 +168,7 @@ def _set_labels(estimator: Any, labels: npt.NDArray[Any], *, negative_label: int
     if _is_one_of(estimator, ("linear_model.RidgeClassifier", *PERCEPTRONS)):
         preprocessing: Any = importlib.import_module("sklearn.preprocessing")
         estimator._label_binarizer = preprocessing.LabelBinarizer(neg_label=negative_label).fit(labels)
-    # Older versions of RidgeClassifier work classes_ out from the binarizer.
+    # Older versions of RidgeClassifier derive classes_ from the binarizer.
     if not isinstance(getattr(type(estimator), "classes_", None), property):
         estimator.classes_ = labels
 

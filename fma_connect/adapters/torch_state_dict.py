@@ -1,4 +1,4 @@
-"""A torch `state_dict`, parameters and buffers alike.
+"""Torch `state_dict`s, with their parameters and buffers.
 
 arrays = torch_state_dict.to_arrays(model.state_dict())
 model.load_state_dict(torch_state_dict.from_arrays(arrays, like=model.state_dict()))
@@ -28,14 +28,14 @@ _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
 def to_arrays(state_dict: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
-    """The tensors as arrays of their own: copied from any device and layout, tied ones under each of their names."""
+    """Copies of the tensors as arrays, from any device and memory layout; a tied tensor has all its names."""
     return {name: _array_of(name, tensor) for name, tensor in state_dict.items()}
 
 
 def from_arrays(arrays: Arrays, *, like: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The tensors of the arrays, ready for `load_state_dict`.
 
-    like: a state_dict of the same model. Names, shapes and dtypes must be its own; so become order and devices.
+    like: a state_dict of the same model. Names, shapes and dtypes must match it; order and devices are taken from it.
     """
     torch: Any = importlib.import_module("torch")
     if like is None:
@@ -49,7 +49,7 @@ def from_arrays(arrays: Arrays, *, like: Mapping[str, Any] | None = None) -> dic
             raise ValueError(f"array {name!r} has dtype {tensor.dtype}; the state_dict has {own.dtype}")
         tensors[name] = tensor.to(own.device)
     if hasattr(like, "_metadata"):
-        # Versions of the modules, by which load_state_dict reads old layouts.
+        # The versions of the modules, which load_state_dict needs to read old layouts.
         tensors._metadata = like._metadata  # type: ignore[attr-defined]
     return tensors
 
@@ -65,7 +65,7 @@ def _array_of(name: str, tensor: Any) -> npt.NDArray[Any]:
         )
     dense = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
     if dense.dtype == torch.bfloat16:
-        # numpy has no bfloat16 of its own: the same bits under another name.
+        # numpy has no bfloat16: view the same bits as another dtype.
         return native_copy(dense.view(torch.int16).numpy()).view(_BFLOAT16)
     return native_copy(dense.numpy())
 

@@ -1,4 +1,4 @@
-"""The three clients: an edge device's, a developer's, and FMA's own."""
+"""The three clients: for edge devices, for developers, and for scripts of Capital One's FMA."""
 
 from fma_connect.clients.client import Client
 from fma_connect.clients.developer_client import DeveloperClient

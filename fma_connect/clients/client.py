@@ -6,8 +6,8 @@
             weights, examples = train(pulled.copies(), joined.client_config)
             client.push(weights, num_examples=examples)
 
-Where every client takes part in each round, as in a model that does not say otherwise, `wait_for_next` will do instead
-of joining. A first update may also be the first weights that a model ever has: `pull` answers None until then.
+In a model in which every client takes part in each round (the default), use `wait_for_next` instead of `join`. A first
+update may also be the first weights of a model: `pull` returns None until there are any.
 """
 
 from __future__ import annotations
@@ -61,12 +61,12 @@ POLLING = RetryPolicy(first_delay_s=1.0, max_delay_s=15.0)
 
 Measure = Callable[[Arrays, Question], Statistics]
 
-# What URLs may have everywhere on their way, proxies included, is less than what the server takes.
+# The server accepts longer URLs, but proxies on the way may not.
 MAX_METRICS_IN_QUERY = 32 * 1024
 
 
 class _LastPulled:
-    """The default of base_aggregate: whatever `pull` or `wait_for_next` answered last, or the joined round's."""
+    """The default of base_aggregate: the last result of `pull` or `wait_for_next`, or the joined round's base."""
 
     def __repr__(self) -> str:
         return "<the last pulled>"
@@ -76,18 +76,19 @@ LAST_PULLED: Final = _LastPulled()
 
 
 class Client:
-    """One client of one model.
+    """A client of one model: it registers, joins rounds, pulls the model and pushes updates.
 
-    credential_file: where the credential is kept; one file per client. Missing: the client registers at its first call
-        and writes it (mode 0600). None keeps the credential in memory: the next start is a new client.
-    uuid: a credential from elsewhere (of WebClient, say) to take over when the file does not exist yet.
-    enrolment_token: for servers that ask for one at registration.
-    telemetry: whether it reports on its device now and then (docs/reference/telemetry.md), unless FMA_TELEMETRY=off.
+    credential_file: the file with the credential, one for each client. When it is missing, the client registers at its
+        first call and writes the file (mode 0600). None keeps the credential in memory: the next start is a new client.
+    uuid: an existing credential (of WebClient, say) to use when the file does not exist yet.
+    enrolment_token: for servers that require one at registration.
+    telemetry: whether to report facts about the device from time to time (docs/reference/telemetry.md);
+        FMA_TELEMETRY=off switches it off.
     timeout_s: the limit of one call, all attempts and pauses included. retry, verify: see RetryPolicy and httpx.
-    http, rng, sleep, clock: injected by tests.
+    http, rng, sleep, clock: for tests.
 
-    Threads may share a client; "the last pulled" is then whatever any of them pulled last, so they should name the
-    base_aggregate of what they push. A forked process must make its own client (the credential file may be the same).
+    Threads may share a client. "The last pulled" is then the last one of any thread, so each should name the
+    base_aggregate when it pushes. A forked process must make its own client (the credential file may be the same).
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class Client:
         self._file = None if credential_file is None else CredentialFile(credential_file)
         self._given_uuid = uuid
         self._enrolment_token = enrolment_token
-        # Of one registration, however often it is tried.
+        # The key of one registration, however often it is tried.
         self._fresh = Credential(server=base_url(url), model=model)
         self._credential: Credential | None = None
         self._pulled: Pulled | None = None
@@ -142,20 +143,20 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections; the credential and what was pulled stay as they are."""
+        """Close the connections; the credential and the last pulled model are kept."""
         self._transport.close()
 
     def register(self) -> str | None:
-        """Register unless that has been done; answers the client's public id (None from servers that keep it)."""
+        """Register, unless the client is registered; return its public id (None if the server does not tell it)."""
         public_id = self._registered().client
         self._telemetry.report_if_due()
         return public_id
 
     def describe(self, **facts: Mapping[str, Any]) -> None:
-        """Say more of this device in its reports: `describe(connectivity={"is_unmetered": True})`.
+        """Add facts to the reports on this device: `describe(connectivity={"is_unmetered": True})`.
 
-        facts: by section (device, system, resources, connectivity, versions) and field; docs/reference/telemetry.md has
-        them all. They go with the next call's report and with all later ones.
+        facts: by section (device, system, resources, connectivity, versions) and field; docs/reference/telemetry.md
+        lists them. The next call sends them, and all later reports contain them.
         """
         self._telemetry.describe(facts)
 
@@ -167,11 +168,11 @@ class Client:
         round: int | None = None,
         traceback: bool = False,
     ) -> bool:
-        """Tell the model's owner what went wrong here; whether the server has kept it. Raises nothing.
+        """Report an error to the model's owner; return whether the server has stored it. Raises nothing.
 
-        error: a code ("out_of_memory"), or an exception, of which only the name of its class is sent.
-        message: for people. round: its number, if it is not the one that was joined last.
-        traceback: send the exception's traceback too, which names files and may hold values.
+        error: a code ("out_of_memory"), or an exception; only the name of its class is sent.
+        message: a sentence for people. round: the round's number; None for the last joined one.
+        traceback: whether to send the exception's traceback, too; it names files and may contain values.
         """
         if round is None and self._joined is not None:
             round = self._joined.round
@@ -180,21 +181,21 @@ class Client:
         )
 
     def join(self, *, timeout_s: float | None = None) -> Joined | None:
-        """Take part in a round: this one, or a later one, asked for again whenever the server said.
+        """Join this round or a later one; the client asks again at the times that the server gives.
 
-        None when no turn came within timeout_s; without a time limit, when the experiment has ended. `join_once` tells
-        why. A server that is away for a while is waited for.
+        Returns None when it could not join within timeout_s, and when the experiment has ended. `join_once` gives the
+        reason. The client waits for a server that is unavailable for a while.
         """
         return self._joining.in_time(timeout_s)
 
     def join_once(self) -> Joined | NotJoined:
-        """Whether the client may take part now; if not, why, and when to ask again."""
+        """Ask once to join the open round; the answer of a refusal has the reason and the time to ask again."""
         return self._joining.once()
 
     def pull(self) -> Pulled | None:
-        """The model's newest weights, or None when it has none yet.
+        """Pull the model's newest weights; None when it has none yet.
 
-        Nothing is transferred again while the model has not changed.
+        Nothing is transferred while the model has not changed.
         """
         known = self._pulled
         headers = {"If-None-Match": known.etag} if known is not None and known.etag else {}
@@ -203,11 +204,11 @@ class Client:
         return pulled
 
     def wait_for_next(self, *, timeout_s: float) -> Pulled | None:
-        """The first aggregate after the last pulled one (any aggregate, before the first pull), or None in time.
+        """Wait for the next aggregate after the last pulled one (before the first pull: any) and pull it.
 
-        timeout_s: how long to wait for it to exist; reading it then, and registering before the first call, has the
-        time limit of a call. A server that is away for a while is waited for as well; ConnectionFailed is raised if it
-        still is when the time is over. One that takes the question and says nothing is given 30 s more.
+        Returns None when there is none within timeout_s; registration and the transfer have the time limit of a call in
+        addition. The client waits for an unavailable server, too, and raises ConnectionFailed if it is still
+        unavailable when the time is over. A server that accepts the call and does not answer has 30 s more.
         """
         ends_at = self._transport.clock() + timeout_s
         after = (self._pulled.base_aggregate if self._pulled is not None else None) or 0
@@ -217,12 +218,12 @@ class Client:
             wait_s = max(0, min(LONGEST_WAIT_S, int(ends_at - asked_at)))
             pause_s: float | None = None
             try:
-                found = self._next_after(after, wait_s)
-                if found is not None:
-                    return found
+                pulled = self._next_after(after, wait_s)
+                if pulled is not None:
+                    return pulled
             except (ConnectionFailed, Refused) as error:
                 pause_s = _pause_or_raise(error, is_over=self._transport.clock() >= ends_at)
-            # A server that does not hold the call back is polled, ever more patiently.
+            # A server without long polling is polled, with growing pauses.
             early_answers = early_answers + 1 if self._transport.clock() - asked_at < wait_s / 2 else 0
             remaining_s = ends_at - self._transport.clock()
             if remaining_s <= 0:
@@ -232,9 +233,9 @@ class Client:
                 self._transport.sleep(min(max(pause_s or 0.0, polite_s), remaining_s))
 
     def client_config(self) -> dict[str, Any]:
-        """What clients are to know in the round: of the owner's own, and FedProx's {"mu": …}, for instance.
+        """The training configuration: the owner's settings and those of the strategy (FedProx's {"mu": …}).
 
-        That of the round that this client joined last, or of the open one if it never joined.
+        It is that of the round that this client joined last, or of the open round if it never joined.
         """
         if self._joined is not None:
             return dict(self._joined.client_config)
@@ -245,9 +246,9 @@ class Client:
         return config
 
     def state(self, name: str) -> dict[str, npt.NDArray[Any]]:
-        """What the strategy keeps under a name with the last pulled aggregate, by the names of the model's arrays.
+        """The strategy's state of a name, stored with the last pulled aggregate, by the names of the model's arrays.
 
-        SCAFFOLD's control variate, for instance, is "aggregator.c". Empty when nothing is kept yet.
+        SCAFFOLD's control variate, for instance, is "aggregator.c". Empty when there is no state yet.
         Raises ValueError for a name that the strategy does not have.
         """
         of = self._pulled.base_aggregate if self._pulled is not None else None
@@ -264,11 +265,11 @@ class Client:
             return {}
         prefix = f"{name}/"
         arrays = _arrays_of(answer)
-        found = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
-        if not found:
+        state = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
+        if not state:
             kept = sorted({key.partition("/")[0] for key in arrays if "/" in key})
             raise ValueError(f"there is no state {name!r}; the strategy keeps {', '.join(kept)}")
-        return found
+        return state
 
     def push(
         self,
@@ -281,16 +282,16 @@ class Client:
         quantise: Quantisation | None = None,
         timeout_s: float | None = None,
     ) -> dict[str, Any]:
-        """Send trained weights; answers the stored update.
+        """Send trained weights; return the stored update.
 
-        num_examples: how many examples they were trained on, the weight of this update in a weighted mean.
-        metrics: JSON of some kilobytes; what training measured. base_aggregate: what the training started from; unless
-        said, the last pulled one, or that of the joined round if nothing was pulled.
-        quantise: send floating-point arrays as "float16", "bfloat16" or "int8"; the server widens what is left of them.
-        compress: send a zstd frame, which pays for int8 and for weights with many equal values.
-        Raises InvalidRequest, naming the array, when the weights do not fit the model, and before any call when they
-        are no weights (a NaN, say: status 0, code "non_finite_value"); NotSelected, LateUpdate,
-        RoundFull or ExperimentEnded when this update is not (or no longer) wanted.
+        num_examples: the number of training examples, which is the weight of this update in a weighted mean.
+        metrics: JSON of some kilobytes, measured in training. base_aggregate: the aggregate that the training started
+        from; by default the last pulled one, or that of the joined round if nothing was pulled.
+        quantise: send floating-point arrays as "float16", "bfloat16" or "int8"; the server converts them back.
+        compress: send a zstd frame, which is worth it for int8 and for weights with many equal values.
+        Raises InvalidRequest, which names the array, when the weights do not fit the model, and before any call when
+        they are not valid weights (a NaN, say: status 0, code "non_finite_value"); NotSelected, LateUpdate, RoundFull
+        or ExperimentEnded when this update is not (or no longer) wanted.
         """
         if num_examples is not None and num_examples < 1:
             raise ValueError(f"num_examples must be at least 1; got {num_examples}")
@@ -321,7 +322,7 @@ class Client:
     def report_scores(
         self, results: Any, *, aggregate: int | _LastPulled | None = LAST_PULLED
     ) -> dict[str, Any]:
-        """Send this client's validation results (JSON) for an aggregate, once each; answers them as stored."""
+        """Send this client's validation results (JSON) for an aggregate, once each; return them as stored."""
         of = aggregate
         if isinstance(of, _LastPulled):
             of = self._pulled.base_aggregate if self._pulled is not None else None
@@ -342,7 +343,7 @@ class Client:
     def evaluations(self, *, wait_s: int = 0) -> list[dict[str, Any]]:
         """The evaluations of the model that wait for this client, oldest first.
 
-        wait_s: how long the server may wait for one before it answers that there is none.
+        wait_s: the time that the server may wait for one before it answers with an empty list.
         """
         params: dict[str, str | int] = {"federated_model": self.model, "page_size": 200}
         answer = self._transport.call(
@@ -357,9 +358,9 @@ class Client:
         return waiting
 
     def evaluate(self, evaluation: Mapping[str, Any], measure: Measure) -> dict[str, Any]:
-        """Measure the weights of one of `evaluations()` on this client's own examples, and report what was counted.
+        """Evaluate the weights of one of `evaluations()` on this client's own examples, and report the statistics.
 
-        measure: from the weights and the question, the statistics: `statistics_of(question, y_true=…, y_pred=…)`.
+        measure: called with the weights and the question; returns `statistics_of(question, y_true=…, y_pred=…)`.
         """
         answer = self._transport.call(
             "GET",
@@ -371,7 +372,7 @@ class Client:
         return self.report_evaluation(evaluation["id"], measure(_arrays_of(answer), question))
 
     def report_evaluation(self, evaluation: int, statistics: Statistics) -> dict[str, Any]:
-        """Send what this client counted, once; answers it as stored. The same again changes nothing."""
+        """Send this client's statistics, once; return them as stored. Sending the same again changes nothing."""
         answer = self._transport.call(
             "POST",
             f"api/v1/evaluations/{evaluation}/results/",
@@ -382,12 +383,12 @@ class Client:
         return stored
 
     def me(self) -> dict[str, Any]:
-        """Who the server takes this client for, and what it may do."""
+        """The server's view of this client: its identity and permissions."""
         caller: dict[str, Any] = self._transport.call("GET", "api/v1/me/", headers=self._who()).json()
         return caller
 
     def _ask_to_join(self, wait_s: int) -> Joined | NotJoined:
-        # Before, so that whoever chooses knows how this device is now.
+        # Report first, so that the selection knows the current facts about this device.
         self._telemetry.report_if_due()
         params = {"wait": wait_s} if wait_s > 0 else None
         answer = answer_of(
@@ -429,7 +430,7 @@ class Client:
             params={"after": after, "wait": wait_s},
             silence_s=wait_s + SILENCE_TIMEOUT_S,
             timeout_s=wait_s + self._transport.timeout_s,
-            # The call's time is for reading the answer; `wait_for_next` knows how long a server may be away.
+            # The call's time limit is for reading the answer; `wait_for_next` itself repeats the call.
             is_retried=False,
         )
         self._telemetry.report_if_due()
@@ -461,7 +462,7 @@ class Client:
         if answer.status == httpx.codes.NOT_MODIFIED:
             if known is None:
                 raise UnexpectedAnswer("the server answered 304 to a call without If-None-Match")
-            # The same bytes can be a newer aggregate.
+            # A newer aggregate can have the same bytes.
             newest = known.base_aggregate if _aggregate_of(answer) is None else _aggregate_of(answer)
             pulled = known if newest == known.base_aggregate else replace(known, base_aggregate=newest)
         elif answer.status == httpx.codes.NO_CONTENT or answer.body == NO_MODEL_IN_JSON:
@@ -484,13 +485,13 @@ class Client:
     def _begun(self) -> Credential:
         if self._file is None:
             return self._fresh
-        found = self._file.load() or self._file.begin(self._fresh)
-        if (found.server, found.model) != (self.url, self.model):
+        credential = self._file.load() or self._file.begin(self._fresh)
+        if (credential.server, credential.model) != (self.url, self.model):
             raise CredentialError(
-                f"credential file {self._file.path} is for model {found.model} of {found.server}, not for model "
-                f"{self.model} of {self.url}; give each its own file"
+                f"credential file {self._file.path} is for model {credential.model} of {credential.server}, not for "
+                f"model {self.model} of {self.url}; give each its own file"
             )
-        return found
+        return credential
 
     def _register_in_time(self, begun: Credential) -> Credential:
         try:
@@ -498,7 +499,7 @@ class Client:
         except Conflict as conflict:
             if conflict.code != "idempotency_key_expired":
                 raise
-            # Begun so long ago that the server answers that registration no more: nobody can use it now.
+            # The registration is so old that the server has forgotten its key: nobody can complete it.
             self._fresh = Credential(server=self.url, model=self.model)
             return self._register(self._fresh)
 

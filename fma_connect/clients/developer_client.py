@@ -1,4 +1,4 @@
-"""The client of whoever owns models: create, watch, publish, download.
+"""The client for developers: create, watch, publish and download models.
 
     with DeveloperClient("https://fma.example.org/", token="...") as fma:
         model = fma.create_model("digits", requirement="require_x_updates", requirement_args=[5])
@@ -6,7 +6,7 @@
         for round_ in fma.watch(model["id"], timeout_s=3600):
             print(round_["number"], round_["state"])
 
-Objects are answered as the API gives them, as dictionaries; lists come newest first, all pages of them.
+Methods return objects as dictionaries, as the API gives them; lists are newest first and contain all pages.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ Json = dict[str, Any]
 
 
 class DeveloperClient:
-    """What a developer does with models, over HTTPS.
+    """A client for developers, who create models, watch their rounds and publish aggregates.
 
-    Either token, or username and password (exchanged for a token at the first call, and not kept after it).
-    timeout_s: the limit of one call, all attempts and pauses included; downloads take their own.
-    retry, verify: see RetryPolicy and httpx. http, rng, sleep, clock: injected by tests. Threads may share it.
+    Give either token, or username and password (exchanged for a token at the first call, and not kept after it).
+    timeout_s: the limit of one call, all attempts and pauses included; downloads have their own limit.
+    retry, verify: see RetryPolicy and httpx. http, rng, sleep, clock: for tests. Threads may share a client.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class DeveloperClient:
         self._transport.close()
 
     def me(self) -> Json:
-        """Who the server takes this developer for, and what they may do."""
+        """The server's view of this developer: identity and permissions."""
         return self._get("me/")
 
     def create_model(
@@ -124,18 +124,18 @@ class DeveloperClient:
         update_schema: Mapping[str, Any] | None = None,
         client_agg_results_schema: Mapping[str, Any] | None = None,
     ) -> Json:
-        """Create a model; answers it, its `id` included.
+        """Create a model; return it, with its `id`.
 
-        stages, optimiser, staleness: what is done before and after the aggregator's rule, each a mapping with its
-        `name` and its parameters. update_kind: "delta" when clients send what they changed instead of what they have.
-        requirement: when a round may close; None closes it at the first update. allow_aggregation: unlike the API, on
-        unless said otherwise; off leaves it to `start`, when enough clients are there. furthest_base_agg: how many
-        aggregates back an update may start.
-        round_policy: goal, deadline, quorum, end of the experiment. selector, eligibility, seed: which clients are
-        asked, the same for the same seed. client_config, client_config_overrides, client_config_schema: what clients
-        are told, what differs for some rounds, tags or clients, and the JSON Schema that it keeps.
-        spec: names, shapes and dtypes; otherwise the first weights decide. update_schema, client_agg_results_schema:
-        JSON Schema.
+        stages, optimiser, staleness: the steps before and after the aggregator, each a mapping with its `name` and its
+        parameters. update_kind: "delta" when clients send the change of their weights instead of the weights.
+        requirement: the condition to close a round; None closes it at the first update. allow_aggregation: True by
+        default, unlike in the API; with False, call `start` when there are enough clients. furthest_base_agg: an update
+        may start from one of so many newest aggregates.
+        round_policy: goal, deadline, quorum, end of the experiment. selector, eligibility, seed: the selection of
+        clients, which is the same for the same seed. client_config, client_config_overrides, client_config_schema: the
+        training configuration, its changes for some rounds, tags or clients, and a JSON Schema that checks it.
+        spec: names, shapes and dtypes; None takes them from the first weights. update_schema,
+        client_agg_results_schema: JSON Schema.
         """
         wanted = {
             "name": name,
@@ -174,38 +174,38 @@ class DeveloperClient:
         return self._get(f"models/{model}/")
 
     def change_model(self, model: int, **changes: Any) -> Json:
-        """Change a model by the names of `create_model`; answers it.
+        """Change a model, with the arguments of `create_model`; return it.
 
-        A round that has begun goes on as it was; `history` keeps every version.
+        An open round continues with the configuration that it began with; `history` has every version.
         """
         return self._send("PATCH", f"models/{model}/", changes)
 
     def start(self, model: int) -> Json:
-        """Let the rounds of an experiment run, for the first time or again after its end; answers the model."""
+        """Start the rounds of an experiment, for the first time or after its end; return the model."""
         return self._act(model, "start")
 
     def pause(self, model: int) -> Json:
-        """Close no round and ask no client until it is resumed; updates wait. Answers the model."""
+        """Pause an experiment: it closes no round and asks no client, and updates wait. Return the model."""
         return self._act(model, "pause")
 
     def resume(self, model: int) -> Json:
-        """Go on, with what waits included; answers the model. Raises ExperimentEnded once it has ended."""
+        """Resume an experiment, with the updates that wait; return the model. Raises ExperimentEnded after its end."""
         return self._act(model, "resume")
 
     def cancel(self, model: int) -> Json:
-        """End an experiment; what waits does not count. Answers the model."""
+        """End an experiment without the updates that wait; return the model."""
         return self._act(model, "cancel")
 
     def rewind(self, model: int, aggregate: int) -> Json:
-        """Go on from an earlier aggregate; answers its copy, the newest aggregate from now on."""
+        """Continue from an earlier aggregate; return its copy, which is now the newest aggregate."""
         return self._send("POST", f"models/{model}/rewind/", {"aggregate": aggregate})
 
     def clone(
         self, model: int, *, name: str | None = None, aggregate: int | None = None, clients: bool = False
     ) -> Json:
-        """A new model with the same configuration, not started; answers it.
+        """Create a model with the same configuration, without starting it; return it.
 
-        aggregate: what it begins with; None for the initial model. clients: whether the same ones are registered.
+        aggregate: its first weights; None for the initial model. clients: whether to register the same clients.
         """
         wanted: Json = {"clients": clients}
         wanted |= {"name": name} if name is not None else {}
@@ -213,11 +213,11 @@ class DeveloperClient:
         return self._send("POST", f"models/{model}/clone/", wanted)
 
     def history(self, model: int, *, limit: int | None = None) -> list[Json]:
-        """The versions of a model's configuration: who changed what, and when."""
+        """The versions of a model's configuration, each with its author, time and changes."""
         return self._list(f"models/{model}/history/", limit=limit)
 
     def set_initial_model(self, model: int, arrays: Arrays) -> Json:
-        """Give a model its first weights, before its first aggregate; answers the artifact (version 1.0.0)."""
+        """Set the first weights of a model, before its first aggregate; return the artifact (version 1.0.0)."""
         answer = self._transport.call(
             "POST",
             f"api/v1/models/{model}/initial_model/",
@@ -228,11 +228,11 @@ class DeveloperClient:
         return artifact
 
     def rounds(self, model: int, *, limit: int | None = None) -> list[Json]:
-        """The rounds of a model: state, who answered, timings, why one failed."""
+        """The rounds of a model: state, clients that answered, timings, and the reason of a failure."""
         return self._list(f"models/{model}/rounds/", limit=limit)
 
     def selection(self, model: int, round: int) -> Json:
-        """Who was chosen for a round, who was not, and why: one row for each client that was looked at, all of them."""
+        """The selection of a round: one row for each candidate, chosen or not, with the reason."""
         pages = list(self._pages(f"models/{model}/rounds/{round}/selection/"))
         return {**pages[-1], "clients": [row for page in pages for row in page["clients"]]}
 
@@ -246,7 +246,7 @@ class DeveloperClient:
         last_round: int | None = None,
         per_client: bool = False,
     ) -> list[Json]:
-        """What was measured in the published rounds, oldest first: mean, least, most and percentiles of each metric.
+        """The metrics of the published rounds, oldest first: mean, minimum, maximum and percentiles of each.
 
         source: "training", "validation" or "developer"; None for all. per_client: each client's number instead.
         """
@@ -257,15 +257,15 @@ class DeveloperClient:
         return [row for page in self._pages(f"models/{model}/metrics/", filters) for row in page]
 
     def participation(self, model: int) -> list[Json]:
-        """How each client of a model took part: asked, answered, late, how long it took, when it was last seen."""
+        """The participation of each client of a model: asked, answered, late, duration, and last seen."""
         return self._list(f"models/{model}/participation/", limit=None)
 
     def cancel_round(self, model: int, round: int) -> Json:
-        """End a collecting round without what was sent; the next one opens. Answers the round."""
+        """End a collecting round without its updates, and open the next one. Return the round."""
         return self._act(model, f"rounds/{round}/cancel")
 
     def updates(self, model: int, *, limit: int | None = None) -> list[Json]:
-        """What the clients of a model sent."""
+        """The updates of a model's clients."""
         return self._list("model_updates/", {"federated_model": model}, limit=limit)
 
     def aggregates(self, model: int, *, limit: int | None = None) -> list[Json]:
@@ -273,15 +273,15 @@ class DeveloperClient:
         return self._list("model_aggregates/", {"federated_model": model}, limit=limit)
 
     def artifacts(self, model: int, *, limit: int | None = None) -> list[Json]:
-        """What of a model has been published."""
+        """The published artifacts of a model."""
         return self._list("model_artifacts/", {"federated_model": model}, limit=limit)
 
     def scores(self, aggregate: int, *, limit: int | None = None) -> list[Json]:
-        """What the clients measured with an aggregate."""
+        """The validation results of the clients for an aggregate."""
         return self._list("client_aggregate_scores/", {"aggregate": aggregate}, limit=limit)
 
     def publish(self, aggregate: int, version: str) -> Json:
-        """Publish an aggregate under a version; answers the artifact, the model's current one from now on."""
+        """Publish an aggregate under a version; return the artifact, which is now the model's current one."""
         return self._send("POST", f"model_aggregates/{aggregate}/publish_aggregate/", {"version": version})
 
     def open_evaluation(
@@ -300,10 +300,10 @@ class DeveloperClient:
         deadline_s: float | None = None,
         name: str | None = None,
     ) -> Json:
-        """Ask clients what they count of one aggregate, one artifact or these weights; answers the evaluation.
+        """Ask clients to evaluate one aggregate, one artifact or these weights; return the evaluation.
 
-        Asked are the clients that are named, carry one of the tags or belong to one of the organisations (by name);
-        without any of these, every client of the model. deadline_s: from now, a day by default.
+        It asks the clients that are named, have one of the tags or belong to one of the organisations (by name);
+        without any of these, every client of the model. deadline_s: seconds from now, a day by default.
         """
         wanted = {
             "name": name,
@@ -336,27 +336,28 @@ class DeveloperClient:
         return self._list(f"models/{model}/evaluations/", limit=limit)
 
     def evaluation(self, evaluation: int) -> Json:
-        """One evaluation: how far it is, and when it has closed its `metrics`, or in `withheld` why there are none."""
+        """One evaluation: its progress, and after its end its `metrics`, or in `withheld` the reason why not."""
         return self._get(f"evaluations/{evaluation}/")
 
     def evaluation_results(self, evaluation: int, *, limit: int | None = None) -> list[Json]:
-        """What the clients of one's own organisation sent; nothing for somebody who is a member of none."""
+        """The results of the clients of the developer's own organisation; empty without an organisation."""
         return self._list(f"evaluations/{evaluation}/results/", limit=limit)
 
     def close_evaluation(self, evaluation: int) -> Json:
-        """Take no more results; answers the evaluation with its metrics, if enough have answered."""
+        """Close an evaluation; return it, with its metrics if enough clients have answered."""
         return self._send("POST", f"evaluations/{evaluation}/close/", {})
 
     def cancel_evaluation(self, evaluation: int) -> Json:
-        """Take no more results, and show none."""
+        """Cancel an evaluation: it takes no more results and shows none."""
         return self._send("POST", f"evaluations/{evaluation}/cancel/", {})
 
     def watch(
         self, model: int, *, after_round: int | None = None, timeout_s: float | None = None
     ) -> Iterator[Json]:
-        """Each round of a model as it is published, cancelled or failed, in order; ends after timeout_s, or never.
+        """Watch a model: yield each round when it is published, cancelled or failed, in order, until timeout_s.
 
-        after_round: start behind this round; 0 begins with those that are over already. None: those that end from now.
+        after_round: begin after this round; 0 includes all rounds that are over. None: only rounds that end from now
+        on.
         """
         return finished_rounds(
             lambda: self._newest_first(f"models/{model}/rounds/"),
@@ -377,9 +378,9 @@ class DeveloperClient:
         latest_of: int | None = None,
         timeout_s: float = 3600.0,
     ) -> Path:
-        """Write the weights of an aggregate, of an artifact, or the latest ones of a model to a safetensors file.
+        """Download the weights of an aggregate, of an artifact, or the latest ones of a model to a safetensors file.
 
-        The file appears when it is whole and its sha256 is right. A broken connection is resumed where it broke.
+        The file appears when it is complete and its sha256 is right. A broken download is resumed.
         """
         paths = {
             f"api/v1/model_aggregates/{aggregate}/weights/": aggregate,
@@ -403,7 +404,7 @@ class DeveloperClient:
         return written
 
     def _await_aggregate(self, model: int, after: int, wait_s: int) -> None:
-        # One byte of it is enough to know that it is there.
+        # One byte is enough to know that there is a newer aggregate.
         headers = {"Accept": SAFETENSORS, "Range": "bytes=0-0", **self._who()}
         self._transport.exchange(
             "GET",
@@ -414,14 +415,14 @@ class DeveloperClient:
         )
 
     def _act(self, model: int, action: str) -> Json:
-        answered: Json = self._transport.call(
+        changed: Json = self._transport.call(
             "POST", f"api/v1/models/{model}/{action}/", headers=self._who()
         ).json()
-        return answered
+        return changed
 
     def _get(self, path: str) -> Json:
-        found: Json = self._transport.call("GET", f"api/v1/{path}", headers=self._who()).json()
-        return found
+        content: Json = self._transport.call("GET", f"api/v1/{path}", headers=self._who()).json()
+        return content
 
     def _send(self, method: str, path: str, body: Mapping[str, Any]) -> Json:
         answer = self._transport.call(method, f"api/v1/{path}", headers=self._who(), json_body=dict(body))
@@ -429,12 +430,12 @@ class DeveloperClient:
         return made
 
     def _list(self, path: str, filters: Mapping[str, int] | None = None, *, limit: int | None) -> list[Json]:
-        found: list[Json] = []
+        items: list[Json] = []
         for item in self._newest_first(path, filters):
-            if limit is not None and len(found) >= limit:
+            if limit is not None and len(items) >= limit:
                 break
-            found.append(item)
-        return found
+            items.append(item)
+        return items
 
     def _newest_first(self, path: str, filters: Mapping[str, int] | None = None) -> Iterator[Json]:
         seen: set[int | str] = set()
@@ -442,7 +443,7 @@ class DeveloperClient:
             if not isinstance(page, list):
                 raise UnexpectedAnswer(f"{path} answered {type(page).__name__}; a list was expected")
             for item in page:
-                # What is made meanwhile moves the last of a page to the next one.
+                # A new object moves the last one of a page to the next page.
                 key = item.get("id", item.get("number", item.get("client")))
                 if key not in seen:
                     seen.add(key)
@@ -469,5 +470,5 @@ def _next_page(headers: httpx.Headers) -> dict[str, str | int] | None:
     following = httpx.Response(200, headers=headers).links.get("next")
     if following is None:
         return None
-    # Only the query is taken: the token goes to the address that the caller named.
+    # Only the query is used: the token is sent only to the address that the caller named.
     return dict(httpx.URL(following["url"]).params)

@@ -1,11 +1,12 @@
-"""FMA's own client: the class that scripts written for Capital One's `fma_connect` import.
+"""The client for scripts written for Capital One's `fma_connect`, with the same class name.
 
-Names, arguments and answers are those of its version 0.0.2; so are its habits: one attempt per call, ten seconds of
-patience, one new connection each time (so that a forked process may use it). Differences, all of them where the old
-client failed: an unreachable server and an answer that is not JSON raise APIException, `check_*` may be given an
-aggregate before any was seen, and addresses are joined with slashes on every operating system. Connection errors are a
-ConnectionError (hence an OSError, as those of requests were), but no longer requests' own classes. Redirects are not
-followed, and an address that carries a password is a ValueError: both would show a credential to others.
+Names, arguments, return values and behaviour are those of its version 0.0.2: one attempt per call, a timeout of ten
+seconds, a new connection each time (so that a forked process may use it). It differs only where the old client failed:
+an unreachable server and an answer that is not JSON raise APIException, `check_*` accept an aggregate before any was
+seen, and URLs are joined with slashes on every operating system. Connection errors are a ConnectionError (hence an
+OSError, as those of requests were), but not requests' own classes. Redirects are not followed, and a URL with a
+password is a
+ValueError: both would reveal a credential.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from fma_connect.transport import Answer, Transport
 __all__ = ["WebClient"]
 
 PATIENCE_S = 10.0
-# One call has no limit of its own in FMA's client; an hour is none, in practice.
+# FMA's client has no limit for one call; an hour is practically none.
 LONGEST_CALL_S = 3600.0
 NO_AGGREGATE = -1
 
 
 class WebClient:
-    """One client of one federated model, spoken to in JSON."""
+    """A client of one federated model, which sends and receives JSON."""
 
     def __init__(self, federated_model_id: int, uuid: str | None = None, url: str | None = None) -> None:
-        """`uuid` is what an earlier registration answered; `url` defaults to settings.default_url."""
+        """uuid: the credential of an earlier registration; url: settings.default_url by default."""
         self._federated_model_id = federated_model_id
         self._uuid = uuid
         self._url = settings.default_url if url is None else url
@@ -39,7 +40,7 @@ class WebClient:
 
     @property
     def uuid(self) -> str:
-        """The credential; asking for it registers a client that has none."""
+        """The credential; reading it registers a client that has none."""
         return self.register() if self._uuid is None else self._uuid
 
     @property
@@ -53,7 +54,7 @@ class WebClient:
         return self._federated_model_id
 
     def register(self) -> str:
-        """Register with the model and answer the credential; a client that has one keeps it."""
+        """Register with the model and return the credential; a client that has one keeps it."""
         answer = self._call("POST", self._model_path("register_client/"), accept=(200, 201))
         uuid: str = answer["uuid"]
         self._uuid = uuid
@@ -61,34 +62,35 @@ class WebClient:
         return uuid
 
     def send_update(self, data: Any, base_aggregate: int | None = None) -> dict[str, Any]:
-        """Send trained weights (JSON) and the aggregate that the training started from; answers the stored update."""
+        """Send trained weights (JSON) and the aggregate that the training started from; return the stored update."""
         update = {"federated_model": self._federated_model_id, "data": data, "base_aggregate": base_aggregate}
         answer: dict[str, Any] = self._call("POST", "model_updates/", update, accept=(201,))
         return answer
 
     def check_for_new_model_aggregate(self, update_after: int | None = None) -> dict[str, Any] | None:
-        """The newest aggregate (`result` is the address of its weights), or None when there is nothing new.
+        """Check for a newer aggregate (`result` is the URL of its weights); None when there is none.
 
-        New is what comes after `update_after`, or, without it (or with 0), after the last one seen by either check.
+        An aggregate is new when it comes after `update_after`, or, without it (or with 0), after the last one that
+        either check has seen.
         """
-        found = self._call("GET", self._model_path("get_latest_aggregate/"))
-        return self._if_new(found, "id", update_after)
+        answer = self._call("GET", self._model_path("get_latest_aggregate/"))
+        return self._if_new(answer, "id", update_after)
 
     def get_current_artifact(self) -> dict[str, Any]:
-        """The published artifact (`values` is the address of its weights); {} when nothing is published."""
+        """The published artifact (`values` is the URL of its weights); {} when nothing is published."""
         answer: dict[str, Any] = self._call("GET", self._model_path("get_current_artifact/"))
         return answer
 
     def check_for_latest_model(self, update_after: int | None = None) -> dict[str, Any] | None:
-        """The newest weights under `values` and their aggregate (None for an artifact), or None when nothing is new.
+        """Check for newer weights: `values`, and their `aggregate` (None for an artifact); None when there are none.
 
-        New is meant as in `check_for_new_model_aggregate`; an artifact is older than every aggregate.
+        "New" as in `check_for_new_model_aggregate`; an artifact is older than every aggregate.
         """
-        found = self._call("GET", self._model_path("get_latest_model/"))
-        return self._if_new(found, "aggregate", update_after)
+        answer = self._call("GET", self._model_path("get_latest_model/"))
+        return self._if_new(answer, "aggregate", update_after)
 
     def send_val_results(self, results: Any, aggregate_id: int) -> dict[str, Any]:
-        """Send this client's validation results for an aggregate; answers them as stored."""
+        """Send this client's validation results for an aggregate; return them as stored."""
         score = {
             "validation_results": results,
             "federated_model": self._federated_model_id,
@@ -98,18 +100,18 @@ class WebClient:
         answer: dict[str, Any] = self._call("POST", "client_aggregate_scores/", score, accept=(201,))
         return answer
 
-    def _if_new(self, found: dict[str, Any], key: str, update_after: int | None) -> dict[str, Any] | None:
-        if not found:
+    def _if_new(self, answer: dict[str, Any], key: str, update_after: int | None) -> dict[str, Any] | None:
+        if not answer:
             return None
-        aggregate = NO_AGGREGATE if found[key] is None else found[key]
+        aggregate = NO_AGGREGATE if answer[key] is None else answer[key]
         seen = self._last_model_aggregate
-        # `or`, not `is None`: old scripts pass 0 for "nothing yet" and rely on being told of each aggregate once.
+        # `or`, not `is None`: old scripts pass 0 for "nothing yet", and expect each aggregate once.
         threshold = update_after or seen
         is_new = threshold is None or aggregate > threshold
         if update_after and seen is not None:
             aggregate = max(aggregate, seen)
         self._last_model_aggregate = aggregate
-        return found if is_new else None
+        return answer if is_new else None
 
     def _model_path(self, action: str) -> str:
         return f"models/{self._federated_model_id}/{action}"

@@ -22,7 +22,7 @@ OVERRIDES = "client_config_overrides"
 CONDITIONS = ("rounds", "tags", "clients")
 
 
-def check(config: Mapping[str, Any], overrides: Sequence[Mapping[str, Any]] = ()) -> None:
+def check(config: Mapping[str, Any], overrides: Sequence[Any] = ()) -> None:
     """Check that `resolve` can make a client's configuration of these. Raises InvalidPart, with the fact `field`.
 
     The message names the place: "client_config_overrides[2].set.learning_rate: …".

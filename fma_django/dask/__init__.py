@@ -1,1 +1,1 @@
-"""Folds on a Dask cluster. The only package that knows Dask."""
+"""Fold on a Dask cluster. This is the only package that imports Dask."""

@@ -1,4 +1,4 @@
-"""What a Dask worker does of a fold: a batch of neighbouring items, read from and written to what all machines share.
+"""Do a batch of neighbouring items of a fold in a Dask worker, over the disk or the store that all machines share.
 
 Nothing here imports Dask, and nothing that comes with a task says where the store is or how to get in: a worker's
 storage settings are its own environment.
@@ -29,13 +29,13 @@ COLUMNS_AHEAD = 2**18
 
 
 def versions() -> dict[str, str]:
-    """What must be the same on all machines: other code may do other things with what was pickled here."""
+    """The versions that must be equal on all machines: other code may do other things with what was pickled here."""
     return {"fma": version("federated-model-aggregation"), "numpy": np.__version__}
 
 
 @dataclass(frozen=True)
 class Written:
-    """A stretch of a fragment, and where it belongs in the result."""
+    """A stretch of a fragment, and its place in the result."""
 
     is_state: bool
     offset: int
@@ -44,7 +44,7 @@ class Written:
 
 @dataclass(frozen=True)
 class Done:
-    """The results of a batch, in the order of its items, and the fragment with what they wrote, if it is in one."""
+    """The results of a batch, in the order of its items, and the fragment that holds their output, if there is one."""
 
     results: list[Any]
     fragment: str = ""
@@ -52,14 +52,14 @@ class Done:
 
 
 class Reach(Protocol):
-    """How a machine gets at the files of a job. Pickles."""
+    """A way for a worker to reach the files of a job. It is pickled."""
 
     def do(self, work: Work[Any], job: Job, items: range) -> Done: ...
 
 
 @dataclass(frozen=True)
 class Packed:
-    """Work and job for another machine, which looks at the versions before it unpickles the rest."""
+    """Work and job for another machine, which compares the versions before it unpickles the rest."""
 
     versions: dict[str, str]
     body: bytes
@@ -70,7 +70,7 @@ class Packed:
 
 
 def run_batch(packed: Packed, first: int, last: int) -> Done:
-    """The task: the items from `first` up to `last`, not included."""
+    """Do the items from `first` up to `last`, not included: the task that Dask runs."""
     if packed.versions != versions():
         raise ClusterUnavailable(
             f"the Dask worker on {socket.gethostname()} has {versions()}, the server has {packed.versions}; "
@@ -140,7 +140,7 @@ class RemoteStore:
 
 
 def _results(work: Work[Any], job: Job, items: range) -> list[Any]:
-    """Do the items, while what the next ones read is fetched: many requests at a time, but not too far ahead."""
+    """Do the items while the input of the next ones is fetched: many requests at a time, but not too far ahead."""
     coming = iter(items)
     ahead = 0
     results: list[Any] = []
@@ -155,7 +155,7 @@ def _results(work: Work[Any], job: Job, items: range) -> list[Any]:
 
 
 class _Collected(Output):
-    """What a batch writes, until it is sent in one go."""
+    """The output of a batch in memory, until it is sent in one request."""
 
     def __init__(self) -> None:
         self.pieces: list[tuple[int, bytes]] = []
@@ -168,12 +168,12 @@ class _Collected(Output):
 
 
 def _take_settings_from_environment() -> None:
-    """Let a process that is no server find its store; it needs none of a server's secrets."""
+    """Configure the storage of a process that is not a server; it needs none of a server's secrets."""
     if settings.configured:
         return
-    found = {name: os.environ[name] for name in SETTINGS if os.environ.get(name)}
-    if "FMA_STORAGE_URL" not in found:
+    from_environment = {name: os.environ[name] for name in SETTINGS if os.environ.get(name)}
+    if "FMA_STORAGE_URL" not in from_environment:
         raise ClusterUnavailable(
             f"the Dask worker on {socket.gethostname()} was started without FMA_STORAGE_URL"
         )
-    settings.configure(**found)
+    settings.configure(**from_environment)

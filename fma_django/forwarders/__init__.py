@@ -1,1 +1,1 @@
-"""Places outside where the metrics of published rounds can be sent to. Each is optional, and none can hurt a round."""
+"""Forward the metrics of published rounds to other tools. Each is optional, and none can hurt a round."""

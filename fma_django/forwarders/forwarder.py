@@ -14,7 +14,10 @@ LONGEST_NAME = 200
 
 @dataclass(frozen=True)
 class Number:
-    """name: `training/loss` for the mean, `training/loss/min`, … at: seconds since 1970, when the round was closed."""
+    """A value of a metric in a round.
+
+    name: `training/loss` for the mean, `training/loss/min`, … at: seconds since 1970, when the round was closed.
+    """
 
     name: str
     value: float
@@ -26,31 +29,31 @@ class Forwarder(Protocol):
     target: ClassVar[str]
 
     def begin(self, federated_model: FederatedModel) -> str:
-        """A new run for this model; what it is called there."""
+        """Begin a run for this model; return its name there."""
 
     def send(self, run: str, numbers: Sequence[Number]) -> None:
-        """The same numbers again do no harm."""
+        """Send numbers to a run. Sending the same numbers again does no harm."""
 
     def end(self, run: str) -> None:
-        """Nothing more will be sent."""
+        """End a run: no more numbers will be sent."""
 
 
 def numbers_of_rounds(rounds: Sequence[Round], *, after: int) -> list[Number]:
-    """Training metrics of the rounds after this one, and of all of them what validation found."""
+    """The training metrics of the rounds after this one, and the validation metrics of all of them."""
     closed = {
-        found.number: 0.0 if found.closed_on is None else found.closed_on.timestamp() for found in rounds
+        round_.number: 0.0 if round_.closed_on is None else round_.closed_on.timestamp() for round_ in rounds
     }
     return [
         number
-        for found in merged_metrics(rounds)
-        if found.round > after or found.source != "training"
-        for number in _numbers(found, closed[found.round])
+        for merged in merged_metrics(rounds)
+        if merged.round > after or merged.source != "training"
+        for number in _numbers(merged, closed[merged.round])
     ]
 
 
-def _numbers(found: MergedMetric, at: float) -> Iterator[Number]:
+def _numbers(merged: MergedMetric, at: float) -> Iterator[Number]:
     # Clients choose the names of metrics. A slash would make a folder of one.
-    plain = re.sub(r"[^A-Za-z0-9_. -]", "_", found.metric).strip(" .")[:LONGEST_NAME] or "_"
+    plain = re.sub(r"[^A-Za-z0-9_. -]", "_", merged.metric).strip(" .")[:LONGEST_NAME] or "_"
     for statistic in FORWARDED:
-        name = f"{found.source}/{plain}" if statistic == "mean" else f"{found.source}/{plain}/{statistic}"
-        yield Number(name, found.statistics[statistic], found.round, at)
+        name = f"{merged.source}/{plain}" if statistic == "mean" else f"{merged.source}/{plain}/{statistic}"
+        yield Number(name, merged.statistics[statistic], merged.round, at)

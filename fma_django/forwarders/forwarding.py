@@ -1,6 +1,6 @@
-"""Sending the metrics of published rounds to MLflow and TensorBoard, after the rounds and apart from them.
+"""Send the metrics of published rounds to MLflow and TensorBoard, after the rounds and apart from them.
 
-What could not be sent is sent later: `Forwarding` remembers how far a place is, and the sweep asks again.
+`Forwarding` remembers the last round that was sent; after a failure the sweep asks again.
 """
 
 from datetime import timedelta
@@ -27,23 +27,23 @@ BUSY_FOR = timedelta(minutes=5)  # longer than one piece can take, with the time
 
 
 def forwarders() -> list[Forwarder]:
-    """Those that the settings name."""
-    found: list[Forwarder] = []
+    """The forwarders that the settings name."""
+    named: list[Forwarder] = []
     if uri := conf.current().mlflow_tracking_uri:
-        found.append(MlflowRuns(uri))
+        named.append(MlflowRuns(uri))
     if folder := conf.current().tensorboard_dir:
-        found.append(TensorboardEvents(folder))
-    return found
+        named.append(TensorboardEvents(folder))
+    return named
 
 
 def ask_to_forward(federated_model_id: int) -> None:
-    """Have a worker do it, where there is anywhere to send to."""
+    """Enqueue the forwarding of a model's metrics, if the settings name a forwarder."""
     if forwarders():
         queue.forward(federated_model_id)
 
 
 def forward(federated_model_id: int) -> None:
-    """Send what was published since the last time. Whatever fails is logged, and tried again by the sweep."""
+    """Send the rounds that were published since the last time. A failure is logged, and the sweep tries again."""
     federated_model = FederatedModel.objects.filter(pk=federated_model_id).first()
     if federated_model is None:
         return
@@ -63,7 +63,7 @@ def forward(federated_model_id: int) -> None:
 
 
 def sweep_forwarding() -> None:
-    """Ask again for models of which a place has not seen the newest round."""
+    """Enqueue again the models whose newest round was not sent."""
     for forwarder in forwarders():
         if cache.get(_resting(forwarder)):
             continue
@@ -89,7 +89,7 @@ def _forward(federated_model: FederatedModel, forwarder: Forwarder) -> None:
 
 
 def _claimed(federated_model: FederatedModel, forwarder: Forwarder) -> Forwarding | None:
-    """How far the place is; None while another worker sends, who looks for newer rounds when it is done."""
+    """Claim the forwarding of a model; None while another worker sends, which looks for newer rounds at its end."""
     done, _ = Forwarding.objects.get_or_create(federated_model=federated_model, target=forwarder.target)
     now = timezone.now()
     idle = Forwarding.objects.filter(Q(busy_until__isnull=True) | Q(busy_until__lte=now), pk=done.pk)

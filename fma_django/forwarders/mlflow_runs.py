@@ -18,7 +18,7 @@ ENVIRONMENT = {
 
 
 class MlflowRuns:
-    """tracking_uri: what MLflow calls so. Credentials are MLflow's own MLFLOW_TRACKING_* variables."""
+    """Forwards to the MLflow server at a tracking URI. Credentials are MLflow's own MLFLOW_TRACKING_* variables."""
 
     target: ClassVar[str] = "mlflow"
 
@@ -27,8 +27,8 @@ class MlflowRuns:
 
     def begin(self, federated_model: FederatedModel) -> str:
         client = self._client()
-        found = client.get_experiment_by_name(EXPERIMENT)
-        experiment = client.create_experiment(EXPERIMENT) if found is None else found.experiment_id
+        existing = client.get_experiment_by_name(EXPERIMENT)
+        experiment = client.create_experiment(EXPERIMENT) if existing is None else existing.experiment_id
         tags = {"fma.model": str(federated_model.pk), "fma.aggregator": federated_model.aggregator}
         run = client.create_run(experiment, run_name=federated_model.name[:250], tags=tags)
         return str(run.info.run_id)

@@ -15,7 +15,7 @@ VERSION = "brain.Event:2"
 
 
 class TensorboardEvents:
-    """folder: what `tensorboard --logdir` is given."""
+    """Forwards to event files in a folder, the one of `tensorboard --logdir`."""
 
     target: ClassVar[str] = "tensorboard"
 
@@ -49,4 +49,4 @@ class TensorboardEvents:
             os.close(descriptor)
 
     def end(self, run: str) -> None:
-        """A folder has no end."""
+        """Nothing: a folder has no end."""

@@ -1,4 +1,4 @@
-"""Where the bytes of updates, aggregates and artifacts are kept: on disk or on S3, as FMA_STORAGE_URL says."""
+"""Keep the bytes of updates, aggregates and artifacts, on disk or on S3, as FMA_STORAGE_URL says."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ from fma_django.storage.errors import InvalidBlobName
 PIECE_BYTES = 1 << 20
 
 Progress = Callable[[float], None]
-"""Told the fraction done: in [0, 1], never falling, from the calling thread."""
+"""A callback with the fraction done: in [0, 1], never falling, from the calling thread."""
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FRAGMENT = re.compile(r"[0-9a-f]{32}/[0-9a-z-]*")
@@ -64,13 +64,13 @@ class BlobStore(Protocol):
         """
 
     def local_path(self, sha256: str) -> Path | None:
-        """Where the blob can be read as a local file, or None for a store that has no local files.
+        """The blob as a local file to read, or None for a store that has no local files.
 
         Raises BlobMissing when the store is local and does not hold the blob.
         """
 
     def presigned_url(self, sha256: str, *, seconds: int) -> str | None:
-        """Where whoever has this address can GET the blob for so long; None for a store that nobody else can reach.
+        """An address from which anybody can GET the blob for so long; None for a store that nobody else can reach.
 
         It is not looked whether there is such a blob.
         """
@@ -100,7 +100,7 @@ class BlobStore(Protocol):
         """The existing local folder in which files are written before `put_file`."""
 
     def remote(self) -> RemoteBlobs | None:
-        """How several machines use the store at once; None when what they share is its folder itself."""
+        """The store for several machines at once; None when they share its folder itself."""
 
     def remove_unfinished(self, older_than: datetime) -> int:
         """Remove what crashed writers left behind (spool files, unfinished uploads, fragments) and return how many.
@@ -111,7 +111,7 @@ class BlobStore(Protocol):
 
 
 class RemoteBlobs(Protocol):
-    """What machines that work on one round do with a store that is on none of them.
+    """The operations of machines that work on one round, on a store that is on none of them.
 
     A fragment is a part of a result, on its way from the machine that made it to the one that asked for it. Its name is
     FOLDER/NAME, a folder for each piece of work; a sweep removes what was forgotten there. Raises StorageUnavailable.

@@ -1,4 +1,4 @@
-"""From the address of a store to the store."""
+"""Make the store that an address names."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fma_django.storage.disk import DiskStore
 from fma_django.storage.s3 import S3Store
 
 SETTINGS = ("FMA_STORAGE_URL", "FMA_S3_ENDPOINT_URL", "FMA_SPOOL_DIR")
-"""What `get_store` reads, wherever it runs."""
+"""The settings that `get_store` reads, in every process."""
 
 
 def store_from_url(

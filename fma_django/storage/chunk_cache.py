@@ -1,4 +1,4 @@
-"""Ranges of remote blobs, fetched in chunks and kept in one file of bounded size.
+"""Fetch ranges of remote blobs in chunks, and keep these in one file of bounded size.
 
 A block of an aggregation takes a few kilobytes of each of a thousand blobs, and the next block takes those after them:
 a request for each would cost more than the bytes. Chunks lie on a grid, so that whoever asks first fetches for all.
@@ -25,7 +25,7 @@ _Key = tuple[str, int]
 
 
 class ChunkCache:
-    """The chunks that were used last. Blobs never change, so that none is ever out of date. Safe between threads."""
+    """The most recently used chunks. Blobs never change, so no chunk is ever out of date. Safe between threads."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class ChunkCache:
         self._pool = ThreadPoolExecutor(FETCHING_THREADS, thread_name_prefix="fma-fetch")
 
     def read_into(self, sha256: str, size_bytes: int, buffer: memoryview, offset: int) -> int:
-        """Fill the beginning of `buffer`, as far as one chunk goes; how many bytes that are."""
+        """Fill the beginning of `buffer`, as far as one chunk goes; return how many bytes that are."""
         index, start = divmod(offset, self._chunk_bytes)
         wanted = buffer[: self._chunk_bytes - start]
         if not self._copy((sha256, index), wanted, start):

@@ -107,7 +107,7 @@ class DiskStore:
             write_verified(pieces, to, sha256=sha256, size_bytes=pieces.left_bytes, progress=progress)
 
     def size_bytes(self, sha256: str) -> int | None:
-        """As the file system says."""
+        """Ask the file system."""
         with self._translated(f"look for {sha256}"):
             try:
                 return self._path(sha256).stat().st_size
@@ -132,10 +132,10 @@ class DiskStore:
             for path in (self.root / "blobs").glob("??/*"):
                 try:
                     check_sha256(path.name)
-                    found = path.stat()
+                    status = path.stat()
                 except (InvalidBlobName, FileNotFoundError):
                     continue  # not ours, or deleted since
-                yield StoredBlob(path.name, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+                yield StoredBlob(path.name, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
 
     def ping(self) -> None:
         """Write and remove a file of one byte."""
@@ -283,7 +283,7 @@ class DiskStore:
 
 
 def _link(path: str, target: str) -> bool:
-    """Whether the file has this name too now, which nothing had before."""
+    """Give the file a second name; False when the name is taken or the file system has no second names."""
     try:
         os.link(path, target)
     except OSError:  # the name is taken; the folder is gone; or a file system that has no second names

@@ -22,7 +22,7 @@ PIECE_BYTES = 2**18
 
 
 class PartGone(Exception):
-    """The file is not there, or not any more."""
+    """The file does not exist, or no longer."""
 
 
 class PartMoved(Exception):
@@ -34,11 +34,11 @@ class PartMoved(Exception):
 
 
 class PartBusy(Exception):
-    """Somebody else is reading the file."""
+    """Another process is reading the file."""
 
 
 class PartDamaged(Exception):
-    """What arrived has another digest than it should have; it was taken off again."""
+    """The bytes that arrived have another digest than announced; they were cut off again."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class PartFile:
             return self.path.stat().st_size
 
     def written_at(self) -> float:
-        """When the last piece came, as a POSIX time; 0 when the file is gone."""
+        """The POSIX time at which the last piece came; 0 when the file is gone."""
         try:
             return self.path.stat().st_mtime
         except FileNotFoundError:
@@ -82,10 +82,10 @@ class PartFile:
     def append(
         self, read: Callable[[int], bytes], *, at: int, length: int, sha256: bytes | None = None
     ) -> int:
-        """Add `length` bytes that `read` gives, or as many as come; where the file ends then, on the disk.
+        """Append `length` bytes from `read`, or as many as come; return the size of the file on the disk.
 
-        at: what the file must be long before. sha256: what the bytes must hash to, when all of them came.
-        Raises PartGone, PartMoved, PartDamaged, StorageFull; what came before PartMoved and StorageFull stays.
+        at: the size that the file must have before. sha256: the digest of the bytes, checked when all of them came.
+        Raises PartGone, PartMoved, PartDamaged, StorageFull; bytes from before PartMoved and StorageFull stay.
         """
         end = at
         digest = hashlib.sha256() if sha256 is not None else None
@@ -131,9 +131,9 @@ def _locked(fd: int) -> Iterator[None]:
 
 
 def _require_end(fd: int, end: int) -> None:
-    found = os.fstat(fd).st_size
-    if found != end:
-        raise PartMoved(found)
+    size_bytes = os.fstat(fd).st_size
+    if size_bytes != end:
+        raise PartMoved(size_bytes)
 
 
 def _add(fd: int, piece: bytes, end: int) -> None:

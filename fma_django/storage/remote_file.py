@@ -1,4 +1,4 @@
-"""A blob of a remote store as a file that the engine reads at any offset.
+"""Read a blob of a remote store at any offset, as the engine reads a file.
 
 Nothing is hashed on the way: a range has no hash of its own. The engine checks sizes and headers.
 """
@@ -19,7 +19,7 @@ _cache: ChunkCache | None = None
 
 @dataclass(frozen=True, slots=True)
 class RemoteFile:
-    """Where the engine finds a blob, on whichever machine it reads; a `Source`."""
+    """A blob by its name, which the engine can open on any machine; a `Source`."""
 
     sha256: str
     size_bytes: int
@@ -33,7 +33,7 @@ class RemoteFile:
 
 
 def keep_chunks() -> None:
-    """From now on read ahead in this process: what is read in small steps is fetched in large ones, once."""
+    """Read ahead in this process from now on: fetch in large steps, once, the ranges that are read in small ones."""
     global _cache
     if _cache is None:
         _cache = ChunkCache(remote_blobs(), get_store().spool_dir())

@@ -91,9 +91,9 @@ class S3Store:
 
     def presigned_url(self, sha256: str, *, seconds: int) -> str | None:
         """Signed here, without asking the server."""
-        asked = {"Bucket": self.bucket, "Key": self._key(sha256)}
+        wanted = {"Bucket": self.bucket, "Key": self._key(sha256)}
         with self._translated(f"sign an address of {sha256}"):
-            url: str = self._client().generate_presigned_url("get_object", Params=asked, ExpiresIn=seconds)
+            url: str = self._client().generate_presigned_url("get_object", Params=wanted, ExpiresIn=seconds)
         return url
 
     def fetch(self, sha256: str, to: Path, progress: Progress | None = None) -> None:
@@ -103,7 +103,7 @@ class S3Store:
             write_verified(pieces, to, sha256=sha256, size_bytes=size, progress=progress)
 
     def size_bytes(self, sha256: str) -> int | None:
-        """As a HEAD request says."""
+        """Send a HEAD request."""
         head = self._head(sha256)
         return None if head is None else int(head["ContentLength"])
 
@@ -124,14 +124,14 @@ class S3Store:
         with self._translated("list the blobs"):
             pages = self._client().get_paginator("list_objects_v2")
             for page in pages.paginate(Bucket=self.bucket, Prefix=self._below_prefix("blobs/")):
-                for found in page.get("Contents", ()):
-                    name = found["Key"].rpartition("/")[2]
+                for listed in page.get("Contents", ()):
+                    name = listed["Key"].rpartition("/")[2]
                     try:
-                        ours = found["Key"] == self._key(name)
+                        ours = listed["Key"] == self._key(name)
                     except InvalidBlobName:
                         continue
                     if ours:
-                        yield StoredBlob(name, int(found["Size"]), found["LastModified"].astimezone(UTC))
+                        yield StoredBlob(name, int(listed["Size"]), listed["LastModified"].astimezone(UTC))
 
     def ping(self) -> None:
         """Write an object of one byte, always the same one."""
@@ -190,21 +190,21 @@ class S3Store:
         for page in (
             self._client().get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix)
         ):
-            for found in page.get("Contents", ()):
-                if older_than is None or found["LastModified"] < older_than:
-                    self._client().delete_object(Bucket=self.bucket, Key=found["Key"])
+            for listed in page.get("Contents", ()):
+                if older_than is None or listed["LastModified"] < older_than:
+                    self._client().delete_object(Bucket=self.bucket, Key=listed["Key"])
                     removed += 1
         return removed
 
     def _unfinished_uploads(self) -> list[Mapping[str, Any]]:
         pages = self._client().get_paginator("list_multipart_uploads")
-        found: list[Mapping[str, Any]] = []
+        uploads: list[Mapping[str, Any]] = []
         try:
             for page in pages.paginate(Bucket=self.bucket, Prefix=self._below_prefix("blobs/")):
-                found += page.get("Uploads", ())
+                uploads += page.get("Uploads", ())
         except self._client().exceptions.NoSuchUpload:
             pass  # rclone's way to say that there are none
-        return found
+        return uploads
 
     def _below_prefix(self, key: str) -> str:
         return f"{self.prefix}/{key}" if self.prefix else key
@@ -216,10 +216,10 @@ class S3Store:
         key = self._key(sha256)
         try:
             with self._translated(f"look for {sha256}", sha256):
-                found: Mapping[str, Any] = self._client().head_object(Bucket=self.bucket, Key=key)
+                head: Mapping[str, Any] = self._client().head_object(Bucket=self.bucket, Key=key)
         except BlobMissing:
             return None
-        return found
+        return head
 
     def _size_bytes(self, sha256: str) -> int:
         size = self.size_bytes(sha256)

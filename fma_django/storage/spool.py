@@ -15,14 +15,14 @@ UPLOADS = "uploads"
 
 
 def uploads_dir(spool: Path) -> Path:
-    """Where parts of bodies wait for the rest, in a spool; `remove_stale` leaves them alone."""
+    """The folder of unfinished uploads in a spool; `remove_stale` does not touch it."""
     return ensure_spool(spool / UPLOADS)
 
 
 def require_room(folder: Path, size_bytes: int) -> None:
-    """Raises StorageFull when so many bytes cannot be written now. Others may be quicker: a write can still fail."""
-    found = os.statvfs(folder)
-    free_bytes = found.f_bavail * found.f_frsize
+    """Raise StorageFull when so many bytes do not fit now. Others may take the room: a write can still fail."""
+    file_system = os.statvfs(folder)
+    free_bytes = file_system.f_bavail * file_system.f_frsize
     if free_bytes < size_bytes:
         raise StorageFull(
             f"{folder} has room for {free_bytes} bytes; {size_bytes} were announced", store=str(folder)
@@ -47,8 +47,8 @@ def default_spool() -> Path:
     """
     folder = ensure_spool(Path(tempfile.gettempdir()) / f"fma-spool-{os.getuid()}")
     # Temporary folders are open to everybody: refuse one that somebody else laid out for us.
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise StorageUnavailable(
             f"the spool folder {folder} belongs to somebody else; set FMA_SPOOL_DIR", store=str(folder)
         )
@@ -79,7 +79,7 @@ def remove_stale(folder: Path, older_than: datetime) -> int:
 
 
 def _last_change(path: Path) -> float:
-    """When the newest thing in `path` changed; the future for what vanished meanwhile, for its owner is at work."""
+    """The time of the newest change in `path`; infinity when something vanished meanwhile: its owner is at work."""
     try:
         newest = path.lstat().st_mtime
         if path.is_dir() and not path.is_symlink():

@@ -1,4 +1,4 @@
-"""Writing pieces to a local file that appears only when it is the right one."""
+"""Write pieces to a local file that appears only when it is the right one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What carries wake-ups, by the settings; and the two functions that everybody uses."""
+"""Send and hear wake-ups, through the carrier that the settings name."""
 
 import hashlib
 import tempfile
@@ -18,15 +18,15 @@ log = structlog.get_logger(__name__)
 
 
 def send(topic: str) -> None:
-    """Wake all that listen to a topic, after the commit of the transaction that is open, or at once without one.
+    """Wake all listeners of a topic, after the commit of the open transaction, or at once without one.
 
-    Never raises: who waits finds it a little later by itself.
+    Never raises: a listener that was not woken finds the news a little later by itself.
     """
     transaction.on_commit(lambda: _say(topic), robust=True)
 
 
 def listen(*channels: str) -> Listener:
-    """Hear what is said of these channels from now on; without any, of all. A carrier that is away does not raise."""
+    """Hear the wake-ups of these channels from now on, or of all channels. Does not raise when the carrier is away."""
     unknown = set(channels) - set(CHANNELS)
     if unknown:
         raise ValueError(f"the channels of wake-ups are {CHANNELS}; found {sorted(unknown)}")
@@ -42,7 +42,7 @@ def get_carrier() -> Carrier:
 
 
 def _folder_of_pipes() -> Path:
-    """Beside the file of SQLite: where that is reached, so are they."""
+    """The folder beside SQLite's file: a process that reaches the file reaches the pipes."""
     name = str(connection.settings_dict["NAME"])
     if connection.vendor == "sqlite" and not name.startswith(("file:", ":memory:")):
         return Path(f"{name}.wakeups")

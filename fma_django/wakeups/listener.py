@@ -1,4 +1,4 @@
-"""Hearing wake-ups for as long as a process lives, through lost connections and forks."""
+"""Hear wake-ups for as long as a process lives, through lost connections and forks."""
 
 import os
 import time
@@ -11,13 +11,13 @@ import structlog
 log = structlog.get_logger(__name__)
 
 ALL = "*"
-"""Heard when wake-ups may have been missed: anything may have changed."""
+"""The topic that is heard when wake-ups may have been missed: anything may have changed."""
 
 RETRY_S = 1.0
 
 
 class Ear(Protocol):
-    """One connection, or whatever a carrier hears by. It is used by one thread, and raises when it is lost."""
+    """The connection through which a listener hears. It is used by one thread, and raises when it is lost."""
 
     def hear(self, timeout_s: float) -> set[str]:
         """The topics that came, as soon as there is one; none when the time is over."""
@@ -25,24 +25,24 @@ class Ear(Protocol):
     def close(self) -> None: ...
 
     def close_in_fork(self) -> None:
-        """Let go of what a forked child has inherited, without a word to the other side: it is the parent's."""
+        """Release in a forked child what it inherited, and send nothing: the connection is the parent's."""
 
 
 class Carrier(Protocol):
-    """What brings wake-ups from one process to others."""
+    """A transport of wake-ups between processes."""
 
     def say(self, topic: str) -> None:
-        """Wake who listens now; may raise, and must not take long."""
+        """Wake the present listeners; may raise, and must not take long."""
 
     def open_ear(self, channels: Collection[str]) -> Ear:
-        """Hear what is said from now on; may raise."""
+        """Hear the wake-ups of these channels from now on; may raise."""
 
 
 class Listener:
-    """Hears from the moment it is made: look once after making it, and whenever it has heard something.
+    """Hears from the moment it is made: read the database once after making it, and after each wake-up.
 
-    Belongs to one thread. What it heard through is opened again after it was lost, and in a forked child; then, and
-    whenever something was missed, `wait` says `ALL`.
+    It belongs to one thread. A lost connection is opened again, also in a forked child; then, and whenever something
+    was missed, `wait` returns `ALL`.
     """
 
     def __init__(self, open_ear: Callable[[], Ear]) -> None:
@@ -52,7 +52,7 @@ class Listener:
         self._open()
 
     def wait(self, timeout_s: float) -> frozenset[str]:
-        """What was said since the last call, as soon as there is something; nothing when the time is over."""
+        """The topics since the last call, as soon as there is one; none when the time is over."""
         until = time.monotonic() + timeout_s
         while True:
             left = max(0.0, until - time.monotonic())

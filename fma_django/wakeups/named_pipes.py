@@ -1,4 +1,4 @@
-"""Wake-ups between the processes of one machine: each listener has a named pipe in a folder that senders look into.
+"""Wake-ups between the processes of one machine: each listener has a named pipe in a folder that senders read.
 
 Pipes rather than unix sockets: their names may be long, sixty thousand bytes wait in one where ten datagrams wait in a
 socket, and a pipe that nobody reads any more says so when it is opened.
@@ -25,7 +25,7 @@ MAKING = ".making"
 
 
 class NamedPipes:
-    """folder: made by the first listener. Its files are `<channel>+<channel>.<pid>.<random>`."""
+    """A folder of pipes, `<channel>+<channel>.<pid>.<random>`; the first listener makes it."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -70,16 +70,16 @@ class PipeEar:
             if not self._path.exists():
                 raise FileNotFoundError(errno.ENOENT, "the pipe was taken away", str(self._path))
             return set()
-        said = b""
+        waiting = b""
         with contextlib.suppress(BlockingIOError):
             while piece := os.read(self._reader, 1 << 16):
-                said += piece
-        heard = set(said.decode().split())
+                waiting += piece
+        topics = set(waiting.decode().split())
         try:
             _missed(self._path).unlink()
         except FileNotFoundError:
-            return heard
-        return {*heard, ALL}
+            return topics
+        return {*topics, ALL}
 
     def close(self) -> None:
         self._path.unlink(missing_ok=True)
@@ -92,7 +92,7 @@ class PipeEar:
 
 
 def _say_to(pipe: Path, topic: str) -> None:
-    said = f"{topic}\n".encode()
+    line = f"{topic}\n".encode()
     try:
         descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
     except FileNotFoundError:
@@ -103,7 +103,7 @@ def _say_to(pipe: Path, topic: str) -> None:
         _take_away(pipe)
         return
     try:
-        os.write(descriptor, said)
+        os.write(descriptor, line)
     except BrokenPipeError:
         _take_away(pipe)
     except BlockingIOError:
@@ -111,7 +111,7 @@ def _say_to(pipe: Path, topic: str) -> None:
         # then there is room to say so.
         _missed(pipe).touch()
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
-            os.write(descriptor, said)
+            os.write(descriptor, line)
     finally:
         os.close(descriptor)
 
@@ -121,6 +121,6 @@ def _missed(pipe: Path) -> Path:
 
 
 def _take_away(pipe: Path) -> None:
-    """Its listener was killed."""
+    """Remove a pipe whose listener was killed."""
     pipe.unlink(missing_ok=True)
     _missed(pipe).unlink(missing_ok=True)

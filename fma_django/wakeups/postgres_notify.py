@@ -1,4 +1,4 @@
-"""Wake-ups by PostgreSQL's LISTEN and NOTIFY: between all that reach the database."""
+"""Wake-ups by PostgreSQL's LISTEN and NOTIFY, between all processes that reach the database."""
 
 import select
 from collections.abc import Collection
@@ -12,7 +12,7 @@ PREFIX = "fma_"
 
 
 class PostgresNotify:
-    """Says by the thread's own connection, hears by one that belongs to the listener alone."""
+    """Sends through the thread's own connection, and hears through one that belongs to the listener alone."""
 
     def say(self, topic: str) -> None:
         with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
@@ -46,12 +46,12 @@ class PostgresEar:
     def hear(self, timeout_s: float) -> set[str]:
         if not self._raw.notifies and self._poll.poll(timeout_s * 1000):
             self._raw.poll()  # raises when the connection is lost
-        heard = {notification.payload for notification in self._raw.notifies}
+        topics = {notification.payload for notification in self._raw.notifies}
         self._raw.notifies.clear()
-        return heard
+        return topics
 
     def close(self) -> None:
         self._raw.close()
 
     def close_in_fork(self) -> None:
-        """psycopg2 itself leaves a connection alone that another process opened."""
+        """Nothing: psycopg2 itself does not touch a connection that another process opened."""

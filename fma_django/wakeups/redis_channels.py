@@ -1,4 +1,4 @@
-"""Wake-ups by Redis's publish and subscribe: between all that reach the broker."""
+"""Wake-ups by Redis's publish and subscribe, between all processes that reach the broker."""
 
 from collections.abc import Collection
 from functools import cache
@@ -34,18 +34,18 @@ class RedisEar:
             raise
 
     def hear(self, timeout_s: float) -> set[str]:
-        heard: set[str] = set()
+        topics: set[str] = set()
         message = self._subscription.get_message(timeout=timeout_s)
         while message is not None:
-            heard.add(message["data"].decode())
+            topics.add(message["data"].decode())
             message = self._subscription.get_message(timeout=0)
-        return heard
+        return topics
 
     def close(self) -> None:
         self._subscription.close()
 
     def close_in_fork(self) -> None:
-        """redis-py itself leaves a connection alone that another process opened."""
+        """Nothing: redis-py itself does not touch a connection that another process opened."""
 
 
 @cache

@@ -1,11 +1,11 @@
-"""The names of what may have changed."""
+"""The topics of wake-ups."""
 
 TASKS = "tasks"
 CHANNELS = ("model", TASKS)
 
 
 def of_model(federated_model_id: int) -> str:
-    """Anything of a model that a waiting client could want to know: its rounds, aggregates, evaluations, its life."""
+    """The topic of a model: its rounds, aggregates and evaluations, its start and end."""
     return f"model:{federated_model_id}"
 
 

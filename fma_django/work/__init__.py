@@ -1,1 +1,1 @@
-"""What workers do by themselves: tasks, schedules, the clock, the heartbeat, the sweep."""
+"""The work of the worker processes: tasks, schedules, the clock, the heartbeat, the sweep."""

@@ -1,6 +1,6 @@
-"""The task queue in the database, whose workers are woken when a task comes instead of looking all the time.
+"""The task queue in the database. Its workers are woken when a task comes, and do not poll all the time.
 
-Redis's broker needs none of this: it waits in Redis.
+django-q's broker for Redis needs none of this: it waits in Redis.
 """
 
 import time
@@ -42,7 +42,7 @@ _DELETE = Statement("DELETE FROM {q} WHERE {q.id} = %(id)s", q=OrmQ)
 
 
 class WokenBroker(ORM):
-    """django-q's broker over the ORM; Q_CLUSTER's `poll` is how often it looks without having been woken."""
+    """django-q's broker over the ORM; without a wake-up it looks every `poll` seconds (Q_CLUSTER)."""
 
     _listener: wakeups.Listener | None = None
     _look_on = 0.0
@@ -56,7 +56,7 @@ class WokenBroker(ORM):
         return int(package.pk)
 
     def dequeue(self) -> list[tuple[int, str]]:
-        """The tasks that this worker owns from now on, as soon as there are some; none after a while."""
+        """Claim tasks for this worker as soon as there are some; none when there were none for LISTEN_S."""
         if self._listener is None:
             self._listener = wakeups.listen(wakeups.TASKS)
         elif time.monotonic() < self._look_on and not self._listener.wait(LISTEN_S):

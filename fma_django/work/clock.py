@@ -1,7 +1,7 @@
-"""The server's clock: in every worker process it looks each second whether a deadline has passed.
+"""Act on deadlines within a second of their passing, from a thread of every worker process.
 
-django-q's schedules are looked at twice a minute, which is too coarse for a round of seconds; they sweep up what this
-leaves when no worker runs.
+django-q's schedules run twice a minute, which is too coarse for a round of seconds; they catch up when no worker was
+running.
 """
 
 import threading

@@ -1,4 +1,4 @@
-"""A worker process says that it is alive, so that `/readyz` and the admin can tell.
+"""Record that a worker process is alive, for `/readyz` and the admin.
 
 Started by django-q in every worker process that it forks, under `fma worker` as well as under `manage.py qcluster`.
 """
@@ -22,7 +22,7 @@ def start(**_kwargs: Any) -> None:
 
 
 def beat() -> None:
-    """Say once that this process is alive."""
+    """Record once that this process is alive."""
     from fma_django.models import Worker
 
     name = f"{socket.gethostname()}:{os.getpid()}"

@@ -1,4 +1,4 @@
-"""What a schedule puts right: rounds whose worker died, requests that got lost, files that no row speaks of."""
+"""Repair by schedule: rounds whose worker died, requests that were lost, files to which no row refers."""
 
 from datetime import datetime, timedelta
 
@@ -36,7 +36,7 @@ WITH_WEIGHTS: tuple[type[WithWeights], ...] = (ModelUpdate, ModelAggregate, Mode
 
 
 def sweep_rounds() -> None:
-    """Ask again for every aggregation that is due and that nobody is doing."""
+    """Enqueue again every aggregation that is due and that no worker is doing."""
     now = timezone.now()
     for expired in Round.objects.filter(state=RoundState.AGGREGATING, lease_expires_at__lte=now):
         log.warning(
@@ -57,10 +57,10 @@ def sweep_rounds() -> None:
 
 
 def sweep_files() -> int:
-    """Remove blobs that no row speaks of and that are older than FMA_ORPHAN_GRACE_SECONDS; the number removed.
+    """Remove the blobs to which no row refers and that are older than FMA_ORPHAN_GRACE_SECONDS; return how many.
 
-    The grace time is what protects an upload whose file is stored and whose row is not yet: it must be longer than
-    any request. Storing the same content again makes a blob young again.
+    The grace time protects an upload whose file is stored and whose row is not yet: it must be longer than any
+    request. Storing the same content again resets the age of a blob.
     """
     store = get_store()
     deadline = timezone.now() - timedelta(seconds=conf.current().orphan_grace_s)

@@ -1,4 +1,4 @@
-"""What the django-q worker runs. Each takes ids only, calls one service, and may run twice without harm."""
+"""The tasks of the django-q worker. Each takes ids only, calls one service, and may run twice without harm."""
 
 from fma_django.forwarders import forwarding
 from fma_django.rounds import aggregation

@@ -10,7 +10,7 @@ from rest_framework.test import APIClient
 
 from fma_connect.encoding import encoded
 from fma_core.arrays.codecs.safetensors import encode
-from fma_core.arrays.codecs.zstd import zstd
+from fma_core.arrays.codecs.zstd import zstd  # type: ignore[attr-defined]
 from fma_core.arrays.spec import Spec
 from fma_django.models import FederatedModel, ModelUpdate
 from fma_django.storage import get_store

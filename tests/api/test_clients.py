@@ -33,7 +33,7 @@ def url(registration: Registration, rest: str = "") -> str:
     return f"{CLIENTS}{registration.client.pk}/{rest}"
 
 
-def ids(answer: Any) -> list[str]:
+def ids(answer: Any) -> list[Any]:
     assert answer.status_code == 200, answer.content
     return [row["id"] for row in answer.json()]
 

@@ -61,7 +61,7 @@ def test_each_update_is_one_row_and_merged_at_most_once(seed: int) -> None:
     assert [len(ids) for ids in answered.values()] == [1] * len(sent)
     assert ModelUpdate.objects.count() == len(sent)
     value_of = {ids.copy().pop(): value for value, ids in answered.items()}
-    counted = set()
+    counted: set[object] = set()
     for found in model.rounds.filter(state=RoundState.PUBLISHED).select_related("aggregate"):
         complete = found.model_updates.filter(status=UpdateStatus.COMPLETE)
         expected = {value_of[update.pk] for update in complete}

@@ -210,7 +210,7 @@ def test_who_may(world: World, method: str, path: str) -> None:
                 headers=TUS,
             )
             if answer.streaming:
-                b"".join(answer.streaming_content)  # to the end, so that its file is closed
+                b"".join(answer.streaming_content)  # type: ignore[attr-defined]  # to the end, so that its file is closed
             found[name] = answer.status_code
             transaction.set_rollback(True)
 

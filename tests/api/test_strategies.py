@@ -205,7 +205,7 @@ def test_put_leaves_what_it_does_not_name(owner: APIClient, alice: Any) -> None:
 def test_parts_are_taken_away_again(owner: APIClient, alice: Any) -> None:
     model = make_model(alice, optimiser=ADAM, stages=[CLIP], staleness=POLYNOMIAL)
 
-    none = {"optimiser": None, "staleness": None, "stages": []}
+    none: dict[str, Any] = {"optimiser": None, "staleness": None, "stages": []}
     said = owner.patch(f"{MODELS}{model.pk}/", none).json()
 
     assert none.items() <= said.items()

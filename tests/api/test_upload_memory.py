@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fma_connect.encoding import EncodedBody
-from fma_core.arrays.codecs.zstd import WINDOW_LOG, zstd
+from fma_core.arrays.codecs.zstd import WINDOW_LOG, zstd  # type: ignore[attr-defined]
 
 SCRIPT = """
 import json, os, sys

@@ -616,7 +616,7 @@ def test_a_disk_that_fills_up_leaves_the_offset_true(
 
     url = begun(device, model)
     with monkeypatch.context() as patched:
-        patched.setattr(part_file.os, "pwrite", pwrite)
+        patched.setattr(part_file.os, "pwrite", pwrite)  # type: ignore[attr-defined]
         assert code_of(send(device, url, BODY, 0)) == (507, "storage_full")
 
     assert offset(device, url) == 20

@@ -55,7 +55,7 @@ def arm(point: str, flag: Path) -> None:
     elif point == "after_claim":
         claiming.claim = after(claiming.claim)
     elif point == "after_fold":
-        aggregation.fold_round = after(aggregation.fold_round)
+        aggregation.fold_round = after(aggregation.fold_round)  # type: ignore[attr-defined]
     elif point == "after_store":
         # The first of the two files of a strategy with a state.
         DiskStore.put_file = after(DiskStore.put_file)  # type: ignore[method-assign]
@@ -63,7 +63,7 @@ def arm(point: str, flag: Path) -> None:
         publishing.publish = before(publishing.publish)
     elif point == "before_commit":
         # The last thing that `publish` does inside its transaction, where nothing waits in the next round.
-        publishing.advance = after(publishing.advance)
+        publishing.advance = after(publishing.advance)  # type: ignore[attr-defined]
     elif point == "after_commit":
         publishing.publish = after(publishing.publish)
     else:

@@ -14,7 +14,7 @@ from fma_connect import WebClient, exceptions
 
 url, model = sys.argv[1], int(sys.argv[2])
 weights = [json.loads(argument) for argument in sys.argv[3:5]]
-transcript = []
+transcript: list[object] = []
 
 
 def note(what, answer):

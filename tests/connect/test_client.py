@@ -226,7 +226,7 @@ def test_pulled_arrays_are_read_only_and_copies_are_not(
     with pytest.raises(ValueError, match="read-only"):
         pulled.arrays["w"][0, 0] = 1
     with pytest.raises(TypeError):
-        pulled.arrays["w"] = weights["w"]  # type: ignore[index]
+        pulled.arrays["w"] = weights["w"]
     pulled.copies()["w"][0, 0] = 9e9
 
     assert np.array_equal(pulled.arrays["w"], weights["w"])

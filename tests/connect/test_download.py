@@ -55,7 +55,7 @@ def test_weights_arrive_whole_in_a_file(
     server.on("GET", path, whole())
     to = tmp_path / "new" / "weights.safetensors"
 
-    assert developer.download(to=to, **source) == to  # type: ignore[arg-type]
+    assert developer.download(to=to, **source) == to
 
     assert to.read_bytes() == BODY
     assert list(to.parent.iterdir()) == [to]
@@ -156,4 +156,4 @@ def test_exactly_one_source_is_given(
     developer: DeveloperClient, tmp_path: Path, sources: dict[str, int]
 ) -> None:
     with pytest.raises(ValueError, match="exactly one"):
-        developer.download(to=tmp_path / "w", **sources)  # type: ignore[arg-type]
+        developer.download(to=tmp_path / "w", **sources)

@@ -3,6 +3,7 @@
 import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,14 +17,14 @@ from tests.connect.scripted_server import Reply, ScriptedServer, json_reply
 
 UPDATES = "api/v1/model_updates/"
 RNG = np.random.default_rng(5)
-WEIGHTS = {
+WEIGHTS: dict[str, np.ndarray] = {
     "big/w": RNG.standard_normal((700, 900)).astype(np.float32),
     "fortran": np.asfortranarray(RNG.standard_normal((30, 40))),
     "steps": np.arange(7),
     "swapped": RNG.standard_normal(50).astype(">f4"),
     **{f"small/{i}": np.full(3, i, np.float16) for i in range(50)},
 }
-KINDS = (
+KINDS: tuple[dict[str, Any], ...] = (
     {},
     {"quantise": "int8"},
     {"quantise": "bfloat16"},
@@ -75,7 +76,7 @@ def test_memory_never_holds_the_model_twice(quantise: str | None) -> None:
 def test_frames_are_of_the_quantised_body() -> None:
     how = {"quantise": "int8"}
     frame = encoded(WEIGHTS, compress=True, quantise="int8")
-    plain = zstd.zstd.decompress(bytes_of(frame))
+    plain = zstd.zstd.decompress(bytes_of(frame))  # type: ignore[attr-defined]
 
     assert plain == bytes_of(encoded(WEIGHTS, quantise="int8")), how
     assert frame.headers["Content-Encoding"] == "zstd"
@@ -113,7 +114,7 @@ def test_push_says_how_it_has_packed(server: ScriptedServer, client: Client) -> 
     (seen,) = server.calls("POST", UPDATES)
     assert seen.headers["content-encoding"] == "zstd"
     assert seen.headers["content-digest"] == content_digest(seen.body)
-    arrays = safetensors.decode(zstd.zstd.decompress(seen.body))
+    arrays = safetensors.decode(zstd.zstd.decompress(seen.body))  # type: ignore[attr-defined]
     assert arrays["w"].dtype == np.int8
     assert arrays["w"].tolist() == list(range(-127, 128))
 

@@ -1,7 +1,7 @@
 """What the clients say and hear of evaluations."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def test_the_server_may_wait_for_one(server: ScriptedServer, client: Client) -> 
 def test_weights_are_measured_and_only_counts_leave(server: ScriptedServer, client: Client) -> None:
     examples = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 1.0]])
 
-    def measure(weights: dict[str, np.ndarray], question: Question) -> Statistics:
+    def measure(weights: Mapping[str, np.ndarray], question: Question) -> Statistics:
         return statistics_of(question, y_true=[1, 1, 1], y_pred=(examples @ weights["w"] > 0).astype(int))
 
     assert client.evaluate(ASKED, measure) == {"id": 9}

@@ -1,4 +1,5 @@
 import pickle
+from typing import Any
 
 import pytest
 
@@ -71,7 +72,7 @@ def test_problem_details_become_attributes() -> None:
 
 
 def test_field_lists_are_told_once() -> None:
-    body = {"code": "invalid", "detail": "wrong", "name": ["too long"]}
+    body: dict[str, Any] = {"code": "invalid", "detail": "wrong", "name": ["too long"]}
     body |= {"errors": {"name": ["too long"], "status": ["unknown"]}}
 
     assert refusal(400, body).fields == {"name": ["too long"], "status": ["unknown"]}

@@ -64,7 +64,7 @@ def test_config_of_a_joined_round_is_read_only_and_hashing_leaves_it_out(
     assert joined is not None
 
     with pytest.raises(TypeError):
-        joined.client_config["epochs"] = 3  # type: ignore[index]
+        joined.client_config["epochs"] = 3
 
     assert len({joined, joined}) == 1
 

@@ -85,7 +85,7 @@ def trained(pulled: Pulled, seed: int) -> Weights:
 def weighted_mean(parts: list[tuple[Weights, int]]) -> Weights:
     total = sum(number for _, number in parts)
     return {
-        name: sum(number * arrays[name].astype(np.float64) for arrays, number in parts) / total
+        name: sum(number * arrays[name].astype(np.float64) for arrays, number in parts) / total  # type: ignore[misc]
         for name in parts[0][0]
     }
 
@@ -94,7 +94,7 @@ def test_two_rounds_from_registration_to_a_published_file(
     fma: DeveloperClient, model: int, join: Callable[[int, str], Client], tmp_path: Path
 ) -> None:
     clients = [join(model, "alice"), join(model, "bob")]
-    aggregates = []
+    aggregates: list[Any] = []
     for round_number in (1, 2):
         parts = []
         for seed, client in enumerate(clients):
@@ -419,7 +419,7 @@ def run_old_script(server: FmaServer, model: int, weights: list[Any], *, path: P
     return said
 
 
-LAYOUTS = {
+LAYOUTS: dict[str, Any] = {
     "array": (
         [[0.0, 0.0], [0.0, 0.0]],
         [[[1.5, -2.0], [0.1, 4]], [[2.5, 0.0], [0.3, 5]]],
@@ -439,7 +439,7 @@ def test_old_script_sees_the_same_with_the_official_client_and_with_ours(
     server: FmaServer, owner: User, layout: str
 ) -> None:
     initial, weights, aggregator = LAYOUTS[layout]
-    said = {}
+    said: dict[str, dict[str, Any]] = {}
     for name, path in (("official", official_client()), ("ours", REPOSITORY)):
         model = httpx.post(
             f"{server.base_url}/api/v1/models/",

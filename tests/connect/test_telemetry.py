@@ -270,9 +270,9 @@ def test_what_cannot_be_found_out_is_left_out(
 
     monkeypatch.setattr(device, "MEMORY", tmp_path / "none")
     monkeypatch.setattr(device, "POWER_SUPPLIES", tmp_path / "none")
-    monkeypatch.setattr(device.importlib, "import_module", import_module)
-    monkeypatch.setattr(device.platform, "release", lambda: "6.8.0-hospital-17")
-    monkeypatch.setattr(device.platform, "machine", lambda: "anna@home")
+    monkeypatch.setattr(device.importlib, "import_module", import_module)  # type: ignore[attr-defined]
+    monkeypatch.setattr(device.platform, "release", lambda: "6.8.0-hospital-17")  # type: ignore[attr-defined]
+    monkeypatch.setattr(device.platform, "machine", lambda: "anna@home")  # type: ignore[attr-defined]
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.delattr(os, "getloadavg", raising=False)
 

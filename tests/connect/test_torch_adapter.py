@@ -1,3 +1,5 @@
+from typing import Any
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from fma_core.arrays.codecs import safetensors  # noqa: E402
 SHAPES = [(), (1,), (5,), (2, 3), (2, 0, 3), (2, 1, 3, 2)]
 
 
-def random_tensor(dtype: str, shape: tuple[int, ...], seed: int = 0) -> "torch.Tensor":
+def random_tensor(dtype: str, shape: tuple[int, ...], seed: int = 0) -> Any:
     kind = getattr(torch, dtype)
     rng = np.random.default_rng(seed)
     if dtype == "bool":
@@ -54,7 +56,7 @@ def test_every_finite_bfloat16_keeps_its_bits(bits: int) -> None:
 
 
 def test_model_with_counters_and_tied_weights_computes_the_same() -> None:
-    def make() -> "torch.nn.Sequential":
+    def make() -> Any:
         model = torch.nn.Sequential(
             torch.nn.Linear(6, 6), torch.nn.BatchNorm1d(6), torch.nn.ReLU(), torch.nn.Linear(6, 6)
         )
@@ -115,7 +117,7 @@ def test_state_dict_keeps_order_and_versions() -> None:
     back = from_arrays(dict(sorted(to_arrays(state).items(), reverse=True)), like=state)
 
     assert list(back) == list(state)
-    assert back._metadata == state._metadata
+    assert back._metadata == state._metadata  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

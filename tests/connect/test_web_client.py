@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -145,7 +146,7 @@ def test_update_after_overrides_and_does_not_forget_what_was_seen(
     assert numbers(answers, "id") == [4, 4, "-", "-", "-"]
 
 
-CALLS = {
+CALLS: dict[str, tuple[str, Callable[[WebClient], object]]] = {
     REGISTER: ("POST", lambda client: client.register()),
     UPDATES: ("POST", lambda client: client.send_update([1.0])),
     SCORES: ("POST", lambda client: client.send_val_results({}, 1)),

@@ -88,7 +88,7 @@ def test_threads_that_push_out_each_others_chunks_get_the_right_bytes(cache_of: 
     cache = cache_of(Blobs(), max_bytes=192)
     starts = [(name, start) for start in range(0, 992, 31) for name in "ab"] * 4
     with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(lambda item: read(cache, *item, item[1] + 8), starts))
+        found = list(threads.map(lambda item: read(cache, *item, item[1] + 8), starts))  # type: ignore[call-arg]
 
     assert found == [BLOBS[name][start : start + 8] for name, start in starts]
 

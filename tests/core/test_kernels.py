@@ -190,7 +190,7 @@ def sorting(implementation):
 
 
 def sorted_by_kernel(matrix, ranks=slice(None)):
-    copy = kernels.padded_matrix(*matrix.shape, matrix.dtype)
+    copy = kernels.padded_matrix(*matrix.shape, matrix.dtype)  # type: ignore[call-arg]
     copy[:] = matrix
     return kernels.order_statistics(copy, ranks)
 

@@ -209,7 +209,9 @@ any_facts = st.builds(
 
 
 @given(policies, any_facts, st.booleans())
-def test_whatever_happens_a_step_keeps_the_laws_of_rounds(policy: dict, facts: Facts, chooses: bool):
+def test_whatever_happens_a_step_keeps_the_laws_of_rounds(
+    policy: dict[str, object], facts: Facts, chooses: bool
+):
     how = choosing(**policy) if chooses else rules(**policy)
 
     step = next_step(how, facts)

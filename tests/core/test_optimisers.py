@@ -86,7 +86,11 @@ def test_files_between_rounds_lose_no_bit(optimiser, tmp_path):
 @pytest.mark.parametrize("name", optimisers.names())
 def test_a_retry_and_any_executor_give_the_same_bytes(name, tmp_path):
     strategy = Strategy(Mean(), optimiser=optimisers.build(name))
-    start = {"a": normal(3, 70_001).astype(np.float32), "b": normal(4, 5), "n": np.arange(3)}
+    start: dict[str, np.ndarray] = {
+        "a": normal(3, 70_001).astype(np.float32),
+        "b": normal(4, 5),
+        "n": np.arange(3),
+    }
     rounds = Rounds(tmp_path, strategy, start)
     sent = [{key: (value + i + 1).astype(value.dtype) for key, value in start.items()} for i in range(3)]
     rounds.play(sent, num_examples=[1, 2, 3])

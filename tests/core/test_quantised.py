@@ -16,7 +16,11 @@ from fma_core.arrays.spec import Spec
 from fma_core.errors import DtypeMismatch, InvalidQuantisation, NonFiniteValue, TooLarge, ValueOutOfRange
 from tests.core.weights import arrays, lay_out, new_file, pieces_of
 
-W = {"b": np.zeros(4, np.float32), "n": np.ones(2, np.int64), "w": np.ones((10, 4), np.float64)}
+W: dict[str, np.ndarray] = {
+    "b": np.zeros(4, np.float32),
+    "n": np.ones(2, np.int64),
+    "w": np.ones((10, 4), np.float64),
+}
 SPEC = Spec.of(W)
 FLOAT32 = np.finfo(np.float32)
 

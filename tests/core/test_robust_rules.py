@@ -1,6 +1,7 @@
 """The robust rules: against the golden vector, their papers line by line, and the laws that they obey."""
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ GOLDEN[7] += 20
 GOLDEN[8] -= 15
 
 # Each rule that can be told of three attackers among fifteen, and the parameters that have the unit of the weights.
-RULES = {
+RULES: dict[str, dict[str, Any]] = {
     "median": {},
     "trimmed_mean": {"beta": 0.2},
     "krum": {"f": 3},

@@ -173,7 +173,7 @@ MALFORMED |= {
         "data_offsets": [None, [], [0], [0, 8, 8], [8, 0], [-8, 0], [0, 8.0], ["0", "8"], [False, 8], [0, 4], [0, 16],
                          [2**64, 2**64 + 8], [0, 10**30]],
     }.items()
-    for value in values
+    for value in values  # type: ignore[attr-defined]
 }  # fmt: skip
 MALFORMED["integer of ten thousand digits"] = body_of('{"w": ' + "9" * 10_000 + "}")
 MALFORMED["NaN"] = body_of('{"w": NaN}')

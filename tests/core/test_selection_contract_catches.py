@@ -33,7 +33,7 @@ class ChoosesAStranger(First):
 
 class ChoosesAList(First):
     def choose(self, pool: Pool, rng: np.random.Generator) -> Choice:
-        return Choice([each.client for each in pool.candidates])  # type: ignore[arg-type]
+        return Choice([each.client for each in pool.candidates])
 
 
 class RefusesWhomItChose(First):

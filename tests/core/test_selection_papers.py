@@ -506,7 +506,7 @@ def test_stratified_by_tags_takes_the_first_that_fits() -> None:
 @pytest.mark.parametrize("params", [{"by": "tags"}, {"tags": ("a",)}])
 def test_stratified_by_tags_needs_tags_and_only_then(params: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="tags must name the groups"):
-        Stratified(**params)  # type: ignore[arg-type]
+        Stratified(**params)
 
 
 def test_round_robin_needs_only_the_last_rounds() -> None:

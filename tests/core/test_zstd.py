@@ -23,7 +23,7 @@ from fma_core.errors import (
 )
 from tests.core.weights import arrays, new_file, pieces_of
 
-library = zstd.zstd
+library = zstd.zstd  # type: ignore[attr-defined]
 W = {"w": np.arange(300_000, dtype=np.float32)}
 
 

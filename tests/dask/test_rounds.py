@@ -214,7 +214,7 @@ def test_without_workers_the_round_waits_and_the_lease_is_looked_at(
 ) -> None:
     monkeypatch.setattr(dask_executor, "WORKERS_LIMIT_S", 1)
     looks: list[float] = []
-    real = fold_round.chosen_executor
+    real = fold_round.chosen_executor  # type: ignore[attr-defined]
     monkeypatch.setattr(
         fold_round,
         "chosen_executor",

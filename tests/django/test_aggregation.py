@@ -150,7 +150,7 @@ def test_a_worker_that_lost_its_lease_publishes_nothing(
     model: FederatedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     due = due_round(model, 1.0, 2.0)
-    real_fold = aggregation.fold_round
+    real_fold = aggregation.fold_round  # type: ignore[attr-defined]
 
     def fold_slowly(*args: Any, **kwargs: Any) -> Any:
         Round.objects.filter(pk=due.pk).update(lease_token="1" * 32)
@@ -167,7 +167,7 @@ def test_a_model_that_is_deleted_under_a_worker_ends_its_work(
     model: FederatedModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     due = due_round(model, 1.0, 2.0)
-    real_fold = aggregation.fold_round
+    real_fold = aggregation.fold_round  # type: ignore[attr-defined]
 
     def fold_slowly(*args: Any, **kwargs: Any) -> Any:
         model.delete()

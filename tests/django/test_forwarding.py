@@ -58,7 +58,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Memory]:
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The models that a worker was asked to forward."""
     found: list[int] = []
-    monkeypatch.setattr(forwarding.queue, "forward", found.append)
+    monkeypatch.setattr(forwarding.queue, "forward", found.append)  # type: ignore[attr-defined]
     return found
 
 

@@ -20,7 +20,7 @@ def add_round(
 ) -> Round:
     state = {"state": "cancelled", "closed_on": timezone.now()} if over else {"state": "aggregating"}
     if not over:
-        state |= {"lease_token": "00000000-0000-0000-0000-000000000001", "lease_expires_at": timezone.now()}  # type: ignore[dict-item]
+        state |= {"lease_token": "00000000-0000-0000-0000-000000000001", "lease_expires_at": timezone.now()}
     made = Round.objects.create(federated_model=model, number=number, **state)
     Round.objects.filter(pk=made.pk).update(opened_on=opened_on or timezone.now())
     return made

@@ -101,7 +101,8 @@ def test_what_is_only_asked_takes_nothing_and_what_came_is_owed(take: Take) -> N
 
 
 def test_threads_take_no_more_than_there_is(take: Take) -> None:
-    key, taken = uuid4().hex, []
+    key = uuid4().hex
+    taken: list[int] = []
 
     def work() -> None:
         taken.extend(1 for _ in range(10) if take([cost(1, key)]) == 0)

@@ -303,7 +303,7 @@ def test_what_changed_while_the_body_travelled_counts() -> None:
 
     def read(size: int) -> bytes:
         change_federated_model(FederatedModel.objects.get(pk=model.pk), {"furthest_base_agg": 1})
-        return data.read(size)
+        return bytes(data.read(size))
 
     model.refresh_from_db()
     update = send_body(

@@ -40,7 +40,7 @@ class PythonSession:
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([place, source]) + "\n")
         self._process.stdin.flush()
-        printed = []
+        printed: list[str] = []
         for line in self._process.stdout:
             if line.rstrip("\n") == DONE:
                 return "".join(printed)

@@ -39,7 +39,16 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
         subprocess.run(build, cwd=project, check=True, capture_output=True)
     venv.create(folder / "venv", with_pip=True)
     python = folder / "venv" / "bin" / "python"
-    install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", *folder.glob("*.whl")]
+    install: list[str | Path] = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        *folder.glob("*.whl"),
+    ]
     subprocess.run(install, check=True, capture_output=True)
     # What fma depends on is borrowed from this Python, after what is the environment's own.
     [own] = (folder / "venv").glob("lib/python*/site-packages")
@@ -56,7 +65,7 @@ def install(python: Path, tmp_path: Path) -> Iterator[FmaInstall]:
 def test_the_example_passes_its_own_tests_where_it_is_installed(python: Path, tmp_path: Path) -> None:
     tests = tmp_path / "test_mad_filtered_mean.py"
     tests.write_text((EXAMPLE / tests.name).read_text())
-    options = ["-q", "-p", "no:cacheprovider", "-p", "no:django", "--rootdir", tmp_path]
+    options: list[str | Path] = ["-q", "-p", "no:cacheprovider", "-p", "no:django", "--rootdir", tmp_path]
     done = subprocess.run(
         [python, "-m", "pytest", *options, tests], cwd=tmp_path, capture_output=True, text=True
     )

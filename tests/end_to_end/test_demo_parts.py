@@ -84,7 +84,7 @@ class TestDivision:
 class TestNetwork:
     def test_the_gradient_is_that_of_finite_differences(self) -> None:
         examples = random_examples(6)
-        examples = Examples(examples.images.astype(np.float64), examples.labels)  # type: ignore[arg-type]
+        examples = Examples(examples.images.astype(np.float64), examples.labels)
         weights = {name: array.astype(np.float64) for name, array in first_weights(1).items()}
         _loss, gradient = loss_and_gradient(weights, examples)
         rng = np.random.default_rng(2)

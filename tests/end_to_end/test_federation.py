@@ -12,8 +12,9 @@ import pytest
 
 from fma_connect import Client, DeveloperClient
 from tests.servers.fma import FmaServer, StartFma
-from tests.servers.plugin import PostgresServer, S3Server
+from tests.servers.postgres import PostgresServer
 from tests.servers.redis import private_redis
+from tests.servers.s3 import S3Server
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 

@@ -75,7 +75,7 @@ def test_scaffold_trains_with_the_control_that_the_server_keeps(federate: Any) -
     federation = federate(2, {"w": np.zeros(2)}, aggregator="scaffold")
     own, x, c = np.zeros((2, 2)), np.zeros(2), np.zeros(2)
     for _ in range(3):
-        answers, deltas, controls = [], [], []
+        answers, deltas, controls = [], [], []  # type: ignore[var-annotated]
         for number, client in enumerate(federation.clients):
             told = client.state("aggregator.c").get("w", np.zeros(2))
             np.testing.assert_allclose(told, c, atol=1e-12)

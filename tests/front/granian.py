@@ -12,6 +12,7 @@ from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponseBase
 
 from fma_api.front.front import Front
+from fma_api.front.protocol import RequestHeaders
 from fma_django.wakeups import Listener
 
 WITHIN_S = 10
@@ -36,7 +37,7 @@ class Scope:
     method: str = "GET"
     path: str = "/"
     query_string: str = ""
-    headers: Headers = field(default_factory=lambda: Headers([]))
+    headers: RequestHeaders = field(default_factory=lambda: Headers([]))
     http_version: str = "1.1"
     scheme: str = "http"
     server: str = "127.0.0.1:8000"

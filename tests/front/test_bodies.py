@@ -58,7 +58,7 @@ def test_a_large_body_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
         for _ in range(50):
             time.sleep(0.1)
             with body._changed:
-                body._pieces.append(b"x")
+                body._pieces.append(memoryview(b"x"))
                 body._held_bytes += 1
                 body._changed.notify()
 

@@ -26,7 +26,7 @@ def test_a_quiet_server_has_few() -> None:
 def test_all_that_are_allowed_work_at_once_and_no_more() -> None:
     threads, all_here = Threads(4), threading.Barrier(5)
     for _ in range(4):
-        threads.run(lambda: all_here.wait(10) and None)
+        threads.run(lambda: all_here.wait(10) and None)  # type: ignore[arg-type]
     all_here.wait(10)
     run_all(threads, num=50)
 

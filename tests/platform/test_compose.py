@@ -74,7 +74,7 @@ def test_the_image_is_built_from_what_is_there() -> None:
     extras = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
     assert all((REPOSITORY / path).exists() for path in copied)
-    assert set(re.search(r"\.\[([a-z0-9,]+)\]", dockerfile)[1].split(",")) <= extras.keys()  # type: ignore[index]
+    assert set(re.search(r"\.\[([a-z0-9,]+)\]", dockerfile)[1].split(",")) <= extras.keys()
     assert image_environment().keys() & KNOWN == {"FMA_DATA_DIR", "FMA_LOG_FORMAT"}
 
 

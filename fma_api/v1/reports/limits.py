@@ -8,7 +8,8 @@ from django.utils import timezone
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle, SimpleRateThrottle
 
-from fma_django.models import Client, ClientError, ClientTelemetry
+from fma_api.v1.callers import client_of
+from fma_django.models import ClientError, ClientTelemetry
 
 AN_HOUR = timedelta(hours=1)
 
@@ -21,10 +22,11 @@ class _PerHour(BaseThrottle):
     wait_s: float | None = None
 
     def allow_request(self, request: Request, view: Any) -> bool:
-        if not isinstance(request.user, Client):
+        client = client_of(request)
+        if client is None:
             return True
         now = timezone.now()
-        sent = self.kind._default_manager.filter(client=request.user, created_on__gt=now - AN_HOUR)
+        sent = self.kind._default_manager.filter(client=client, created_on__gt=now - AN_HOUR)
         last = sent.order_by("-created_on").values_list("created_on", flat=True)[self.most - 1 : self.most]
         for moment in last:
             self.wait_s = (moment + AN_HOUR - now).total_seconds()

@@ -58,5 +58,5 @@ class HashingThread:
         while (piece := self._pieces.get()) is not None:
             try:
                 self._digest.update(piece)
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  # raised again by the thread that asks for the digest
                 self._error = self._error or error

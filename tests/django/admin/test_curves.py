@@ -39,7 +39,7 @@ def test_page_of_a_model_shows_its_curves(browser: Browser) -> None:
     assert [svg.findtext("title") for svg in drawn] == ["loss, training", "accuracy, training"]
     for svg in drawn:
         assert svg.get("role") == "img"
-        described = {svg.find("title").get("id"), svg.find("desc").get("id")}  # type: ignore[union-attr]
+        described = {svg.find("title").get("id"), svg.find("desc").get("id")}
         assert set((svg.get("aria-labelledby") or "").split()) == described
         assert len(svg.findall("circle")) == 3
     assert 'aria-label="loss, training"' in content

@@ -112,7 +112,7 @@ def test_model_is_deleted_with_everything_in_it_by_whoever_may(rows: None) -> No
     browser.post(url_of(FederatedModel, "delete", deleted.pk), {"post": "yes"})
     assert list(FederatedModel.objects.all()) == [kept]
     for model in (Round, ModelUpdate, ModelAggregate, ModelArtifact):
-        assert {row.federated_model for row in model._default_manager.all()} == {kept}  # type: ignore[attr-defined]
+        assert {row.federated_model for row in model._default_manager.all()} == {kept}
     assert Client.objects.count() == clients
 
 

@@ -154,9 +154,9 @@ class ClientAdmin(RefusalsAdmin[Client]):
             obj.pk = created.pk
             obj.refresh_from_db()
             obj.credential_to_show = credential
-        said = form.cleaned_data
-        describe_client(obj, name=said["name"], organisation=said["organisation"], tags=said["tags"])
-        self._register(obj, set(said["federated_models"]))
+        fields = form.cleaned_data
+        describe_client(obj, name=fields["name"], organisation=fields["organisation"], tags=fields["tags"])
+        self._register(obj, set(fields["federated_models"]))
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
         """Its service has saved its tags already."""

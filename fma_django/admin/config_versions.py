@@ -22,9 +22,9 @@ class ConfigVersionAdmin(HistoryAdmin[ConfigVersion]):
     date_hierarchy = "changed_on"
     fieldsets = (
         (None, {"fields": ("of_model", "number", "by", "changed_on", "used_by")}),
-        ("What it says", {"fields": ("changed", "said")}),
+        ("Configuration", {"fields": ("changed", "whole")}),
     )
-    readonly_fields = ("of_model", "by", "used_by", "changed", "said")
+    readonly_fields = ("of_model", "by", "used_by", "changed", "whole")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ConfigVersion]:
         rows = super().get_queryset(request).select_related("federated_model", "changed_by")
@@ -54,13 +54,13 @@ class ConfigVersionAdmin(HistoryAdmin[ConfigVersion]):
         }
         return pretty_json(shown or None)
 
-    @display(description="all of it")
-    def said(self, row: ConfigVersion) -> str:
+    @display(description="whole configuration")
+    def whole(self, row: ConfigVersion) -> str:
         return pretty_json(row.configuration)
 
 
 def short_table_of_configurations(federated_model: FederatedModel) -> str:
-    found = history_of(federated_model)
+    versions = history_of(federated_model)
     return short_table(
         "Configuration",
         ("Version", "Changed", "By", "On"),
@@ -71,8 +71,8 @@ def short_table_of_configurations(federated_model: FederatedModel) -> str:
                 "the server" if each.version.changed_by is None else each.version.changed_by,
                 each.version.changed_on,
             )
-            for each in with_changes(list(found[:MAX_ROWS]))
+            for each in with_changes(list(versions[:MAX_ROWS]))
         ],
         all_url=list_url(ConfigVersion, federated_model=federated_model.pk),
-        total=found.count(),
+        total=versions.count(),
     )

@@ -18,7 +18,7 @@ LEFT, RIGHT, TOP, BOTTOM = 48.0, 8.0, 8.0, 22.0
 
 @dataclass(frozen=True)
 class Drawn:
-    """What the template writes down. line, band: the points of a polyline and of a polygon."""
+    """A curve as the template draws it. line, band: the points of a polyline and of a polygon."""
 
     curve: Curve
     line: str
@@ -41,11 +41,11 @@ class Drawn:
 
 
 def curves_html(federated_model: FederatedModel) -> SafeString:
-    found = curves_of(federated_model)
+    curves = curves_of(federated_model)
     context = {
         "model": federated_model.pk,
-        "drawn": [draw(curve) for curve in found[:MAX_CURVES]],
-        "more": len(found) - MAX_CURVES,
+        "drawn": [draw(curve) for curve in curves[:MAX_CURVES]],
+        "more": len(curves) - MAX_CURVES,
         "left": f"{LEFT:g}",
         "width": f"{WIDTH:g}",
         "height": f"{HEIGHT:g}",

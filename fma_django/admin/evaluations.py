@@ -105,8 +105,8 @@ class EvaluationAdmin(HistoryAdmin[EvaluationRound]):
 
     def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]:
         offered: list[Any] = super().get_actions_detail(request, object_id)  # type: ignore[misc]
-        found = self.get_object(request, unquote(object_id))
-        return offered if found is not None and found.is_open else []
+        row = self.get_object(request, unquote(object_id))
+        return offered if row is not None and row.is_open else []
 
     @display(description="evaluation", ordering="id")
     def title(self, row: EvaluationRound) -> str:

@@ -160,21 +160,21 @@ class ExperimentLifeAdmin(RefusalsAdmin[FederatedModel]):
         if not row.allow_aggregation:
             self._do(request, row, lifecycle.resume, "resumed")
 
-    def _do(self, request: HttpRequest, row: FederatedModel, service: Any, said: str) -> None:
+    def _do(self, request: HttpRequest, row: FederatedModel, service: Any, done: str) -> None:
         try:
             service(row)
         except FMAError as error:
-            self.message_user(request, f"{row} is not {said}: {error.message}", messages.ERROR)
+            self.message_user(request, f"{row} is not {done}: {error.message}", messages.ERROR)
             return
-        self.log_change(request, row, f"{said.capitalize()}.")
-        self.message_user(request, f"{row} is {said}.", messages.SUCCESS)
+        self.log_change(request, row, f"{done.capitalize()}.")
+        self.message_user(request, f"{row} is {done}.", messages.SUCCESS)
 
     def _cancel_round(self, request: HttpRequest, row: FederatedModel) -> None:
         try:
-            found = row.rounds.select_related("federated_model").get(state=RoundState.COLLECTING)
-            publishing.cancel(found)
+            collecting = row.rounds.select_related("federated_model").get(state=RoundState.COLLECTING)
+            publishing.cancel(collecting)
         except (FMAError, Round.DoesNotExist) as error:
             self.message_user(request, f"{row}: {getattr(error, 'message', error)}", messages.ERROR)
             return
-        self.log_change(request, row, f"Cancelled {found}.")
-        self.message_user(request, f"{found} of {row} is cancelled.", messages.SUCCESS)
+        self.log_change(request, row, f"Cancelled {collecting}.")
+        self.message_user(request, f"{collecting} of {row} is cancelled.", messages.SUCCESS)

@@ -231,14 +231,14 @@ class FederatedModelAdmin(ExperimentLifeAdmin):
         }
 
     def save_model(self, request: HttpRequest, obj: FederatedModel, form: Any, change: bool) -> None:
-        given = {name: form.cleaned_data[name] for name in form.cleaned_data if name in form.Meta.fields}
+        values = {name: form.cleaned_data[name] for name in form.cleaned_data if name in form.Meta.fields}
         if change:
-            changes = {name: given[name] for name in form.changed_data if name in given}
+            changes = {name: values[name] for name in form.changed_data if name in values}
             change_federated_model(obj, changes, by=user_of(request))
             return
-        developer: Any = given.pop("developer")
+        developer: Any = values.pop("developer")
         created = create_federated_model(
-            developer=developer, name=given.pop("name"), aggregator=given.pop("aggregator"), **given
+            developer=developer, name=values.pop("name"), aggregator=values.pop("aggregator"), **values
         )
         obj.pk = created.pk
         obj.refresh_from_db()

@@ -1,4 +1,4 @@
-"""Who was looked at for a round, who was chosen, and why the others were not."""
+"""Participations: the clients considered for a round, the chosen ones, and why the others were not chosen."""
 
 from django.contrib.admin import display, register
 from django.db.models import QuerySet
@@ -68,8 +68,8 @@ class ParticipationAdmin(HistoryAdmin[Participation]):
         return answer_of(row)
 
 
-def short_table_of_selection(found: Round) -> str:
-    rows = selection_of(found)
+def short_table_of_selection(round_: Round) -> str:
+    rows = selection_of(round_)
     return short_table(
         "Selection",
         ("Client", "Chosen", "Reason", "Joined", "Answered"),
@@ -83,6 +83,6 @@ def short_table_of_selection(found: Round) -> str:
             )
             for row in rows[:MAX_ROWS]
         ],
-        all_url=list_url(Participation, round=found.pk),
+        all_url=list_url(Participation, round=round_.pk),
         total=rows.count(),
     )

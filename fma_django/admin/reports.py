@@ -1,4 +1,4 @@
-"""What clients reported of themselves, and what went wrong on them."""
+"""Reports of clients: their telemetry and their errors."""
 
 from django.contrib.admin import display, register
 from django.db.models import QuerySet

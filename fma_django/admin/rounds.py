@@ -126,8 +126,8 @@ class RoundAdmin(HistoryAdmin[Round]):
 
     def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]:
         offered: list[Any] = super().get_actions_detail(request, object_id)  # type: ignore[misc]
-        found = self.get_object(request, unquote(object_id))
-        return offered if found is not None and found.is_open else []
+        row = self.get_object(request, unquote(object_id))
+        return offered if row is not None and row.is_open else []
 
     @display(description="round", ordering="number")
     def name(self, row: Round) -> str:
@@ -230,7 +230,7 @@ class RoundAdmin(HistoryAdmin[Round]):
 
 
 def short_table_of_rounds(federated_model: FederatedModel) -> str:
-    found = federated_model.rounds.select_related("aggregate").order_by("-number")
+    rounds = federated_model.rounds.select_related("aggregate").order_by("-number")
     return short_table(
         "Latest rounds",
         ("Round", "State", "Updates", "Opened", "Result", "Failure"),
@@ -243,8 +243,8 @@ def short_table_of_rounds(federated_model: FederatedModel) -> str:
                 link_to(row.aggregate),
                 f"{row.failure_code}: {row.failure_detail}" if row.failure_code else "–",
             )
-            for row in found[:MAX_ROWS]
+            for row in rounds[:MAX_ROWS]
         ],
         all_url=list_url(Round, federated_model=federated_model.pk),
-        total=found.count(),
+        total=rounds.count(),
     )

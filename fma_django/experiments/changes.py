@@ -17,7 +17,7 @@ from fma_django.experiments.validation import require_fitting, validate
 from fma_django.models import Client, ConfigVersion, FederatedModel, ModelArtifact, Round
 from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
-from fma_django.record.configuration import as_configured, has_begun, write_down
+from fma_django.record.configuration import as_configured, has_begun, record_version
 from fma_django.record.idempotency import Once, create_once
 from fma_django.record.weights import StoredWeights, WeightsBody, settle_spec, store_weights
 from fma_django.rounds.advance import advance
@@ -63,7 +63,7 @@ def create_federated_model(
         draft.clients.set(clients)
         if stored is not None:
             _set_initial(draft, stored)
-        write_down(draft, by=developer)
+        record_version(draft, by=developer)
         advance(open_round(draft))
         return draft
 
@@ -105,7 +105,7 @@ def change_federated_model(
         federated_model.save(update_fields=[*columns, "last_modified"])
         if clients is not None:
             federated_model.clients.set(clients)
-        version = write_down(federated_model, by=by)
+        version = record_version(federated_model, by=by)
         if current is not None:
             _apply(current, version, respecified=respecified, allow_aggregation=allow_aggregation)
     federated_model.refresh_from_db()

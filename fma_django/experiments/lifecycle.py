@@ -11,7 +11,7 @@ from fma_django.errors import InvalidTransition, InvalidValue
 from fma_django.experiments.artifacts import create_artifact
 from fma_django.models import Client, FederatedModel, ModelAggregate, ModelArtifact, Round
 from fma_django.models.round import RoundState
-from fma_django.record.configuration import write_down
+from fma_django.record.configuration import record_version
 from fma_django.record.idempotency import Once, create_once
 from fma_django.record.queries.aggregates import initial_artifact
 from fma_django.rounds.advance import advance
@@ -161,7 +161,7 @@ def clone(
         made.clients.set(clients)
         if start_from is not None:
             create_artifact(made, version="1.0.0", sha256=start_from.sha256, size_bytes=start_from.size_bytes)
-        write_down(made, by=developer)
+        record_version(made, by=developer)
         open_round(made)
         return made
 

@@ -1,4 +1,4 @@
-"""What lets a script act as a user: the hash of a token, and what the token is derived from."""
+"""API tokens, with which scripts act as a user: a token's hash and the salt that it is derived from."""
 
 from django.conf import settings
 from django.db import models

@@ -21,13 +21,16 @@ class Client(models.Model):
     is_active = models.BooleanField(
         default=True, help_text="A client that is not active is refused everywhere."
     )
-    name = models.CharField(max_length=255, blank=True, help_text="What its operators call it.")
+    name = models.CharField(max_length=255, blank=True, help_text="The name that its operators gave it.")
     organisation = models.ForeignKey(
         Organisation, on_delete=models.SET_NULL, null=True, blank=True, related_name="clients"
     )
     tags = models.ManyToManyField(Tag, related_name="clients", blank=True)
     last_seen_on = models.DateTimeField(
-        null=True, blank=True, editable=False, help_text="When it last joined, reported or sent an update."
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="The last time that it joined, reported or sent an update.",
     )
     latest_telemetry = models.ForeignKey(
         "ClientTelemetry", on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="+"

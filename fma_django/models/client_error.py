@@ -1,4 +1,4 @@
-"""What went wrong on a client, as it reported it."""
+"""An error on a client, as the client reported it."""
 
 from django.db import models
 

@@ -1,4 +1,4 @@
-"""What a client said of itself at one time: its device, what it has to spare, its line, its versions."""
+"""A client's report on itself at one time: its device, free resources, connection and versions."""
 
 from django.db import models
 from django.db.models import Q

@@ -1,4 +1,4 @@
-"""What one client counted in one evaluation."""
+"""The counts of one client in one evaluation."""
 
 from typing import Any
 
@@ -46,5 +46,5 @@ class EvaluationResult(models.Model):
 
     @property
     def metrics(self) -> dict[str, Any]:
-        """What these statistics say alone."""
+        """The metrics of these statistics alone."""
         return metrics_of(from_json(self.evaluation.asked, self.statistics))

@@ -82,7 +82,7 @@ class EvaluationRound(WithWeights):
     withheld = models.CharField(max_length=24, choices=Withheld.choices, blank=True)
     withheld_detail = models.TextField(blank=True)
     opened_on = models.DateTimeField(auto_now_add=True)
-    closed_on = models.DateTimeField(null=True, blank=True, help_text="When it ended.")
+    closed_on = models.DateTimeField(null=True, blank=True, help_text="The time at which it ended.")
 
     class Meta:
         ordering = ("-id",)

@@ -71,7 +71,7 @@ class FederatedModel(models.Model):
     stages = models.JSONField(
         default=list,
         blank=True,
-        help_text="What is done to the updates first: a list of parts, each with its name.",
+        help_text="The steps before the aggregator: a list of parts, each with its name.",
     )
     optimiser = models.JSONField(
         null=True,
@@ -82,7 +82,7 @@ class FederatedModel(models.Model):
         max_length=7,
         choices=UpdateKind.choices,
         default=UpdateKind.WEIGHTS,
-        help_text="What clients send: their weights after training, or only what they changed.",
+        help_text="Whether clients send their weights after training, or only the differences.",
     )
     staleness = models.JSONField(
         null=True,
@@ -95,12 +95,14 @@ class FederatedModel(models.Model):
         default=dict, blank=True, help_text="When a round closes and when the experiment ends."
     )
     selector = models.JSONField(
-        default=_everyone, blank=True, help_text="By what the clients of a round are chosen, with its name."
+        default=_everyone,
+        blank=True,
+        help_text="The rule that chooses the clients of a round, with its name.",
     )
     eligibility = models.JSONField(
         default=list,
         blank=True,
-        help_text="Which clients may be chosen at all: a list of filters, each with its name.",
+        help_text="The clients that may be chosen at all: a list of filters, each with its name.",
     )
     seed = models.PositiveBigIntegerField(
         default=_new_seed,
@@ -108,10 +110,12 @@ class FederatedModel(models.Model):
         help_text="The same seed and history choose the same clients.",
     )
     client_config = models.JSONField(
-        default=dict, blank=True, help_text="What clients are told with a round: any JSON object."
+        default=dict,
+        blank=True,
+        help_text="The settings that clients train with in a round: any JSON object.",
     )
     client_config_overrides = models.JSONField(
-        default=list, blank=True, help_text="What of it differs for some rounds, tags or clients."
+        default=list, blank=True, help_text="Differences for some rounds, tags or clients."
     )
     client_config_schema = models.JSONField(null=True, blank=True)
     furthest_base_agg = models.PositiveIntegerField(

@@ -1,4 +1,4 @@
-"""What a request with an `Idempotency-Key` made, so that its repetition makes nothing more."""
+"""The object that a request with an `Idempotency-Key` made, so that its repetition makes no second one."""
 
 from django.db import models
 

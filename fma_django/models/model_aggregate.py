@@ -22,7 +22,7 @@ class ModelAggregate(WithWeights):
         blank=True,
         db_index=True,
         editable=False,
-        help_text="What the strategy keeps for the next round: an optimiser's moments, for instance.",
+        help_text="The SHA-256 of the strategy's state for the next round, such as an optimiser's moments.",
     )
     state_size_bytes = models.PositiveBigIntegerField(null=True, blank=True, editable=False)
     is_abandoned = models.BooleanField(

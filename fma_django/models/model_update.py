@@ -1,4 +1,4 @@
-"""What one client sent in one round."""
+"""The update that one client sent in one round."""
 
 from django.db import models
 from django.db.models import Q

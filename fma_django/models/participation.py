@@ -1,4 +1,4 @@
-"""That a client was looked at for a round, what came of it, and when it answered."""
+"""The participation of a client in a round: whether it was chosen, when it joined and when it answered."""
 
 from django.db import models
 from django.db.models import Q

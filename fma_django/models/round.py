@@ -52,22 +52,22 @@ class Round(models.Model):
     started_on = models.DateTimeField(
         null=True,
         blank=True,
-        help_text="When its clients were chosen; from then on it is what it was begun as.",
+        help_text="The time at which its clients were chosen; its configuration stays from then on.",
     )
     deadline_at = models.DateTimeField(
-        null=True, blank=True, help_text="When it ends without all that it waits for."
+        null=True, blank=True, help_text="The time at which it ends, complete or not."
     )
     num_reopenings = models.PositiveIntegerField(
-        default=0, help_text="How often its deadline passed without a quorum."
+        default=0, help_text="The number of deadlines that passed without a quorum."
     )
-    waits_for = models.TextField(blank=True, help_text="Why it has not started yet.")
+    waits_for = models.TextField(blank=True, help_text="The reason why it has not started yet.")
     num_draws = models.PositiveIntegerField(
         default=0,
         editable=False,
-        help_text="How often clients were drawn for it; each draw has its own randomness.",
+        help_text="The number of draws of clients; each draw has its own randomness.",
     )
     num_asked = models.PositiveIntegerField(
-        null=True, blank=True, help_text="How many clients were chosen; null where everyone may answer."
+        null=True, blank=True, help_text="The number of clients chosen; null where every client may answer."
     )
     num_updates = models.PositiveIntegerField(default=0)
     clients_counted = models.PositiveIntegerField(null=True, blank=True, editable=False)
@@ -75,22 +75,25 @@ class Round(models.Model):
         default=dict,
         blank=True,
         editable=False,
-        help_text="What its updates measured, merged when it was published.",
+        help_text="The metrics of its updates, merged when it was published.",
     )
     strategy = models.JSONField(
         null=True,
         blank=True,
         editable=False,
-        help_text="What it is aggregated by, as it was when it was claimed.",
+        help_text="The strategy that aggregates it, as it was at the claim.",
     )
     num_clients = models.PositiveIntegerField(
-        null=True, blank=True, editable=False, help_text="How many clients the model had when it was claimed."
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="The number of clients that the model had at the claim.",
     )
     start_sha256 = models.CharField(
         max_length=64,
         blank=True,
         editable=False,
-        help_text="The weights that it started from, if there were any.",
+        help_text="The SHA-256 of the weights that it started from, if there were any.",
     )
     attempts = models.PositiveIntegerField(default=0)
     lease_token = models.UUIDField(null=True, blank=True)
@@ -98,11 +101,13 @@ class Round(models.Model):
     failure_code = models.CharField(max_length=64, blank=True)
     failure_detail = models.TextField(blank=True)
     opened_on = models.DateTimeField(auto_now_add=True)
-    ready_on = models.DateTimeField(null=True, blank=True, help_text="When its requirement was met.")
-    claimed_on = models.DateTimeField(
-        null=True, blank=True, help_text="When a worker last began to aggregate."
+    ready_on = models.DateTimeField(
+        null=True, blank=True, help_text="The time at which its requirement was met."
     )
-    closed_on = models.DateTimeField(null=True, blank=True, help_text="When it ended.")
+    claimed_on = models.DateTimeField(
+        null=True, blank=True, help_text="The last time that a worker began to aggregate it."
+    )
+    closed_on = models.DateTimeField(null=True, blank=True, help_text="The time at which it ended.")
 
     class Meta:
         ordering = ("-id",)
@@ -156,7 +161,7 @@ class Round(models.Model):
         return f"round {self.number}"
 
     def build_strategy(self) -> Strategy:
-        """What it is, or will be, aggregated by. Raises InvalidPart or InvalidStrategy, when a plugin is gone."""
+        """The strategy that it is, or will be, aggregated by. Raises InvalidPart or InvalidStrategy."""
         if self.strategy is None:
             return self.federated_model.build_strategy()
         return Strategy.from_json(self.strategy)

@@ -12,7 +12,7 @@ from fma_django.models.model_update import MAX_NUM_EXAMPLES, ModelUpdate
 
 
 class Upload(models.Model):
-    """What was said of an update when its upload began. How much has arrived is the size of a file in the spool.
+    """An update as it was announced when its upload began. The size of its file in the spool is how much has arrived.
 
     size_bytes, content_encoding, sha256: of the bytes as they travel. update: what became of it, once it is complete;
     kept until it expires, so that the same upload is the same update.

@@ -8,8 +8,8 @@ from django.db.models import Q
 from fma_django.models import ConfigVersion, FederatedModel, Participation, Round
 
 
-def write_down(federated_model: FederatedModel, *, by: User | None = None) -> ConfigVersion:
-    """The version of what the model says now: a new one, unless it is what the newest says already."""
+def record_version(federated_model: FederatedModel, *, by: User | None = None) -> ConfigVersion:
+    """Record the model's configuration as a new version, unless the newest version is the same; give the newest."""
     newest = federated_model.config_versions.order_by("-number").first()
     configuration = federated_model.configuration
     if newest is not None and newest.configuration == configuration:
@@ -31,7 +31,7 @@ def as_configured(current: Round) -> FederatedModel:
 
 
 def has_begun(current: Round) -> bool:
-    """Whether somebody has relied on what the round was configured as: its configuration stays then."""
+    """Whether somebody has relied on the configuration of the round, which then stays."""
     if current.num_asked is not None or current.num_updates:
         return True
     return Participation.objects.filter(Q(joined_on__isnull=False), round=current).exists()

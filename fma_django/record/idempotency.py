@@ -29,7 +29,7 @@ class Once:
 
 
 def create_once(once: Once | None, kind: type[Made], create: Callable[[], Made]) -> Made:
-    """What `create` makes, or what it made when the same key was used before; in one transaction.
+    """Create an object, or give the one that the same key made before, in one transaction.
 
     Raises IdempotencyKeyReused when the key was used for a different request, IdempotencyKeyExpired when what was
     made then is gone.
@@ -58,7 +58,7 @@ def create_once(once: Once | None, kind: type[Made], create: Callable[[], Made])
 
 
 def made_before(once: Once, kind: type[Made]) -> Made | None:
-    """What this key made; None when it was not used. Raises IdempotencyKeyReused and IdempotencyKeyExpired."""
+    """The object that this key made; None for an unused key. Raises IdempotencyKeyReused and IdempotencyKeyExpired."""
     remembered = IdempotencyKey.objects.filter(scope=once.scope, key=once.key).first()
     if remembered is None:
         return None

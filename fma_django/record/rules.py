@@ -1,4 +1,4 @@
-"""What a configuration means, built once: the parts of experiments, ready for every request of this process."""
+"""Configurations with their parts built, once for all requests of this process."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Rules:
 
     @cached_property
     def hopeful(self) -> RoundRules:
-        """The same without what only a look at all updates of a round can say."""
+        """The same rules without the quorum of organisations, which needs a look at every update of a round."""
         return replace(self.closing, policy=replace(self.closing.policy, quorum_organisations=0))
 
 
@@ -48,7 +48,7 @@ def rules_of(configuration: str) -> Rules:
 
 
 def wanted_of(configuration: str, spec: str | None, layout: str) -> tuple[Spec | None, Layout | None]:
-    """What arrays clients send, and in which JSON layout: of a model with this spec (as its JSON text) and layout."""
+    """The arrays that clients send, and their JSON layout, for a model with this spec (as its JSON text) and layout."""
     return _wanted_of(configuration, spec, layout, Registry.generation)
 
 

@@ -56,7 +56,7 @@ WeightsBody = SafetensorsBody | JsonBody
 
 @dataclass(frozen=True)
 class StoredWeights:
-    """What stands in the store: its address, its size, and what arrays it holds in which JSON layout."""
+    """Weights in the store: their address, size, arrays and JSON layout."""
 
     sha256: str
     size_bytes: int
@@ -126,7 +126,7 @@ def _store_json(
 ) -> StoredWeights:
     if schema is not None:
         require_schema(body.value, schema, field=field)
-    arrays, found_layout = json_layouts.arrays_of(body.value, layout=layout, spec=spec)
+    arrays, json_layout = json_layouts.arrays_of(body.value, layout=layout, spec=spec)
     if spec is None:
         spec = Spec.of(arrays)
     else:
@@ -135,7 +135,7 @@ def _store_json(
     data = encode_as(spec, arrays)
     sha256 = hashlib.sha256(data).hexdigest()
     get_store().put_bytes(data, sha256)
-    return StoredWeights(sha256, len(data), spec, found_layout)
+    return StoredWeights(sha256, len(data), spec, json_layout)
 
 
 def limits() -> Limits:
@@ -143,7 +143,7 @@ def limits() -> Limits:
 
 
 def update_spec(federated_model: FederatedModel) -> Spec | None:
-    """What clients of a model send: its own arrays, less or more as its strategy says; None while any will do."""
+    """The arrays that clients of a model send: its own, less or more as its strategy says; None while any will do."""
     spec = federated_model.array_spec
     return None if spec is None else federated_model.build_strategy().update_spec(spec)
 
@@ -194,8 +194,8 @@ def spool_file() -> Iterator[Path]:
             path.unlink(missing_ok=True)
 
 
-def _require_digest(body: SafetensorsBody, found: str | None) -> None:
-    if body.wire_sha256 is not None and found != body.wire_sha256:
+def _require_digest(body: SafetensorsBody, arrived: str | None) -> None:
+    if body.wire_sha256 is not None and arrived != body.wire_sha256:
         raise DigestMismatch(
-            f"{body.digest_header} says sha-256 {body.wire_sha256}; the body that arrived has {found}"
+            f"{body.digest_header} says sha-256 {body.wire_sha256}; the body that arrived has {arrived}"
         )

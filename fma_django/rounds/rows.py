@@ -9,7 +9,7 @@ from fma_core.rounds.life import TRANSITIONS
 from fma_django.errors import ExperimentEnded, InvalidTransition, UnknownModel
 from fma_django.models import ConfigVersion, FederatedModel, ModelAggregate, Round
 from fma_django.models.round import ENDED, RoundState
-from fma_django.record.configuration import write_down
+from fma_django.record.configuration import record_version
 from fma_django.record.queries.aggregates import latest_aggregate
 from fma_django.record.queries.joined_rows import JoinedRows
 from fma_django.record.sql import Statement
@@ -37,7 +37,7 @@ def open_round(federated_model: FederatedModel) -> Round:
         federated_model=federated_model,
         number=(last or 0) + 1,
         parent=latest_aggregate(federated_model),
-        config_version=write_down(federated_model),
+        config_version=record_version(federated_model),
     )
 
 
@@ -47,7 +47,7 @@ def open_round_after(claimed: Round) -> Round:
         federated_model=claimed.federated_model,
         number=claimed.number + 1,
         parent=claimed.parent,
-        config_version=write_down(claimed.federated_model),
+        config_version=record_version(claimed.federated_model),
     )
 
 

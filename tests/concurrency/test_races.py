@@ -17,7 +17,7 @@ from fma_django.experiments.artifacts import publish_aggregate
 from fma_django.experiments.changes import change_federated_model, delete_federated_model
 from fma_django.models import Client, FederatedModel, ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus
-from fma_django.record.configuration import as_configured, write_down
+from fma_django.record.configuration import as_configured, record_version
 from fma_django.record.weights import JsonBody
 from fma_django.rounds import claiming, leases, publishing
 from fma_django.rounds.aggregation import aggregate_round
@@ -133,7 +133,7 @@ def test_a_claim_that_waited_for_a_change_of_the_model_uses_it() -> None:
             changing.set()
             time.sleep(0.5)
             FederatedModel.objects.filter(pk=model.pk).update(aggregator="median")
-            changed = write_down(FederatedModel.objects.get(pk=model.pk))
+            changed = record_version(FederatedModel.objects.get(pk=model.pk))
             Round.objects.filter(pk=due.pk).update(config_version=changed)
 
     def claim() -> leases.Lease | None:

@@ -47,12 +47,12 @@ def lineage(aggregate: ModelAggregate | None) -> list[int]:
             federated_model=aggregate.federated_model_id, pk__lte=aggregate.pk
         ).values_list("pk", "parent_id")
     )
-    found: list[int] = []
+    ids: list[int] = []
     current: int | None = aggregate.pk
     while current is not None:
-        found.append(current)
+        ids.append(current)
         current = parents[current]
-    return found[::-1]
+    return ids[::-1]
 
 
 def start_of(federated_model: FederatedModel, parent: ModelAggregate | None) -> str:

@@ -1,4 +1,4 @@
-"""Clients as those see them who own models that they train, and what they reported."""
+"""Clients, as the owners of their models see them, and their reports."""
 
 from collections.abc import Collection
 from typing import Any
@@ -10,15 +10,15 @@ from fma_django.record.queries.visible import Caller, visible_to
 
 
 def clients_of(caller: Caller) -> QuerySet[Client]:
-    """Those of the caller's models, without their credentials; `federated_models` are the caller's own."""
+    """The clients of the caller's models, without their credentials; `federated_models` are the caller's own."""
     own = visible_to(caller, FederatedModel.objects.only("pk").order_by("pk"))
-    found = Client.objects.all()
+    clients = Client.objects.all()
     if not getattr(caller, "is_staff", False):
         # Not joined: a client of two models would come twice.
         registered = FederatedModel.clients.through.objects.filter(federatedmodel__in=own.order_by())
-        found = found.filter(pk__in=registered.values("client"))
+        clients = clients.filter(pk__in=registered.values("client"))
     return (
-        found.defer("credential_hash")
+        clients.defer("credential_hash")
         .select_related("organisation", "latest_telemetry")
         .prefetch_related("tags", Prefetch("federated_models", own))
     )
@@ -29,7 +29,7 @@ def telemetry_of(client: Client) -> QuerySet[ClientTelemetry]:
 
 
 def errors_of(caller: Caller, clients: Collection[Any] | QuerySet[Client]) -> QuerySet[ClientError]:
-    """What went wrong on these clients; of models, what concerns the caller's own."""
+    """The errors of these clients, without those about models that are not the caller's."""
     own = visible_to(caller, FederatedModel.objects.order_by())
     return ClientError.objects.filter(
         Q(federated_model__isnull=True) | Q(federated_model__in=own), client__in=clients

@@ -1,4 +1,4 @@
-"""Who was looked at for a round, who was chosen, and why the others were not."""
+"""The clients considered for a round, the chosen ones, and why the others were not chosen."""
 
 from django.db.models import QuerySet
 

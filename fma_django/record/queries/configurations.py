@@ -24,9 +24,9 @@ class VersionWithChanges:
 
 
 def history_of(federated_model: FederatedModel) -> QuerySet[ConfigVersion]:
-    """Newest first."""
-    found = ConfigVersion.objects.filter(federated_model=federated_model)
-    return found.select_related("changed_by").order_by("-number")
+    """The versions of a model's configuration, the newest first."""
+    versions = ConfigVersion.objects.filter(federated_model=federated_model)
+    return versions.select_related("changed_by").order_by("-number")
 
 
 def with_changes(versions: Sequence[ConfigVersion]) -> list[VersionWithChanges]:
@@ -52,8 +52,8 @@ def with_newest_number(models: QuerySet[FederatedModel]) -> QuerySet[FederatedMo
 def newest_number(federated_model: FederatedModel) -> int | None:
     """The number of the model's newest version, if it has one."""
     if hasattr(federated_model, "newest_config_number"):
-        found: int | None = federated_model.newest_config_number
-        return found
+        number: int | None = federated_model.newest_config_number
+        return number
     versions = federated_model.config_versions.order_by("-number")
     return versions.values_list("number", flat=True).first()
 

@@ -1,4 +1,4 @@
-"""Metrics as curves: what is drawn of a model on its admin page and by `fma plot`."""
+"""Metrics as curves, for a model's admin page and for `fma plot`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,12 +36,12 @@ class Curve:
 def curves_of(
     federated_model: FederatedModel, *, metric: str | None = None, num_rounds: int = MAX_POINTS
 ) -> list[Curve]:
-    """Of the newest rounds, the usual metrics first. metric: only this one, of every source. In two queries."""
+    """The curves of the newest rounds, the usual metrics first, in two queries. metric: only this one."""
     newest = list(published_rounds(federated_model).order_by("-number")[:num_rounds])
     points: dict[tuple[Source, str], list[Point]] = {}
-    for found in merged_metrics(newest[::-1]):
-        if metric in (None, found.metric):
-            points.setdefault((found.source, found.metric), []).append(_point(found.round, found.statistics))
+    for row in merged_metrics(newest[::-1]):
+        if metric in (None, row.metric):
+            points.setdefault((row.source, row.metric), []).append(_point(row.round, row.statistics))
     return [Curve(source, name, tuple(points[source, name])) for source, name in sorted(points, key=_place)]
 
 

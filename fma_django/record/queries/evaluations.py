@@ -11,7 +11,7 @@ from fma_django.models.evaluation_round import EvaluationState
 
 
 def with_progress(evaluations: QuerySet[EvaluationRound]) -> QuerySet[EvaluationRound]:
-    """`num_asked` and `num_answered`, and the model for the layout of its weights."""
+    """Evaluations with `num_asked`, `num_answered` and their model."""
     asked = EvaluationRound.clients.through._default_manager.filter(evaluationround=OuterRef("pk"))
     answered = EvaluationResult.objects.filter(evaluation=OuterRef("pk"))
     return evaluations.select_related("federated_model").annotate(
@@ -20,7 +20,7 @@ def with_progress(evaluations: QuerySet[EvaluationRound]) -> QuerySet[Evaluation
 
 
 def with_clients(evaluations: QuerySet[EvaluationRound]) -> QuerySet[EvaluationRound]:
-    """Who was asked and who answered, without a number of theirs."""
+    """Evaluations with the ids of the clients asked and of those that answered, without their numbers."""
     return evaluations.prefetch_related(
         Prefetch("clients", Client.objects.only("pk").order_by("pk")),
         Prefetch(

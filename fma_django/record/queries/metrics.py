@@ -1,4 +1,4 @@
-"""What was measured, round after round, as rows: of training by clients, of validation by clients and by developers."""
+"""Metrics of each round as rows: of training by clients, of validation by clients and by developers."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -55,7 +55,7 @@ class ClientMetric:
 
 
 def published_rounds(federated_model: FederatedModel) -> QuerySet[Round]:
-    """Those that have metrics, the oldest first."""
+    """The rounds that have metrics, the oldest first."""
     return (
         Round.objects.filter(federated_model=federated_model, state=RoundState.PUBLISHED)
         .order_by("number")
@@ -67,54 +67,54 @@ def published_rounds(federated_model: FederatedModel) -> QuerySet[Round]:
 def merged_metrics(rounds: Sequence[Round]) -> Iterator[MergedMetric]:
     """Every metric of these published rounds, in order of round, source and name. In one query."""
     scores = _scores(rounds)
-    for found in rounds:
-        aggregate = found.aggregate_id or 0
-        for name, statistics in sorted(found.metrics.items()):
-            yield MergedMetric("training", found.number, aggregate, name, statistics)
+    for round_ in rounds:
+        aggregate = round_.aggregate_id or 0
+        for name, statistics in sorted(round_.metrics.items()):
+            yield MergedMetric("training", round_.number, aggregate, name, statistics)
         rows = [(weight, numbers) for _, weight, numbers in scores[aggregate]]
         for name, statistics in merge(rows).items():
-            yield MergedMetric("validation", found.number, aggregate, name, statistics)
-        own = None if found.aggregate is None else found.aggregate.validation_score
+            yield MergedMetric("validation", round_.number, aggregate, name, statistics)
+        own = None if round_.aggregate is None else round_.aggregate.validation_score
         if own is not None:
             statistics = merge([(1, {"validation_score": own})])["validation_score"]
-            yield MergedMetric("developer", found.number, aggregate, "validation_score", statistics)
+            yield MergedMetric("developer", round_.number, aggregate, "validation_score", statistics)
 
 
 def client_metrics(rounds: Sequence[Round]) -> Iterator[ClientMetric]:
-    """What each client measured in these published rounds. In two queries."""
+    """The metrics of each client in these published rounds, in two queries."""
     scores = _scores(rounds)
     updates = defaultdict(list)
-    applied = ModelUpdate.objects.filter(round__in=[found.pk for found in rounds], status__in=ACCEPTED)
+    applied = ModelUpdate.objects.filter(round__in=[round_.pk for round_ in rounds], status__in=ACCEPTED)
     names = ("round_id", "client_id", "num_examples", "metrics")
     for round_id, client, num_examples, metrics in applied.order_by("pk").values_list(*names):
         updates[round_id].append((str(client), float(num_examples), numbers_of(metrics)))
-    for found in rounds:
-        aggregate = found.aggregate_id or 0
-        said: tuple[tuple[Source, Any], ...] = (
-            ("training", updates[found.pk]),
+    for round_ in rounds:
+        aggregate = round_.aggregate_id or 0
+        sources: tuple[tuple[Source, Any], ...] = (
+            ("training", updates[round_.pk]),
             ("validation", scores[aggregate]),
         )
-        for source, rows in said:
+        for source, rows in sources:
             for client, weight, numbers in rows:
                 for name, value in numbers.items():
-                    yield ClientMetric(source, found.number, aggregate, client, name, value, weight)
+                    yield ClientMetric(source, round_.number, aggregate, client, name, value, weight)
 
 
 def _scores(rounds: Sequence[Round]) -> dict[int, list[tuple[str, float, dict[str, float]]]]:
-    """By aggregate: client, weight and numbers of each score.
+    """Client, weight and numbers of each score, by aggregate.
 
     A score says by `num_examples` on how many examples it was measured, at most as many as an update may say; where one
     does not, all count alike.
     """
-    found: dict[int, list[tuple[str, float, dict[str, float]]]] = defaultdict(list)
+    by_aggregate: dict[int, list[tuple[str, float, dict[str, float]]]] = defaultdict(list)
     scores = ClientAggregateScore.objects.filter(aggregate__in=[each.aggregate_id for each in rounds])
     for aggregate, client, results in scores.order_by("pk").values_list(
         "aggregate_id", "client_id", "validation_results"
     ):
         numbers = numbers_of(results)
         weight = min(numbers.pop(EXAMPLES, 0.0), float(MAX_NUM_EXAMPLES))
-        found[aggregate].append((str(client), weight, numbers))
-    for aggregate, rows in found.items():
+        by_aggregate[aggregate].append((str(client), weight, numbers))
+    for aggregate, rows in by_aggregate.items():
         if any(weight <= 0 for _, weight, _ in rows):
-            found[aggregate] = [(client, 1.0, numbers) for client, _, numbers in rows]
-    return found
+            by_aggregate[aggregate] = [(client, 1.0, numbers) for client, _, numbers in rows]
+    return by_aggregate

@@ -1,4 +1,4 @@
-"""What the record knows of how clients take part: the inputs of a selection.
+"""How clients take part, as the record knows it: the inputs of a selection.
 
 A client was asked for a round when it was chosen for it, or, where everyone may answer, when it joined it or sent an
 update to it. It answered when an update of it counted in that round. Rounds of models whose clients never join leave
@@ -81,7 +81,7 @@ def past_rounds(federated_model: FederatedModel, limit: int | None = None) -> li
     counted = ModelUpdate.objects.filter(**since, round__num_asked=None, status__in=ACCEPTED).order_by()
     for number, client in counted.values_list("round__number", "client_id"):
         asked[number][str(client)] = True
-    return [_past(found, asked[found.number]) for found in reversed(rounds)]
+    return [_past(round_, asked[round_.number]) for round_ in reversed(rounds)]
 
 
 def _of(only: Client | None, rows: QuerySet[Any, Any], column: str = "client_id") -> QuerySet[Any, Any]:
@@ -103,7 +103,7 @@ def _asked(federated_model: FederatedModel) -> QuerySet[Any, Any]:
 
 
 def _answered(federated_model: FederatedModel) -> QuerySet[Any, Any]:
-    """Of updates in rounds where nobody wrote down who was asked."""
+    """The answers of clients in rounds that kept no list of whom they asked."""
     known = Participation.objects.filter(round=OuterRef("round"), client=OuterRef("client"))
     return (
         ModelUpdate.objects.filter(~Exists(known), federated_model=federated_model, status__in=ACCEPTED)
@@ -143,8 +143,8 @@ def _newest_updates(federated_model: FederatedModel) -> QuerySet[Any, Any]:
 def _reported(newest: ClientTelemetry | None) -> Facts:
     if newest is None:
         return {}
-    said = {fact: getattr(newest, column) for fact, column in REPORTED.items()}
-    return {**said, "version": newest.client_version or None}
+    facts = {fact: getattr(newest, column) for fact, column in REPORTED.items()}
+    return {**facts, "version": newest.client_version or None}
 
 
 def _by_client(rows: Iterable[Facts]) -> dict[Any, Facts]:
@@ -175,13 +175,13 @@ def _last_answer(update: Facts) -> Facts:
     }
 
 
-def _past(found: Round, asked: Mapping[str, bool]) -> PastRound:
+def _past(round_: Round, asked: Mapping[str, bool]) -> PastRound:
     return PastRound(
-        number=found.number,
+        number=round_.number,
         chosen=tuple(sorted(asked)),
         answered=tuple(sorted(client for client, in_time in asked.items() if in_time)),
-        seconds=_seconds(found.started_on or found.opened_on, found.closed_on),
-        metrics={name: statistics["mean"] for name, statistics in found.metrics.items()},
+        seconds=_seconds(round_.started_on or round_.opened_on, round_.closed_on),
+        metrics={name: statistics["mean"] for name, statistics in round_.metrics.items()},
     )
 
 

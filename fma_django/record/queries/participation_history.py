@@ -58,18 +58,18 @@ def participation_of(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> list[Participated]:
-    """By model and client, of rounds that began in this time (UTC; `until` excluded). In two queries."""
-    found: dict[Key, Participated] = {}
+    """Participation by model and client in rounds that began in this time (UTC; `until` excluded), in two queries."""
+    totals: dict[Key, Participated] = {}
     for row in _asked(clients, models, since, until):
-        _count(_of(found, row), row)
+        _count(_of(totals, row), row)
     for row in _sent(clients, models, since, until):
-        _add(_of(found, row), row)
-    return [found[key] for key in sorted(found)]
+        _add(_of(totals, row), row)
+    return [totals[key] for key in sorted(totals)]
 
 
-def _of(found: dict[Key, Participated], row: dict[str, Any]) -> Participated:
+def _of(totals: dict[Key, Participated], row: dict[str, Any]) -> Participated:
     key = (row["round__federated_model"], row["client"])
-    return found.setdefault(key, Participated(*key))
+    return totals.setdefault(key, Participated(*key))
 
 
 def _count(total: Participated, row: dict[str, Any]) -> None:

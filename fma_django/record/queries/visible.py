@@ -38,7 +38,7 @@ SENT_BY_CLIENTS = (ModelUpdate, ClientAggregateScore, EvaluationResult, Upload)
 
 
 def visible_to(caller: Caller, rows: QuerySet[Row]) -> QuerySet[Row]:
-    """Those of `rows` that the caller may see."""
+    """The rows that the caller may see."""
     if isinstance(caller, Client):
         if issubclass(rows.model, SENT_BY_CLIENTS):
             return rows.filter(client=caller)

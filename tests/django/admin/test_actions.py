@@ -29,16 +29,15 @@ def model(db: None) -> FederatedModel:
 
 
 def form_of(model: FederatedModel, **changes: Any) -> dict[str, Any]:
+    values = {name: getattr(model, name) for name in (*CONFIGURATION, "spec")}
     return {
-        **dict.fromkeys((*CONFIGURATION, "spec"), ""),
+        **{name: "" if isinstance(value, dict | list | None) else value for name, value in values.items()},
         "name": model.name,
         "developer": model.developer_id,
         "allow_aggregation": "on" if model.allow_aggregation else "",
-        "aggregator": model.aggregator,
         "aggregator_params": "{}",
-        "update_kind": model.update_kind,
-        "requirement": model.requirement,
         "requirement_args": "[2]",
+        "seed": "",
         **changes,
     }
 

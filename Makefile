@@ -26,8 +26,7 @@ COMPILE = $< pip compile --quiet --upgrade --python-version 3.11 --extra dev --n
 .PHONY: help demo serve test test-core test-fast lint lock test-lowest test-matrix clean
 
 help: ## Say what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s
-", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/for-demo ## Five clients train one model on handwritten digits, through a real server (about a minute)
 	.venv/bin/fma demo

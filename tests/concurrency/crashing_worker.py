@@ -63,7 +63,7 @@ def arm(point: str, flag: Path) -> None:
         publishing.publish = before(publishing.publish)
     elif point == "before_commit":
         # The last thing that `publish` does inside its transaction, where nothing waits in the next round.
-        publishing.advance = after(publishing.advance)
+        publishing.advance = after(publishing.advance)  # type: ignore[attr-defined]
     elif point == "after_commit":
         publishing.publish = after(publishing.publish)
     else:

@@ -104,7 +104,7 @@ def test_a_claim_that_waited_for_a_publication_starts_from_it(monkeypatch: pytes
     assert lease is not None
     following = due_round(model, 1)
     under_way = threading.Event()
-    drop = publishing.drop_updates_that_no_longer_count
+    drop = publishing.drop_updates_that_no_longer_count  # type: ignore[attr-defined]
 
     def drop_slowly(*args: Any) -> None:
         under_way.set()

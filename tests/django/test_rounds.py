@@ -7,11 +7,12 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from fma_core.rounds.life import TRANSITIONS
 from fma_django.errors import InvalidTransition, LeaseLost
 from fma_django.experiments.changes import change_federated_model
 from fma_django.models import FederatedModel, ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus
-from fma_django.models.round import ENDED, TRANSITIONS, RoundState
+from fma_django.models.round import ENDED, RoundState
 from fma_django.rounds import claiming, leases, publishing, rows
 from tests.records import (
     aggregate_now,

@@ -192,7 +192,7 @@ def crash_once(patch: pytest.MonkeyPatch, point: str) -> None:
         store = get_store()
         patch.setattr(type(store), "put_file", die_after(type(store).put_file))
     else:
-        patch.setattr(publishing, "advance", die_after(publishing.advance))
+        patch.setattr(publishing, "advance", die_after(publishing.advance))  # type: ignore[attr-defined]
 
 
 def test_other_hyper_parameters_go_on_from_the_state(model: FederatedModel, people: list[Client]) -> None:

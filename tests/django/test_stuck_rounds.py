@@ -119,7 +119,7 @@ def test_a_deadline_that_fails_does_not_keep_those_of_others_from_firing(
     models = [of_everyone(round_policy=policy) for _ in range(2)]
     for model in models:
         pass_deadline(model)
-    real = advance.next_step
+    real = advance.next_step  # type: ignore[attr-defined]
 
     def next_step(rules: Any, facts: RecordedFacts) -> Step:
         return broken() if facts.current.federated_model_id == models[0].pk else real(rules, facts)

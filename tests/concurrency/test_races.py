@@ -22,6 +22,7 @@ from fma_django.record.weights import JsonBody
 from fma_django.rounds import claiming, leases, publishing
 from fma_django.rounds.aggregation import aggregate_round
 from fma_django.rounds.rows import lock_open_round
+from fma_django.rounds.waiting_updates import drop_updates_that_no_longer_count
 from fma_django.storage.disk import DiskStore
 from fma_django.updates.intake import UpdateFacts
 from tests.api.conftest import storage  # noqa: F401  # autouse
@@ -104,12 +105,11 @@ def test_a_claim_that_waited_for_a_publication_starts_from_it(monkeypatch: pytes
     assert lease is not None
     following = due_round(model, 1)
     under_way = threading.Event()
-    drop = publishing.drop_updates_that_no_longer_count  # type: ignore[attr-defined]
 
     def drop_slowly(*args: Any) -> None:
         under_way.set()
         time.sleep(0.5)
-        drop(*args)
+        drop_updates_that_no_longer_count(*args)
 
     def claim() -> leases.Lease | None:
         assert under_way.wait(20)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -210,7 +209,9 @@ any_facts = st.builds(
 
 
 @given(policies, any_facts, st.booleans())
-def test_whatever_happens_a_step_keeps_the_laws_of_rounds(policy: Any, facts: Facts, chooses: bool):
+def test_whatever_happens_a_step_keeps_the_laws_of_rounds(
+    policy: dict[str, object], facts: Facts, chooses: bool
+):
     how = choosing(**policy) if chooses else rules(**policy)
 
     step = next_step(how, facts)

@@ -20,6 +20,7 @@ from fma_django.experiments.changes import change_federated_model, delete_federa
 from fma_django.models import Client, FederatedModel, ModelAggregate, Round
 from fma_django.models.round import RoundState
 from fma_django.rounds import aggregation, publishing
+from fma_django.rounds.advance import advance
 from fma_django.rounds.aggregation import aggregate_round
 from fma_django.storage import get_store
 from fma_django.work.sweep import sweep_files
@@ -192,7 +193,7 @@ def crash_once(patch: pytest.MonkeyPatch, point: str) -> None:
         store = get_store()
         patch.setattr(type(store), "put_file", die_after(type(store).put_file))
     else:
-        patch.setattr(publishing, "advance", die_after(publishing.advance))  # type: ignore[attr-defined]
+        patch.setattr(publishing, "advance", die_after(advance))
 
 
 def test_other_hyper_parameters_go_on_from_the_state(model: FederatedModel, people: list[Client]) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fma_core.rounds.life import Step
+from fma_core.rounds import life
 from fma_django.clients.joining import join
 from fma_django.clients.registration import revoke_client
 from fma_django.experiments import lifecycle
@@ -119,10 +119,9 @@ def test_a_deadline_that_fails_does_not_keep_those_of_others_from_firing(
     models = [of_everyone(round_policy=policy) for _ in range(2)]
     for model in models:
         pass_deadline(model)
-    real = advance.next_step  # type: ignore[attr-defined]
 
-    def next_step(rules: Any, facts: RecordedFacts) -> Step:
-        return broken() if facts.current.federated_model_id == models[0].pk else real(rules, facts)
+    def next_step(rules: Any, facts: RecordedFacts) -> life.Step:
+        return broken() if facts.current.federated_model_id == models[0].pk else life.next_step(rules, facts)
 
     monkeypatch.setattr(advance, "next_step", next_step)
     deadlines.fire_deadlines()

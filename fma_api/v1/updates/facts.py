@@ -4,7 +4,6 @@ Nearly always it is as it should be, which a few lines see. All else goes to the
 a serializer takes longer than all that is done with a small update.
 """
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from urllib.parse import parse_qsl
 from uuid import UUID
 
 from django.http import HttpRequest
+from rest_framework.utils import json
 
 from fma_api.v1.ids import MAX_ID
 from fma_api.v1.updates.serializers import NewModelUpdateSerializer, UpdateFactsSerializer

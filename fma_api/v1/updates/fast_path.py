@@ -42,7 +42,7 @@ def receive(request: HttpRequest) -> HttpResponse:
     except UnknownClient as error:
         raise _unauthenticated(AuthenticationFailed(error.message, code=error.code)) from error
     return HttpResponse(
-        dumps(_shown(update, request, to_client=credential is not None)), content_type=JSON, status=201
+        dumps(shown(update, request, to_client=credential is not None)), content_type=JSON, status=201
     )
 
 
@@ -110,7 +110,7 @@ def _sent(request: HttpRequest) -> tuple[Said, WeightsBody]:
     return said, JsonBody(said.data)
 
 
-def _shown(update: ModelUpdate, request: HttpRequest, *, to_client: bool) -> dict[str, Any]:
+def shown(update: ModelUpdate, request: HttpRequest, *, to_client: bool) -> dict[str, Any]:
     """What ClientModelUpdateSerializer and ModelUpdateSerializer show of it."""
     path = f"{_updates(get_script_prefix())}{update.pk}/weights/"
     shown = {

@@ -42,7 +42,9 @@ def test_each_requirement_has_a_version_that_it_allows(file: str, python: dict[s
 
     for requirement in (*requirements(), *requirements("dev")):
         if requirement.marker is None or requirement.marker.evaluate(python):
-            [version] = pins[canonicalize_name(requirement.name)].specifier
+            name = canonicalize_name(requirement.name)
+            assert name in pins, f"{requirement} is not in {file}: run `make lock`"
+            [version] = pins[name].specifier
             assert version.operator == "=="
             assert requirement.specifier.contains(version.version), f"{requirement}: run `make lock`"
 

@@ -21,13 +21,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 from urllib.parse import quote
 
 import httpx
 import numpy.typing as npt
 
+from fma_connect.clients.connected import Connected
 from fma_connect.credential import Credential, CredentialFile
 from fma_connect.digest import sha256_of_etag
 from fma_connect.encoding import SAFETENSORS, Quantisation, RequestBody, encoded, explained
@@ -75,7 +75,7 @@ class _LastPulled:
 LAST_PULLED: Final = _LastPulled()
 
 
-class Client:
+class Client(Connected):
     """A client of one model: it registers, joins rounds, pulls the model and pushes updates.
 
     credential_file: the file with the credential, one for each client. When it is missing, the client registers at its
@@ -126,25 +126,8 @@ class Client:
         self._joining = Joining(self._ask_to_join, sleep=sleep, clock=clock)
         self._telemetry = Telemetry(self._transport, self._who, is_on=telemetry)
 
-    @property
-    def url(self) -> str:
-        """The server's address."""
-        return self._transport.url
-
     def __repr__(self) -> str:
         return f"Client(url={self.url!r}, model={self.model})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections; the credential and the last pulled model are kept."""
-        self._transport.close()
 
     def register(self) -> str | None:
         """Register, unless the client is registered; return its public id (None if the server does not tell it)."""

@@ -19,11 +19,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
+from fma_connect.clients.connected import Connected
 from fma_connect.download import download
 from fma_connect.encoding import SAFETENSORS, encoded
 from fma_connect.exceptions import UnexpectedAnswer
@@ -40,7 +40,7 @@ PAGE_SIZE = 100
 Json = dict[str, Any]
 
 
-class DeveloperClient:
+class DeveloperClient(Connected):
     """A client for developers, who create models, watch their rounds and publish aggregates.
 
     Give either token, or username and password (exchanged for a token at the first call, and not kept after it).
@@ -74,25 +74,8 @@ class DeveloperClient:
             clock=clock,
         )  # fmt: skip
 
-    @property
-    def url(self) -> str:
-        """The server's address."""
-        return self._transport.url
-
     def __repr__(self) -> str:
         return f"DeveloperClient(url={self.url!r})"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._transport.close()
 
     def me(self) -> Json:
         """The server's view of this developer: identity and permissions."""

@@ -12,10 +12,10 @@ from django.urls import reverse
 
 from fma_core.errors import FMAError
 from fma_django.admin.confirmation import ask, is_confirmed
-from fma_django.admin.history import HistoryAdmin
 from fma_django.admin.labels import Kind, label
 from fma_django.admin.links import NOTHING, link, link_to, list_url, weights_link
 from fma_django.admin.object_filter import object_filter
+from fma_django.admin.operated import OperatedWhileOpenAdmin
 from fma_django.admin.pretty_json import pretty_json
 from fma_django.admin.row_count import row_count
 from fma_django.admin.themed import action
@@ -35,7 +35,7 @@ CLOSE = {
 
 
 @register(EvaluationRound)
-class EvaluationAdmin(HistoryAdmin[EvaluationRound]):
+class EvaluationAdmin(OperatedWhileOpenAdmin[EvaluationRound]):
     list_display = (
         "title",
         "of_model",
@@ -98,15 +98,6 @@ class EvaluationAdmin(HistoryAdmin[EvaluationRound]):
                 num_asked=row_count(asked, "evaluationround"), num_answered=row_count(answered, "evaluation")
             )
         )
-
-    def has_operate_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Whoever may change models may close their evaluations."""
-        return bool(request.user.has_perm("fma_django.change_federatedmodel"))
-
-    def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]:
-        offered: list[Any] = super().get_actions_detail(request, object_id)  # type: ignore[misc]
-        row = self.get_object(request, unquote(object_id))
-        return offered if row is not None and row.is_open else []
 
     @display(description="evaluation", ordering="id")
     def title(self, row: EvaluationRound) -> str:

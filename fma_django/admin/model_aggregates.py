@@ -12,9 +12,9 @@ from django.urls import reverse
 
 from fma_core.errors import FMAError
 from fma_django.admin.confirmation import ask, is_confirmed
-from fma_django.admin.history import HistoryAdmin
 from fma_django.admin.links import NOTHING, link, link_to, list_url, state_link, weights_link
 from fma_django.admin.object_filter import object_filter
+from fma_django.admin.operated import OperatedAdmin
 from fma_django.admin.row_count import row_count
 from fma_django.admin.themed import action
 from fma_django.experiments.lifecycle import rewind
@@ -35,7 +35,7 @@ REWIND = {
 
 
 @register(ModelAggregate)
-class ModelAggregateAdmin(HistoryAdmin[ModelAggregate]):
+class ModelAggregateAdmin(OperatedAdmin[ModelAggregate]):
     list_display = (
         "name",
         "of_model",
@@ -79,10 +79,6 @@ class ModelAggregateAdmin(HistoryAdmin[ModelAggregate]):
     )
 
     actions_detail = ("rewind_this",)
-
-    def has_operate_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Whoever may change models may rewind them."""
-        return bool(request.user.has_perm("fma_django.change_federatedmodel"))
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ModelAggregate]:
         rounds = Round.objects.filter(aggregate=OuterRef("pk"))

@@ -1,7 +1,5 @@
 """Rounds: what became of each, how long it took, and why it failed."""
 
-from typing import Any
-
 from django.contrib import messages
 from django.contrib.admin import display, register
 from django.contrib.admin.utils import unquote
@@ -13,11 +11,11 @@ from django.utils import timezone
 from fma_core.errors import FMAError
 from fma_django.admin.confirmation import ask, is_confirmed
 from fma_django.admin.durations import between, duration
-from fma_django.admin.history import HistoryAdmin
 from fma_django.admin.labels import Kind, label
 from fma_django.admin.links import link, link_to, list_url
 from fma_django.admin.model_updates import short_table_of_updates
 from fma_django.admin.object_filter import object_filter
+from fma_django.admin.operated import OperatedWhileOpenAdmin
 from fma_django.admin.participations import short_table_of_selection
 from fma_django.admin.pretty_json import pretty_json
 from fma_django.admin.short_tables import MAX_ROWS, short_table
@@ -44,7 +42,7 @@ def state_label(row: Round) -> str:
 
 
 @register(Round)
-class RoundAdmin(HistoryAdmin[Round]):
+class RoundAdmin(OperatedWhileOpenAdmin[Round]):
     list_display = (
         "name",
         "of_model",
@@ -119,15 +117,6 @@ class RoundAdmin(HistoryAdmin[Round]):
         return rows.select_related("config_version").defer(
             "federated_model__spec", "strategy", "config_version__configuration"
         )
-
-    def has_operate_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Whoever may change models may cancel their rounds."""
-        return bool(request.user.has_perm("fma_django.change_federatedmodel"))
-
-    def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]:
-        offered: list[Any] = super().get_actions_detail(request, object_id)  # type: ignore[misc]
-        row = self.get_object(request, unquote(object_id))
-        return offered if row is not None and row.is_open else []
 
     @display(description="round", ordering="number")
     def name(self, row: Round) -> str:

@@ -29,7 +29,7 @@ class RequestLogMiddleware:
         finally:
             structlog.contextvars.clear_contextvars()
         event, level = "request_finished", LEVELS.get(response.status_code // 100, "info")
-        if is_kept(request.META, response):
+        if is_kept(response, request.META):
             event, level = "request_waits", "debug"
         if _is_logged(level):
             query = request.META.get("QUERY_STRING", "")

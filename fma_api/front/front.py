@@ -116,11 +116,11 @@ class Front:
         environ: Environ,
         done: asyncio.Future[NothingYet | None],
     ) -> None:
-        kept = None
+        kept: NothingYet | None = None
         try:
             response = django.answer(self._handler, environ)
             try:
-                if is_kept(environ, response):
+                if is_kept(response, environ):
                     kept = response
                 else:
                     send(exchange, response, is_head=environ["REQUEST_METHOD"] == "HEAD")

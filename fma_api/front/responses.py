@@ -1,7 +1,7 @@
 """The two answers of a view that the front treats in its own way. Under another WSGI server they go out as they are."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from django.http import HttpResponse, HttpResponseBase, StreamingHttpResponse
 
@@ -38,6 +38,6 @@ class StoredFile(StreamingHttpResponse):
         self.part = part
 
 
-def is_kept(environ: Mapping[str, Any], response: HttpResponseBase) -> bool:
+def is_kept(response: HttpResponseBase, environ: Mapping[str, Any]) -> TypeGuard[NothingYet]:
     """Whether this answer is not sent now, because the same will be asked again."""
     return isinstance(response, NothingYet) and response.seconds > 0 and bool(environ.get(MAY_WAIT))

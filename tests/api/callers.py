@@ -32,4 +32,4 @@ def stored_files(folder: Path) -> list[str]:
 
 def wait_of(answer: Any) -> tuple[frozenset[str], float] | None:
     """The topics and the seconds that a front would keep the caller for; None when it would send the answer."""
-    return (answer.topics, answer.seconds) if is_kept({MAY_WAIT: True}, answer) else None
+    return (answer.topics, answer.seconds) if is_kept(answer, {MAY_WAIT: True}) else None

@@ -1,4 +1,4 @@
-"""The rows of an update: what has to be known before one is taken, and writing it down.
+"""The statements of an update: read how its client stands, count it, insert it.
 
 SQL and not the ORM: an update is what a server gets most of, and building these statements anew for each one took
 fifteen times as long as running them. Their parameters have names, because Django's SQLite backend looks for `%s` by a
@@ -59,7 +59,7 @@ def read_standing(
     client_id: UUID | None = None,
     credential_hash: str | None = None,
 ) -> Standing | None:
-    """As `standing_of`, before anything else of a request, with a connection that may have been lost since the last."""
+    """As `standing_of`, for the first statement of a request: the connection may have been lost since the last one."""
     database = connections[DEFAULT_DB_ALIAS]
 
     def read() -> Standing | None:
@@ -99,16 +99,16 @@ def standing_of(
 
     once: the Idempotency-Key to look for.
     """
-    asked = {"now": _moment(cursor, now), "model": federated_model_id, "base": base_id}
+    parameters = {"now": _moment(cursor, now), "model": federated_model_id, "base": base_id}
     if client_id is None:
-        asked["credential_hash"] = credential_hash
-        _execute(cursor, "fma_standing_by_credential", _BY_CREDENTIAL, asked)
+        parameters["credential_hash"] = credential_hash
+        _execute(cursor, "fma_standing_by_credential", _BY_CREDENTIAL, parameters)
     elif once is None:
-        asked["id"] = _uuid(cursor, client_id)
-        _execute(cursor, "fma_standing_by_id", _BY_ID, asked)
+        parameters["id"] = _uuid(cursor, client_id)
+        _execute(cursor, "fma_standing_by_id", _BY_ID, parameters)
     else:
-        asked |= {"id": _uuid(cursor, client_id), "scope": once.scope, "key": once.key}
-        _execute(cursor, "fma_standing_by_id_and_key", _BY_ID_AND_KEY, asked)
+        parameters |= {"id": _uuid(cursor, client_id), "scope": once.scope, "key": once.key}
+        _execute(cursor, "fma_standing_by_id_and_key", _BY_ID_AND_KEY, parameters)
     row = cursor.fetchone()
     return None if row is None else Standing(*row)
 
@@ -121,22 +121,22 @@ def count_one(cursor: CursorWrapper, federated_model_id: int) -> bool:
 
 
 def count_one_less(cursor: CursorWrapper, standing: Standing) -> None:
-    """Take it back."""
+    """Take one update back from the count of the round."""
     cursor.execute(
         "UPDATE fma_django_round SET num_updates = num_updates - 1 WHERE id = %s", [standing.round_id]
     )
 
 
 def remember(cursor: CursorWrapper, once: Once, made: int, now: datetime) -> None:
-    """What an Idempotency-Key has made."""
-    told = {
+    """Keep the id of the update that an Idempotency-Key has made."""
+    parameters = {
         "scope": once.scope,
         "key": once.key,
         "fingerprint": once.fingerprint,
         "object_id": str(made),
         "created_on": _moment(cursor, now),
     }
-    _execute(cursor, "fma_remember", _REMEMBER, told)
+    _execute(cursor, "fma_remember", _REMEMBER, parameters)
 
 
 def insert_update(
@@ -167,14 +167,14 @@ def insert_update(
         "size_bytes": size_bytes,
         "created_on": now,
     }
-    told = {
+    parameters = {
         **row,
         "client_id": _uuid(cursor, client_id),
         "metrics": metrics_json,
         "created_on": _moment(cursor, now),
     }
     returns_id = cursor.db.features.can_return_columns_from_insert
-    _execute(cursor, "fma_insert_update", _INSERT_RETURNING if returns_id else _INSERT, told)
+    _execute(cursor, "fma_insert_update", _INSERT_RETURNING if returns_id else _INSERT, parameters)
     row["id"] = cursor.fetchone()[0] if returns_id else cursor.lastrowid
     # A third of the time that its constructor takes for names.
     update = ModelUpdate.from_db(cursor.db.alias, _COLUMNS, [row[column] for column in _COLUMNS])
@@ -197,20 +197,20 @@ VALUES (%(federated_model_id)s, %(client_id)s, %(round_id)s, %(base_aggregate_id
 _INSERT_RETURNING = f"{_INSERT} RETURNING id"
 
 
-def _execute(cursor: CursorWrapper, name: str, statement: str, asked: Mapping[str, Any]) -> None:
+def _execute(cursor: CursorWrapper, name: str, statement: str, parameters: Mapping[str, Any]) -> None:
     """On PostgreSQL prepared once for each connection: planning so many joins takes ten times as long as running them,
-    and planning a write nearly as long. Not behind a pooler that changes connections, which Django is told of by
+    and planning a write nearly as long. Not behind a pooler that changes connections, which Django is parameters of by
     DISABLE_SERVER_SIDE_CURSORS."""
     database = cursor.db
     if database.vendor != "postgresql" or database.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS"):
-        cursor.execute(statement, asked)
+        cursor.execute(statement, parameters)
         return
     prepared = _prepared.setdefault(database.connection, set())
     if name not in prepared:
-        numbered = statement % {key: f"${number}" for number, key in enumerate(asked, 1)}
+        numbered = statement % {key: f"${number}" for number, key in enumerate(parameters, 1)}
         cursor.execute(f"PREPARE {name} AS {numbered}")
         prepared.add(name)
-    cursor.execute(f"EXECUTE {name} ({', '.join(f'%({key})s' for key in asked)})", asked)
+    cursor.execute(f"EXECUTE {name} ({', '.join(f'%({key})s' for key in parameters)})", parameters)
 
 
 def _moment(cursor: CursorWrapper, moment: datetime) -> Any:

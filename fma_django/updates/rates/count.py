@@ -22,7 +22,7 @@ SETTINGS = ("FMA_CLIENT_UPDATE_RATE", "FMA_CLIENT_BYTE_RATE", "FMA_MODEL_UPDATE_
 
 
 def count_update(federated_model_id: int, client_id: UUID, size_bytes: int) -> None:
-    """One update of so many bytes, that is about to travel. Raises RateExceeded, and counts nothing then.
+    """Count one update that is about to travel. Raises RateExceeded, and counts nothing then.
 
     Only of a client that is registered with the model: nobody else may use up what a model takes.
     """
@@ -40,13 +40,13 @@ def count_begun(federated_model_id: int, client_id: UUID, size_bytes: int) -> No
 
 
 def ask_for_bytes(federated_model_id: int, client_id: UUID, size_bytes: int) -> None:
-    """Whether so many bytes of an update that was counted may come now. Raises RateExceeded."""
+    """Ask whether so many bytes of an update that was counted may come now. Raises RateExceeded."""
     costs = _costs(federated_model_id, client_id, 0, size_bytes)
     _ask([cost.only_asked() for is_bytes, cost in costs if is_bytes])
 
 
 def count_arrived(federated_model_id: int, client_id: UUID, size_bytes: int) -> None:
-    """So many bytes that have come, of use or not; more than may come is owed."""
+    """Count bytes that have come, of use or not; more than may come is owed."""
     costs = _costs(federated_model_id, client_id, 0, size_bytes)
     _ask([cost.in_any_case() for is_bytes, cost in costs if is_bytes])
 
@@ -54,7 +54,7 @@ def count_arrived(federated_model_id: int, client_id: UUID, size_bytes: int) -> 
 def _costs(
     federated_model_id: int, client_id: UUID, num_updates: int, size_bytes: int
 ) -> list[tuple[bool, Cost]]:
-    """What is taken of each limit that is set, and whether that is one of bytes."""
+    """The cost for each limit that is set, and whether the limit counts bytes."""
     whose = (client_id, client_id, federated_model_id, federated_model_id)
     numbers = (num_updates, size_bytes, num_updates, size_bytes)
     rates: list[Rate | None] = [conf.get(setting) for setting in SETTINGS]

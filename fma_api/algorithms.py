@@ -106,7 +106,7 @@ def as_markdown() -> str:
 
 
 def _goes_with(description: Description) -> dict[str, Any] | None:
-    """What a model with this aggregator can have, and what it needs of each update; None for other parts."""
+    """The parts and updates that go with this aggregator; None for other parts."""
     if description.kind != aggregators.kind or description.error is not None:
         return None
     part = aggregators.class_of(description.name)
@@ -124,7 +124,7 @@ def _goes_with(description: Description) -> dict[str, Any] | None:
 
 
 def _changes(description: Description) -> str | None:
-    """What a stage changes, which decides whether an aggregator takes it; None for other parts."""
+    """The things that a stage changes, which decide whether an aggregator takes it; None for other parts."""
     if description.kind != stages.kind or description.error is not None:
         return None
     part = stages.class_of(description.name)

@@ -1,4 +1,4 @@
-"""What only HTTP can get wrong, as a branch of the tree in `fma_core.errors`.
+"""Errors of HTTP alone, as a branch of the tree in `fma_core.errors`.
 
 FMAError
 ├── LengthRequired         length_required
@@ -14,6 +14,13 @@ class LengthRequired(FMAError):
     """A body whose size is not announced."""
 
     code = "length_required"
+
+    def __init__(
+        self,
+        message: str = "a body needs a Content-Length header; chunked bodies are not taken",
+        **facts: object,
+    ) -> None:
+        super().__init__(message, **facts)
 
 
 class InvalidHeader(FMAError):

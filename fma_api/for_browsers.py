@@ -52,7 +52,7 @@ class XFrameOptions(ForBrowsers, XFrameOptionsMiddleware):
 
 
 class Common(CommonMiddleware):
-    """What of it is for programs too: the host is checked, the length of the answer is said."""
+    """For programs too, the host is checked and the length of the answer is said."""
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if not is_of_a_program(request):

@@ -153,7 +153,7 @@ def _read_bounded(stream: IO[Any], parser_context: Mapping[str, Any] | None, max
 def _announced_size(request: HttpRequest | Request) -> int:
     announced = request.META.get("CONTENT_LENGTH")
     if not announced:
-        raise LengthRequired("a body needs a Content-Length header; chunked bodies are not taken")
+        raise LengthRequired()
     try:
         return int(announced)
     except ValueError:

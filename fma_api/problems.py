@@ -222,7 +222,7 @@ def _of_api_exception(error: exceptions.APIException) -> dict[str, Any]:
 
 
 def _with_text_keys(found: Any) -> Any:
-    """What is wrong with the members of a list is told by their numbers, which JSON has as texts only."""
+    """Make keys texts: members of a list are named by their numbers, and JSON has only texts as keys."""
     if isinstance(found, dict):
         return {str(key): _with_text_keys(member) for key, member in found.items()}
     return found

@@ -203,6 +203,10 @@ class UnknownUpload(Refused):
 
     code = "unknown_upload"
 
+    @classmethod
+    def of(cls, upload_id: str) -> "UnknownUpload":
+        return cls(f"this client has no upload {upload_id:.40}", field="upload")
+
 
 class TooManyUploads(Refused):
     """The client has begun more than it may at one time. Facts: retry_after_s."""

@@ -132,5 +132,5 @@ def make_score(aggregate: ModelAggregate, client: Client) -> ClientAggregateScor
 
 
 def received(sha256: str, size_bytes: int) -> Received:
-    """What a fold says of the file that it wrote."""
+    """A fold's report on the file that it wrote."""
     return Received(SPEC, sha256, size_bytes)

@@ -61,7 +61,7 @@ class StreamedBody:
         return bytes(line)
 
     def read_piece(self, limit: int) -> memoryview:
-        """What has come, as soon as it is worth looking at: at most `limit` bytes, and none at the end."""
+        """Wait for as many bytes as are worth a look: at most `limit`, and none at the end."""
         return self._take(limit, least=min(limit, WORTH_BYTES))
 
     def close(self) -> None:

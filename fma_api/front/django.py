@@ -32,5 +32,5 @@ def answer(handler: WSGIHandler, environ: dict[str, Any]) -> HttpResponseBase:
 
 
 def server_error() -> HttpResponse:
-    """What is answered to nobody in particular."""
+    """The answer to a request that broke, whatever it asked for."""
     return problems.server_error(HttpRequest())

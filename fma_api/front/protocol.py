@@ -1,4 +1,4 @@
-"""What granian gives for each request (RSGI 1.5), as far as it is used here; its own types are not importable.
+"""The interface of granian for a request (RSGI 1.5), as far as it is used here; its own types are not importable.
 
 Source: https://github.com/emmett-framework/granian/blob/master/docs/spec/RSGI.md
 """

@@ -18,4 +18,4 @@ class AnnouncedBodies(APIView):
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         if "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("CONTENT_LENGTH"):
-            raise LengthRequired("a body needs a Content-Length header; chunked bodies are not taken")
+            raise LengthRequired()

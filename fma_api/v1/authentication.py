@@ -1,4 +1,4 @@
-"""Who is calling: a client by its credential, a user by token, or by what DRF brings (Basic, session)."""
+"""Authentication of the caller: a client by its credential, a user by a token, a password or a session."""
 
 from typing import Any
 

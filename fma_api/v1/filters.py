@@ -35,12 +35,12 @@ class IdFilter(django_filters.NumberFilter):
 
 class _MomentField(IsoDateTimeField):
     def to_python(self, value: Any) -> datetime | None:
-        found: datetime | None = super().to_python(value)
-        if found is None:
+        moment: datetime | None = super().to_python(value)
+        if moment is None:
             return None
         # PostgreSQL reads no offset of more than 15:59:59; and the first day of year 1 has no yesterday.
         try:
-            return found.astimezone(UTC)
+            return moment.astimezone(UTC)
         except OverflowError:
             raise forms.ValidationError(self.error_messages["invalid"], code="invalid") from None
 

@@ -37,5 +37,5 @@ def once_for_json(request: Request, kind: str) -> Once | None:
     key = idempotency_key(request)
     if key is None:
         return None
-    said = orjson.dumps(request.data, option=orjson.OPT_SORT_KEYS)
-    return Once(scope(request, kind), key, hashlib.sha256(said).hexdigest())
+    content = orjson.dumps(request.data, option=orjson.OPT_SORT_KEYS)
+    return Once(scope(request, kind), key, hashlib.sha256(content).hexdigest())

@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of every operation: errors are problems."""
+"""The part of the OpenAPI document that all operations share: errors are problems."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ class ProblemSerializer(serializers.Serializer[None]):
     type = serializers.CharField(help_text="urn:fma:problem:<code>")
     title = serializers.CharField()
     status = serializers.IntegerField()
-    detail = serializers.CharField(help_text="What must hold, and what was found.")
+    detail = serializers.CharField(help_text="The rule that must hold, and the value that was found.")
     code = serializers.CharField(help_text="Stable; for programs.")
     errors = serializers.DictField(  # type: ignore[assignment]
-        required=False, help_text="What is wrong, by the name of the field."
+        required=False, help_text="Messages, by the name of the field."
     )
 
 

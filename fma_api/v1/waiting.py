@@ -29,7 +29,7 @@ class WaitSerializer(serializers.Serializer[None]):
 
 @dataclass(frozen=True)
 class Newer:
-    """What `?after=&wait=` asks for. aggregate: None when there is none yet."""
+    """The answer to `?after=&wait=`. aggregate: None when there is none yet."""
 
     aggregate: ModelAggregate | None
     wait_s: float
@@ -41,9 +41,9 @@ def newer_aggregate(request: Request, federated_model: FederatedModel) -> Newer 
         return None
     query = WaitSerializer(data=request.query_params)
     query.is_valid(raise_exception=True)
-    found = latest_aggregate(federated_model)
-    is_newer = found is not None and found.pk > query.validated_data["after"]
-    return Newer(found if is_newer else None, query.validated_data["wait"])
+    newest = latest_aggregate(federated_model)
+    is_newer = newest is not None and newest.pk > query.validated_data["after"]
+    return Newer(newest if is_newer else None, query.validated_data["wait"])
 
 
 def nothing_yet(

@@ -101,7 +101,7 @@ def _safetensors(request: Request | HttpRequest, sha256: str, size_bytes: int, e
 
 
 def _opened_later(sha256: str, start: int, length: int) -> Iterator[bytes]:
-    """What the front has sent as a file, nobody reads here."""
+    """Open the file when it is read: the front sends files by itself, and nobody reads here."""
     yield from get_store().open_range(sha256, start, length)
 
 
@@ -113,10 +113,10 @@ def _range(request: Request | HttpRequest, size_bytes: int, etag: str) -> tuple[
     header = request.META.get("HTTP_RANGE")
     if header is None or request.method != "GET" or request.META.get("HTTP_IF_RANGE", etag) != etag:
         return None
-    found = RANGE.fullmatch(header.strip())
-    if found is None or found[0] == "bytes=-":
+    match = RANGE.fullmatch(header.strip())
+    if match is None or match[0] == "bytes=-":
         return None
-    first, last = found.groups()
+    first, last = match.groups()
     if first and last and int(last) < int(first):
         return None
     if first == "":

@@ -1,4 +1,4 @@
-"""What operators say of a client: its name, its tags, whose it is, and whether it is let in."""
+"""The description of a client by operators: its name, tags and organisation, and whether it is let in."""
 
 from collections.abc import Mapping
 from typing import Any

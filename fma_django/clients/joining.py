@@ -78,7 +78,7 @@ def join(federated_model: FederatedModel, client: Client) -> JoinAnswer:
 def client_config_of(
     current: Round, experiment: FederatedModel, client: Client | None = None
 ) -> dict[str, Any]:
-    """What a client is told in a round; without a client, what all are told whom no override names."""
+    """The configuration of a client in a round; without a client, the one without overrides for clients."""
     try:
         said = dict(experiment.build_strategy().aggregator.client_config)
     except FMAError:  # a plugin is gone, which must not make the round unreadable
@@ -146,7 +146,7 @@ def _refusal(current: Round, client: Client, now: datetime) -> Refused | None:
 
 
 def _answered(current: Round, client: Client) -> Refused | None:
-    """Asked of what counts: who sent what was dropped later may send again."""
+    """Refuse a client whose update counts; one whose update was dropped may send again."""
     if not current.model_updates.filter(client=client, status__in=ACCEPTED).exists():
         return None
     return "already_answered", "this client's update of the round is there", None

@@ -48,7 +48,7 @@ def find_client(credential: str) -> Client:
 
 
 def hash_of(credential: str) -> str:
-    """What is kept of this credential. Raises UnknownClient for what cannot be one."""
+    """The hash of this credential, which is all that is kept of it. Raises UnknownClient for a malformed one."""
     try:
         return hash_credential(uuid.UUID(credential))
     except ValueError:
@@ -89,7 +89,7 @@ def register_client(
 def describe_client(
     client: Client, *, name: str, organisation: Organisation | None, tags: Iterable[Tag]
 ) -> None:
-    """What operators say of a client. Rounds that waited for somebody like it may start."""
+    """Set the description of a client by operators. Rounds that waited for such a client may start."""
     with transaction.atomic():
         Client.objects.filter(pk=client.pk).update(name=name, organisation=organisation)
         client.tags.set(tags)

@@ -1,4 +1,4 @@
-"""What clients report of themselves: telemetry and errors. Kept for FMA_TELEMETRY_DAYS."""
+"""Reports of clients on themselves: telemetry and errors. Kept for FMA_TELEMETRY_DAYS."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta

@@ -45,7 +45,7 @@ def admit(standing: Standing, rules: Rules) -> Answered | None:
 
 
 def write_down(answered: Answered) -> None:
-    """That an update came for a participation."""
+    """Write down that an update came for a participation."""
     if answered.is_new:
         Participation.objects.filter(pk=answered.participation_id).update(
             answered_on=timezone.now(), was_late=answered.was_late
@@ -59,7 +59,7 @@ def _answered(standing: Standing) -> Answered | None:
 
 
 def _missed(standing: Standing) -> Answered:
-    """Of the last round that the client was chosen for, did not answer, and that has gone on without it."""
+    """The participation in the last round that the client was chosen for and that went on without its answer."""
     client_id = standing.client_id
     answered = ModelUpdate.objects.filter(round=OuterRef("round"), client=client_id, status__in=ACCEPTED)
     missed = (

@@ -26,7 +26,7 @@ def allow(expected: Expected, size_bytes: int, content_encoding: str = "") -> No
 
 
 def plain_bytes(expected: Expected, size_bytes: int, content_encoding: str) -> int:
-    """What a body of so many bytes is when nothing of it is compressed. Raises UnsupportedCoding.
+    """The size of a body when nothing of it is compressed. Raises UnsupportedCoding.
 
     A few bytes can be a frame of gigabytes: only arrays that are known say where it must end.
     """

@@ -1,4 +1,4 @@
-"""The statements of an update: what has to be known before one is taken, and writing it down.
+"""The statements of an update: read how its client stands, count it, insert it.
 
 SQL and not the ORM: an update is what a server gets most of, and building these statements anew for each one took
 fifteen times as long as running them. tests/api/test_query_counts.py counts them.
@@ -94,7 +94,7 @@ def read_standing(
     client_id: UUID | None = None,
     credential_hash: str | None = None,
 ) -> Standing | None:
-    """As `standing_of`, before anything else of a request, with a connection that may have been lost since the last."""
+    """As `standing_of`, for the first statement of a request: the connection may have been lost since the last one."""
     database = connections[DEFAULT_DB_ALIAS]
 
     def read() -> Standing | None:

@@ -103,14 +103,14 @@ def find_upload(client: Client | None, upload_id: str) -> Upload:
         parsed = uuid.UUID(upload_id)
     except ValueError:
         parsed = None
-    found = None
+    upload = None
     if client is not None and parsed is not None:
-        found = (
+        upload = (
             uploads_of(client).select_related("federated_model", "client", "update").filter(pk=parsed).first()
         )
-    if found is None:
-        raise UnknownUpload(f"this client has no upload {upload_id:.40}", field="upload")
-    return found
+    if upload is None:
+        raise UnknownUpload.of(upload_id)
+    return upload
 
 
 def offset_of(upload: Upload) -> int:
@@ -135,11 +135,11 @@ def add_to_upload(
     """
     if at + length > upload.size_bytes:
         raise TooLarge(f"the upload has {upload.size_bytes} bytes; these would end at {at + length}")
-    found = offset_of(upload)
-    if at != found:
-        raise _wrong_offset(at, found)
+    offset = offset_of(upload)
+    if at != offset:
+        raise _wrong_offset(at, offset)
     if upload.update_id is not None or not length:
-        return found
+        return offset
 
     def allow_part(expected: Expected, size_bytes: int, coding: str) -> None:
         require_size(expected, size_bytes)
@@ -228,7 +228,7 @@ def sweep_uploads() -> int:
 
 
 def uploads_of(client: Client) -> QuerySet[Upload]:
-    """Those that a client may go on with, or ask for."""
+    """The uploads that a client may go on with, or ask for."""
     return Upload.objects.filter(client=client, expires_on__gt=timezone.now())
 
 
@@ -323,14 +323,14 @@ def _first_with(key: str, upload: Upload) -> Upload:
 
 
 def _finished_meanwhile(upload: Upload) -> ModelUpdate:
-    found = Upload.objects.select_related("update").filter(pk=upload.pk).first()
-    if found is None or found.update is None:
+    current = Upload.objects.select_related("update").filter(pk=upload.pk).first()
+    if current is None or current.update is None:
         raise _unknown(upload)
-    return found.update
+    return current.update
 
 
 def _fingerprint(upload: Upload) -> str:
-    said = [
+    content = [
         upload.federated_model_id,
         upload.base_aggregate_id,
         upload.num_examples,
@@ -339,7 +339,7 @@ def _fingerprint(upload: Upload) -> str:
         upload.content_encoding,
         upload.sha256,
     ]
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _folder() -> Path:
@@ -354,5 +354,7 @@ def _unknown(upload: Upload) -> UnknownUpload:
     return UnknownUpload(f"there is no upload {upload.pk} any more")
 
 
-def _wrong_offset(said: int, found: int) -> WrongOffset:
-    return WrongOffset(f"{found} bytes of the upload have arrived; Upload-Offset says {said}", offset=found)
+def _wrong_offset(announced: int, arrived: int) -> WrongOffset:
+    return WrongOffset(
+        f"{arrived} bytes of the upload have arrived; Upload-Offset says {announced}", offset=arrived
+    )

@@ -1,4 +1,4 @@
-"""What was measured, round after round, as JSON and as CSV."""
+"""Metrics, round after round, as JSON and as CSV."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Who may do what: one table for every route and method, and a check that the table has every route."""
+"""Permissions: one table for every route and method, and a check that the table has every route."""
 
 from dataclasses import dataclass
 from typing import Any

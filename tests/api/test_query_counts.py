@@ -101,7 +101,7 @@ PREPARED = {
 
 
 def statements(caller: APIClient, model: FederatedModel, value: float, **headers: str) -> list[str]:
-    """What an accepted update asks of the database, of a round that stays open."""
+    """The statements of an accepted update, in a round that stays open."""
     body = encode(arrays(value))
     url = f"{API}model_updates/?federated_model={model.pk}&num_examples=3"
     with CaptureQueriesContext(connection) as captured:

@@ -1,4 +1,4 @@
-"""What clients report of themselves: everything that is listed, and nothing else."""
+"""Reports of clients on themselves: the listed fields, and nothing else."""
 
 from datetime import timedelta
 from typing import Any

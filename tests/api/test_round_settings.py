@@ -1,4 +1,4 @@
-"""What a developer says of rounds, of who is asked, and of what clients are told: kept as said, or refused by name."""
+"""Settings of rounds, of selection and of client_config: kept as they were sent, or refused by name."""
 
 import json
 from typing import Any

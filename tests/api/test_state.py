@@ -1,4 +1,4 @@
-"""What a strategy keeps with an aggregate: served like weights, to whoever reads these."""
+"""The state that a strategy keeps with an aggregate: served like weights, to whoever reads these."""
 
 from typing import Any
 

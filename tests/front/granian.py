@@ -1,4 +1,4 @@
-"""What granian gives the front, played: requests whose bodies come, stall or break, and clients that hang up."""
+"""A stand-in for granian: requests whose bodies come, stall or break, and clients that hang up."""
 
 import asyncio
 import threading
@@ -21,7 +21,7 @@ View = Callable[[HttpRequest], HttpResponseBase]
 
 @dataclass
 class Headers:
-    """Of a request: names in small letters, some perhaps twice."""
+    """The headers of a request: names in small letters, some perhaps twice."""
 
     said: list[tuple[str, str]]
 
@@ -162,7 +162,7 @@ class Running:
         return exchange
 
     def in_loop(self, act: Callable[[], Any]) -> Any:
-        """What `act` gives, called in the loop."""
+        """Call `act` in the loop, and return its result."""
 
         async def acting() -> Any:
             return act()

@@ -1,4 +1,4 @@
-"""What Django is told of a request, and what becomes of its answer."""
+"""The environment that Django gets of a request, and the way of its answer."""
 
 import os
 from collections.abc import Iterator

@@ -101,7 +101,7 @@ def waiting(server: FmaServer, count: int) -> Iterator[None]:
 
 
 def num_threads(server: FmaServer) -> int:
-    """Of all its processes."""
+    """The sum over all its processes."""
     return sum(len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in server.process.members())
 
 

@@ -1,1 +1,1 @@
-"""Who the caller is, and logging in."""
+"""The caller of a request, and logging in."""

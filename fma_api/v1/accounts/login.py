@@ -26,7 +26,7 @@ class LoginView(APIView):
 
     @extend_schema(request=AuthTokenSerializer, responses=TokenSerializer, auth=[])
     def post(self, request: Request) -> Response:
-        asked = AuthTokenSerializer(data=request.data, context={"request": request})
-        asked.is_valid(raise_exception=True)
-        token = issue_token(asked.validated_data["user"])
+        serializer = AuthTokenSerializer(data=request.data, context={"request": request})
+        serializer.is_valid(raise_exception=True)
+        token = issue_token(serializer.validated_data["user"])
         return Response({"token": token}, headers={"Cache-Control": "no-store"})

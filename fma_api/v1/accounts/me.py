@@ -1,4 +1,4 @@
-"""`GET me/`: who is calling."""
+"""`GET me/`: the caller."""
 
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -11,7 +11,7 @@ from fma_django.models import FederatedModel
 
 
 class MeView(AnnouncedBodies):
-    """Who is calling: a user or a client, its id, its models and what it may do."""
+    """The caller: a user or a client, its id, its models and its rights."""
 
     permission_classes = (IsUserOrClient,)
 

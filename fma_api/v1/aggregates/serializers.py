@@ -22,7 +22,7 @@ class ModelAggregateSerializer(serializers.ModelSerializer[ModelAggregate]):
     result = WeightsUrl("model_aggregate-weights")
     validation_score = serializers.FloatField(allow_null=True)
     state = StateUrl(
-        help_text="What the strategy keeps for the next round, as safetensors; null when it keeps nothing."
+        help_text="The state of the strategy for the next round, as safetensors; null when there is none."
     )
 
     class Meta:

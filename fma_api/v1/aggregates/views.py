@@ -80,7 +80,7 @@ class ModelAggregateViewSet(
         return weights_response(request, self.get_object())
 
     @extend_schema(
-        summary="What the strategy keeps with an aggregate, as safetensors",
+        summary="The strategy's state that belongs to an aggregate, as safetensors",
         responses={(200, SAFETENSORS): OpenApiTypes.BINARY},
     )
     @action(methods=["get"], detail=True, renderer_classes=[SafetensorsRenderer])
@@ -100,12 +100,12 @@ class ModelAggregateViewSet(
     @action(methods=["post"], detail=True)
     def publish_aggregate(self, request: Request, pk: str) -> Response:
         """The artifact becomes the model's current one. A version is used once."""
-        asked = VersionSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
+        serializer = VersionSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
         key = idempotency_key(request)
         artifact = publish_aggregate(
             self.get_object(),
-            asked.validated_data["version"],
+            serializer.validated_data["version"],
             once_key=None if key is None else (scope(request, "artifact"), key),
         )
         rendered = ModelArtifactSerializer(artifact, context=self.get_serializer_context())

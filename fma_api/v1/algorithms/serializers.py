@@ -13,9 +13,11 @@ class KindSerializer(serializers.Serializer[None]):
 
 
 class GoesWithSerializer(serializers.Serializer[Any]):
-    """What a model with this aggregator can have, and what it needs of each update."""
+    """The parts and updates that go with this aggregator."""
 
-    update_kinds = serializers.ListField(child=serializers.CharField(), help_text="Of `weights` and `delta`.")
+    update_kinds = serializers.ListField(
+        child=serializers.CharField(), help_text="`weights`, `delta` or both."
+    )
     required_metrics = serializers.ListField(child=serializers.CharField())
     payloads = serializers.ListField(
         child=serializers.CharField(), help_text="Arrays `<payload>/<array>` beside the weights."
@@ -53,5 +55,5 @@ class AlgorithmSerializer(serializers.Serializer[Any]):
     error = serializers.CharField(
         allow_null=True, help_text="Why the part cannot be used: a plugin that cannot be loaded."
     )
-    goes_with = GoesWithSerializer(allow_null=True, help_text="Of aggregators; null of all others.")
-    changes = Changes(allow_null=True, help_text="What a stage changes; null of all others.")
+    goes_with = GoesWithSerializer(allow_null=True, help_text="For aggregators; null for other parts.")
+    changes = Changes(allow_null=True, help_text="The things that a stage changes; null for other parts.")

@@ -1,4 +1,4 @@
-"""`model_artifacts/`: what was published."""
+"""`model_artifacts/`: published weights."""
 
 from django.db.models import QuerySet
 from django.http import HttpResponseBase

@@ -23,8 +23,8 @@ class ClientFilters(FilterSet):
         model = Client
         fields = ("federated_model", "tag", "organisation", "is_active", "seen_since", "seen_before")
 
-    def of_model(self, found: QuerySet[Client], name: str, value: int) -> QuerySet[Client]:
-        return found.filter(federated_models=value)
+    def of_model(self, clients: QuerySet[Client], name: str, value: int) -> QuerySet[Client]:
+        return clients.filter(federated_models=value)
 
 
 class ParticipationQuery(serializers.Serializer[Any]):

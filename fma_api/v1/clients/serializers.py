@@ -28,7 +28,7 @@ class ClientSerializer(serializers.ModelSerializer[Client]):
     organisation = serializers.CharField(source="organisation.name", allow_null=True, default=None)
     tags = TagsField()
     models = ModelsField(
-        source="federated_models", help_text="Those of the caller that it is registered with."
+        source="federated_models", help_text="Models of the caller that it is registered with."
     )
     telemetry = StoredTelemetrySerializer(
         source="latest_telemetry", allow_null=True, help_text="Its newest report; null before the first."
@@ -51,7 +51,7 @@ class ClientSerializer(serializers.ModelSerializer[Client]):
 
 
 class ClientChangesSerializer(StrictSerializer):
-    """What staff may change of a client."""
+    """Changes that staff may make to a client."""
 
     name = serializers.CharField(max_length=255, required=False, allow_blank=True)
     organisation = serializers.CharField(
@@ -83,16 +83,18 @@ class ParticipationSummarySerializer(serializers.Serializer[Any]):
     asked = serializers.IntegerField(
         help_text="Rounds that it was chosen for, or joined, or sent an update to."
     )
-    answered = serializers.IntegerField(help_text="Of these, answered in time.")
-    late = serializers.IntegerField(help_text="Answered after the round had closed.")
-    failed = serializers.IntegerField(help_text="Over without an answer of it.")
-    pending = serializers.IntegerField(help_text="Not over yet.")
+    answered = serializers.IntegerField(help_text="Rounds among these that it answered in time.")
+    late = serializers.IntegerField(help_text="Rounds that it answered after they had closed.")
+    failed = serializers.IntegerField(help_text="Rounds that ended without an answer of it.")
+    pending = serializers.IntegerField(help_text="Rounds that are not over yet.")
     reliability = serializers.FloatField(
         allow_null=True, help_text="answered / (asked - pending); null before anything is over."
     )
     seconds = SecondsPerRoundSerializer(
         allow_null=True, help_text="From being asked to its answer; null without an answer."
     )
-    sent_bytes = serializers.IntegerField(help_text="Of all its updates, also of those that did not count.")
+    sent_bytes = serializers.IntegerField(
+        help_text="Bytes of all its updates, also of those that did not count."
+    )
     last_asked_on = serializers.DateTimeField(allow_null=True)
     last_answered_on = serializers.DateTimeField(allow_null=True)

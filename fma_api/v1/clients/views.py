@@ -60,9 +60,9 @@ class ClientViewSet(
     )
     def partial_update(self, request: Request, pk: str) -> Response:
         """New tags are made; an organisation must be there. A revoked client stays revoked."""
-        asked = ClientChangesSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
-        change_client(self.get_object(), asked.validated_data)
+        serializer = ClientChangesSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        change_client(self.get_object(), serializer.validated_data)
         return Response(self.get_serializer(self.get_object()).data)
 
     @extend_schema(
@@ -76,14 +76,14 @@ class ClientViewSet(
         client = self._client()
         query = ClientParticipationQuery(data=request.query_params)
         query.is_valid(raise_exception=True)
-        asked = dict(query.validated_data)
+        wanted = dict(query.validated_data)
         models = visible_to(request.user, FederatedModel.objects.order_by("pk"))
-        if "federated_model" in asked:
-            models = models.filter(pk=asked.pop("federated_model"))
-        found = participation_of(Client.objects.filter(pk=client.pk), models, **asked)
-        return Response(ParticipationSummarySerializer(found, many=True).data)
+        if "federated_model" in wanted:
+            models = models.filter(pk=wanted.pop("federated_model"))
+        summaries = participation_of(Client.objects.filter(pk=client.pk), models, **wanted)
+        return Response(ParticipationSummarySerializer(summaries, many=True).data)
 
     def _client(self) -> Client:
         """The client of the path, whatever the query filters."""
-        found: Client = get_object_or_404(self.get_queryset(), pk=self.kwargs["pk"])
-        return found
+        client: Client = get_object_or_404(self.get_queryset(), pk=self.kwargs["pk"])
+        return client

@@ -54,22 +54,24 @@ class ModelEvaluations(viewsets.GenericViewSet[FederatedModel]):
     )
     @evaluations.mapping.post
     def open_evaluation(self, request: Request, pk: str) -> Response:
-        """Of an aggregate, an artifact, or weights of your own. Who is asked is settled now."""
-        found = self.get_object()
-        said, body = _asked(request)
+        """Evaluates an aggregate, an artifact, or weights of your own. The clients that are asked are settled now."""
+        federated_model = self.get_object()
+        validated, body = _asked(request)
         key = idempotency_key(request)
         evaluation = open_evaluation(
-            found,
-            said["question"],
-            aggregate_id=said.get("aggregate"),
-            artifact_id=said.get("artifact"),
+            federated_model,
+            validated["question"],
+            aggregate_id=validated.get("aggregate"),
+            artifact_id=validated.get("artifact"),
             body=body,
-            chosen=Chosen(*(tuple(said[name]) for name in ("clients", "tags", "organisations"))),
+            chosen=Chosen(*(tuple(validated[name]) for name in ("clients", "tags", "organisations"))),
             rules=EvaluationRules(
-                said.get("min_contributors"), said.get("quorum_per_organisation"), said["deadline_s"]
+                validated.get("min_contributors"),
+                validated.get("quorum_per_organisation"),
+                validated["deadline_s"],
             ),
-            name=said["name"],
-            once_key=None if key is None else (scope(request, f"evaluation of {found.pk}"), key),
+            name=validated["name"],
+            once_key=None if key is None else (scope(request, f"evaluation of {federated_model.pk}"), key),
         )
         opened = _shown(EvaluationRound.objects.filter(pk=evaluation.pk)).get()
         return Response(self._shown(opened), status=201)
@@ -83,18 +85,18 @@ def _shown(evaluations: QuerySet[EvaluationRound]) -> QuerySet[EvaluationRound]:
 
 
 def _asked(request: Request) -> tuple[Mapping[str, Any], WeightsBody | None]:
-    """What is asked, and weights if the request brings some."""
+    """The question and its rules, and weights if the request brings some."""
     if isinstance(request.data, SafetensorsBody):
-        said = _read(json_bytes.loads(request.query_params.get("evaluation", "").encode()))
-        if said.get("weights") is not None:
+        validated = _read(json_bytes.loads(request.query_params.get("evaluation", "").encode()))
+        if validated.get("weights") is not None:
             raise ValidationError({"weights": ["The body of the request is the weights."]})
-        return said, request.data
-    said = _read(request.data)
-    return said, None if said.get("weights") is None else JsonBody(said["weights"])
+        return validated, request.data
+    validated = _read(request.data)
+    return validated, None if validated.get("weights") is None else JsonBody(validated["weights"])
 
 
 def _read(data: Any) -> Mapping[str, Any]:
-    asked = NewEvaluationSerializer(data=data)
-    asked.is_valid(raise_exception=True)
-    said: Mapping[str, Any] = asked.validated_data
-    return said
+    serializer = NewEvaluationSerializer(data=data)
+    serializer.is_valid(raise_exception=True)
+    validated: Mapping[str, Any] = serializer.validated_data
+    return validated

@@ -90,14 +90,16 @@ class WithheldSerializer(serializers.Serializer[Any]):
 
 
 class EvaluationSerializer(serializers.ModelSerializer[EvaluationRound]):
-    model = WeightsUrl("evaluation-weights", help_text="Where the weights are that are looked at.")
+    model = WeightsUrl("evaluation-weights", help_text="The URL of the evaluated weights.")
     question = QuestionField(read_only=True)
     num_asked = serializers.IntegerField(read_only=True)
     num_answered = serializers.IntegerField(read_only=True)
-    clients = serializers.SerializerMethodField(help_text="Who was asked; for users only.")
-    answered = serializers.SerializerMethodField(help_text="Who of them answered; for users only.")
+    clients = serializers.SerializerMethodField(help_text="The clients that were asked; for users only.")
+    answered = serializers.SerializerMethodField(
+        help_text="The clients among them that answered; for users only."
+    )
     metrics = serializers.DictField(
-        read_only=True, allow_null=True, help_text="Of all examples of the contributors together."
+        read_only=True, allow_null=True, help_text="Metrics over all examples of the contributors together."
     )
     withheld = serializers.SerializerMethodField(help_text="Why there are no metrics; null when there are.")
 
@@ -157,10 +159,10 @@ class NewResultSerializer(serializers.Serializer[Any]):
 
 
 class ResultSerializer(serializers.ModelSerializer[EvaluationResult]):
-    """What one client sent, for itself and for its own organisation."""
+    """The result of one client, for itself and for its own organisation."""
 
     organisation = serializers.CharField(source="organisation.name", default=None, allow_null=True)
-    metrics = serializers.DictField(read_only=True, help_text="What these statistics say alone.")
+    metrics = serializers.DictField(read_only=True, help_text="Metrics of these statistics alone.")
 
     class Meta:
         model = EvaluationResult

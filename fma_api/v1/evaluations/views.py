@@ -1,4 +1,4 @@
-"""`evaluations/`: what waits for a client, what it sends, and what all of them say together."""
+"""`evaluations/`: open evaluations for a client, its result, and the metrics of all clients together."""
 
 from typing import Any, cast
 
@@ -38,7 +38,7 @@ OF_OWNERS = frozenset({"close", "cancel"})
 
 @extend_schema_view(
     list=extend_schema(
-        summary="Those that wait for a client; those that a user may see",
+        summary="The evaluations that wait for a client; those that a user may see",
         parameters=[EvaluationWaitSerializer],
     ),
     retrieve=extend_schema(summary="One evaluation; its metrics when it has closed with enough contributors"),
@@ -63,18 +63,18 @@ class EvaluationViewSet(
         return [IsUser() if self.action in OF_OWNERS else IsUserOrClient()]
 
     def get_queryset(self) -> QuerySet[EvaluationRound]:
-        client, found = client_of(self.request), super().get_queryset().all()
+        client, evaluations = client_of(self.request), super().get_queryset().all()
         if client is not None and self.action == "list":
             return with_progress(waiting_for(client))
         if client is not None and self.action == "send_result":
             # That it was not chosen is a better answer than that there is no such evaluation.
-            found = found.filter(federated_model__clients=client)
+            evaluations = evaluations.filter(federated_model__clients=client)
         elif self.action in OF_OWNERS:
             own = visible_to(self.request.user, FederatedModel.objects.all())
-            found = found.filter(federated_model__in=own)
+            evaluations = evaluations.filter(federated_model__in=own)
         else:
-            found = visible_to(self.request.user, found)
-        return with_progress(found) if client is not None else with_clients(with_progress(found))
+            evaluations = visible_to(self.request.user, evaluations)
+        return with_progress(evaluations) if client is not None else with_clients(with_progress(evaluations))
 
     def list(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
         query = EvaluationWaitSerializer(data=request.query_params)
@@ -104,28 +104,32 @@ class EvaluationViewSet(
         return weights_response(request, self.get_object())
 
     @extend_schema(
-        summary="What a client sent; what the clients of a member's organisation sent",
+        summary="The results of a client; the results of the clients of a member's organisation",
         responses=ResultSerializer(many=True),
         filters=False,
     )
     @action(methods=["get"], detail=True, filter_backends=[])
     def results(self, request: Request, pk: str) -> Response:
-        """Of nobody else: developers and staff see metrics of all of them together, and those elsewhere."""
+        """Nobody else sees them: developers and staff see the metrics of all results together, in the evaluation."""
         rows = EvaluationResult.objects.filter(evaluation=self.get_object()).order_by("-pk")
         own = visible_to(request.user, rows.select_related("organisation", "evaluation"))
         page: Any = self.paginate_queryset(cast("QuerySet[Any]", own))
         return self.get_paginated_response(ResultSerializer(page, many=True).data)
 
     @extend_schema(
-        summary="Send what the client counted", request=NewResultSerializer, responses={201: ResultSerializer}
+        summary="Send the result of the client",
+        request=NewResultSerializer,
+        responses={201: ResultSerializer},
     )
     @results.mapping.post
     def send_result(self, request: Request, pk: str) -> Response:
         """Once. The same again answers the same result; there is no need for an Idempotency-Key."""
-        found = self.get_object()
-        asked = NewResultSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
-        result = receive_result(found, cast("Client", request.user), asked.validated_data["statistics"])
+        evaluation = self.get_object()
+        serializer = NewResultSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        result = receive_result(
+            evaluation, cast("Client", request.user), serializer.validated_data["statistics"]
+        )
         return Response(ResultSerializer(result).data, status=201)
 
     @extend_schema(summary="Take no more results", request=None, responses=EvaluationSerializer)

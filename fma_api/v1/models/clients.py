@@ -39,14 +39,14 @@ class ModelParticipationView(AnnouncedBodies):
         federated_model = own_model(request, pk)
         query = ModelParticipationQuery(data=request.query_params)
         query.is_valid(raise_exception=True)
-        asked = dict(query.validated_data)
+        wanted = dict(query.validated_data)
         clients = Client.objects.order_by("pk")
-        if "tag" in asked:
-            clients = clients.filter(tags__name=asked.pop("tag"))
-        if "organisation" in asked:
-            clients = clients.filter(organisation__name=asked.pop("organisation"))
-        found = participation_of(clients, FederatedModel.objects.filter(pk=federated_model.pk), **asked)
-        return Response(ParticipationSummarySerializer(found, many=True).data)
+        if "tag" in wanted:
+            clients = clients.filter(tags__name=wanted.pop("tag"))
+        if "organisation" in wanted:
+            clients = clients.filter(organisation__name=wanted.pop("organisation"))
+        summaries = participation_of(clients, FederatedModel.objects.filter(pk=federated_model.pk), **wanted)
+        return Response(ParticipationSummarySerializer(summaries, many=True).data)
 
 
 class ModelClientErrorsView(AnnouncedBodies, generics.ListAPIView[ClientError]):
@@ -58,7 +58,7 @@ class ModelClientErrorsView(AnnouncedBodies, generics.ListAPIView[ClientError]):
     ordering_fields = ("created_on",)
     queryset = ClientError.objects.order_by("-id")
 
-    @extend_schema(summary="What went wrong on clients while they trained the model, newest first")
+    @extend_schema(summary="Errors of clients that trained the model, newest first")
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Kept for FMA_TELEMETRY_DAYS."""
         return super().get(request, *args, **kwargs)

@@ -41,11 +41,11 @@ class ClientsField(serializers.Field):  # type: ignore[type-arg]
         if not isinstance(data, list):
             raise serializers.ValidationError("Clients are a list of public ids.")
         ids = [self._id_of(item) for item in data]
-        found = Client.objects.in_bulk(ids)
+        clients = Client.objects.in_bulk(ids)
         for client_id in ids:
-            if client_id not in found:
+            if client_id not in clients:
                 raise serializers.ValidationError(f"There is no client {client_id}.")
-        return list(found.values())
+        return list(clients.values())
 
     def to_representation(self, value: Any) -> list[str]:
         return [str(client.pk) for client in value.all()]

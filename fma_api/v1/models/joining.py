@@ -1,4 +1,4 @@
-"""`POST models/<id>/join/`: a client's one question, "may I take part now?"."""
+"""`POST models/<id>/join/`: a client asks whether it may take part now."""
 
 from typing import cast
 
@@ -32,13 +32,13 @@ class Joining(viewsets.GenericViewSet[FederatedModel]):
         """
         query = JoinWaitSerializer(data=request.query_params)
         query.is_valid(raise_exception=True)
-        found = self.get_object()
-        answer = join(found, cast("Client", request.user))
+        federated_model = self.get_object()
+        answer = join(federated_model, cast("Client", request.user))
         shown = JoinAnswerSerializer(answer).data
         if answer.is_accepted or answer.retry_after_s is None:
             return Response(shown)
         return nothing_yet(
-            [found.pk],
+            [federated_model.pk],
             query.validated_data["wait"],
             dumps(shown),
             content_type="application/json",

@@ -1,4 +1,4 @@
-"""What clients ask for over and over, the newest weights or aggregate: one read, and nothing of what DRF brings.
+"""The newest weights or aggregate for clients that ask over and over: one read, without DRF.
 
 Every other answer (weights as JSON, a range, a developer's, any refusal) is the view's; whatever is answered here is
 what the view would have said.
@@ -22,15 +22,19 @@ from fma_django.record.queries.latest_for_client import LatestForClient, latest_
 
 def latest_at_once(request: HttpRequest, federated_model_id: int) -> HttpResponseBase | None:
     """The newest weights for a client that asks for safetensors; None for what the view has to answer."""
-    asked = _after_and_wait(request.META.get("QUERY_STRING", ""))
-    if asked is None or "HTTP_RANGE" in request.META or request.META.get("HTTP_ACCEPT") != SAFETENSORS:
+    after_and_wait = _after_and_wait(request.META.get("QUERY_STRING", ""))
+    if (
+        after_and_wait is None
+        or "HTTP_RANGE" in request.META
+        or request.META.get("HTTP_ACCEPT") != SAFETENSORS
+    ):
         return None
     try:
-        found = _found(request, federated_model_id)
-        if found is None or found.latest is None:
+        known = _latest_for_caller(request, federated_model_id)
+        if known is None or known.latest is None:
             return None
-        after, wait_s = asked
-        sha256, size_bytes, aggregate_id = found.latest
+        after, wait_s = after_and_wait
+        sha256, size_bytes, aggregate_id = known.latest
         if after is not None and (aggregate_id is None or aggregate_id <= after):
             return nothing_yet([federated_model_id], wait_s)
         response = blob_response(request, sha256, size_bytes)
@@ -47,10 +51,10 @@ def newer_at_once(request: HttpRequest, federated_model_id: int) -> HttpResponse
     if after is None or request.META.get("HTTP_ACCEPT", "*/*") not in ("*/*", "application/json"):
         return None
     try:
-        found = _found(request, federated_model_id)
-        if found is None:
+        known = _latest_for_caller(request, federated_model_id)
+        if known is None:
             return None
-        aggregate_id = None if found.latest is None else found.latest.aggregate_id
+        aggregate_id = None if known.latest is None else known.latest.aggregate_id
         if aggregate_id is None or aggregate_id <= after:
             return nothing_yet([federated_model_id], wait_s)
         aggregate = ModelAggregate.objects.filter(pk=aggregate_id).first()
@@ -62,21 +66,21 @@ def newer_at_once(request: HttpRequest, federated_model_id: int) -> HttpResponse
     return HttpResponse(dumps(rendered), content_type="application/json")
 
 
-def _found(request: HttpRequest, federated_model_id: int) -> LatestForClient | None:
+def _latest_for_caller(request: HttpRequest, federated_model_id: int) -> LatestForClient | None:
     credential = request.META.get("HTTP_CLIENT_UUID")
     if request.method != "GET" or credential is None or "HTTP_TRANSFER_ENCODING" in request.META:
         return None
-    found = latest_for_client(federated_model_id, hash_of(credential))
-    if found is not None:
-        request.client_id = found.client_id  # type: ignore[attr-defined]  # for the log
-    return found
+    latest = latest_for_client(federated_model_id, hash_of(credential))
+    if latest is not None:
+        request.client_id = latest.client_id  # type: ignore[attr-defined]  # for the log
+    return latest
 
 
 def _after_and_wait(query: str) -> tuple[int | None, float] | None:
     """None for a query that the view has to look at."""
-    said = dict(parse_qsl(query, keep_blank_values=True)) if query else {}
-    after, wait = said.pop("after", None), said.pop("wait", "0")
-    if said or (after is not None and not (after.isdecimal() and len(after) < 19)):
+    members = dict(parse_qsl(query, keep_blank_values=True)) if query else {}
+    after, wait = members.pop("after", None), members.pop("wait", "0")
+    if members or (after is not None and not (after.isdecimal() and len(after) < 19)):
         return None
     try:
         wait_s = float(wait)

@@ -39,7 +39,7 @@ class ExperimentLife(viewsets.GenericViewSet[FederatedModel]):
     )
     @action(methods=["post"], detail=True)
     def pause(self, request: Request, pk: str) -> Response:
-        """What is sent waits, and deadlines stand still. 409 once the experiment has ended."""
+        """Updates that are sent wait, and deadlines stand still. 409 once the experiment has ended."""
         return self._answered(lifecycle.pause(self.get_object()))
 
     @extend_schema(summary="Go on after a pause", request=None, responses=FederatedModelSerializer)
@@ -51,7 +51,7 @@ class ExperimentLife(viewsets.GenericViewSet[FederatedModel]):
     @extend_schema(summary="End the experiment", request=None, responses=FederatedModelSerializer)
     @action(methods=["post"], detail=True)
     def cancel(self, request: Request, pk: str) -> Response:
-        """What waits does not count. 409 once it has ended."""
+        """Updates that wait do not count. 409 once it has ended."""
         return self._answered(lifecycle.cancel_experiment(self.get_object()))
 
     @extend_schema(
@@ -63,13 +63,13 @@ class ExperimentLife(viewsets.GenericViewSet[FederatedModel]):
     @action(methods=["post"], detail=True)
     def rewind(self, request: Request, pk: str) -> Response:
         """The answer is a copy of it, which is the newest aggregate now; what came after it is abandoned."""
-        found = self.get_object()
-        asked = RewindSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
+        federated_model = self.get_object()
+        serializer = RewindSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
         restored = lifecycle.rewind(
-            found,
-            _aggregate_of(found, asked.validated_data["aggregate"]),
-            once=once_for_json(request, f"rewinding {found.pk}"),
+            federated_model,
+            _aggregate_of(federated_model, serializer.validated_data["aggregate"]),
+            once=once_for_json(request, f"rewinding {federated_model.pk}"),
         )
         context = self.get_serializer_context()
         return Response(ModelAggregateSerializer(restored, context=context).data, status=201)
@@ -83,18 +83,18 @@ class ExperimentLife(viewsets.GenericViewSet[FederatedModel]):
     @action(methods=["post"], detail=True)
     def clone(self, request: Request, pk: str) -> Response:
         """It belongs to the caller and is not started."""
-        found = self.get_object()
-        asked = CloneSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
-        said = asked.validated_data
-        aggregate = said.get("aggregate")
+        federated_model = self.get_object()
+        serializer = CloneSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        validated = serializer.validated_data
+        aggregate = validated.get("aggregate")
         made = lifecycle.clone(
-            found,
+            federated_model,
             developer=cast("User", request.user),
-            name=said.get("name"),
-            aggregate=None if aggregate is None else _aggregate_of(found, aggregate),
-            clients=found.clients.filter(is_active=True) if said["clients"] else (),
-            once=once_for_json(request, f"clone of {found.pk}"),
+            name=validated.get("name"),
+            aggregate=None if aggregate is None else _aggregate_of(federated_model, aggregate),
+            clients=federated_model.clients.filter(is_active=True) if validated["clients"] else (),
+            once=once_for_json(request, f"clone of {federated_model.pk}"),
         )
         return Response(self.get_serializer(made).data, status=201)
 
@@ -114,7 +114,7 @@ class ExperimentLife(viewsets.GenericViewSet[FederatedModel]):
 
 
 def _aggregate_of(federated_model: FederatedModel, pk: int) -> ModelAggregate:
-    found = federated_model.aggregates.filter(pk=pk).first()
-    if found is None:
+    aggregate = federated_model.aggregates.filter(pk=pk).first()
+    if aggregate is None:
         raise InvalidValue(f"model {federated_model.pk} has no aggregate {pk}", field="aggregate")
-    return found
+    return aggregate

@@ -35,7 +35,7 @@ class MetricsQuery(serializers.Serializer[None]):
     first_round = serializers.IntegerField(min_value=0, max_value=2**31 - 1, required=False)
     last_round = serializers.IntegerField(min_value=0, max_value=2**31 - 1, required=False)
     per_client = serializers.BooleanField(
-        required=False, default=False, help_text="What each client measured, instead of all of them together."
+        required=False, default=False, help_text="Rows of each client, instead of all clients together."
     )
 
 
@@ -49,7 +49,7 @@ class MergedMetricSerializer(serializers.Serializer[Any]):
     mean = serializers.FloatField(help_text="Weighted by examples.")
     min = serializers.FloatField()
     max = serializers.FloatField()
-    p5 = serializers.FloatField(help_text="Of clients, each counting once.")
+    p5 = serializers.FloatField(help_text="A percentile of the clients, each counting once.")
     p50 = serializers.FloatField()
     p95 = serializers.FloatField()
     count = serializers.IntegerField(help_text="How many clients gave it.")
@@ -73,11 +73,11 @@ class ModelMetricsView(AnnouncedBodies):
     renderer_classes = (OrjsonRenderer, CsvRenderer)
 
     @extend_schema(
-        summary="What was measured in the published rounds, oldest first",
+        summary="The metrics of the published rounds, oldest first",
         parameters=[
             MetricsQuery,
             OpenApiParameter("format", str, enum=["json", "csv"], description="In place of `Accept`."),
-            OpenApiParameter("page", int, description="Of rounds; JSON only."),
+            OpenApiParameter("page", int, description="A page of rounds; JSON only."),
             OpenApiParameter("page_size", int, description="Rounds; at most 200, 10 by default. JSON only."),
         ],
         responses={
@@ -98,10 +98,10 @@ class ModelMetricsView(AnnouncedBodies):
         federated_model = own_model(request, pk)
         query = MetricsQuery(data=request.query_params)
         query.is_valid(raise_exception=True)
-        asked = query.validated_data
-        rounds, rows = _rounds(federated_model, asked), _rows(asked)
+        wanted = query.validated_data
+        rounds, rows = _rounds(federated_model, wanted), _rows(wanted)
         if request.accepted_renderer.media_type == CSV:
-            columns = OF_CLIENTS if asked["per_client"] else MERGED
+            columns = OF_CLIENTS if wanted["per_client"] else MERGED
             response = StreamingHttpResponse(
                 _as_csv(rounds, rows, columns), content_type=f"{CSV}; charset=utf-8"
             )
@@ -112,25 +112,26 @@ class ModelMetricsView(AnnouncedBodies):
         return pages.get_paginated_response(list(rows(page)))
 
 
-def _rounds(federated_model: FederatedModel, asked: dict[str, Any]) -> QuerySet[Round]:
-    found = published_rounds(federated_model)
-    if "first_round" in asked:
-        found = found.filter(number__gte=asked["first_round"])
-    return found.filter(number__lte=asked["last_round"]) if "last_round" in asked else found
+def _rounds(federated_model: FederatedModel, wanted: dict[str, Any]) -> QuerySet[Round]:
+    rounds = published_rounds(federated_model)
+    if "first_round" in wanted:
+        rounds = rounds.filter(number__gte=wanted["first_round"])
+    return rounds.filter(number__lte=wanted["last_round"]) if "last_round" in wanted else rounds
 
 
-def _rows(asked: dict[str, Any]) -> Rows:
-    """What gives the wanted rows of some rounds."""
+def _rows(wanted: dict[str, Any]) -> Rows:
+    """A function that gives the wanted rows of some rounds."""
     measured: Callable[[Sequence[Round]], Iterable[Any]] = (
-        client_metrics if asked["per_client"] else merged_metrics
+        client_metrics if wanted["per_client"] else merged_metrics
     )
 
     def rows(rounds: Sequence[Round]) -> Iterator[dict[str, Any]]:
-        for found in measured(rounds):
+        for metric in measured(rounds):
             if all(
-                asked.get(name, getattr(found, name)) == getattr(found, name) for name in ("source", "metric")
+                wanted.get(name, getattr(metric, name)) == getattr(metric, name)
+                for name in ("source", "metric")
             ):
-                yield found.as_row()
+                yield metric.as_row()
 
     return rows
 

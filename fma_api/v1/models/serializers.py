@@ -21,7 +21,9 @@ class FederatedModelSerializer(serializers.ModelSerializer[FederatedModel]):
     allow_aggregation = serializers.BooleanField(default=False)
     aggregator = serializers.CharField(max_length=255)
     aggregator_params = serializers.DictField(required=False)
-    stages = StagesField(required=False, help_text="What is done to the updates first; up to 16 parts.")
+    stages = StagesField(
+        required=False, help_text="Changes to the updates before the aggregator; up to 16 parts."
+    )
     optimiser = PartField(required=False, allow_null=True, help_text="The server optimiser.")
     staleness = PartField(
         required=False, allow_null=True, help_text="The discount for updates of an old base."
@@ -29,7 +31,7 @@ class FederatedModelSerializer(serializers.ModelSerializer[FederatedModel]):
     update_kind = serializers.ChoiceField(
         choices=UpdateKind.choices,
         required=False,
-        help_text="What clients send.",
+        help_text="Whether clients send weights or differences.",
         error_messages={"invalid_choice": f"must be one of {', '.join(UpdateKind.values)}; found {{input}}."},
     )
     min_updates = serializers.SerializerMethodField(
@@ -64,9 +66,11 @@ class FederatedModelSerializer(serializers.ModelSerializer[FederatedModel]):
         required=False,
         help_text="The same seed and history choose the same clients.",
     )
-    client_config = serializers.DictField(required=False, help_text="What clients are told with a round.")
+    client_config = serializers.DictField(
+        required=False, help_text="The configuration that clients get with a round."
+    )
     client_config_overrides = OverridesField(
-        required=False, help_text="What of it differs for some rounds, tags or clients."
+        required=False, help_text="Differences from it for some rounds, tags or clients."
     )
     client_config_schema = serializers.JSONField(required=False, allow_null=True)
     state = serializers.ChoiceField(choices=ModelState.choices, read_only=True)
@@ -178,7 +182,7 @@ class CloneSerializer(serializers.Serializer[Any]):
         max_value=MAX_ID,
         required=False,
         allow_null=True,
-        help_text="What the clone begins with; by default the initial model.",
+        help_text="The aggregate that the clone begins with; by default the initial model.",
     )
     clients = serializers.BooleanField(
         required=False, default=False, help_text="Whether the same clients are registered with it."
@@ -203,5 +207,5 @@ class ConfigVersionSerializer(serializers.Serializer[VersionWithChanges]):
     changed_on = serializers.DateTimeField(source="version.changed_on")
     configuration = serializers.DictField(source="version.configuration")
     changes = serializers.DictField(
-        child=ChangeSerializer(), help_text="What is different from the version before, by field."
+        child=ChangeSerializer(), help_text="Differences from the version before, by field."
     )

@@ -103,16 +103,16 @@ class FederatedModelViewSet(
         return super().dispatch(request, *args, **kwargs)
 
     def get_queryset(self) -> QuerySet[FederatedModel]:
-        found = super().get_queryset().select_related("current_artifact")
+        queryset = super().get_queryset().select_related("current_artifact")
         if self.action in ("list", "retrieve", "create", "update", "partial_update"):
-            found = found.prefetch_related("clients")
+            queryset = queryset.prefetch_related("clients")
         if self.action == "list":
-            found = with_newest_number(found)
+            queryset = with_newest_number(queryset)
         if self.action in ASKED_BY_CLIENTS:
-            return found
+            return queryset
         if client_of(self.request) is not None and self.action in READ_BY_CLIENTS:
-            return found  # check_object_permissions tells a client to register, where that is all that is missing
-        return visible_to(self.request.user, found)
+            return queryset  # check_object_permissions tells a client to register, where that is all that is missing
+        return visible_to(self.request.user, queryset)
 
     def check_object_permissions(self, request: Request, obj: FederatedModel) -> None:
         super().check_object_permissions(request, obj)
@@ -125,9 +125,9 @@ class FederatedModelViewSet(
             raise NotRegistered.of(obj.pk)
 
     def create(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        asked = NewFederatedModelSerializer(data=request.data, context=self.get_serializer_context())
-        asked.is_valid(raise_exception=True)
-        options = dict(asked.validated_data)
+        serializer = NewFederatedModelSerializer(data=request.data, context=self.get_serializer_context())
+        serializer.is_valid(raise_exception=True)
+        options = dict(serializer.validated_data)
         initial = options.pop("initial_model", None)
         created = federated_models.create_federated_model(
             developer=options.pop("developer", request.user),
@@ -186,11 +186,11 @@ class FederatedModelViewSet(
     @action(methods=["get"], detail=True, permission_classes=[IsUserOrClient])
     def get_latest_aggregate(self, request: Request, pk: str) -> HttpResponse:
         """`{}` when there is none. With `after` and `wait` it waits for a newer one; 204 when none came."""
-        found = self.get_object()
-        newer = newer_aggregate(request, found)
+        federated_model = self.get_object()
+        newer = newer_aggregate(request, federated_model)
         if newer is not None and newer.aggregate is None:
-            return nothing_yet([found.pk], newer.wait_s)
-        aggregate = latest_aggregate(found) if newer is None else newer.aggregate
+            return nothing_yet([federated_model.pk], newer.wait_s)
+        aggregate = latest_aggregate(federated_model) if newer is None else newer.aggregate
         return Response({} if aggregate is None else self._rendered(ModelAggregateSerializer, aggregate))
 
     @extend_schema(summary="The current artifact; its weights as a URL", responses=ModelArtifactSerializer)
@@ -223,22 +223,22 @@ class FederatedModelViewSet(
         renderer_classes=[OrjsonRenderer, SafetensorsRenderer],
     )
     def get_latest_model(self, request: Request, pk: str) -> HttpResponseBase:
-        """Those of the newest aggregate, else of the current artifact (`aggregate` is null), else `{}`.
+        """The weights of the newest aggregate, else of the current artifact (`aggregate` is null), else `{}`.
 
         As safetensors the bytes alone, the aggregate's id in the header `FMA-Aggregate`, and 204 when there are none.
         With `after` and `wait` it waits for a newer aggregate; 204 when none came.
         """
-        found = self.get_object()
-        newer = newer_aggregate(request, found)
+        federated_model = self.get_object()
+        newer = newer_aggregate(request, federated_model)
         if newer is None:
-            latest = latest_model(found)
+            latest = latest_model(federated_model)
         elif newer.aggregate is None:
-            return nothing_yet([found.pk], newer.wait_s)
+            return nothing_yet([federated_model.pk], newer.wait_s)
         else:
             latest = LatestModel(newer.aggregate, newer.aggregate.pk)
         if latest is None:
             return HttpResponse(status=204) if wants_safetensors(request) else Response({})
-        latest.weights.federated_model = found
+        latest.weights.federated_model = federated_model
         aggregate_id = "null" if latest.aggregate_id is None else str(latest.aggregate_id)
         return weights_response(
             request,
@@ -256,13 +256,15 @@ class FederatedModelViewSet(
     @action(methods=["post"], detail=True, parser_classes=[SafetensorsParser, OrjsonParser])
     def initial_model(self, request: Request, pk: str) -> Response:
         """They become artifact 1.0.0. JSON weights are taken too. 409 once the model has weights."""
-        found = self.get_object()
+        federated_model = self.get_object()
         key = idempotency_key(request)
         body = request.data if isinstance(request.data, SafetensorsBody) else JsonBody(request.data)
         artifact = federated_models.set_initial_model(
-            found, body, once_key=None if key is None else (scope(request, f"initial model {found.pk}"), key)
+            federated_model,
+            body,
+            once_key=None if key is None else (scope(request, f"initial model {federated_model.pk}"), key),
         )
         return Response(self._rendered(ModelArtifactSerializer, artifact), status=201)
 
-    def _rendered(self, serializer: Any, found: Any, many: bool = False) -> Any:
-        return serializer(found, many=many, context=self.get_serializer_context()).data
+    def _rendered(self, serializer: Any, rows: Any, many: bool = False) -> Any:
+        return serializer(rows, many=many, context=self.get_serializer_context()).data

@@ -1,1 +1,1 @@
-"""What clients report of themselves: telemetry and errors."""
+"""Reports of clients on themselves: telemetry and errors."""

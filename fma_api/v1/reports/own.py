@@ -47,9 +47,9 @@ class OwnTelemetryView(AnnouncedBodies):
     )
     def post(self, request: Request) -> Response:
         """Every member may be left out; unknown ones are refused. At most 60 reports an hour."""
-        asked = TelemetrySerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
-        report = receive_telemetry(cast("Client", request.user), asked.validated_data)
+        serializer = TelemetrySerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        report = receive_telemetry(cast("Client", request.user), serializer.validated_data)
         return Response(StoredTelemetrySerializer(report).data, status=201)
 
 
@@ -66,17 +66,17 @@ class OwnErrorsView(AnnouncedBodies):
     )
     def post(self, request: Request) -> Response:
         """At most 60 reports an hour."""
-        asked = NewErrorSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
-        said: dict[str, Any] = asked.validated_data
+        serializer = NewErrorSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        validated: dict[str, Any] = serializer.validated_data
         client = cast("Client", request.user)
         error = receive_error(
             client,
-            said["code"],
-            federated_model=_model(said.get("federated_model")),
-            round_number=said.get("round"),
-            message=said.get("message", ""),
-            traceback=said.get("traceback", ""),
+            validated["code"],
+            federated_model=_model(validated.get("federated_model")),
+            round_number=validated.get("round"),
+            message=validated.get("message", ""),
+            traceback=validated.get("traceback", ""),
             once=_once(request, client),
         )
         return Response(ClientErrorSerializer(error).data, status=201)
@@ -126,18 +126,18 @@ class SpeedTestView(AnnouncedBodies):
 def _model(model_id: int | None) -> FederatedModel | None:
     if model_id is None:
         return None
-    found = FederatedModel.objects.filter(pk=model_id).first()
-    if found is None:
+    federated_model = FederatedModel.objects.filter(pk=model_id).first()
+    if federated_model is None:
         raise UnknownModel(f"There is no model {model_id}.")
-    return found
+    return federated_model
 
 
 def _once(request: Request, client: Client) -> Once | None:
     key = idempotency_key(request)
     if key is None:
         return None
-    said = orjson.dumps(request.data, option=orjson.OPT_SORT_KEYS)
-    return Once(f"client {client.pk} error", key, hashlib.sha256(said).hexdigest())
+    content = orjson.dumps(request.data, option=orjson.OPT_SORT_KEYS)
+    return Once(f"client {client.pk} error", key, hashlib.sha256(content).hexdigest())
 
 
 def _noise(size: int) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""What a client may say of itself, field by field. Whatever is not listed here is refused, so that nothing personal
+"""The reports of a client on itself, field by field. Any other field is refused, so that nothing personal
 gets into the record: there is no field for a name, an address, a user or a path, and the words are short.
 """
 
@@ -104,7 +104,7 @@ class ConnectivitySerializer(StrictSerializer):
 
 
 class VersionsSerializer(StrictSerializer):
-    client = version(source="client_version", help_text="Of fma_connect.")
+    client = version(source="client_version", help_text="The version of fma_connect.")
     python = version(source="python_version")
     numpy = version(source="numpy_version")
     framework = words(help_text="Name and version, such as torch 2.13.0.")
@@ -139,7 +139,11 @@ class NewErrorSerializer(StrictSerializer):
     )
     message = serializers.CharField(max_length=LONGEST_MESSAGE, required=False, allow_blank=True)
     federated_model = serializers.IntegerField(
-        min_value=1, max_value=MAX_ID, required=False, allow_null=True, help_text="What it was training."
+        min_value=1,
+        max_value=MAX_ID,
+        required=False,
+        allow_null=True,
+        help_text="The model that it was training.",
     )
     round = serializers.IntegerField(
         min_value=1, max_value=2**31 - 1, required=False, allow_null=True, help_text="Its number."

@@ -1,4 +1,4 @@
-"""`clients/<id>/telemetry/` and `clients/<id>/errors/`: what one client reported, newest first."""
+"""`clients/<id>/telemetry/` and `clients/<id>/errors/`: the reports of one client, newest first."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ class ClientTelemetryView(AnnouncedBodies, generics.ListAPIView[ClientTelemetry]
     ordering_fields = ("created_on",)
     queryset = ClientTelemetry.objects.all()
 
-    @extend_schema(summary="What a client reported of itself, newest first")
+    @extend_schema(summary="The telemetry of a client, newest first")
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Kept for FMA_TELEMETRY_DAYS."""
         return super().get(request, *args, **kwargs)
@@ -46,9 +46,9 @@ class ClientErrorsView(AnnouncedBodies, generics.ListAPIView[ClientError]):
     ordering_fields = ("created_on",)
     queryset = ClientError.objects.all()
 
-    @extend_schema(summary="What went wrong on a client, newest first")
+    @extend_schema(summary="The errors of a client, newest first")
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """Of models, what concerns the caller's own. Kept for FMA_TELEMETRY_DAYS."""
+        """Errors that name a model are shown to its owner. Kept for FMA_TELEMETRY_DAYS."""
         return super().get(request, *args, **kwargs)
 
     def get_queryset(self) -> QuerySet[ClientError]:
@@ -56,5 +56,5 @@ class ClientErrorsView(AnnouncedBodies, generics.ListAPIView[ClientError]):
 
 
 def _client(request: Request, pk: str) -> Client:
-    found: Client = get_object_or_404(clients_of(request.user), pk=pk)
-    return found
+    client: Client = get_object_or_404(clients_of(request.user), pk=pk)
+    return client

@@ -35,11 +35,13 @@ class RoundSerializer(serializers.ModelSerializer[Round]):
         help_text="The version of the model's configuration that it runs with.",
     )
     client_config = serializers.SerializerMethodField(
-        help_text="What a client must know to train for it; for the owner, what all are told whom no override names."
+        help_text="The configuration that the client trains with; for the owner, the one without overrides."
     )
-    clients = serializers.SerializerMethodField(help_text="Who answered; for the owner of the model only.")
+    clients = serializers.SerializerMethodField(
+        help_text="The clients that answered; for the owner of the model only."
+    )
     metrics = serializers.SerializerMethodField(
-        help_text="What its updates measured, merged when it was published; for the owner of the model only."
+        help_text="The metrics of its updates, merged when it was published; for the owner of the model only."
     )
     seconds = serializers.SerializerMethodField()
     failure = serializers.SerializerMethodField()
@@ -130,7 +132,7 @@ class ParticipationSerializer(serializers.ModelSerializer[Participation]):
 
 
 class SelectionSerializer(serializers.Serializer[Any]):
-    """Who was chosen for a round, who was not, and why."""
+    """The clients that were chosen for a round, those that were not, and why."""
 
     round = serializers.IntegerField(source="number")
     everyone = serializers.BooleanField(
@@ -173,9 +175,9 @@ class JoinAnswerSerializer(serializers.Serializer[Any]):
     )
 
     def to_representation(self, instance: Any) -> dict[str, Any]:
-        said = super().to_representation(instance)
+        members = super().to_representation(instance)
         left_out = REFUSED if instance.is_accepted else ACCEPTED
-        return {name: value for name, value in said.items() if name not in left_out}
+        return {name: value for name, value in members.items() if name not in left_out}
 
 
 ACCEPTED = ("base_aggregate", "client_config", "deadline_at")

@@ -48,11 +48,13 @@ class ModelRounds(viewsets.GenericViewSet[FederatedModel]):
         return Response(self._rendered_rounds(self._round(number)))
 
     @extend_schema(
-        summary="Who was chosen for a round, who was not, and why",
+        summary="The clients that were chosen for a round, those that were not, and why",
         responses=SelectionSerializer,
         parameters=[
             NUMBER,
-            OpenApiParameter("page", int, description="Of `clients`; the others are in the header `Link`."),
+            OpenApiParameter(
+                "page", int, description="A page of `clients`; the other pages are in the header `Link`."
+            ),
             OpenApiParameter("page_size", int),
         ],
         filters=False,
@@ -67,22 +69,22 @@ class ModelRounds(viewsets.GenericViewSet[FederatedModel]):
         filter_backends=[],
     )
     def selection(self, request: Request, pk: str, number: str) -> Response:
-        found = self._round(number)
-        looked_at, client = selection_of(found), client_of(request)
+        round_ = self._round(number)
+        looked_at, client = selection_of(round_), client_of(request)
         if client is not None:
             looked_at = looked_at.filter(client=client)
         page = self.paginate_queryset(cast("QuerySet[Any]", looked_at))
         shown = {
-            "number": found.number,
-            "everyone": not as_configured(found).chooses_clients,
-            "num_asked": found.num_asked,
-            "waits_for": found.waits_for,
+            "number": round_.number,
+            "everyone": not as_configured(round_).chooses_clients,
+            "num_asked": round_.num_asked,
+            "waits_for": round_.waits_for,
             "clients": page,
         }
         return self.get_paginated_response(SelectionSerializer(shown).data)
 
     @extend_schema(
-        summary="End a collecting round without using what was sent; the next one opens",
+        summary="End a collecting round without using its updates; the next one opens",
         request=None,
         responses=RoundSerializer,
         parameters=[NUMBER],
@@ -90,15 +92,14 @@ class ModelRounds(viewsets.GenericViewSet[FederatedModel]):
     @action(methods=["post"], detail=True, url_path=f"{ONE}/cancel", url_name="round-cancel")
     def cancel_round(self, request: Request, pk: str, number: str) -> Response:
         """409 when it is not collecting (any more)."""
-        found = self._round(number)
-        publishing.cancel(found)
+        publishing.cancel(self._round(number))
         return Response(self._rendered_rounds(self._round(number)))
 
     def _round(self, number: str) -> Round:
         return get_object_or_404(rounds_of(self.get_object()), number=int(number))
 
-    def _rendered_rounds(self, found: Any, many: bool = False) -> Any:
+    def _rendered_rounds(self, rows: Any, many: bool = False) -> Any:
         client = client_of(self.request)
         if client is not None:
             prefetch_related_objects([client], "tags")
-        return RoundSerializer(found, many=many, context=self.get_serializer_context()).data
+        return RoundSerializer(rows, many=many, context=self.get_serializer_context()).data

@@ -1,4 +1,4 @@
-"""`client_aggregate_scores/`: how clients find an aggregate to do on their own data."""
+"""`client_aggregate_scores/`: validation results of clients on their own data."""
 
 from typing import Any, cast
 
@@ -56,18 +56,18 @@ class ClientAggregateScoreViewSet(
         parameters=[IDEMPOTENCY_KEY],
     )
     def create(self, request: Request) -> Response:
-        asked = NewScoreSerializer(data=request.data)
-        asked.is_valid(raise_exception=True)
-        said: dict[str, Any] = asked.validated_data
+        serializer = NewScoreSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        validated: dict[str, Any] = serializer.validated_data
         client = cast("Client", client_of(request))  # IsClient
-        quoted = self._require_itself(request, client, said.get("client"))
+        quoted = self._require_itself(request, client, validated.get("client"))
         aggregate = (
-            ModelAggregate.objects.select_related("federated_model").filter(pk=said["aggregate"]).first()
+            ModelAggregate.objects.select_related("federated_model").filter(pk=validated["aggregate"]).first()
         )
         if aggregate is None:
-            raise ValidationError({"aggregate": [f"There is no aggregate {said['aggregate']}."]})
+            raise ValidationError({"aggregate": [f"There is no aggregate {validated['aggregate']}."]})
         score = receive_score(
-            aggregate, client, said["validation_results"], idempotency_key=idempotency_key(request)
+            aggregate, client, validated["validation_results"], idempotency_key=idempotency_key(request)
         )
         return Response({**self.get_serializer(score).data, "client": quoted}, status=201)
 

@@ -1,4 +1,4 @@
-"""What a request says of an update, beside its weights.
+"""The facts of an update in a request, beside its weights.
 
 Nearly always it is as it should be, which a few lines see. All else goes to the serializer, which says what is wrong:
 a serializer takes longer than all that is done with a small update.
@@ -23,7 +23,7 @@ WHOLE = re.compile(r"[1-9][0-9]{0,17}")
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class SentFacts:
     """client_id: whom a developer names. data: weights as JSON, of a body that is JSON."""
 
     federated_model_id: int
@@ -32,23 +32,23 @@ class Said:
     data: Any = None
 
 
-def said_in_query(request: HttpRequest) -> Said:
-    """Of a body of bytes. Raises DRF's ValidationError."""
+def facts_in_query(request: HttpRequest) -> SentFacts:
+    """Read the facts of an update whose body is bytes. Raises DRF's ValidationError."""
     query = request.META.get("QUERY_STRING", "")
-    said: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True)) if query.isascii() else {}
+    members: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True)) if query.isascii() else {}
     try:
         for name in ("federated_model", "base_aggregate", "num_examples"):
-            if name in said and WHOLE.fullmatch(said[name]):
-                said[name] = int(said[name])
-        if "metrics" in said:
-            said["metrics"] = json.loads(said["metrics"])
+            if name in members and WHOLE.fullmatch(members[name]):
+                members[name] = int(members[name])
+        if "metrics" in members:
+            members["metrics"] = json.loads(members["metrics"])
     except (ValueError, RecursionError):
         return _checked(UpdateFactsSerializer(data=request.GET))
-    return _plain(said) or _checked(UpdateFactsSerializer(data=request.GET))
+    return _plain(members) or _checked(UpdateFactsSerializer(data=request.GET))
 
 
-def said_in_json(body: object) -> Said:
-    """Of a body that is JSON, the weights among it. Raises DRF's ValidationError."""
+def facts_in_json(body: object) -> SentFacts:
+    """Read the facts and the weights of a body that is JSON. Raises DRF's ValidationError."""
     if isinstance(body, dict) and body.get("data") is not None:
         plain = _plain(body, data=body["data"])
         if plain is not None:
@@ -56,10 +56,10 @@ def said_in_json(body: object) -> Said:
     return _checked(NewModelUpdateSerializer(data=body))
 
 
-def _plain(said: Mapping[str, Any], *, data: Any = None) -> Said | None:
+def _plain(members: Mapping[str, Any], *, data: Any = None) -> SentFacts | None:
     """None for what is not quite as it should be, or is said by a developer."""
-    model, base = said.get("federated_model"), said.get("base_aggregate")
-    num_examples, metrics = said.get("num_examples", 1), said.get("metrics")
+    model, base = members.get("federated_model"), members.get("base_aggregate")
+    num_examples, metrics = members.get("num_examples", 1), members.get("metrics")
     if (
         type(model) is int
         and 1 <= model <= MAX_ID
@@ -67,14 +67,14 @@ def _plain(said: Mapping[str, Any], *, data: Any = None) -> Said | None:
         and type(num_examples) is int
         and 1 <= num_examples <= MAX_NUM_EXAMPLES
         and (metrics is None or type(metrics) is dict)
-        and said.get("client") is None
+        and members.get("client") is None
     ):
-        return Said(model, UpdateFacts(base, num_examples, metrics or {}), data=data)
+        return SentFacts(model, UpdateFacts(base, num_examples, metrics or {}), data=data)
     return None
 
 
-def _checked(asked: UpdateFactsSerializer) -> Said:
-    asked.is_valid(raise_exception=True)
-    said = asked.validated_data
-    facts = UpdateFacts(said.get("base_aggregate"), said["num_examples"], said.get("metrics") or {})
-    return Said(said["federated_model"], facts, said.get("client"), said.get("data"))
+def _checked(serializer: UpdateFactsSerializer) -> SentFacts:
+    serializer.is_valid(raise_exception=True)
+    members = serializer.validated_data
+    facts = UpdateFacts(members.get("base_aggregate"), members["num_examples"], members.get("metrics") or {})
+    return SentFacts(members["federated_model"], facts, members.get("client"), members.get("data"))

@@ -19,7 +19,7 @@ from fma_api.renderers import SAFETENSORS, dumps
 from fma_api.v1.authentication import HEADER
 from fma_api.v1.callers import user_of
 from fma_api.v1.idempotency import idempotency_key
-from fma_api.v1.updates.facts import Said, said_in_json, said_in_query
+from fma_api.v1.updates.facts import SentFacts, facts_in_json, facts_in_query
 from fma_core.errors import TruncatedBody
 from fma_django.clients.registration import find_client, hash_of
 from fma_django.errors import UnknownClient, UnknownModel
@@ -55,14 +55,14 @@ def _of_client(request: HttpRequest, credential: str) -> ModelUpdate:
         if _size_bytes(request) > UNKNOWN_BYTES and _media_type(request) == JSON:
             find_client(credential)
         key = idempotency_key(request)
-        said, body = _sent(request)
+        sent, body = _sent(request)
     except Exception:
         # That nobody knows the caller is said before anything else.
         find_client(credential)
         raise
-    sender = Sender(said.federated_model_id, credential_hash=credential_hash)
+    sender = Sender(sent.federated_model_id, credential_hash=credential_hash)
     try:
-        expected = announce(sender, said.facts, _size_bytes(request), _coding(body), idempotency_key=key)
+        expected = announce(sender, sent.facts, _size_bytes(request), _coding(body), idempotency_key=key)
     finally:
         request.client_id = sender.client_id  # type: ignore[attr-defined]  # for the log
     return accept(expected, body)
@@ -70,9 +70,9 @@ def _of_client(request: HttpRequest, credential: str) -> ModelUpdate:
 
 def _of_user(request: HttpRequest) -> ModelUpdate:
     """A developer says whose update it is, to a model that is the developer's own."""
-    asked = Request(request, authenticators=[kind() for kind in APIView.authentication_classes])
+    authenticated = Request(request, authenticators=[kind() for kind in APIView.authentication_classes])
     try:
-        user = user_of(asked)
+        user = user_of(authenticated)
     except AuthenticationFailed as error:
         raise _unauthenticated(error) from error
     if user is None:
@@ -80,40 +80,40 @@ def _of_user(request: HttpRequest) -> ModelUpdate:
     if _names_an_upload(request):
         find_upload(None, request.GET.get("upload", ""))
     key = idempotency_key(request)
-    said, body = _sent(request)
-    if not visible_to(user, FederatedModel.objects.filter(pk=said.federated_model_id)).exists():
-        raise UnknownModel.of(said.federated_model_id)
-    if said.client_id is None or not Client.objects.filter(pk=said.client_id).exists():
+    sent, body = _sent(request)
+    if not visible_to(user, FederatedModel.objects.filter(pk=sent.federated_model_id)).exists():
+        raise UnknownModel.of(sent.federated_model_id)
+    if sent.client_id is None or not Client.objects.filter(pk=sent.client_id).exists():
         raise ValidationError({"client": ["A developer names a client by its public id."]})
-    sender = Sender(said.federated_model_id, said.client_id)
-    expected = announce(sender, said.facts, _size_bytes(request), _coding(body), idempotency_key=key)
+    sender = Sender(sent.federated_model_id, sent.client_id)
+    expected = announce(sender, sent.facts, _size_bytes(request), _coding(body), idempotency_key=key)
     return accept(expected, body)
 
 
-def _sent(request: HttpRequest) -> tuple[Said, WeightsBody]:
-    """What is said of an update, and its body: safetensors unread, JSON read."""
+def _sent(request: HttpRequest) -> tuple[SentFacts, WeightsBody]:
+    """The facts of an update and its body: safetensors unread, JSON read."""
     if "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("CONTENT_LENGTH"):
-        raise LengthRequired("a body needs a Content-Length header; chunked bodies are not taken")
+        raise LengthRequired()
     media_type = _media_type(request)
     if request.META.get("CONTENT_LENGTH", "0") in ("", "0"):
         if media_type == SAFETENSORS:
             raise TruncatedBody(
                 "the body is empty; safetensors begin with the size of their header", field="data"
             )
-        said = said_in_json({})
+        sent = facts_in_json({})
     elif media_type == SAFETENSORS:
-        return said_in_query(request), safetensors_body(request, cast("Any", request))
+        return facts_in_query(request), safetensors_body(request, cast("Any", request))
     elif media_type == JSON:
-        said = said_in_json(OrjsonParser().parse(cast("Any", request), parser_context={"request": request}))
+        sent = facts_in_json(OrjsonParser().parse(cast("Any", request), parser_context={"request": request}))
     else:
         raise UnsupportedMediaType(media_type)
-    return said, JsonBody(said.data)
+    return sent, JsonBody(sent.data)
 
 
 def shown(update: ModelUpdate, request: HttpRequest, *, to_client: bool) -> dict[str, Any]:
-    """What ClientModelUpdateSerializer and ModelUpdateSerializer show of it."""
+    """The members that ClientModelUpdateSerializer and ModelUpdateSerializer show."""
     path = f"{_updates(get_script_prefix())}{update.pk}/weights/"
-    shown = {
+    members = {
         "id": update.pk,
         "client": str(update.client_id),
         "federated_model": update.federated_model_id,
@@ -127,12 +127,12 @@ def shown(update: ModelUpdate, request: HttpRequest, *, to_client: bool) -> dict
         "created_on": update.created_on.isoformat().replace("+00:00", "Z"),
     }
     if not to_client:
-        shown |= {
+        members |= {
             "status": update.status,
             "status_reason": update.status_reason,
             "applied_aggregate": update.applied_aggregate_id,
         }
-    return shown
+    return members
 
 
 @lru_cache

@@ -21,7 +21,7 @@ class BoundedJSONField(serializers.JSONField):
 
 
 class UpdateFactsSerializer(serializers.Serializer[Any]):
-    """What is said of an update, in a JSON body or in the query of a binary one."""
+    """The facts of an update, in a JSON body or in the query of a binary one."""
 
     federated_model = serializers.IntegerField(min_value=1, max_value=MAX_ID)
     base_aggregate = serializers.IntegerField(min_value=1, max_value=MAX_ID, required=False, allow_null=True)
@@ -49,7 +49,7 @@ class NewModelUpdateSerializer(UpdateFactsSerializer):
 
 
 class ClientModelUpdateSerializer(serializers.ModelSerializer[ModelUpdate]):
-    """What a client sees of its own update."""
+    """An update as its client sees it."""
 
     data = WeightsUrl("model_update-weights")  # type: ignore[assignment]
     round = serializers.IntegerField(source="round.number", read_only=True)
@@ -73,7 +73,7 @@ class ClientModelUpdateSerializer(serializers.ModelSerializer[ModelUpdate]):
 
 
 class ModelUpdateSerializer(ClientModelUpdateSerializer):
-    """What a developer sees of an update."""
+    """An update as a developer sees it."""
 
     class Meta(ClientModelUpdateSerializer.Meta):
         fields = (*ClientModelUpdateSerializer.Meta.fields, "status", "status_reason", "applied_aggregate")

@@ -1,4 +1,4 @@
-"""`model_updates/`: what clients send."""
+"""`model_updates/`: the updates of clients."""
 
 from typing import Any
 
@@ -87,7 +87,7 @@ class ModelUpdateViewSet(
                 str,
                 OpenApiParameter.HEADER,
                 enum=["zstd"],
-                description="Of a safetensors body that is one zstd frame.",
+                description="For a safetensors body that is one zstd frame.",
             ),
             IDEMPOTENCY_KEY,
         ],

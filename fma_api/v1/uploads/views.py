@@ -64,13 +64,16 @@ NOTHING = OpenApiResponse(description="No content.")
             RESUMABLE,
             OpenApiParameter("Upload-Length", int, OpenApiParameter.HEADER, required=True),
             OpenApiParameter(
-                "Content-Encoding", str, OpenApiParameter.HEADER, description="Of the whole: `zstd`, or none."
+                "Content-Encoding",
+                str,
+                OpenApiParameter.HEADER,
+                description="Coding of the whole: `zstd`, or none.",
             ),
             OpenApiParameter(
                 "Repr-Digest",
                 str,
                 OpenApiParameter.HEADER,
-                description="Of the whole as it travels: RFC 9530, sha-256.",
+                description="Digest of the whole as it travels: RFC 9530, sha-256.",
             ),
             IDEMPOTENCY_KEY,
         ],
@@ -87,7 +90,7 @@ NOTHING = OpenApiResponse(description="No content.")
                 "Upload-Checksum",
                 str,
                 OpenApiParameter.HEADER,
-                description="Of this part: `sha256 <base64>`.",
+                description="Checksum of this part: `sha256 <base64>`.",
             ),
         ],
     ),
@@ -129,12 +132,10 @@ class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
         try:
             return super().get_object()
         except Http404 as error:
-            raise UnknownUpload(
-                f"this client has no upload {self.kwargs['pk']:.40}", field="upload"
-            ) from error
+            raise UnknownUpload.of(self.kwargs["pk"]) from error
 
     def options(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Response:
-        """What of tus is spoken here."""
+        """The version and the extensions of tus that are spoken here."""
         return Response(
             status=204,
             headers={
@@ -146,19 +147,21 @@ class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
         )
 
     def create(self, request: Request) -> Response:
-        """What would be refused anyway is refused now; then `PATCH` brings the bytes, and
+        """An upload that would be refused in the end is refused now. Then `PATCH` brings the bytes, and
         `POST model_updates/?upload=<id>` makes them an update."""
-        asked = UpdateFactsSerializer(data=request.query_params)
-        asked.is_valid(raise_exception=True)
-        said = asked.validated_data
-        federated_model = FederatedModel.objects.filter(pk=said["federated_model"]).first()
+        serializer = UpdateFactsSerializer(data=request.query_params)
+        serializer.is_valid(raise_exception=True)
+        validated = serializer.validated_data
+        federated_model = FederatedModel.objects.filter(pk=validated["federated_model"]).first()
         if federated_model is None:
-            raise UnknownModel.of(said["federated_model"])
+            raise UnknownModel.of(validated["federated_model"])
         upload = begin_upload(
             federated_model,
             cast("Client", request.user),
             _number(request, "Upload-Length", at_least=1),
-            UpdateFacts(said.get("base_aggregate"), said["num_examples"], said.get("metrics") or {}),
+            UpdateFacts(
+                validated.get("base_aggregate"), validated["num_examples"], validated.get("metrics") or {}
+            ),
             content_encoding=request.headers.get("Content-Encoding", ""),
             sha256=content_digest(request.headers.get("Repr-Digest"), name="Repr-Digest") or "",
             idempotency_key=idempotency_key(request),
@@ -178,7 +181,7 @@ class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
         )
 
     def partial_update(self, request: Request, pk: str) -> Response:
-        """What arrives is kept, however the request ends, unless its `Upload-Checksum` is of other bytes."""
+        """The bytes that arrive are kept, however the request ends, unless `Upload-Checksum` is of other bytes."""
         if request.content_type != PART:
             raise UnsupportedMediaType(request.content_type or "none")
         upload = self.get_object()
@@ -209,10 +212,10 @@ def _progress(upload: Upload, offset: int) -> dict[str, str]:
 
 
 def _number(request: Request, name: str, *, at_least: int = 0) -> int:
-    said = request.headers.get(name, "")
-    if not (said.isascii() and said.isdecimal() and len(said) <= 18 and int(said) >= at_least):
-        raise InvalidHeader(f"{name} must be a number of bytes, {at_least} or more; found {said[:40]!r}")
-    return int(said)
+    value = request.headers.get(name, "")
+    if not (value.isascii() and value.isdecimal() and len(value) <= 18 and int(value) >= at_least):
+        raise InvalidHeader(f"{name} must be a number of bytes, {at_least} or more; found {value[:40]!r}")
+    return int(value)
 
 
 def _checksum(header: str | None) -> bytes | None:

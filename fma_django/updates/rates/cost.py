@@ -1,4 +1,4 @@
-"""What one update takes of one limit."""
+"""The cost of one update for one limit."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Cost:
         return max(full_again_at, now) - now + min(self.takes_s, self.period_s) - self.period_s
 
     def only_asked(self) -> Cost:
-        """What is to be waited for as for this, and takes nothing."""
+        """A cost with the same wait that takes nothing."""
         return Cost(self.key, 0.0, self.period_s - min(self.takes_s, self.period_s))
 
     def in_any_case(self) -> Cost:
-        """What takes as much, and is never to be waited for."""
+        """A cost that takes as much and never has a wait."""
         return Cost(self.key, self.takes_s, inf)

@@ -17,7 +17,7 @@ in_process = InProcess()
 
 
 def count_update(federated_model_id: int, client_id: UUID, size_bytes: int) -> None:
-    """One update of so many bytes, that is about to travel. Raises RateExceeded, and counts nothing then.
+    """Count one update that is about to travel. Raises RateExceeded, and counts nothing then.
 
     Only of a client that is registered with the model: nobody else may use up what a model takes.
     """
@@ -35,13 +35,13 @@ def count_begun(federated_model_id: int, client_id: UUID, size_bytes: int) -> No
 
 
 def ask_for_bytes(federated_model_id: int, client_id: UUID, size_bytes: int) -> None:
-    """Whether so many bytes of an update that was counted may come now. Raises RateExceeded."""
+    """Ask whether so many bytes of an update that was counted may come now. Raises RateExceeded."""
     costs = _costs(federated_model_id, client_id, 0, size_bytes)
     _ask([cost.only_asked() for is_bytes, cost in costs if is_bytes])
 
 
 def count_arrived(federated_model_id: int, client_id: UUID, size_bytes: int) -> None:
-    """So many bytes that have come, of use or not; more than may come is owed."""
+    """Count bytes that have come, of use or not; more than may come is owed."""
     costs = _costs(federated_model_id, client_id, 0, size_bytes)
     _ask([cost.in_any_case() for is_bytes, cost in costs if is_bytes])
 
@@ -49,7 +49,7 @@ def count_arrived(federated_model_id: int, client_id: UUID, size_bytes: int) -> 
 def _costs(
     federated_model_id: int, client_id: UUID, num_updates: int, size_bytes: int
 ) -> list[tuple[bool, Cost]]:
-    """What is taken of each limit that is set, and whether that is one of bytes."""
+    """The cost for each limit that is set, and whether the limit counts bytes."""
     settings = conf.current()
     limits = (
         ("FMA_CLIENT_UPDATE_RATE", settings.client_update_rate, client_id, num_updates),

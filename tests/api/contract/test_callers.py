@@ -1,4 +1,4 @@
-"""Who calls, how they say so, and trailing slashes: the FMA v1 contract."""
+"""Authentication of callers, and trailing slashes: the FMA v1 contract."""
 
 from base64 import b64encode
 from typing import Any

@@ -18,7 +18,8 @@ CORE := tests/core
 LONG := processes or postgres or s3 or slow
 FAST := -m "not ($(LONG))"
 # What may differ between databases: rows, SQL, JSON, constraints, concurrency. What the API makes of it runs once.
-ON_POSTGRES := tests/django tests/concurrency/test_races.py tests/api/contract \
+ON_POSTGRES := $(wildcard tests/django/test_*.py) tests/django/admin/test_pages.py tests/concurrency/test_races.py \
+	tests/api/contract \
 	$(addprefix tests/api/test_,deliveries.py health.py idempotency.py joining.py latest.py metrics.py \
 	query_counts.py uploads.py)
 COMPILE = $< pip compile --quiet --upgrade --python-version 3.11 --extra dev --no-annotate --custom-compile-command 'make lock'

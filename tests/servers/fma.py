@@ -21,6 +21,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Self
 
@@ -96,6 +97,7 @@ class FmaInstall:
         self.env |= {
             "FMA_DATA_DIR": str(data_dir),
             "FMA_SECRET_KEY": secrets.token_hex(32),
+            "PYTHONPATH": str(_without_numba()),
             "PYTHONUNBUFFERED": "1",
         }
         self.change_env(env or {})
@@ -194,6 +196,20 @@ class FmaInstall:
 def put_migrated_into(data_dir: Path) -> Path:
     """Copy a migrated SQLite database to where an installation in this folder looks for it; the file."""
     return migrated.put_into(data_dir, _make_migrated)
+
+
+@cache
+def _without_numba() -> Path:
+    """A folder whose `numba` cannot be imported: numpy's kernels, which give the same bits, are there at once.
+
+    Loading the compiled ones takes each worker a second. The pages of the documentation and the demo run with them.
+    """
+    folder = Path(os.environ[migrated.FOLDER]).with_name("without-numba")
+    folder.mkdir(exist_ok=True)
+    begun = folder / f"{os.getpid()}"
+    begun.write_text('raise ImportError("the tests start their servers without numba")\n')
+    os.replace(begun, folder / "numba.py")  # another process may be importing it
+    return folder
 
 
 def _make_migrated(data_dir: Path) -> None:

@@ -85,21 +85,26 @@ def test_search_finds_rounds_by_the_words_of_a_failure(browser: Browser, rows: N
     assert "non_finite_result: array &#x27;w&#x27; overflowed float32" in page.content.decode()
 
 
-@pytest.mark.parametrize("model", SHOWN)
-def test_every_choice_of_every_filter_opens(browser: Browser, rows: None, model: type[Model]) -> None:
-    changelist = browser.get(url_of(model, "changelist")).context["cl"]
-    assert changelist.filter_specs
-    for spec in changelist.filter_specs:
-        for choice in spec.choices(changelist):
-            page = browser.get(url_of(model, "changelist") + choice["query_string"])
-            assert page.status_code == 200, choice
+def test_every_choice_of_every_filter_opens(browser: Browser, rows: None) -> None:
+    for model in SHOWN:
+        changelist = browser.get(url_of(model, "changelist")).context["cl"]
+        assert changelist.filter_specs, model
+        for spec in changelist.filter_specs:
+            # What is chosen already is the list that was just opened.
+            for choice in [each for each in spec.choices(changelist) if not each["selected"]]:
+                page = browser.get(url_of(model, "changelist") + choice["query_string"])
+                assert page.status_code == 200, (model, choice)
 
 
-@pytest.mark.parametrize("model", SHOWN)
-def test_every_column_sorts(browser: Browser, rows: None, model: type[Model]) -> None:
-    columns = browser.get(url_of(model, "changelist")).context["cl"].list_display
-    for number in range(len(columns)):
-        assert browser.get(url_of(model, "changelist"), {"o": f"-{number}"}).status_code == 200
+def test_every_column_sorts(browser: Browser, rows: None) -> None:
+    for model in SHOWN:
+        columns = browser.get(url_of(model, "changelist")).context["cl"].list_display
+        by_all = ".".join(f"-{number}" for number in range(len(columns)))
+        page = browser.get(url_of(model, "changelist"), {"o": by_all})
+        assert page.status_code == 200, model
+        shown = page.context["cl"]
+        sortable = [name for name in columns if shown.get_ordering_field(name)]
+        assert len(shown.queryset.query.order_by) >= len(sortable), model
 
 
 @pytest.mark.parametrize("value", ["x", "0", "99999999999999999999"])

@@ -12,8 +12,8 @@
     | belongs to an experiment that is over         | End(reason)                |
     | belongs to an experiment that is not running  | Wait                       |
     | has not started: the one before is aggregated | Wait                       |
-    | has not started: too few clients may be asked | Wait                       |
-    | has not started                               | Start                      |
+    | has not started, and enough clients may be    | Start                      |
+    | asked                                         |                            |
     | has all that it waits for                     | Close                      |
     | missed its quorum, and may be opened again    | Reopen                     |
     | missed its quorum                             | Fail                       |
@@ -26,7 +26,7 @@ the step.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from fma_core.rounds.closing import RoundFacts, RoundRules, verdict_of
@@ -45,13 +45,15 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Change nothing.
+    """Stay in this state.
 
     reason: what a round that has not started waits for. cohort: the draw that found too few clients.
+    is_complete: whether the answers are enough, so that it will close when it goes on.
     """
 
     reason: str = ""
     cohort: Cohort | None = None
+    is_complete: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,10 @@ class Facts(Protocol):
         """The number of clients registered."""
 
     @property
+    def num_updates(self) -> int:
+        """The number of updates that count."""
+
+    @property
     def num_reopenings(self) -> int: ...
     @property
     def num_draws(self) -> int:
@@ -155,8 +161,14 @@ def next_step(rules: Rules, facts: Facts) -> Step:
     if reason is not None:
         return End(reason)
     if not facts.is_running:
-        return Wait()
-    return _after_start(rules, facts) if facts.is_started else _before_start(rules, facts)
+        return Wait(is_complete=_is_complete(rules, facts))
+    if facts.is_started:
+        return _after_start(rules, facts)
+    step = _before_start(rules, facts)
+    # Late updates of the round before may be enough for one that finds nobody to ask.
+    if isinstance(step, Wait) and _is_complete(rules, facts):
+        return replace(step, is_complete=True) if facts.is_aggregating else Close()
+    return step
 
 
 def _before_start(rules: Rules, facts: Facts) -> Step:
@@ -184,6 +196,10 @@ def _before_start(rules: Rules, facts: Facts) -> Step:
     if len(cohort.chosen) < needed:
         return Wait(f"clients that may be asked: {len(cohort.chosen)} of {needed}", cohort)
     return Start(policy.deadline_s, cohort)
+
+
+def _is_complete(rules: Rules, facts: Facts) -> bool:
+    return facts.num_updates > 0 and verdict_of(rules.closing, facts.progress()) == "close"
 
 
 def _after_start(rules: Rules, facts: Facts) -> Step:

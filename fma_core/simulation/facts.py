@@ -42,6 +42,10 @@ class SimulatedFacts:
         return len(self.clients)
 
     @property
+    def num_updates(self) -> int:
+        return len(self.current.updates)
+
+    @property
     def num_reopenings(self) -> int:
         return self.current.num_reopenings
 

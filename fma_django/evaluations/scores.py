@@ -12,6 +12,7 @@ from fma_django.record.idempotency import Once, create_once
 from fma_django.record.json_schema import require_schema
 from fma_django.record.json_values import require_storable
 from fma_django.rounds.advance import advance
+from fma_django.rounds.ending import reason_to_end
 from fma_django.rounds.rows import find_open_round
 
 MAX_RESULTS_BYTES = 64 * 1024
@@ -45,7 +46,8 @@ def receive_score(
             raise ScoreTaken("this client has sent its results for this aggregate already") from error
         if federated_model.round_policy.get("metric_source") == "validation":
             collecting = find_open_round(federated_model)
-            if collecting is not None:  # its model is as it is now: its policy may have been changed
+            # Its model is as it is now: its policy may have been changed.
+            if collecting is not None and reason_to_end(collecting.federated_model) is not None:
                 advance(collecting, may_end=True)
         return score
 

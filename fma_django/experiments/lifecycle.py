@@ -76,8 +76,7 @@ def cancel_experiment(federated_model: FederatedModel) -> FederatedModel:
     Raises ExperimentEnded when it has ended already.
     """
     with transaction.atomic():
-        lock_open_round(federated_model)
-        end_experiment(federated_model, "cancelled")
+        end_experiment(federated_model, "cancelled", collecting=lock_open_round(federated_model))
         wakeups.send(wakeups.of_model(federated_model.pk))
     federated_model.refresh_from_db()
     return federated_model

@@ -45,18 +45,17 @@ def advance(held: Round, *, may_end: bool = False, has_news: bool = False) -> No
         _apply(step, facts)
         was_reopened |= isinstance(step, Reopen)
         has_news |= isinstance(step, Start | Fail | End)
-        if not isinstance(step, Start | Reopen):
+        # Without an update no round is due, and judging it would only cost.
+        if not isinstance(step, Reopen) and not (isinstance(step, Start) and held.num_updates):
             break
     if has_news:
         wakeups.send(wakeups.of_model(held.federated_model_id))
 
 
-def is_due(held: Round) -> RecordedFacts | None:
-    """The facts of an open round that may be aggregated now; None of any other."""
+def facts_if_due(held: Round) -> RecordedFacts | None:
+    """The facts of an open round that may be aggregated now; None for any other."""
     facts = RecordedFacts(held)
-    if not facts.is_started or facts.is_aggregating:
-        return None
-    return facts if isinstance(_ask(facts), Close) else None
+    return facts if not facts.is_aggregating and isinstance(_ask(facts), Close) else None
 
 
 def _ask(facts: RecordedFacts) -> Step:
@@ -70,17 +69,16 @@ def _ask(facts: RecordedFacts) -> Step:
     except DatabaseError:
         raise
     except Exception as error:
-        if facts.is_started:
-            raise
-        # A defect, in a plugin perhaps: it holds up this round, and not the publication of the one before.
-        log.exception("selection_defect", model=model_id, round=facts.number)
+        # A defect, in a plugin perhaps: it holds up this round, and neither the publication of the one before nor an
+        # update that comes.
+        log.exception("round_defect", model=model_id, round=facts.number)
         return Wait(f"{type(error).__name__}: {error}"[:500])
 
 
 def _apply(step: Step, facts: RecordedFacts) -> None:
     match step:
         case Wait():
-            _wait(step, facts)
+            _note_wait(step, facts)
         case Start():
             _start(step, facts)
         case Close():
@@ -90,26 +88,27 @@ def _apply(step: Step, facts: RecordedFacts) -> None:
         case Fail():
             _fail(step, facts)
         case End():
-            end_experiment(facts.current.federated_model, step.reason)
+            end_experiment(facts.current.federated_model, step.reason, collecting=facts.current)
         case _:
             assert_never(step)
 
 
-def _wait(step: Wait, facts: RecordedFacts) -> None:
+def _note_wait(step: Wait, facts: RecordedFacts) -> None:
     held = facts.current
-    if not facts.is_running:
-        return
-    if held.started_on is None:
+    changes: dict[str, object] = {}
+    if facts.is_started:
+        changes = _counted(facts)
+        if facts.is_running and held.deadline_at is not None and facts.deadline_passed:
+            changes["deadline_at"] = held.deadline_at + UNJUDGED_FOR
+    elif facts.is_running:
         num_draws = held.num_draws if step.cohort is None else step.cohort.num_draws
         # A draw that was forgotten would be made again, and fail again.
         if (held.waits_for, held.num_draws) != (step.reason, num_draws):
-            _save(held, waits_for=step.reason, num_draws=num_draws)
-        return
-    changes: dict[str, object] = _counted(facts)
-    if held.ready_on is not None:
+            changes = {"waits_for": step.reason, "num_draws": num_draws}
+    if not step.is_complete and held.ready_on is not None:
         changes["ready_on"] = None
-    if held.deadline_at is not None and facts.deadline_passed:
-        changes["deadline_at"] = held.deadline_at + UNJUDGED_FOR
+    elif step.is_complete and facts.is_running and held.ready_on is None:
+        changes["ready_on"] = timezone.now()
     _save(held, **changes)
 
 
@@ -160,7 +159,7 @@ def _fail(step: Fail, facts: RecordedFacts) -> None:
         failure_code=step.code,
         failure_detail=step.detail,
     )
-    end_experiment(held.federated_model, step.code)
+    end_experiment(held.federated_model, step.code, collecting=None)
 
 
 def _write_cohort(held: Round, cohort: Cohort) -> None:

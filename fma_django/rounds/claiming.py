@@ -17,7 +17,7 @@ from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
 from fma_django.record.configuration import as_configured
 from fma_django.record.queries.aggregates import start_of
-from fma_django.rounds.advance import is_due
+from fma_django.rounds.advance import facts_if_due
 from fma_django.rounds.facts import num_clients
 from fma_django.rounds.leases import Lease, take
 from fma_django.rounds.publishing import fail
@@ -37,7 +37,7 @@ def claim(round_id: int) -> Lease | None:
         now = timezone.now()
         if wanted.state == RoundState.AGGREGATING:
             return _reclaim(wanted, now)
-        facts = is_due(wanted) if wanted.is_open else None
+        facts = facts_if_due(wanted) if wanted.is_open else None
         if facts is None:
             return None
         inputs = _inputs_of(wanted, facts.num_clients)

@@ -8,12 +8,14 @@ from contextlib import contextmanager
 
 import structlog
 from django.db import DatabaseError, connection, transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from fma_django.models import FederatedModel, Round
 from fma_django.models.round import RoundState
 from fma_django.record.sql import Statement, moment
 from fma_django.rounds.advance import advance
+from fma_django.rounds.ending import reason_to_end
 from fma_django.rounds.rows import find_open_round
 
 log = structlog.get_logger(__name__)
@@ -53,20 +55,18 @@ def fire_deadlines() -> int:
 
 def look_at_the_time() -> None:
     """End experiments whose end date has passed, and start rounds for which enough clients have become eligible."""
-    for federated_model in FederatedModel.objects.filter(allow_aggregation=True).exclude(round_policy={}):
-        if "end_date" in federated_model.round_policy:
-            with by_itself(federated_model):
-                collecting = find_open_round(federated_model)
-                if collecting is not None:  # its model is as it is now: its end may have been put off
-                    advance(collecting, may_end=True)
-    waiting = FederatedModel.objects.filter(
-        allow_aggregation=True, rounds__state=RoundState.COLLECTING, rounds__started_on__isnull=True
-    )
-    for federated_model in waiting:
+    unstarted = Round.objects.filter(state=RoundState.COLLECTING, started_on__isnull=True)
+    to_look_at = Q(round_policy__has_key="end_date") | Q(pk__in=unstarted.values("federated_model"))
+    for federated_model in FederatedModel.objects.filter(to_look_at, allow_aggregation=True):
         with by_itself(federated_model):
             collecting = find_open_round(federated_model)
-            if collecting is not None:
-                advance(collecting)
+            if collecting is None:
+                continue
+            # The model of the round is as it is now: its end may have been put off.
+            current = collecting.federated_model
+            is_over = "end_date" in current.round_policy and reason_to_end(current) is not None
+            if is_over or collecting.started_on is None:
+                advance(collecting, may_end=is_over)
 
 
 @contextmanager

@@ -7,16 +7,18 @@ from fma_core.errors import InvalidPart
 from fma_django.models import FederatedModel, Round
 from fma_django.models.round import RoundState
 from fma_django.record.queries.metric_history import metric_history
-from fma_django.rounds.rows import find_open_round, move
+from fma_django.rounds.rows import move
 from fma_django.rounds.waiting_updates import drop_updates
 
 log = structlog.get_logger(__name__)
 
 
-def end_experiment(federated_model: FederatedModel, reason: str) -> None:
+def end_experiment(federated_model: FederatedModel, reason: str, *, collecting: Round | None) -> None:
     """End an experiment and its open round, inside a transaction. A round that is being aggregated may still be
-    published."""
-    collecting = find_open_round(federated_model)
+    published.
+
+    collecting: the open round, which this transaction holds; None when it has ended already.
+    """
     now = timezone.now()
     if collecting is not None:
         drop_updates(collecting, f"the experiment ended ({reason})")

@@ -113,6 +113,10 @@ class RecordedFacts:
         return self.current.started_on is not None
 
     @property
+    def num_updates(self) -> int:
+        return self.current.num_updates
+
+    @property
     def num_reopenings(self) -> int:
         return self.current.num_reopenings
 

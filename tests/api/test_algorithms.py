@@ -115,7 +115,7 @@ def test_filters_and_selectors_say_what_they_take(owner: APIClient) -> None:
     assert (q["type"], q["exclusiveMinimum"], q["maximum"]) == ("number", 0, 1)
     assert listed(owner, "charging", kind="filter")["parameters"]["properties"]["if_unknown"] == {
         "enum": ["refuse", "accept"],
-        "description": "what becomes of a client that has never reported what the filter looks at",
+        "description": "whether to refuse or accept a client that never reported the fact",
         "default": "refuse",
     }
 

@@ -217,7 +217,7 @@ def _status(world: World, caller: str, method: str, path: str) -> int:
             headers=TUS,
         )
         if answer.streaming:
-            b"".join(answer.streaming_content)  # to the end, so that its file is closed  # type: ignore[attr-defined]
+            b"".join(answer.streaming_content)  # type: ignore[attr-defined]  # to the end, so that its file is closed
         transaction.set_rollback(True)
     return answer.status_code
 

@@ -55,6 +55,10 @@ class Facts:
         default_factory=lambda: [Candidate(client=name) for name in ("ann", "bob", "cy", "di")]
     )
 
+    @property
+    def num_updates(self) -> int:
+        return self.updates
+
     def end_reason(self) -> str | None:
         return self.reason
 
@@ -93,7 +97,20 @@ def test_an_experiment_that_is_over_ends_whatever_its_round_does():
 
 
 def test_a_paused_experiment_waits_even_when_all_have_answered():
-    assert next_step(rules(goal=1), Facts(is_running=False, updates=4)) == Wait()
+    step = next_step(rules(goal=1), Facts(is_running=False, updates=4))
+
+    assert step == Wait(is_complete=True)
+
+
+def test_late_updates_close_a_round_that_finds_nobody_to_ask():
+    narrow = replace(choosing(goal=2), filters=[filters.build("tags", {"any_of": ["fast"]})])
+    late = Facts(is_started=False, updates=2)
+
+    assert next_step(narrow, late) == Close()
+    assert next_step(narrow, replace(late, is_aggregating=True)) == Wait(
+        "the round before it, which is being aggregated", is_complete=True
+    )
+    assert isinstance(next_step(narrow, replace(late, updates=1)), Wait)
 
 
 def test_a_round_waits_for_the_one_before_it():
@@ -220,7 +237,7 @@ def test_whatever_happens_a_step_keeps_the_laws_of_rounds(
     assert isinstance(step, End) == (facts.reason is not None)
     if isinstance(step, Close):
         assert facts.is_running
-        assert facts.is_started
+        assert facts.is_started or not facts.is_aggregating
         assert facts.updates >= how.closing.policy.min_updates
     if isinstance(step, Start):
         assert not facts.is_started

@@ -48,6 +48,17 @@ def run(configuration, clients, *, rounds=1, initial=START, **options):
     )
 
 
+def test_late_answers_close_a_round_that_finds_nobody_to_ask():
+    configuration = {
+        "selector": {"name": "random"},
+        "round_policy": {"goal": 2, "over_selection": 2},
+        "eligibility": [{"name": "min_rounds_between_turns", "rounds": 5}],
+    }
+    first, second = run(configuration, team(1, 2, 3, 4), rounds=2).rounds
+    assert (first.outcome, first.answered) == ("published", ("c0", "c1"))
+    assert (second.outcome, second.answered) == ("published", ("c2", "c3"))
+
+
 def test_an_aggregate_is_the_fold_of_the_answers_in_their_order():
     found = run({"requirement": "all_clients"}, team(3, 1, 2)).rounds[0]
     assert found.answered == ("c1", "c2", "c0")

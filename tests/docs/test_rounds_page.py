@@ -27,7 +27,7 @@ def test_the_steps_are_those_of_the_code() -> None:
     told = [step.strip("`") for _, step in rows("Starting and closing")]
 
     assert set(told) == {step.__name__ for step in get_args(Step)}
-    assert told == ["End", "Wait", "Wait", "Wait", "Start", "Close", "Reopen", "Fail", "Wait"]
+    assert told == ["End", "Wait", "Wait", "Start", "Close", "Reopen", "Fail", "Wait"]
 
 
 def test_the_picture_has_every_state_and_every_step() -> None:

@@ -30,12 +30,12 @@ class ModelParticipationView(AnnouncedBodies):
     permission_classes = (IsUser,)
 
     @extend_schema(
-        summary="How each client took part in the rounds of the model",
+        summary="The participation of each client in the rounds of the model, a line a client that was asked",
         parameters=[ModelParticipationQuery],
         responses=ParticipationSummarySerializer(many=True),
     )
     def get(self, request: Request, pk: str) -> Response:
-        """One line a client that was asked. Of rounds that began from `since` and before `until`."""
+        """Counts the rounds that began at `since` or later and before `until`."""
         federated_model = own_model(request, pk)
         query = ModelParticipationQuery(data=request.query_params)
         query.is_valid(raise_exception=True)

@@ -31,7 +31,7 @@ class ExperimentLife(viewsets.GenericViewSet[FederatedModel]):
     )
     @action(methods=["post"], detail=True)
     def start(self, request: Request, pk: str) -> Response:
-        """For the first time, after a pause, or again after its end. What is due happens at once."""
+        """Starts a new, paused or ended experiment. A round that is due starts or closes at once."""
         return self._answered(lifecycle.start(self.get_object()))
 
     @extend_schema(

@@ -46,13 +46,13 @@ class MergedMetricSerializer(serializers.Serializer[Any]):
     round = serializers.IntegerField()
     aggregate = serializers.IntegerField()
     metric = serializers.CharField()
-    mean = serializers.FloatField(help_text="Weighted by examples.")
+    mean = serializers.FloatField(help_text="The mean, weighted by examples.")
     min = serializers.FloatField()
     max = serializers.FloatField()
     p5 = serializers.FloatField(help_text="A percentile of the clients, each counting once.")
     p50 = serializers.FloatField()
     p95 = serializers.FloatField()
-    count = serializers.IntegerField(help_text="How many clients gave it.")
+    count = serializers.IntegerField(help_text="The number of clients that sent it.")
     weight = serializers.FloatField(help_text="The sum of their weights.")
 
 
@@ -65,7 +65,7 @@ class ClientMetricSerializer(serializers.Serializer[Any]):
     client = serializers.UUIDField()
     metric = serializers.CharField()
     value = serializers.FloatField()
-    weight = serializers.FloatField(help_text="How much it counts in the mean.")
+    weight = serializers.FloatField(help_text="The weight of the value in the mean.")
 
 
 class ModelMetricsView(AnnouncedBodies):

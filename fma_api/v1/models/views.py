@@ -70,7 +70,7 @@ NOTHING_NEWER = OpenApiResponse(description="Nothing newer came in time.")
         parameters=[IDEMPOTENCY_KEY],
     ),
     retrieve=extend_schema(summary="One model"),
-    update=extend_schema(summary="Replace what can be changed of a model"),
+    update=extend_schema(summary="Replace the configuration of a model"),
     partial_update=extend_schema(summary="Change a model; `allow_aggregation` pauses and resumes it"),
     destroy=extend_schema(summary="Delete a model with everything in it"),
 )

@@ -38,7 +38,11 @@ from fma_django.updates.uploads import add_to_upload, begin_upload, give_up_uplo
 TUS = "1.0.0"
 PART = "application/offset+octet-stream"
 OFFSET = OpenApiParameter(
-    "Upload-Offset", int, OpenApiParameter.HEADER, required=True, description="How many bytes have arrived."
+    "Upload-Offset",
+    int,
+    OpenApiParameter.HEADER,
+    required=True,
+    description="The number of bytes that have arrived.",
 )
 RESUMABLE = OpenApiParameter(
     "Tus-Resumable",
@@ -78,7 +82,7 @@ NOTHING = OpenApiResponse(description="No content.")
             IDEMPOTENCY_KEY,
         ],
     ),
-    retrieve=extend_schema(summary="How far an upload has got", responses=UploadSerializer),
+    retrieve=extend_schema(summary="The progress of an upload", responses=UploadSerializer),
     partial_update=extend_schema(
         summary="Send the next part",
         request={PART: OpenApiTypes.BINARY},
@@ -94,7 +98,7 @@ NOTHING = OpenApiResponse(description="No content.")
             ),
         ],
     ),
-    destroy=extend_schema(summary="Give an upload up", responses={204: NOTHING}, parameters=[RESUMABLE]),
+    destroy=extend_schema(summary="Abandon an upload", responses={204: NOTHING}, parameters=[RESUMABLE]),
 )
 class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
     permission_classes = (IsClient,)

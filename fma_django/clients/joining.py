@@ -80,16 +80,16 @@ def client_config_of(
 ) -> dict[str, Any]:
     """The configuration of a client in a round; without a client, the one without overrides for clients."""
     try:
-        said = dict(experiment.build_strategy().aggregator.client_config)
+        strategy_config = dict(experiment.build_strategy().aggregator.client_config)
     except FMAError:  # a plugin is gone, which must not make the round unreadable
-        said = {}
+        strategy_config = {}
     return resolve(
         experiment.client_config,
         experiment.client_config_overrides,
         round_number=current.number,
         client="" if client is None else str(client.pk),
         tags=_tags_of(client) if client is not None and _asks_for_tags(experiment) else (),
-        strategy_config=said,
+        strategy_config=strategy_config,
     )
 
 

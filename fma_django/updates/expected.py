@@ -16,7 +16,7 @@ from fma_django.updates.facts import UpdateFacts
 class Sender:
     """The client that sends an update, and the model that it is for.
 
-    client_id: None for a client that is named by its credential, until `announce` has found it.
+    client_id: None for a client that is named by its credential, until `announce` looks it up.
     credential_hash: as `clients.registration.hash_of` gives it.
     """
 

@@ -76,11 +76,11 @@ class ClientViewSet(
         client = self._client()
         query = ClientParticipationQuery(data=request.query_params)
         query.is_valid(raise_exception=True)
-        wanted = dict(query.validated_data)
+        filters = dict(query.validated_data)
         models = visible_to(request.user, FederatedModel.objects.order_by("pk"))
-        if "federated_model" in wanted:
-            models = models.filter(pk=wanted.pop("federated_model"))
-        summaries = participation_of(Client.objects.filter(pk=client.pk), models, **wanted)
+        if "federated_model" in filters:
+            models = models.filter(pk=filters.pop("federated_model"))
+        summaries = participation_of(Client.objects.filter(pk=client.pk), models, **filters)
         return Response(ParticipationSummarySerializer(summaries, many=True).data)
 
     def _client(self) -> Client:

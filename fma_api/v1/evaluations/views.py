@@ -84,8 +84,8 @@ class EvaluationViewSet(
         if client is None or response.data or wait_s == 0:
             return response
         models = visible_to(client, FederatedModel.objects.all())
-        if asked := request.query_params.get("federated_model"):
-            models = models.filter(pk=asked)
+        if model_id := request.query_params.get("federated_model"):
+            models = models.filter(pk=model_id)
         return nothing_yet(
             models.values_list("pk", flat=True), wait_s, dumps([]), content_type="application/json"
         )

@@ -39,13 +39,13 @@ class ModelParticipationView(AnnouncedBodies):
         federated_model = own_model(request, pk)
         query = ModelParticipationQuery(data=request.query_params)
         query.is_valid(raise_exception=True)
-        wanted = dict(query.validated_data)
+        filters = dict(query.validated_data)
         clients = Client.objects.order_by("pk")
-        if "tag" in wanted:
-            clients = clients.filter(tags__name=wanted.pop("tag"))
-        if "organisation" in wanted:
-            clients = clients.filter(organisation__name=wanted.pop("organisation"))
-        summaries = participation_of(clients, FederatedModel.objects.filter(pk=federated_model.pk), **wanted)
+        if "tag" in filters:
+            clients = clients.filter(tags__name=filters.pop("tag"))
+        if "organisation" in filters:
+            clients = clients.filter(organisation__name=filters.pop("organisation"))
+        summaries = participation_of(clients, FederatedModel.objects.filter(pk=federated_model.pk), **filters)
         return Response(ParticipationSummarySerializer(summaries, many=True).data)
 
 

@@ -48,16 +48,16 @@ class Number(serializers.FloatField):
 
 
 def words(**options: Any) -> serializers.RegexField:
-    said = f"Up to {LONGEST_WORD} letters, digits, spaces and the signs . _ + ( ) -"
+    rule = f"Up to {LONGEST_WORD} letters, digits, spaces and the signs . _ + ( ) -"
     return serializers.RegexField(
-        WORDS, required=False, allow_blank=True, error_messages={"invalid": said}, **options
+        WORDS, required=False, allow_blank=True, error_messages={"invalid": rule}, **options
     )
 
 
 def version(**options: Any) -> serializers.RegexField:
-    said = "A version begins with a digit and has up to 32 letters, digits and the signs . + -"
+    rule = "A version begins with a digit and has up to 32 letters, digits and the signs . + -"
     return serializers.RegexField(
-        VERSION, required=False, allow_blank=True, error_messages={"invalid": said}, **options
+        VERSION, required=False, allow_blank=True, error_messages={"invalid": rule}, **options
     )
 
 

@@ -1,8 +1,8 @@
 """`uploads/`: large updates in parts, so that a cut costs no more than what was on its way.
 
 tus 1.0.0 (https://tus.io/protocols/resumable-upload) with its extensions creation, expiration, checksum and
-termination. What the whole is (its coding, its digest) is said when it is begun, in the headers that HTTP has for that,
-as in draft-ietf-httpbis-resumable-upload.
+termination. The request that begins an upload names the coding and the digest of the whole in HTTP's own headers, as in
+draft-ietf-httpbis-resumable-upload.
 """
 
 import base64

@@ -1,4 +1,4 @@
-"""How the bodies of requests are read: JSON whole and bounded, safetensors as a stream."""
+"""Parsers of the bodies of requests: JSON whole and bounded, safetensors as a stream."""
 
 import base64
 import binascii

@@ -1,4 +1,4 @@
-"""How an answer of Django's leaves."""
+"""Send the answers of Django through granian."""
 
 from collections.abc import Iterator
 from itertools import chain

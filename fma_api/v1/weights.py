@@ -73,7 +73,7 @@ def wants_safetensors(request: Request) -> bool:
 
 def json_weights(weights: Weights) -> bytes:
     """The weights in the JSON layout in which the model's weights came."""
-    # What is stored was within the limits when it came.
+    # Stored weights were within the limits when they came.
     size = weights.size_bytes
     limits = Limits(max_bytes=size, max_arrays=size, max_header_bytes=size)
     arrays = decode(b"".join(get_store().open_range(weights.sha256)), limits=limits)

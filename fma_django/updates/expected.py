@@ -46,7 +46,7 @@ class Expected:
         return f"client {self.client_id} update"
 
     def once(self, sha256: str) -> Once | None:
-        """Its Idempotency-Key, for a body that is stored under `sha256`."""
+        """The Idempotency-Key of the update, for a body that is stored under `sha256`."""
         if self.idempotency_key is None:
             return None
         facts = self.facts

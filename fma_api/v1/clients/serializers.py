@@ -1,4 +1,4 @@
-"""How clients look to those whose models they train, and how they took part."""
+"""Clients and their participation, as the owners of the models that they train see them."""
 
 from typing import Any
 

@@ -82,7 +82,7 @@ class ExperimentLife(viewsets.GenericViewSet[FederatedModel]):
     )
     @action(methods=["post"], detail=True)
     def clone(self, request: Request, pk: str) -> Response:
-        """It belongs to the caller and is not started."""
+        """The clone belongs to the caller and is not started."""
         federated_model = self.get_object()
         serializer = CloneSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)

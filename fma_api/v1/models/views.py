@@ -255,7 +255,7 @@ class FederatedModelViewSet(
     )
     @action(methods=["post"], detail=True, parser_classes=[SafetensorsParser, OrjsonParser])
     def initial_model(self, request: Request, pk: str) -> Response:
-        """They become artifact 1.0.0. JSON weights are taken too. 409 once the model has weights."""
+        """The weights become artifact 1.0.0. JSON weights are taken too. 409 once the model has weights."""
         federated_model = self.get_object()
         key = idempotency_key(request)
         body = request.data if isinstance(request.data, SafetensorsBody) else JsonBody(request.data)

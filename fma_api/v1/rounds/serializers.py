@@ -1,4 +1,4 @@
-"""How rounds look on the wire: their course, who was chosen, and what a client hears that wants to take part."""
+"""Rounds on the wire: their course, the clients chosen, and the answers to clients that want to take part."""
 
 from typing import Any
 

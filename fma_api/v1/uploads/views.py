@@ -110,7 +110,7 @@ class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
     tus: ClassVar[dict[str, str]] = {"Tus-Resumable": TUS, "Cache-Control": "no-store"}
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
-        # Of tus: for networks that let through nothing but GET and POST.
+        # tus has this header for networks that let through nothing but GET and POST.
         if request.method == "POST" and "X-HTTP-Method-Override" in request.headers:
             request.method = request.headers["X-HTTP-Method-Override"].upper()
         return super().initialize_request(request, *args, **kwargs)

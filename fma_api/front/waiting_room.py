@@ -1,4 +1,4 @@
-"""The waiting room of requests for news: a place is a future of the event loop, no thread and no connection to the database."""
+"""The waiting room of requests for news: a place is a future of the event loop, without a thread or a connection."""
 
 import asyncio
 from collections import defaultdict

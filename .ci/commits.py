@@ -85,7 +85,7 @@ def read(range_: list[str]) -> Iterator[Commit]:
 
 
 def faults_of(commit: Commit) -> Iterator[str]:
-    """What must hold for a commit and does not, with what was found."""
+    """The rules that the commit breaks, each with the words or the file that break it."""
     parts = SUBJECT.match(commit.subject)
     if parts is None:
         yield 'the subject must be "area: Verb …", the area in lower case'

@@ -1,4 +1,4 @@
-"""Which clients take part in which round, and why not the others?
+"""Choose the clients of each round, and list the reasons why the others sit out.
 
     python examples/client_selection.py
     python examples/client_selection.py --selector '{"name": "round_robin"}' --eligibility '[]'

@@ -111,13 +111,13 @@ def _goes_with(description: Description) -> dict[str, Any] | None:
         return None
     part = aggregators.class_of(description.name)
 
-    def said(name: str) -> Any:
+    def declared(name: str) -> Any:
         return getattr(part, name, getattr(Aggregator, name))
 
     return {
-        **{name: list(said(name)) for name in ("update_kinds", "required_metrics", "payloads")},
+        **{name: list(declared(name)) for name in ("update_kinds", "required_metrics", "payloads")},
         **{
-            name: bool(said(name))
+            name: bool(declared(name))
             for name in ("takes_staleness", "takes_optimiser", "takes_clipped_rows", "takes_mixed_rows")
         },
     }

@@ -402,8 +402,8 @@ def _value(setting: Setting, environ: Mapping[str, str], *, data_dir: str) -> ob
     try:
         return setting.parse(given or setting.default.replace("{data}", quote(data_dir)))
     except ValueError as error:
-        found = "something else (it is a secret, and not shown)" if setting.is_secret else f"'{given}'"
-        raise EnvironmentInvalid(f"{setting.name} must be {error}; found {found}") from error
+        shown = "something else (it is a secret, and not shown)" if setting.is_secret else f"'{given}'"
+        raise EnvironmentInvalid(f"{setting.name} must be {error}; found {shown}") from error
 
 
 def _content(setting: Setting, file: str) -> str:

@@ -88,7 +88,7 @@ _PERIODS_S = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "hour": 3600, "d"
 
 
 def much_per_time(much: Callable[[str], int], example: str) -> Callable[[str], tuple[int, int] | None]:
-    """How much, in how many seconds; None for an empty text, which limits nothing."""
+    """The amount and the seconds of a rate; None for an empty text, which limits nothing."""
 
     def parse(value: str) -> tuple[int, int] | None:
         if not value:

@@ -52,7 +52,7 @@ class XFrameOptions(ForBrowsers, XFrameOptionsMiddleware):
 
 
 class Common(CommonMiddleware):
-    """For programs too, the host is checked and the length of the answer is said."""
+    """Check the host and set the length of the answer, for programs too."""
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         if not is_of_a_program(request):

@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 from structlog.typing import Processor
 
-# What a record of another library goes through as well as our own events.
+# The processors of our own events, and of the records of other libraries.
 _SHARED: tuple[Processor, ...] = (
     structlog.contextvars.merge_contextvars,
     structlog.stdlib.add_log_level,

@@ -1,4 +1,4 @@
-"""How the bodies of requests are read: JSON whole and bounded, safetensors as a stream."""
+"""Parsers of the bodies of requests: JSON whole and bounded, safetensors as a stream."""
 
 import base64
 import binascii
@@ -35,9 +35,11 @@ class OrjsonParser(BaseParser):
     ) -> Any:
         request: Request = (parser_context or {})["request"]
         body = _read_bounded(stream, parser_context, self.max_bytes)
-        said = content_digest(request.META.get("HTTP_CONTENT_DIGEST"))
-        if said is not None and said != (found := hashlib.sha256(body).hexdigest()):
-            raise DigestMismatch(f"Content-Digest says sha-256 {said}; the body that arrived has {found}")
+        announced = content_digest(request.META.get("HTTP_CONTENT_DIGEST"))
+        if announced is not None and announced != (arrived := hashlib.sha256(body).hexdigest()):
+            raise DigestMismatch(
+                f"Content-Digest says sha-256 {announced}; the body that arrived has {arrived}"
+            )
         return json_bytes.loads(body)
 
 
@@ -118,12 +120,12 @@ def content_digest(header: str | None, *, name: str = "Content-Digest") -> str |
     if header is None:
         return None
     for member in header.split(","):
-        found = DIGEST.fullmatch(member.strip())
-        if found is None:
+        match = DIGEST.fullmatch(member.strip())
+        if match is None:
             raise InvalidHeader(f"{name} looks like sha-256=:<base64>: (RFC 9530); found {header[:100]!r}")
-        if found[1] == "sha-256":
+        if match[1] == "sha-256":
             try:
-                digest = base64.b64decode(found[2], validate=True)
+                digest = base64.b64decode(match[2], validate=True)
             except binascii.Error:
                 digest = b""
             if len(digest) != 32:

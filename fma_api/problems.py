@@ -221,14 +221,14 @@ def _of_api_exception(error: exceptions.APIException) -> dict[str, Any]:
     return problem_of(error.status_code, str(code), str(error.detail))
 
 
-def _with_text_keys(found: Any) -> Any:
+def _with_text_keys(errors: Any) -> Any:
     """Make keys texts: members of a list are named by their numbers, and JSON has only texts as keys."""
-    if isinstance(found, dict):
-        return {str(key): _with_text_keys(member) for key, member in found.items()}
-    return found
+    if isinstance(errors, dict):
+        return {str(key): _with_text_keys(member) for key, member in errors.items()}
+    return errors
 
 
-def _first_message(found: Any) -> str:
-    while isinstance(found, (list, dict)) and found:
-        found = next(iter(found.values())) if isinstance(found, dict) else found[0]
-    return str(found)
+def _first_message(errors: Any) -> str:
+    while isinstance(errors, (list, dict)) and errors:
+        errors = next(iter(errors.values())) if isinstance(errors, dict) else errors[0]
+    return str(errors)

@@ -1,4 +1,4 @@
-"""How answers become bytes."""
+"""Renderers of answers."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ CSV = "text/csv"
 
 
 def dumps(value: Any) -> bytes:
-    # What is wrong with the members of a list stands under their numbers.
+    # The errors of the members of a list stand under their numbers.
     return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
 
 

@@ -33,14 +33,14 @@ class RequestLogMiddleware:
             event, level = "request_waits", "debug"
         if _is_logged(level):
             query = request.META.get("QUERY_STRING", "")
-            said = f"{request.method} {request.path}{'?' if query else ''}{query}"
+            request_line = f"{request.method} {request.path}{'?' if query else ''}{query}"
             _write(
                 event,
                 level,
                 {
                     "code": response.status_code,
                     "ip": ip,
-                    "request": said,
+                    "request": request_line,
                     "request_id": request_id,
                     "user_id": _caller(request),
                 },
@@ -59,8 +59,8 @@ def _write(event: str, level: str, facts: dict[str, object]) -> None:
     if settings.FMA_LOG_FORMAT == "json":
         line = orjson.dumps({**facts, "event": event, "level": level, "timestamp": now}).decode()
     else:
-        said = " ".join(f"{name}={_shown(value)}" for name, value in facts.items())
-        line = f"{now} [{level:<9}] {event:<30} {said}"
+        members = " ".join(f"{name}={_shown(value)}" for name, value in facts.items())
+        line = f"{now} [{level:<9}] {event:<30} {members}"
     sys.stderr.write(f"{line}\n")
 
 
@@ -76,7 +76,7 @@ def _address(request: HttpRequest) -> str:
 
 
 def _caller(request: HttpRequest) -> str | None:
-    """The id of who was found to be calling. Nobody is looked for here: that would cost queries."""
+    """The id of the caller if a view has authenticated it; looking it up here would cost queries."""
     known = request.__dict__
     user = known.get("user")
     if isinstance(user, SimpleLazyObject):

@@ -1,4 +1,4 @@
-"""Where everything is."""
+"""The paths of the whole server."""
 
 from django.contrib import admin
 from django.urls import include, path

@@ -1,4 +1,4 @@
-"""What the record refuses, as one branch of the tree in `fma_core.errors`.
+"""The refusals of the record, as one branch of the tree in `fma_core.errors`.
 
     FMAError
     ├── ClusterUnavailable          cluster_unavailable

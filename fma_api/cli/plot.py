@@ -57,13 +57,13 @@ def plot(
     open_existing(data_folder.use(data))
     from fma_django.record.queries.curves import curves_of
 
-    found = find_model(model)
-    curves = curves_of(found, metric=metric, num_rounds=MAX_ROUNDS)
+    federated_model = find_model(model)
+    curves = curves_of(federated_model, metric=metric, num_rounds=MAX_ROUNDS)
     if not curves:
-        raise Problem(_nothing_to_draw(metric, [curve.metric for curve in curves_of(found)]))
-    to = out or Path(f"model-{found.pk}.png")
+        raise Problem(_nothing_to_draw(metric, [curve.metric for curve in curves_of(federated_model)]))
+    to = out or Path(f"model-{federated_model.pk}.png")
     try:
-        draw(curves[:MAX_PANELS], title=found.name, to=to)
+        draw(curves[:MAX_PANELS], title=federated_model.name, to=to)
     except OSError as error:
         raise Problem(f"{to} cannot be written: {error.strerror}") from error
     print(to)

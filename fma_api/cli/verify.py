@@ -50,18 +50,18 @@ def verify(
     from fma_core.errors import FMAError
     from fma_django.rounds.verification import verify_round
 
-    found = find_model(model)
-    facts: dict[str, Any] = {"model": found.pk, "name": found.name}
+    federated_model = find_model(model)
+    facts: dict[str, Any] = {"model": federated_model.pk, "name": federated_model.name}
     try:
         with _shown() as progress:
-            verified = verify_round(found, number, progress=progress)
+            verified = verify_round(federated_model, number, progress=progress)
     except FMAError as error:
         if not as_json:
             raise Problem(f"not verified: {error.message}") from error
         refused = {"round": number, "result": "not_verified", "code": error.code, "detail": error.message}
         print(json.dumps(facts | refused))
         raise typer.Exit(1) from error
-    print(json.dumps(facts | _as_json(verified)) if as_json else _as_text(found, verified))
+    print(json.dumps(facts | _as_json(verified)) if as_json else _as_text(federated_model, verified))
     raise typer.Exit(0 if verified.is_equal else 1)
 
 
@@ -119,10 +119,11 @@ def _hashes(weights: str, state: str) -> dict[str, str | None]:
     return {"sha256": weights, "state_sha256": state or None}
 
 
-def _as_text(found: "FederatedModel", verified: "Verification") -> str:
+def _as_text(federated_model: "FederatedModel", verified: "Verification") -> str:
     plural = "" if verified.num_updates == 1 else "s"
     lines = [
-        f"model {found.pk} ({found.name!r}), round {verified.round_number}, {verified.num_updates} update{plural}",
+        f"model {federated_model.pk} ({federated_model.name!r}), round {verified.round_number}, "
+        f"{verified.num_updates} update{plural}",
         f"  published  sha256 {verified.published_sha256}",
         f"  computed   sha256 {verified.computed_sha256}",
     ]

@@ -59,7 +59,7 @@ def web(
         http=HTTPModes.http1,  # what a reverse proxy speaks to the servers behind it
         websockets=False,  # the front speaks HTTP alone
         workers=settings.FMA_WEB_WORKERS,
-        # Of each process, in place of 1024 for all of them together.
+        # For each process, in place of 1024 for all of them together.
         backpressure=settings.FMA_MAX_WAITERS + ACTIVE_CONNECTIONS,
         log_dictconfig=settings.LOGGING,
         log_level=LogLevels.error,

@@ -71,7 +71,7 @@ class Front:
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - granian's own: its client has gone, or was given up
             return
         if isinstance(body, StreamedBody):
-            # What was read cannot be read again, so this request cannot be repeated.
+            # A body that was read cannot be read again, so this request cannot be repeated.
             await self._answer(exchange, {**environ, "wsgi.input": body}, may_wait=False)
             body.close()
             return

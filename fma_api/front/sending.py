@@ -1,4 +1,4 @@
-"""How an answer of Django's leaves."""
+"""Send the answers of Django through granian."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -36,15 +36,15 @@ def send(exchange: Exchange, response: HttpResponseBase, *, is_head: bool = Fals
 
 def _first(pieces: Iterator[bytes]) -> tuple[bytes, bool]:
     """The first pieces, and whether they are all."""
-    found = bytearray()
+    first = bytearray()
     for piece in pieces:
-        found += piece
-        if len(found) > SMALL_BYTES:
-            return bytes(found), False
-    return bytes(found), True
+        first += piece
+        if len(first) > SMALL_BYTES:
+            return bytes(first), False
+    return bytes(first), True
 
 
 def headers_of(response: HttpResponseBase) -> Headers:
-    found: Headers = [(name, str(value)) for name, value in response.items()]
-    found += [("Set-Cookie", cookie.OutputString()) for cookie in response.cookies.values()]
-    return found
+    headers: Headers = [(name, str(value)) for name, value in response.items()]
+    headers += [("Set-Cookie", cookie.OutputString()) for cookie in response.cookies.values()]
+    return headers

@@ -1,4 +1,4 @@
-"""Where requests wait for news: a place is a future of the event loop, no thread and no connection to the database."""
+"""The waiting room of requests for news: a place is a future of the event loop, without a thread or a connection."""
 
 import asyncio
 from collections import defaultdict
@@ -11,7 +11,7 @@ from fma_django.wakeups import ALL
 
 
 class Outcome(Enum):
-    """Why a wait has ended. NO_PLACE: all are taken, or the server is stopping."""
+    """The reason why a wait has ended. NO_PLACE: all are taken, or the server is stopping."""
 
     NEWS = auto()
     TIME = auto()

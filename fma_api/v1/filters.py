@@ -1,4 +1,4 @@
-"""How lists are filtered and ordered."""
+"""Filters and orders of lists."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime

@@ -73,7 +73,7 @@ def wants_safetensors(request: Request) -> bool:
 
 def json_weights(weights: Weights) -> bytes:
     """The weights in the JSON layout in which the model's weights came."""
-    # What is stored was within the limits when it came.
+    # Stored weights were within the limits when they came.
     size = weights.size_bytes
     limits = Limits(max_bytes=size, max_arrays=size, max_header_bytes=size)
     arrays = decode(b"".join(get_store().open_range(weights.sha256)), limits=limits)
@@ -81,21 +81,21 @@ def json_weights(weights: Weights) -> bytes:
 
 
 def _safetensors(request: Request | HttpRequest, sha256: str, size_bytes: int, etag: str) -> HttpResponseBase:
-    wanted = _range(request, size_bytes, etag)
-    start, length = wanted or (0, size_bytes)
+    byte_range = _range(request, size_bytes, etag)
+    start, length = byte_range or (0, size_bytes)
     store = get_store()
     path = store.local_path(sha256)
-    options: dict[str, Any] = {"status": 206 if wanted else 200, "content_type": SAFETENSORS}
+    options: dict[str, Any] = {"status": 206 if byte_range else 200, "content_type": SAFETENSORS}
     response: StreamingHttpResponse
     if path is None:
         response = StreamingHttpResponse(store.open_range(sha256, start, length), **options)
     else:
-        part = None if wanted is None else (start, start + length)
+        part = None if byte_range is None else (start, start + length)
         pieces = _opened_later(sha256, start, length)
         response = StoredFile(pieces, path=str(path), part=part, **options)
     response["Content-Length"] = str(length)
     response["Accept-Ranges"] = "bytes"
-    if wanted:
+    if byte_range:
         response["Content-Range"] = f"bytes {start}-{start + length - 1}/{size_bytes}"
     return response
 

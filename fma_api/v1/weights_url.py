@@ -9,7 +9,7 @@ from rest_framework.reverse import reverse
 
 @extend_schema_field({"type": "string", "format": "uri"})
 class WeightsUrl(serializers.Field):  # type: ignore[type-arg]
-    """Where the weights of a row are; it answers to those who may read the row."""
+    """The URL of the weights of a row; it answers to callers that may read the row."""
 
     def __init__(self, view_name: str, **kwargs: Any) -> None:
         self.view_name = view_name

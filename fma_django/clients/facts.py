@@ -41,12 +41,12 @@ def change_client(client: Client, changes: Mapping[str, Any]) -> Client:
 def _organisation(name: str | None) -> Organisation | None:
     if name is None:
         return None
-    found = Organisation.objects.filter(name=name).first()
-    if found is None:
+    organisation = Organisation.objects.filter(name=name).first()
+    if organisation is None:
         raise InvalidValue(
             f"there is no organisation {name[:80]!r}; staff make them first", field="organisation"
         )
-    return found
+    return organisation
 
 
 def _tags(names: list[str]) -> list[Tag]:

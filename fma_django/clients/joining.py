@@ -29,7 +29,7 @@ LIVE = (Battery, Charging, FreeMemory, Speed, Unmetered)
 
 @dataclass(frozen=True)
 class JoinAnswer:
-    """Whether the client takes part, and all that it must know then; why not and when to ask again otherwise.
+    """The answer to a client: the round and its settings, or the reason for a refusal and when to ask again.
 
     base_aggregate: the id of the newest aggregate; None when the newest weights are an artifact's, or there are none.
     retry_after_s: None when asking again is of no use.
@@ -80,16 +80,16 @@ def client_config_of(
 ) -> dict[str, Any]:
     """The configuration of a client in a round; without a client, the one without overrides for clients."""
     try:
-        said = dict(experiment.build_strategy().aggregator.client_config)
+        strategy_config = dict(experiment.build_strategy().aggregator.client_config)
     except FMAError:  # a plugin is gone, which must not make the round unreadable
-        said = {}
+        strategy_config = {}
     return resolve(
         experiment.client_config,
         experiment.client_config_overrides,
         round_number=current.number,
         client="" if client is None else str(client.pk),
         tags=_tags_of(client) if client is not None and _asks_for_tags(experiment) else (),
-        strategy_config=said,
+        strategy_config=strategy_config,
     )
 
 
@@ -98,7 +98,7 @@ def _asks_for_tags(experiment: FederatedModel) -> bool:
 
 
 def _tags_of(client: Client) -> list[str]:
-    # Of what may have been loaded already: a list of rounds asks for each of them.
+    # `all()` uses tags that were loaded already: a list of rounds asks for those of each client.
     return [tag.name for tag in client.tags.all()]
 
 
@@ -118,7 +118,7 @@ def _current_round(federated_model: FederatedModel) -> Round | None:
 
 
 def _refusal(current: Round, client: Client, now: datetime) -> Refused | None:
-    """Why the client cannot take part: a code, a sentence, and when it may have passed where that is known."""
+    """The reason why the client cannot take part: a code, a sentence, and the seconds until it may have passed."""
     federated_model = current.federated_model
     if federated_model.state != ModelState.RUNNING:
         return "paused", f"the experiment is {federated_model.state}", None

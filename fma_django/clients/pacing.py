@@ -1,4 +1,4 @@
-"""When a client that was not accepted should ask again."""
+"""The time at which a client that was not accepted should ask again."""
 
 from django.core.cache import cache
 from django.utils import timezone
@@ -21,13 +21,13 @@ def retry_after_s(current: Round, client: Client) -> float:
 
 
 def _population(federated_model: FederatedModel) -> int:
-    # Of a million clients each that asks would wait for a count of all; they come by the hundred each second.
+    # With a million clients each request would wait for a count of all, and hundreds come each second.
     key = f"fma-population-{federated_model.pk}"
     return int(cache.get_or_set(key, lambda: num_clients(federated_model), COUNTED_FOR_S) or 0)
 
 
 def _until_s(current: Round) -> float | None:
-    """How long the round is expected to last, if it takes as long as the last one did."""
+    """The seconds that the round is expected to last: as many as the last one."""
     # Not until its deadline: with a goal rounds end long before it, and who sleeps through them is missed.
     if current.started_on is None:
         return None

@@ -43,8 +43,8 @@ def revoke_token(user: AbstractUser) -> bool:
 
 
 def _derive(user: User, salt: str) -> str:
-    said = f"api token {user.pk} {salt}".encode()
-    return hmac.new(settings.SECRET_KEY.encode(), said, hashlib.sha256).hexdigest()[:TOKEN_HEX_DIGITS]
+    message = f"api token {user.pk} {salt}".encode()
+    return hmac.new(settings.SECRET_KEY.encode(), message, hashlib.sha256).hexdigest()[:TOKEN_HEX_DIGITS]
 
 
 def _hash(token: str) -> str:

@@ -34,7 +34,7 @@ ANSWER_LIMIT_S = 30
 MAX_FETCHES = 3
 """How often an answer may be lost, with the worker that held it, before the round is postponed."""
 BATCHES_PER_THREAD = 4
-# What a batch writes is in a worker's memory before it goes to S3, and its results in the server's: some megabytes.
+# The output of a batch is in a worker's memory before it goes to S3, and its results in the server's: some megabytes.
 MAX_ITEMS = 64
 MAX_RESULT_BYTES = 32 << 20
 

@@ -32,7 +32,7 @@ CONFIGURATION = (
 
 
 def write_down_configurations(apps: Any, schema_editor: Any) -> None:
-    """What every model says now is its first version; its open round runs with it."""
+    """Store the configuration of every model as its first version, which its open round runs with."""
     model, version, round_ = (
         apps.get_model("fma_django", name) for name in ("FederatedModel", "ConfigVersion", "Round")
     )

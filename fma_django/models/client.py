@@ -43,7 +43,7 @@ class Client(models.Model):
     def __str__(self) -> str:
         return self.name or str(self.id)
 
-    # What Django and DRF ask of whoever makes a request.
+    # The attributes that Django and DRF read of every caller.
     is_authenticated = True
     is_anonymous = False
     is_staff = False

@@ -39,7 +39,7 @@ class EvaluationResult(models.Model):
 
     @property
     def contributor(self) -> str:
-        """Whom it counts for: the organisation, or the client when it belongs to none."""
+        """The contributor that it counts for: the organisation, or the client when it belongs to none."""
         if self.organisation_id is None:
             return f"client {self.client_id}"
         return f"organisation {self.organisation_id}"

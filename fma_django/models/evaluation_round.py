@@ -27,7 +27,7 @@ class EvaluationSubject(models.TextChoices):
 
 
 class EvaluationReason(models.TextChoices):
-    """Why it ended."""
+    """The reason why it ended."""
 
     ALL_ANSWERED = "all_answered", "everyone answered"
     DEADLINE = "deadline"
@@ -35,7 +35,7 @@ class EvaluationReason(models.TextChoices):
 
 
 class Withheld(models.TextChoices):
-    """Why its metrics are not shown."""
+    """The reason why its metrics are not shown."""
 
     STILL_OPEN = "still_open"
     CANCELLED = "cancelled"

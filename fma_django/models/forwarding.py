@@ -1,4 +1,4 @@
-"""How far the metrics of a model have been forwarded to a place outside."""
+"""The progress of forwarding the metrics of a model to a place outside."""
 
 from django.db import models
 
@@ -6,7 +6,7 @@ from fma_django.models.federated_model import FederatedModel
 
 
 class Forwarding(models.Model):
-    """How far one place is with one model.
+    """The progress of one place with one model.
 
     target: "mlflow" or "tensorboard". run: what the place calls the experiment. round_number: the last one sent.
     busy_until: while one worker sends, no other does, until it is done or this moment has passed (UTC).

@@ -1,4 +1,4 @@
-"""Whose a client is: a hospital, a bank, a company with phones."""
+"""The organisation that owns clients: a hospital, a bank, a company with phones."""
 
 from django.conf import settings
 from django.db import models

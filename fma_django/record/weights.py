@@ -34,7 +34,7 @@ class SafetensorsBody:
     """A body that is read in pieces, and never whole in memory when it is large.
 
     size_bytes, wire_sha256: of the bytes as they come; the hash (hex) is what the sender says of them.
-    content_encoding: "" or "zstd". digest_header: where the sender said the hash.
+    content_encoding: "" or "zstd". digest_header: the header that had the hash.
     """
 
     read: Callable[[int], bytes | memoryview]

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from fma_django.storage.errors import full_disk_told
 
-# What is lost at most when a connection is cut in the middle of a piece.
+# The most that is lost when a connection is cut in the middle of a piece.
 PIECE_BYTES = 2**18
 
 

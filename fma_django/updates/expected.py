@@ -16,7 +16,7 @@ from fma_django.updates.facts import UpdateFacts
 class Sender:
     """The client that sends an update, and the model that it is for.
 
-    client_id: None for a client that is named by its credential, until `announce` has found it.
+    client_id: None for a client that is named by its credential, until `announce` looks it up.
     credential_hash: as `clients.registration.hash_of` gives it.
     """
 
@@ -46,7 +46,7 @@ class Expected:
         return f"client {self.client_id} update"
 
     def once(self, sha256: str) -> Once | None:
-        """Its Idempotency-Key, for a body that is stored under `sha256`."""
+        """The Idempotency-Key of the update, for a body that is stored under `sha256`."""
         if self.idempotency_key is None:
             return None
         facts = self.facts

@@ -1,4 +1,4 @@
-"""How large an update may be and how many may come: asked when it may travel, before it does."""
+"""The limits of the size and the number of updates, checked before a body travels."""
 
 from fma_core.arrays.codecs.header import canonical_form
 from fma_core.arrays.codecs.zstd import is_zstd

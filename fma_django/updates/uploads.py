@@ -114,7 +114,7 @@ def find_upload(client: Client | None, upload_id: str) -> Upload:
 
 
 def offset_of(upload: Upload) -> int:
-    """How many bytes have arrived. Raises UnknownUpload."""
+    """The number of bytes that have arrived. Raises UnknownUpload."""
     if upload.update_id is not None:
         return upload.size_bytes
     try:
@@ -261,7 +261,7 @@ def _allow_whole(expected: Expected, size_bytes: int, coding: str) -> None:
 
 
 def _remove_dead_parts() -> None:
-    # Those of uploads that have expired in any case. The sweep looks at the spool of the worker's machine alone.
+    # Files of expired uploads are removed in any case. The sweep looks at the spool of the worker's machine alone.
     youngest = time() - conf.current().upload_s
     for path in _folder().glob(f"*{SUFFIX}"):
         if PartFile(path).written_at() < youngest:

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def all_at_once(*calls: Callable[[], Any]) -> list[Any]:
-    """What each call gave or raised, all of them started together, each in a thread with its own connection."""
+    """Start all calls together, each in a thread with its own connection; list their results or errors."""
     start = threading.Barrier(len(calls))
     results: list[Any] = [None] * len(calls)
 

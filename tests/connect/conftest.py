@@ -1,4 +1,4 @@
-"""What the client tests share: a scripted server, a clock that only sleeping moves, small weights."""
+"""Fixtures that the client tests share: a scripted server, a clock that only sleeping moves, small weights."""
 
 import random
 from collections.abc import Iterator

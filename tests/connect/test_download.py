@@ -32,7 +32,7 @@ def whole(body: bytes = BODY, truncate_to: int | None = None) -> Reply:
 
 
 def rest(seen: Seen) -> Reply:
-    """What a server with ranges answers: the rest when If-Range still holds, else the whole."""
+    """The answer of a server with ranges: the rest when If-Range still holds, else the whole."""
     if seen.headers.get("if-range") != headers_of(BODY)["ETag"]:
         return whole()
     start = int(seen.headers["range"].removeprefix("bytes=").removesuffix("-"))

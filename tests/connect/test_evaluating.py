@@ -1,4 +1,4 @@
-"""What the clients say and hear of evaluations."""
+"""The requests that the clients send in evaluations, and how they read the answers."""
 
 import json
 from collections.abc import Iterator, Mapping

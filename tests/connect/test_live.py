@@ -462,7 +462,7 @@ def test_old_script_sees_the_same_with_the_official_client_and_with_ours(
 
 
 def check_transcript(answers: dict[str, Any], initial: Any, weights: list[Any]) -> None:
-    """What the calls have to answer, whoever makes them."""
+    """Compare the answers with those that every client library must get."""
     arrays = [nested_lists.to_arrays(value) for value in weights]
     mean = {name: (arrays[0][name] + arrays[1][name]) / 2 for name in arrays[0]}
     start = nested_lists.to_arrays(initial)

@@ -1,4 +1,4 @@
-"""What a client reports by itself, and that it never gets in the way."""
+"""Telemetry: a client sends it by itself, and training never suffers from it."""
 
 import getpass
 import json

@@ -26,7 +26,7 @@ UPDATE = {"id": 7, "round": 1}
 
 
 class Uploads:
-    """Of a scripted server: keeps what arrives, or less when it is told to."""
+    """The uploads of a scripted server, which keeps the bytes that arrive, or fewer when it is told to."""
 
     def __init__(self, server: ScriptedServer) -> None:
         self.server = server

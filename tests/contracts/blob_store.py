@@ -1,4 +1,4 @@
-"""What every BlobStore must do: subclass it and give a `harness`.
+"""The contract of every BlobStore: subclass it and give a `harness`.
 
 class TestMyStore(BlobStoreContract):
     @pytest.fixture

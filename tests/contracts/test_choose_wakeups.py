@@ -1,4 +1,4 @@
-"""What carries wake-ups, by the settings."""
+"""The choice of the carrier of wake-ups by the settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every carrier of wake-ups must do: subclass `WakeupsContract` and give a `harness`."""
+"""The contract of every carrier of wake-ups: subclass `WakeupsContract` and give a `harness`."""
 
 from __future__ import annotations
 

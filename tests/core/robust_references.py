@@ -76,7 +76,7 @@ def fltrust(rows: Array, root: int) -> Array:
 
 
 def distance_sum(z: Array, rows: Array, num_examples: Sequence[int]) -> float:
-    """What the geometric median makes smallest."""
+    """The sum that the geometric median minimises."""
     return sum(n * float(np.linalg.norm(z - row)) for n, row in zip(num_examples, rows, strict=True))
 
 

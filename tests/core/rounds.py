@@ -35,7 +35,7 @@ class Rounds:
 
     @property
     def state(self) -> Arrays:
-        """What is kept; nothing before the first round."""
+        """The state that the strategy keeps; empty before the first round."""
         path = self._state_path(self.number)
         return read_file(path) if path.exists() else {}
 

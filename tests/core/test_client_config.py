@@ -1,4 +1,4 @@
-"""What clients are told: who wins over whom, numbers by round, and what is refused when it is saved."""
+"""The configuration that clients get: the order of its overrides, schedules by round, and refusals on saving."""
 
 from __future__ import annotations
 

@@ -96,7 +96,7 @@ class DecidesOnALambda(PlainMean):
 
 
 class DecidesBySomethingElse(PlainMean):
-    """What it decides by is neither in the rule nor in the decision, so that another process does not have it."""
+    """Decides by a value outside the rule and the decision, so that another process does not have it."""
 
     def measure(self, rows):
         return Offset(rows.num_rows)

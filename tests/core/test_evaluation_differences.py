@@ -1,4 +1,4 @@
-"""What is shown together never speaks of one alone, nor do two of them differ by few."""
+"""Metrics that are shown never tell those of one contributor, nor does the difference of two of them."""
 
 import itertools
 from fractions import Fraction

@@ -336,7 +336,7 @@ def test_infinities_and_what_is_not_a_number_are_sorted_as_numpy_has_it(sorting,
 
 
 def blas_threads():
-    """Of numpy's own BLAS, which is the engine's: other libraries that a test imported may bring others."""
+    """The numbers of threads of numpy's own BLAS, the engine's; libraries that other tests import may bring more."""
     return {
         pool["num_threads"]
         for pool in threadpoolctl.threadpool_info()

@@ -1,4 +1,4 @@
-"""What comes next for an open round: each line of the table of `fma_core.rounds.life`, and laws over all of them."""
+"""The next step of an open round: each line of the table of `fma_core.rounds.life`, and laws over all of them."""
 
 from __future__ import annotations
 

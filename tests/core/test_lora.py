@@ -39,7 +39,7 @@ SENT = [sent_by(seed) for seed in range(1, 5)]
 
 
 def effective(model, arrays, layer, scaling):
-    """What a layer multiplies by: W + scaling · B A."""
+    """The matrix that a layer multiplies by: W + scaling · B A."""
     product = arrays[f"{layer}.lora_B.weight"] @ arrays[f"{layer}.lora_A.weight"]
     return model[f"{layer}.base_layer.weight"] + scaling * product
 

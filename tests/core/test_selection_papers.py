@@ -208,7 +208,7 @@ def test_power_of_choice_of_no_more_than_are_wanted_is_a_weighted_draw() -> None
 
 
 def test_power_of_choice_draws_candidates_by_their_data_and_takes_the_worst() -> None:
-    """Of 2 drawn without replacement, the worse one: the probabilities from the definition."""
+    """The worse of 2 drawn without replacement: the probabilities from the definition."""
     p = {"a": Fraction(1, 8), "b": Fraction(2, 8), "c": Fraction(5, 8)}
     losses = {"a": 3.0, "b": 2.0, "c": 1.0}
     expected: Counter[str] = Counter()

@@ -94,7 +94,7 @@ def next_round(model: FederatedModel) -> Round:
 
 
 def two_rounds(settings: Settings, executor: str, **options: Any) -> list[tuple[str, str]]:
-    """What two rounds of a new model publish: their weights and states."""
+    """The digests of the weights and states that two rounds of a new model publish."""
     settings.FMA_EXECUTOR = executor
     first = due_round(**options)
     found = []

@@ -1,4 +1,4 @@
-"""What the store holds of an aggregate."""
+"""The weights and the state of an aggregate, read from the store."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Who is asked in a round, what it waits for, and which updates it takes."""
+"""Cohorts: the clients that a round asks, the condition it waits for, and the updates it takes."""
 
 from datetime import timedelta
 from typing import Any

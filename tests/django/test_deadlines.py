@@ -1,4 +1,4 @@
-"""What happens because time has passed."""
+"""Rounds and experiments that end because time has passed."""
 
 from datetime import timedelta
 from typing import Any

@@ -44,7 +44,7 @@ def model(db: None) -> FederatedModel:
 
 @pytest.fixture
 def clients(model: FederatedModel) -> list[Client]:
-    """Of three hospitals, one each."""
+    """One client of each of three hospitals."""
     return [make_member(name, model).client for name in ("north", "east", "south")]
 
 

@@ -1,4 +1,4 @@
-"""What is sent on of published rounds, and that no round suffers when it cannot be."""
+"""Forwarding of published rounds: the metrics that are sent on, and failures that harm no round."""
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""What the record tells a selection: about each client, and about the rounds that are over."""
+"""The facts that the record gives a selection: about each client, and about the rounds that are over."""
 
 from datetime import timedelta
 from typing import Any

@@ -281,7 +281,7 @@ def test_a_broker_that_is_down_does_not_undo_the_update(
 
 
 class TestTheDatabaseRefuses:
-    """What must never happen is forbidden by constraints, whatever the code does."""
+    """Constraints forbid states that must never exist, whatever the code does."""
 
     def test_two_collecting_rounds_of_a_model(self, model: FederatedModel) -> None:
         with pytest.raises(IntegrityError), transaction.atomic():

@@ -1,4 +1,4 @@
-"""What a strategy keeps from round to round: stored with the aggregate, continued, and never by another optimiser."""
+"""The state of a strategy from round to round: stored with the aggregate, continued by the same optimiser alone."""
 
 import os
 from collections.abc import Callable, Mapping, Sequence

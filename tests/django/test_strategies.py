@@ -1,4 +1,4 @@
-"""What a model's strategy means for its rounds: when they are due, what they are made of, what is refused."""
+"""The effects of a model's strategy on its rounds: when they are due, how they are computed, and refusals."""
 
 import io
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""What storing a body costs that does not depend on the machine: bytes hashed, written and read again; files forced."""
+"""The cost of storing a body, in counts that no machine changes: bytes hashed, written, read again; files synced."""
 
 import hashlib
 import io

@@ -1,4 +1,4 @@
-"""What the demo computes itself: how it divides the digits, its network, its verdict."""
+"""The parts that the demo computes itself: the division of the digits, the network, the verdict."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ class TestNetwork:
 
 
 class Record:
-    """What the API answers when all went well, to be spoilt."""
+    """The answers of the API after a run without faults, for a test to spoil."""
 
     def __init__(self, plan: Plan) -> None:
         numbers = range(1, plan.num_rounds + 1)

@@ -36,7 +36,7 @@ def read_env_file(path: Path) -> dict[str, str]:
 
 
 def image_environment() -> dict[str, str]:
-    """What the Dockerfile's ENV says, PATH left out."""
+    """The variables of the Dockerfile's ENV, without PATH."""
     instructions = re.sub(r"\\\n", " ", (REPOSITORY / "Dockerfile").read_text())
     pairs = [pair for line in re.findall(r"^ENV (.*)$", instructions, re.M) for pair in line.split()]
     return {name: value for name, value in (pair.split("=", 1) for pair in pairs) if name != "PATH"}

@@ -121,7 +121,7 @@ class Deployment:
 
 @pytest.fixture
 def deployment(tmp_path: Path, postgres_server: PostgresServer) -> Iterator[Deployment]:
-    """What `docker compose up` starts, in the order of its `depends_on`."""
+    """Start the services of `docker compose up`, in the order of its `depends_on`."""
     services = read_services(ENV)
     database = services["postgres"].environment
     web, objects, postgres = (

@@ -15,7 +15,7 @@ PYTHONS = [LOWEST, *({"python_version": f"3.{n}", "python_full_version": f"3.{n}
 
 
 def requirements(extra: str | None = None) -> Iterator[Requirement]:
-    """Of an extra or of the base install; an extra's own extras are followed."""
+    """The requirements of an extra or of the base install; an extra's own extras are followed."""
     for line in PROJECT["optional-dependencies"][extra] if extra else PROJECT["dependencies"]:
         requirement = Requirement(line)
         if requirement.name != PROJECT["name"]:

@@ -1,4 +1,4 @@
-"""What the environment may say, and what happens when it says something else."""
+"""The values that environment variables may have, and the refusal of all others."""
 
 import re
 import stat

@@ -1,4 +1,4 @@
-"""What Django is told, in a process of its own for each environment."""
+"""The settings that Django gets, in a process of its own for each environment."""
 
 import json
 import socket

@@ -40,7 +40,7 @@ Env = Mapping[str, str | None]
 
 @dataclass(frozen=True)
 class User:
-    """What `fma user add` printed, and the password it was given, if any."""
+    """The output of `fma user add`, and the password it was given, if any."""
 
     id: int
     username: str

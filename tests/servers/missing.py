@@ -1,4 +1,4 @@
-"""What to do when a server that tests need is not installed."""
+"""Skip or fail tests whose server is not installed."""
 
 from __future__ import annotations
 

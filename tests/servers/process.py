@@ -37,7 +37,7 @@ class ServerProcess:
         return self._process.poll()
 
     def log_text(self) -> str:
-        """What it and its children have printed."""
+        """The output of the process and its children so far."""
         return self.log.read_text(errors="replace")
 
     def wait_until(self, is_so: Callable[[], bool], what: str, *, limit_s: float = 30) -> None:

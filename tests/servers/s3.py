@@ -33,7 +33,7 @@ class S3Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What boto3 reads in the environment to use this server's keys, and nothing else of the machine's."""
+        """The variables that make boto3 use the keys of this server, and no setting of the machine."""
         return {
             "AWS_ACCESS_KEY_ID": self.access_key,
             "AWS_SECRET_ACCESS_KEY": self.secret_key,

@@ -40,8 +40,8 @@ class Examples:
 
     @classmethod
     def load(cls, path: Path) -> "Examples":
-        with np.load(path, allow_pickle=False) as found:
-            return cls(found["images"], found["labels"])
+        with np.load(path, allow_pickle=False) as arrays:
+            return cls(arrays["images"], arrays["labels"])
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ def owners_by_class(
 def _read() -> Examples:
     from sklearn.datasets import load_digits
 
-    found = load_digits()
+    digits = load_digits()
     # The range of a pixel is known before anybody has seen data. Means and deviations are not: in a federation they
     # would have to be computed from what the clients keep to themselves.
-    images = (found.data / BRIGHTEST_PIXEL).astype(np.float32)
-    return Examples(images, found.target.astype(np.int64))
+    images = (digits.data / BRIGHTEST_PIXEL).astype(np.float32)
+    return Examples(images, digits.target.astype(np.int64))

@@ -132,7 +132,7 @@ def publish(developer: DeveloperClient, last: RoundResult, *, folder: Path) -> P
 
 
 def accuracy_of(file: Path, digits: Digits) -> float:
-    """How much of the test set the weights in a file get right."""
+    """The share of the test set that the weights in a file classify right."""
     return accuracy(read_file(file), digits.test)
 
 

@@ -1,4 +1,4 @@
-"""How the network is trained: minibatch SGD with momentum, the same for a client and for whoever has all the data."""
+"""The training of the network: minibatch SGD with momentum, the same for a client and for whoever has all the data."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How lists of aggregates are filtered."""
+"""Filters of lists of aggregates."""
 
 from django_filters.rest_framework import FilterSet
 

@@ -45,7 +45,7 @@ class AlgorithmSerializer(serializers.Serializer[Any]):
     kind = PartKind()
     description = serializers.CharField()
     # Serializer fields have an attribute of that name, which an output never needs.
-    source = serializers.CharField(help_text="The paper, or whose rule it is.")  # type: ignore[assignment]
+    source = serializers.CharField(help_text="The paper, or the author of the rule.")  # type: ignore[assignment]
     minimum = serializers.CharField(
         allow_null=True, help_text="The least number of updates, as a formula of its parameters."
     )
@@ -53,7 +53,7 @@ class AlgorithmSerializer(serializers.Serializer[Any]):
         allow_null=True, help_text="JSON Schema (draft 2020-12) of the object of parameters."
     )
     error = serializers.CharField(
-        allow_null=True, help_text="Why the part cannot be used: a plugin that cannot be loaded."
+        allow_null=True, help_text="The reason why the part cannot be used: a plugin that cannot be loaded."
     )
     goes_with = GoesWithSerializer(allow_null=True, help_text="For aggregators; null for other parts.")
     changes = Changes(allow_null=True, help_text="The things that a stage changes; null for other parts.")

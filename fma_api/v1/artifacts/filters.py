@@ -1,4 +1,4 @@
-"""How lists of artifacts are filtered."""
+"""Filters of lists of artifacts."""
 
 from django_filters.rest_framework import FilterSet
 

@@ -1,4 +1,4 @@
-"""How clients are looked for, and the rounds that they took part in."""
+"""Filters of lists of clients, and of the rounds that they took part in."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""How clients look to those whose models they train, and how they took part."""
+"""Clients and their participation, as the owners of the models that they train see them."""
 
 from typing import Any
 
@@ -76,7 +76,7 @@ class SecondsPerRoundSerializer(serializers.Serializer[Any]):
 
 
 class ParticipationSummarySerializer(serializers.Serializer[Any]):
-    """How a client took part in the rounds of a model. asked = answered + late + failed + pending."""
+    """The participation of a client in the rounds of a model. asked = answered + late + failed + pending."""
 
     federated_model = serializers.IntegerField()
     client = serializers.UUIDField()

@@ -54,7 +54,7 @@ class ClientViewSet(
         return clients_of(self.request.user).order_by("-created_on", "pk")
 
     @extend_schema(
-        summary="Name a client, tag it, say whose it is, or revoke it; for staff",
+        summary="Change a client's name, tags or organisation, or revoke it; for staff",
         request=ClientChangesSerializer,
         responses=ClientSerializer,
     )
@@ -66,21 +66,21 @@ class ClientViewSet(
         return Response(self.get_serializer(self.get_object()).data)
 
     @extend_schema(
-        summary="How a client took part in the rounds of the caller's models",
+        summary="The participation of a client in the rounds of the caller's models, a line a model",
         parameters=[ClientParticipationQuery],
         responses=ParticipationSummarySerializer(many=True),
     )
     @action(methods=["get"], detail=True, filterset_class=None, filter_backends=(), pagination_class=None)
     def participation(self, request: Request, pk: str) -> Response:
-        """One line a model. Of rounds that began from `since` and before `until`."""
+        """Counts the rounds that began at `since` or later and before `until`."""
         client = self._client()
         query = ClientParticipationQuery(data=request.query_params)
         query.is_valid(raise_exception=True)
-        wanted = dict(query.validated_data)
+        filters = dict(query.validated_data)
         models = visible_to(request.user, FederatedModel.objects.order_by("pk"))
-        if "federated_model" in wanted:
-            models = models.filter(pk=wanted.pop("federated_model"))
-        summaries = participation_of(Client.objects.filter(pk=client.pk), models, **wanted)
+        if "federated_model" in filters:
+            models = models.filter(pk=filters.pop("federated_model"))
+        summaries = participation_of(Client.objects.filter(pk=client.pk), models, **filters)
         return Response(ParticipationSummarySerializer(summaries, many=True).data)
 
     def _client(self) -> Client:

@@ -1,4 +1,4 @@
-"""How lists of evaluations are filtered."""
+"""Filters of lists of evaluations."""
 
 from django_filters.rest_framework import FilterSet
 

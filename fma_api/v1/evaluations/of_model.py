@@ -76,8 +76,8 @@ class ModelEvaluations(viewsets.GenericViewSet[FederatedModel]):
         opened = _shown(EvaluationRound.objects.filter(pk=evaluation.pk)).get()
         return Response(self._shown(opened), status=201)
 
-    def _shown(self, found: Any, many: bool = False) -> Any:
-        return EvaluationSerializer(found, many=many, context=self.get_serializer_context()).data
+    def _shown(self, instance: Any, many: bool = False) -> Any:
+        return EvaluationSerializer(instance, many=many, context=self.get_serializer_context()).data
 
 
 def _shown(evaluations: QuerySet[EvaluationRound]) -> QuerySet[EvaluationRound]:

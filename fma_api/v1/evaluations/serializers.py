@@ -58,8 +58,8 @@ class NewEvaluationSerializer(serializers.Serializer[Any]):
         required=False,
         default=list,
         max_length=MAX_CHOSEN,
-        help_text="By name. Who is named, carries one of the tags or belongs to one of these is asked; without any of "
-        "them, every client of the model.",
+        help_text="Names of organisations. Clients that are named, carry one of the tags or belong to one of these are "
+        "asked; without any of the three lists, every client of the model.",
     )
     min_contributors = serializers.IntegerField(
         min_value=2,
@@ -101,7 +101,9 @@ class EvaluationSerializer(serializers.ModelSerializer[EvaluationRound]):
     metrics = serializers.DictField(
         read_only=True, allow_null=True, help_text="Metrics over all examples of the contributors together."
     )
-    withheld = serializers.SerializerMethodField(help_text="Why there are no metrics; null when there are.")
+    withheld = serializers.SerializerMethodField(
+        help_text="The reason why there are no metrics; null when there are."
+    )
 
     class Meta:
         model = EvaluationRound
@@ -184,5 +186,5 @@ class EvaluationWaitSerializer(serializers.Serializer[None]):
         min_value=0,
         required=False,
         default=0.0,
-        help_text="For a client: seconds to wait until there is one.",
+        help_text="Seconds to wait until there is an evaluation; for clients.",
     )

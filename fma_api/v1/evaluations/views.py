@@ -84,8 +84,8 @@ class EvaluationViewSet(
         if client is None or response.data or wait_s == 0:
             return response
         models = visible_to(client, FederatedModel.objects.all())
-        if asked := request.query_params.get("federated_model"):
-            models = models.filter(pk=asked)
+        if model_id := request.query_params.get("federated_model"):
+            models = models.filter(pk=model_id)
         return nothing_yet(
             models.values_list("pk", flat=True), wait_s, dumps([]), content_type="application/json"
         )
@@ -110,7 +110,7 @@ class EvaluationViewSet(
     )
     @action(methods=["get"], detail=True, filter_backends=[])
     def results(self, request: Request, pk: str) -> Response:
-        """Nobody else sees them: developers and staff see the metrics of all results together, in the evaluation."""
+        """Developers and staff see no single result, only the metrics of all together, in the evaluation."""
         rows = EvaluationResult.objects.filter(evaluation=self.get_object()).order_by("-pk")
         own = visible_to(request.user, rows.select_related("organisation", "evaluation"))
         page: Any = self.paginate_queryset(cast("QuerySet[Any]", own))
@@ -123,7 +123,7 @@ class EvaluationViewSet(
     )
     @results.mapping.post
     def send_result(self, request: Request, pk: str) -> Response:
-        """Once. The same again answers the same result; there is no need for an Idempotency-Key."""
+        """A client sends one result. The same again answers the same; there is no need for an Idempotency-Key."""
         evaluation = self.get_object()
         serializer = NewResultSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
@@ -135,7 +135,7 @@ class EvaluationViewSet(
     @extend_schema(summary="Take no more results", request=None, responses=EvaluationSerializer)
     @action(methods=["post"], detail=True)
     def close(self, request: Request, pk: str) -> Response:
-        """The metrics of those who answered are shown if they are enough."""
+        """The metrics of the contributors are shown if these are enough."""
         close_evaluation(self.get_object())
         return Response(self.get_serializer(self.get_object()).data)
 

@@ -30,22 +30,22 @@ class ModelParticipationView(AnnouncedBodies):
     permission_classes = (IsUser,)
 
     @extend_schema(
-        summary="How each client took part in the rounds of the model",
+        summary="The participation of each client in the rounds of the model, a line a client that was asked",
         parameters=[ModelParticipationQuery],
         responses=ParticipationSummarySerializer(many=True),
     )
     def get(self, request: Request, pk: str) -> Response:
-        """One line a client that was asked. Of rounds that began from `since` and before `until`."""
+        """Counts the rounds that began at `since` or later and before `until`."""
         federated_model = own_model(request, pk)
         query = ModelParticipationQuery(data=request.query_params)
         query.is_valid(raise_exception=True)
-        wanted = dict(query.validated_data)
+        filters = dict(query.validated_data)
         clients = Client.objects.order_by("pk")
-        if "tag" in wanted:
-            clients = clients.filter(tags__name=wanted.pop("tag"))
-        if "organisation" in wanted:
-            clients = clients.filter(organisation__name=wanted.pop("organisation"))
-        summaries = participation_of(clients, FederatedModel.objects.filter(pk=federated_model.pk), **wanted)
+        if "tag" in filters:
+            clients = clients.filter(tags__name=filters.pop("tag"))
+        if "organisation" in filters:
+            clients = clients.filter(organisation__name=filters.pop("organisation"))
+        summaries = participation_of(clients, FederatedModel.objects.filter(pk=federated_model.pk), **filters)
         return Response(ParticipationSummarySerializer(summaries, many=True).data)
 
 

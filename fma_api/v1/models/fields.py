@@ -35,7 +35,7 @@ class PartField(serializers.DictField):
 
 @extend_schema_field(serializers.ListField(child=serializers.UUIDField()))
 class ClientsField(serializers.Field):  # type: ignore[type-arg]
-    """Clients by their public ids, all of them found in one query."""
+    """Clients by their public ids, read in one query."""
 
     def to_internal_value(self, data: Any) -> list[Client]:
         if not isinstance(data, list):

@@ -1,4 +1,4 @@
-"""How lists of models are filtered."""
+"""Filters of lists of models."""
 
 from django_filters.rest_framework import FilterSet
 

@@ -19,16 +19,16 @@ from fma_django.models import Client, FederatedModel
 
 class Joining(viewsets.GenericViewSet[FederatedModel]):
     @extend_schema(
-        summary="May the client take part now?",
+        summary="Ask whether the client may take part now",
         request=None,
         parameters=[JoinWaitSerializer],
         responses=JoinAnswerSerializer,
     )
     @action(methods=["post"], detail=True, permission_classes=[IsClient])
     def join(self, request: Request, pk: str) -> HttpResponse:
-        """Accepted, with all that it must know to train; or not, with the reason and when to ask again.
+        """Answers with the round and its settings, or with the reason for a refusal and the time to ask again.
 
-        With `wait` it is asked again whenever a round begins, until it is accepted or the time is over.
+        With `wait` the server asks again whenever a round begins, until the client is accepted or the time is over.
         """
         query = JoinWaitSerializer(data=request.query_params)
         query.is_valid(raise_exception=True)

@@ -1,7 +1,7 @@
 """The newest weights or aggregate for clients that ask over and over: one read, without DRF.
 
-Every other answer (weights as JSON, a range, a developer's, any refusal) is the view's; whatever is answered here is
-what the view would have said.
+The view gives every other answer: weights as JSON, a range, those to developers, any refusal. An answer of this module
+is the same as the view's.
 """
 
 import math

@@ -31,7 +31,7 @@ class ExperimentLife(viewsets.GenericViewSet[FederatedModel]):
     )
     @action(methods=["post"], detail=True)
     def start(self, request: Request, pk: str) -> Response:
-        """For the first time, after a pause, or again after its end. What is due happens at once."""
+        """Starts a new, paused or ended experiment. A round that is due starts or closes at once."""
         return self._answered(lifecycle.start(self.get_object()))
 
     @extend_schema(
@@ -82,7 +82,7 @@ class ExperimentLife(viewsets.GenericViewSet[FederatedModel]):
     )
     @action(methods=["post"], detail=True)
     def clone(self, request: Request, pk: str) -> Response:
-        """It belongs to the caller and is not started."""
+        """The clone belongs to the caller and is not started."""
         federated_model = self.get_object()
         serializer = CloneSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)

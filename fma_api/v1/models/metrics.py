@@ -46,13 +46,13 @@ class MergedMetricSerializer(serializers.Serializer[Any]):
     round = serializers.IntegerField()
     aggregate = serializers.IntegerField()
     metric = serializers.CharField()
-    mean = serializers.FloatField(help_text="Weighted by examples.")
+    mean = serializers.FloatField(help_text="The mean, weighted by examples.")
     min = serializers.FloatField()
     max = serializers.FloatField()
     p5 = serializers.FloatField(help_text="A percentile of the clients, each counting once.")
     p50 = serializers.FloatField()
     p95 = serializers.FloatField()
-    count = serializers.IntegerField(help_text="How many clients gave it.")
+    count = serializers.IntegerField(help_text="The number of clients that sent it.")
     weight = serializers.FloatField(help_text="The sum of their weights.")
 
 
@@ -65,7 +65,7 @@ class ClientMetricSerializer(serializers.Serializer[Any]):
     client = serializers.UUIDField()
     metric = serializers.CharField()
     value = serializers.FloatField()
-    weight = serializers.FloatField(help_text="How much it counts in the mean.")
+    weight = serializers.FloatField(help_text="The weight of the value in the mean.")
 
 
 class ModelMetricsView(AnnouncedBodies):
@@ -98,10 +98,10 @@ class ModelMetricsView(AnnouncedBodies):
         federated_model = own_model(request, pk)
         query = MetricsQuery(data=request.query_params)
         query.is_valid(raise_exception=True)
-        wanted = query.validated_data
-        rounds, rows = _rounds(federated_model, wanted), _rows(wanted)
+        filters = query.validated_data
+        rounds, rows = _rounds(federated_model, filters), _rows(filters)
         if request.accepted_renderer.media_type == CSV:
-            columns = OF_CLIENTS if wanted["per_client"] else MERGED
+            columns = OF_CLIENTS if filters["per_client"] else MERGED
             response = StreamingHttpResponse(
                 _as_csv(rounds, rows, columns), content_type=f"{CSV}; charset=utf-8"
             )
@@ -112,23 +112,23 @@ class ModelMetricsView(AnnouncedBodies):
         return pages.get_paginated_response(list(rows(page)))
 
 
-def _rounds(federated_model: FederatedModel, wanted: dict[str, Any]) -> QuerySet[Round]:
+def _rounds(federated_model: FederatedModel, filters: dict[str, Any]) -> QuerySet[Round]:
     rounds = published_rounds(federated_model)
-    if "first_round" in wanted:
-        rounds = rounds.filter(number__gte=wanted["first_round"])
-    return rounds.filter(number__lte=wanted["last_round"]) if "last_round" in wanted else rounds
+    if "first_round" in filters:
+        rounds = rounds.filter(number__gte=filters["first_round"])
+    return rounds.filter(number__lte=filters["last_round"]) if "last_round" in filters else rounds
 
 
-def _rows(wanted: dict[str, Any]) -> Rows:
+def _rows(filters: dict[str, Any]) -> Rows:
     """A function that gives the wanted rows of some rounds."""
     measured: Callable[[Sequence[Round]], Iterable[Any]] = (
-        client_metrics if wanted["per_client"] else merged_metrics
+        client_metrics if filters["per_client"] else merged_metrics
     )
 
     def rows(rounds: Sequence[Round]) -> Iterator[dict[str, Any]]:
         for metric in measured(rounds):
             if all(
-                wanted.get(name, getattr(metric, name)) == getattr(metric, name)
+                filters.get(name, getattr(metric, name)) == getattr(metric, name)
                 for name in ("source", "metric")
             ):
                 yield metric.as_row()

@@ -35,7 +35,7 @@ class FederatedModelSerializer(serializers.ModelSerializer[FederatedModel]):
         error_messages={"invalid_choice": f"must be one of {', '.join(UpdateKind.values)}; found {{input}}."},
     )
     min_updates = serializers.SerializerMethodField(
-        help_text="How many updates the strategy needs; null when one of its parts is gone."
+        help_text="The number of updates that the strategy needs; null when one of its parts is gone."
     )
     requirement = serializers.CharField(max_length=255, allow_blank=True, allow_null=True, required=False)
     requirement_args = serializers.ListField(required=False, allow_null=True)
@@ -54,11 +54,11 @@ class FederatedModelSerializer(serializers.ModelSerializer[FederatedModel]):
     )
     spec = serializers.DictField(required=False, allow_null=True)
     round_policy = serializers.DictField(
-        required=False, help_text="When a round closes and when the experiment ends."
+        required=False, help_text="The rules that close a round and end the experiment."
     )
-    selector = PartField(required=False, help_text="By what the clients of a round are chosen.")
+    selector = PartField(required=False, help_text="The rule that chooses the clients of a round.")
     eligibility = FiltersField(
-        required=False, help_text="Which clients may be chosen at all; up to 16 filters."
+        required=False, help_text="The clients that may be chosen at all; up to 16 filters."
     )
     seed = serializers.IntegerField(
         min_value=0,

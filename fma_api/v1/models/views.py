@@ -70,7 +70,7 @@ NOTHING_NEWER = OpenApiResponse(description="Nothing newer came in time.")
         parameters=[IDEMPOTENCY_KEY],
     ),
     retrieve=extend_schema(summary="One model"),
-    update=extend_schema(summary="Replace what can be changed of a model"),
+    update=extend_schema(summary="Replace the configuration of a model"),
     partial_update=extend_schema(summary="Change a model; `allow_aggregation` pauses and resumes it"),
     destroy=extend_schema(summary="Delete a model with everything in it"),
 )
@@ -255,7 +255,7 @@ class FederatedModelViewSet(
     )
     @action(methods=["post"], detail=True, parser_classes=[SafetensorsParser, OrjsonParser])
     def initial_model(self, request: Request, pk: str) -> Response:
-        """They become artifact 1.0.0. JSON weights are taken too. 409 once the model has weights."""
+        """The weights become artifact 1.0.0. JSON weights are taken too. 409 once the model has weights."""
         federated_model = self.get_object()
         key = idempotency_key(request)
         body = request.data if isinstance(request.data, SafetensorsBody) else JsonBody(request.data)

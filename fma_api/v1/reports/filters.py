@@ -1,4 +1,4 @@
-"""How reports are filtered."""
+"""Filters of lists of reports."""
 
 import django_filters
 from django_filters.rest_framework import FilterSet

@@ -1,4 +1,4 @@
-"""How often one client may report, and test its line: counted where every process of the server sees it."""
+"""Limits of the reports and speed tests of one client: counted where every process of the server sees it."""
 
 from datetime import timedelta
 from typing import Any, ClassVar

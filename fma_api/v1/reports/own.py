@@ -41,7 +41,7 @@ class OwnTelemetryView(AnnouncedBodies):
     throttle_classes = (TelemetryPerHour,)
 
     @extend_schema(
-        summary="Report on oneself: device, system, resources, connectivity, versions",
+        summary="Send telemetry: device, system, resources, connectivity, versions",
         request=TelemetrySerializer,
         responses={201: StoredTelemetrySerializer},
     )
@@ -59,7 +59,7 @@ class OwnErrorsView(AnnouncedBodies):
     throttle_classes = (ErrorsPerHour,)
 
     @extend_schema(
-        summary="Report what went wrong on the client",
+        summary="Report an error of the client",
         request=NewErrorSerializer,
         responses={201: ClientErrorSerializer},
         parameters=[IDEMPOTENCY_KEY],
@@ -88,7 +88,7 @@ class SpeedTestQuery(serializers.Serializer[None]):
         max_value=DiscardingParser.max_bytes,
         required=False,
         default=0,
-        help_text="How many to send; none measures the round trip alone.",
+        help_text="The number of bytes to send; none measures the round trip alone.",
     )
 
 
@@ -98,12 +98,12 @@ class SpeedTestView(AnnouncedBodies):
     throttle_classes = (SpeedTestsPerHour,)
 
     @extend_schema(
-        summary="Bytes, to measure how fast they come",
+        summary="Download bytes to measure the speed",
         parameters=[SpeedTestQuery],
         responses={(200, BYTES): OpenApiTypes.BINARY},
     )
     def get(self, request: Request) -> HttpResponseBase:
-        """They cannot be compressed, and mean nothing. At most 120 tests an hour, of 4 MiB each."""
+        """The bytes are random and cannot be compressed. At most 120 tests an hour, of 4 MiB each."""
         query = SpeedTestQuery(data=request.query_params)
         query.is_valid(raise_exception=True)
         size: int = query.validated_data["bytes"]
@@ -113,12 +113,12 @@ class SpeedTestView(AnnouncedBodies):
         return response
 
     @extend_schema(
-        summary="Take bytes, to measure how fast they go",
+        summary="Upload bytes to measure the speed",
         request={BYTES: OpenApiTypes.BINARY},
         responses=SpeedTestSerializer,
     )
     def post(self, request: Request) -> Response:
-        """They are read and forgotten."""
+        """The bytes are read and dropped."""
         received: Any = request.data  # an empty body is not parsed at all
         return Response({"size_bytes": received.get("size_bytes", 0)})
 

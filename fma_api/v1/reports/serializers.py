@@ -48,16 +48,16 @@ class Number(serializers.FloatField):
 
 
 def words(**options: Any) -> serializers.RegexField:
-    said = f"Up to {LONGEST_WORD} letters, digits, spaces and the signs . _ + ( ) -"
+    rule = f"Up to {LONGEST_WORD} letters, digits, spaces and the signs . _ + ( ) -"
     return serializers.RegexField(
-        WORDS, required=False, allow_blank=True, error_messages={"invalid": said}, **options
+        WORDS, required=False, allow_blank=True, error_messages={"invalid": rule}, **options
     )
 
 
 def version(**options: Any) -> serializers.RegexField:
-    said = "A version begins with a digit and has up to 32 letters, digits and the signs . + -"
+    rule = "A version begins with a digit and has up to 32 letters, digits and the signs . + -"
     return serializers.RegexField(
-        VERSION, required=False, allow_blank=True, error_messages={"invalid": said}, **options
+        VERSION, required=False, allow_blank=True, error_messages={"invalid": rule}, **options
     )
 
 
@@ -90,7 +90,7 @@ class ResourcesSerializer(StrictSerializer):
     num_cpus = whole(MAX_CPUS, help_text="Cores that this process may use.")
     memory_bytes = whole(MAX_BYTES)
     free_memory_bytes = whole(MAX_BYTES)
-    free_disk_bytes = whole(MAX_BYTES, help_text="Where the process runs.")
+    free_disk_bytes = whole(MAX_BYTES, help_text="The free bytes of the disk that the process runs on.")
     load = number(1e6, help_text="Processes that want to run, a minute's average.")
     battery = number(1.0, help_text="The share that is left, 0 to 1.")
     is_charging = truth()
@@ -167,6 +167,6 @@ class ClientErrorSerializer(serializers.ModelSerializer[ClientError]):
 
 
 class SpeedTestSerializer(serializers.Serializer[Any]):
-    """How much of a body arrived."""
+    """The number of bytes of a body that arrived."""
 
     size_bytes = serializers.IntegerField()

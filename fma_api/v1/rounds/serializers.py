@@ -1,4 +1,4 @@
-"""How rounds look on the wire: their course, who was chosen, and what a client hears that wants to take part."""
+"""Rounds on the wire: their course, the clients chosen, and the answers to clients that want to take part."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ class FailureSerializer(serializers.Serializer[Any]):
 
 
 class SecondsSerializer(serializers.Serializer[Any]):
-    """How long each part of a round took, in seconds; null for what has not ended."""
+    """The durations of the parts of a round, in seconds; null for a part that has not ended."""
 
     collect = serializers.FloatField(allow_null=True, help_text="From opening to the requirement met.")
     wait = serializers.FloatField(allow_null=True, help_text="From then until a worker took it.")
@@ -113,7 +113,9 @@ class ParticipationSerializer(serializers.ModelSerializer[Participation]):
 
     client = serializers.UUIDField(source="client_id", help_text="The client's public id.")
     name = serializers.CharField(source="client.name")
-    reason = serializers.CharField(help_text="Why it was not chosen, for programs; empty when it was.")
+    reason = serializers.CharField(
+        help_text="The reason why it was not chosen, for programs; empty when it was."
+    )
     detail = serializers.CharField(help_text="The same for people.")
 
     class Meta:
@@ -139,9 +141,9 @@ class SelectionSerializer(serializers.Serializer[Any]):
         help_text="Every registered client may answer; `clients` are then those that joined."
     )
     num_asked = serializers.IntegerField(
-        allow_null=True, help_text="How many were chosen; null for everyone."
+        allow_null=True, help_text="The number of clients chosen; null where every client may answer."
     )
-    waits_for = serializers.CharField(help_text="Why nobody has been chosen yet.")
+    waits_for = serializers.CharField(help_text="The reason why nobody has been chosen yet.")
     clients = ParticipationSerializer(
         many=True, help_text="One page, the chosen first; for a client its own row only."
     )
@@ -166,12 +168,14 @@ class JoinAnswerSerializer(serializers.Serializer[Any]):
     )
     client_config = serializers.DictField(required=False)
     deadline_at = serializers.DateTimeField(
-        required=False, allow_null=True, help_text="When the round closes; null: no time is set."
+        required=False, allow_null=True, help_text="The time at which the round closes; null: none is set."
     )
     reason = serializers.CharField(required=False, help_text="Stable; for programs.")
     detail = serializers.CharField(required=False, help_text="The same for people.")
     retry_after_s = serializers.IntegerField(
-        required=False, allow_null=True, help_text="When to ask again; null when that is of no use."
+        required=False,
+        allow_null=True,
+        help_text="Seconds until asking again is of use; null when it never is.",
     )
 
     def to_representation(self, instance: Any) -> dict[str, Any]:

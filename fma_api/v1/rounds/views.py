@@ -39,7 +39,7 @@ class ModelRounds(viewsets.GenericViewSet[FederatedModel]):
         return self.get_paginated_response(self._rendered_rounds(page, many=True))
 
     @extend_schema(
-        summary="One round: its state, who answered, its timings, why it failed",
+        summary="One round: its state, the clients that answered, its timings, the reason why it failed",
         responses=RoundSerializer,
         parameters=[NUMBER],
     )
@@ -91,7 +91,7 @@ class ModelRounds(viewsets.GenericViewSet[FederatedModel]):
     )
     @action(methods=["post"], detail=True, url_path=f"{ONE}/cancel", url_name="round-cancel")
     def cancel_round(self, request: Request, pk: str, number: str) -> Response:
-        """409 when it is not collecting (any more)."""
+        """409 when the round is not collecting, or no longer."""
         publishing.cancel(self._round(number))
         return Response(self._rendered_rounds(self._round(number)))
 

@@ -1,4 +1,4 @@
-"""How lists of scores are filtered."""
+"""Filters of lists of scores."""
 
 import django_filters
 from django_filters.rest_framework import FilterSet

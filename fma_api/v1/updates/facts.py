@@ -1,7 +1,7 @@
 """The facts of an update in a request, beside its weights.
 
-Nearly always it is as it should be, which a few lines see. All else goes to the serializer, which says what is wrong:
-a serializer takes longer than all that is done with a small update.
+Nearly all facts are valid, which a few lines check. All others go to the serializer, which names the fault: it takes
+longer than everything else that a small update needs.
 """
 
 import re
@@ -57,7 +57,7 @@ def facts_in_json(body: object) -> SentFacts:
 
 
 def _plain(members: Mapping[str, Any], *, data: Any = None) -> SentFacts | None:
-    """None for what is not quite as it should be, or is said by a developer."""
+    """The facts, if they are valid and a client's own; None leaves all others to the serializer."""
     model, base = members.get("federated_model"), members.get("base_aggregate")
     num_examples, metrics = members.get("num_examples", 1), members.get("metrics")
     if (

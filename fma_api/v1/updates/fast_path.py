@@ -57,7 +57,7 @@ def _of_client(request: HttpRequest, credential: str) -> ModelUpdate:
         key = idempotency_key(request)
         sent, body = _sent(request)
     except Exception:
-        # That nobody knows the caller is said before anything else.
+        # A caller that nobody knows gets this answer before any other.
         find_client(credential)
         raise
     sender = Sender(sent.federated_model_id, credential_hash=credential_hash)
@@ -69,7 +69,7 @@ def _of_client(request: HttpRequest, credential: str) -> ModelUpdate:
 
 
 def _of_user(request: HttpRequest) -> ModelUpdate:
-    """A developer says whose update it is, to a model that is the developer's own."""
+    """Take an update from a developer, who names the client and owns the model."""
     authenticated = Request(request, authenticators=[kind() for kind in APIView.authentication_classes])
     try:
         user = user_of(authenticated)

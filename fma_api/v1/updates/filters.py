@@ -1,4 +1,4 @@
-"""How lists of updates are filtered."""
+"""Filters of lists of updates."""
 
 from django_filters.rest_framework import FilterSet
 

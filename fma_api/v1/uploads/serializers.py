@@ -7,7 +7,7 @@ from fma_django.updates.uploads import offset_of
 
 
 class UploadSerializer(serializers.ModelSerializer[Upload]):
-    offset = serializers.SerializerMethodField(help_text="How many bytes have arrived.")
+    offset = serializers.SerializerMethodField(help_text="The number of bytes that have arrived.")
 
     class Meta:
         model = Upload

@@ -1,8 +1,8 @@
 """`uploads/`: large updates in parts, so that a cut costs no more than what was on its way.
 
 tus 1.0.0 (https://tus.io/protocols/resumable-upload) with its extensions creation, expiration, checksum and
-termination. What the whole is (its coding, its digest) is said when it is begun, in the headers that HTTP has for that,
-as in draft-ietf-httpbis-resumable-upload.
+termination. The request that begins an upload names the coding and the digest of the whole in HTTP's own headers, as in
+draft-ietf-httpbis-resumable-upload.
 """
 
 import base64
@@ -38,7 +38,11 @@ from fma_django.updates.uploads import add_to_upload, begin_upload, give_up_uplo
 TUS = "1.0.0"
 PART = "application/offset+octet-stream"
 OFFSET = OpenApiParameter(
-    "Upload-Offset", int, OpenApiParameter.HEADER, required=True, description="How many bytes have arrived."
+    "Upload-Offset",
+    int,
+    OpenApiParameter.HEADER,
+    required=True,
+    description="The number of bytes that have arrived.",
 )
 RESUMABLE = OpenApiParameter(
     "Tus-Resumable",
@@ -78,7 +82,7 @@ NOTHING = OpenApiResponse(description="No content.")
             IDEMPOTENCY_KEY,
         ],
     ),
-    retrieve=extend_schema(summary="How far an upload has got", responses=UploadSerializer),
+    retrieve=extend_schema(summary="The progress of an upload", responses=UploadSerializer),
     partial_update=extend_schema(
         summary="Send the next part",
         request={PART: OpenApiTypes.BINARY},
@@ -94,7 +98,7 @@ NOTHING = OpenApiResponse(description="No content.")
             ),
         ],
     ),
-    destroy=extend_schema(summary="Give an upload up", responses={204: NOTHING}, parameters=[RESUMABLE]),
+    destroy=extend_schema(summary="Abandon an upload", responses={204: NOTHING}, parameters=[RESUMABLE]),
 )
 class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
     permission_classes = (IsClient,)
@@ -106,7 +110,7 @@ class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
     tus: ClassVar[dict[str, str]] = {"Tus-Resumable": TUS, "Cache-Control": "no-store"}
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
-        # Of tus: for networks that let through nothing but GET and POST.
+        # tus has this header for networks that let through nothing but GET and POST.
         if request.method == "POST" and "X-HTTP-Method-Override" in request.headers:
             request.method = request.headers["X-HTTP-Method-Override"].upper()
         return super().initialize_request(request, *args, **kwargs)

@@ -7,7 +7,7 @@ from fma_django.models import FederatedModel
 from fma_django.record.queries.metrics import Source, merged_metrics, published_rounds
 
 MAX_POINTS = 500
-# What people look for first; the rest by name.
+# The metrics that people look for first; the rest by name.
 USUAL = ("loss", "accuracy", "validation_score")
 
 

@@ -1,4 +1,4 @@
-"""How clients take part, as the record knows it: the inputs of a selection.
+"""The participation of clients in the record: the inputs of a selection.
 
 A client was asked for a round when it was chosen for it, or, where everyone may answer, when it joined it or sent an
 update to it. It answered when an update of it counted in that round. Rounds of models whose clients never join leave
@@ -19,7 +19,7 @@ from fma_django.models.model_update import ACCEPTED
 from fma_django.models.round import ENDED
 
 IN_TIME = Q(answered_on__isnull=False, was_late=False)
-# What a client's newest report says, by the names of a candidate's facts.
+# The columns of a client's newest report, by the names of a candidate's facts.
 REPORTED = {
     "ping_ms": "ping_ms",
     "download_mbps": "download_mbps",

@@ -1,4 +1,4 @@
-"""How clients took part in the rounds of models: asked, answered, late, failed, how long it took, how much they sent.
+"""The participation of clients in the rounds of models: asked, answered, late, failed, seconds, bytes sent.
 
 A client was asked for a round when it was chosen, or joined, or sent an update that nobody had asked for. Of what it
 was asked it answered in time, or late, or the round ended without it (failed), or the round is still open (pending).

@@ -1,4 +1,4 @@
-"""Which rows a caller may see: the one place that decides it.
+"""The rows that a caller may see; no other module decides it.
 
 Staff see all; a developer what belongs to own models; a client what belongs to the models that it is registered with,
 and of what clients send only its own; anybody else nothing. Evaluations are also seen by the members of an organisation

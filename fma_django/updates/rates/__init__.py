@@ -1,4 +1,4 @@
-"""How many updates and bytes one client may send, and one model takes, in a time: counted before a body travels.
+"""Rate limits of updates and bytes, for each client and each model, counted before a body travels.
 
 A rate that is not set costs nothing. What is counted where: with FMA_BROKER_URL in Redis, once for all processes of the
 server; else by each process alone, so that a server of two processes may take twice as much.

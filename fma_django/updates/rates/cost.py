@@ -20,7 +20,7 @@ class Cost:
     period_s: float
 
     def wait_s(self, full_again_at: float, now: float) -> float:
-        """How long until there is enough; 0 or less when there is. More than all may be taken of all, and is owed."""
+        """The seconds until there is enough; 0 or less when there is. A cost above the whole limit is owed."""
         return max(full_again_at, now) - now + min(self.takes_s, self.period_s) - self.period_s
 
     def only_asked(self) -> Cost:

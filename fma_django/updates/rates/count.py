@@ -25,7 +25,7 @@ def count_update(federated_model_id: int, client_id: UUID, size_bytes: int) -> N
 
 
 def count_begun(federated_model_id: int, client_id: UUID, size_bytes: int) -> None:
-    """As `count_update`, but the bytes are only asked for: they may never come, and are counted by `count_arrived`."""
+    """Count one update, and ask whether its bytes may come; `count_arrived` counts these when they do."""
     _ask(
         [
             cost.only_asked() if is_bytes else cost

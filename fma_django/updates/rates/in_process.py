@@ -29,7 +29,7 @@ class InProcess:
             for cost in costs:
                 known[cost.key] = max(known.get(cost.key, now), now) + cost.takes_s
             if len(known) > MOST_KEYS:
-                # What is full again says nothing that a missing key does not say.
+                # A key that is full again means the same as a missing one.
                 self._full_again_at = {key: at for key, at in known.items() if at > now}
         return 0.0, ""
 

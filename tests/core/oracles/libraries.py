@@ -71,7 +71,7 @@ def flwr_results(rows: np.ndarray, num_examples: Any = None) -> list[tuple[list[
 
 
 def flwr_round(strategy: Any, number: int, weights: np.ndarray, num_examples: Any) -> np.ndarray:
-    """What a strategy of Flower answers to clients that send these weights."""
+    """The weights that a strategy of Flower makes of those that clients send."""
     results = [
         (None, FitRes(Status(Code.OK, ""), ndarrays_to_parameters([row]), int(count), {}))
         for row, count in zip(weights, num_examples, strict=True)

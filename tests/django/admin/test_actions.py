@@ -1,4 +1,4 @@
-"""What operators do in the admin, and what comes of it in the record."""
+"""Actions of operators in the admin, and their effects in the record."""
 
 import json
 import re

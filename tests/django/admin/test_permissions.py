@@ -1,4 +1,4 @@
-"""Who may see and do what."""
+"""The pages and actions of the admin that each kind of user may open and use."""
 
 import pytest
 from django.contrib.auth.models import Permission, User

@@ -43,7 +43,7 @@ def draw_cohort(
     asked: Collection[str] = (),
     num_draws: int = 0,
 ) -> Cohort:
-    """Whom to ask; a round starts only when `chosen` are `num_needed` or more.
+    """Choose the clients to ask; a round starts only when `chosen` are `num_needed` or more.
 
     num_wanted: `RoundPolicy.cohort_size`; None for all that the selector would take.
     past: gives the rounds before this one; not called when nobody is drawn.

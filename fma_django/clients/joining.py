@@ -20,7 +20,7 @@ from fma_django.record.configuration import as_configured
 from fma_django.record.queries.aggregates import latest_aggregate
 from fma_django.record.queries.participation import candidates_of
 from fma_django.rounds.advance import advance
-from fma_django.rounds.facts import is_full
+from fma_django.rounds.facts import takes_no_more
 from fma_django.rounds.rows import find_open_round, read_open_round
 
 # Filters of what changes from one minute to the next.
@@ -128,7 +128,7 @@ def _refusal(current: Round, client: Client, now: datetime) -> Refused | None:
         return "not_started", f"round {current.number} waits for {current.waits_for}", None
     experiment = as_configured(current)
     policy = experiment.build_round_policy()
-    if is_full(current, policy):
+    if takes_no_more(current, policy):
         return "round_full", f"round {current.number} has all the updates that it takes", None
     looked_at = current.participations.filter(client=client).first()
     if not experiment.chooses_clients:

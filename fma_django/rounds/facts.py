@@ -205,7 +205,7 @@ def is_complete(current: Round) -> bool:
         return False
 
 
-def is_full(current: Round, policy: RoundPolicy) -> bool:
+def takes_no_more(current: Round, policy: RoundPolicy) -> bool:
     """Whether a round takes no further client. One that lacks an organisation, or a client that its rule cannot do
     without, would otherwise wait for them for ever.
     """

@@ -45,7 +45,7 @@ def publish(
         lease.claimed.model_updates.filter(status=UpdateStatus.RUNNING).update(
             status=UpdateStatus.COMPLETE, applied_aggregate=aggregate
         )
-        _go_on(federated_model, aggregate)
+        _lead_to_next(federated_model, aggregate)
         return aggregate
 
 
@@ -57,7 +57,7 @@ def fail(lease: Lease, *, code: str, detail: str) -> None:
         failed.model_updates.filter(status=UpdateStatus.RUNNING).update(
             status=UpdateStatus.FAILED, status_reason=f"round {failed.number} failed: {detail}"
         )
-        _go_on(failed.federated_model)
+        _lead_to_next(failed.federated_model)
 
 
 def cancel(cancelled: Round) -> Round:
@@ -91,7 +91,7 @@ def exclude_update(lease: Lease, update_id: int, reason: str) -> bool:
         return is_complete(aggregating)
 
 
-def _go_on(federated_model: FederatedModel, aggregate: ModelAggregate | None = None) -> None:
+def _lead_to_next(federated_model: FederatedModel, aggregate: ModelAggregate | None = None) -> None:
     """Let the open round go on from this aggregate, if there is one, and wake the clients that wait for news."""
     # Looked for when the round before it has ended: an experiment that was over may have begun again meanwhile.
     following = find_open_round(federated_model)

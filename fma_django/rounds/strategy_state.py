@@ -1,4 +1,4 @@
-"""Which state a round goes on from: an optimiser's moments, for instance."""
+"""The state that a round goes on from: an optimiser's moments, for instance."""
 
 import io
 from collections.abc import Mapping

@@ -10,7 +10,7 @@ from fma_django.models import ModelUpdate, Participation, Round
 from fma_django.models.model_update import ACCEPTED
 from fma_django.models.round import RoundState
 from fma_django.record.rules import Rules
-from fma_django.rounds.facts import is_full
+from fma_django.rounds.facts import takes_no_more
 from fma_django.updates.standing import Standing
 
 
@@ -44,7 +44,7 @@ def admit(standing: Standing, rules: Rules) -> Answered | None:
     return answered
 
 
-def write_down(answered: Answered) -> None:
+def mark_answered(answered: Answered) -> None:
     """Write down that an update came for a participation."""
     if answered.is_new:
         Participation.objects.filter(pk=answered.participation_id).update(
@@ -83,7 +83,7 @@ def _missed(standing: Standing) -> Answered:
 def _require_room(standing: Standing, rules: Rules) -> None:
     current = Round.objects.select_related("federated_model", "config_version").get(pk=standing.round_id)
     current.num_updates = standing.num_updates
-    if is_full(current, rules.closing.policy):
+    if takes_no_more(current, rules.closing.policy):
         raise RoundFull(
             f"round {current.number} has {current.num_updates} updates, which is all that it takes (max_updates)"
         )

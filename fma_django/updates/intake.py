@@ -29,7 +29,7 @@ from fma_django.rounds.advance import advance
 from fma_django.rounds.facts import may_be_due
 from fma_django.rounds.rows import refuse_ended
 from fma_django.updates import limits, sql
-from fma_django.updates.admission import admit, write_down
+from fma_django.updates.admission import admit, mark_answered
 from fma_django.updates.expected import Expected, Sender
 from fma_django.updates.facts import UpdateFacts, metrics_json_of, require_metrics
 from fma_django.updates.one_writer import turn
@@ -194,8 +194,8 @@ def _take(cursor: CursorWrapper, expected: Expected, stored: StoredWeights, once
         sql.remember(cursor, once, update.pk, now)
     if not refusal:
         if answered is not None:
-            write_down(answered)
-        _go_on(standing, rules)
+            mark_answered(answered)
+        _advance_if_due(standing, rules)
     return update
 
 
@@ -244,7 +244,7 @@ def _require_unchanged(experiment: FederatedModel, checked: Strategy, facts: Upd
         )
 
 
-def _go_on(standing: Standing, rules: Rules) -> None:
+def _advance_if_due(standing: Standing, rules: Rules) -> None:
     """Start or close the round, where one more update makes it possible."""
     if not standing.allow_aggregation:
         return

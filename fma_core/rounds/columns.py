@@ -2,7 +2,8 @@
 
 The one table of their names. From it come the columns that each round keeps a version of, the members of a model in
 the API, the form in the admin and the members that a simulation reads; a test compares `DeveloperClient.create_model`.
-A new column is a row here, a field of FederatedModel, a keyword of `create_model`, and whatever acts on it.
+A new column is a row here, a field of FederatedModel, a keyword of `create_model`, its reading in
+`fma_core/simulation/configuration.py`, and whatever acts on it.
 """
 
 from dataclasses import dataclass

@@ -9,6 +9,8 @@ A new column is a row here, a field of FederatedModel, a keyword of `create_mode
 from dataclasses import dataclass
 from typing import Literal
 
+MAX_SEED = 2**53 - 1  # exact wherever JSON is read
+
 Group = Literal["Rules", "Rounds", "Told to clients", "Formats"]
 
 

@@ -11,7 +11,7 @@ from fma_api.v1.callers import user_of
 from fma_api.v1.ids import MAX_ID
 from fma_api.v1.models.fields import ClientsField, FiltersField, OverridesField, PartField, StagesField
 from fma_core.errors import FMAError
-from fma_core.rounds.columns import STRATEGY_COLUMNS
+from fma_core.rounds.columns import MAX_SEED, STRATEGY_COLUMNS
 from fma_django.models import FederatedModel
 from fma_django.models.federated_model import CONFIGURATION, ModelState, UpdateKind
 from fma_django.record.queries.configurations import VersionWithChanges, newest_number
@@ -62,7 +62,7 @@ class FederatedModelSerializer(serializers.ModelSerializer[FederatedModel]):
     )
     seed = serializers.IntegerField(
         min_value=0,
-        max_value=2**53 - 1,
+        max_value=MAX_SEED,
         required=False,
         help_text="The same seed and history choose the same clients.",
     )

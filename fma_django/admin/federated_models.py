@@ -1,4 +1,4 @@
-"""Federated models: the one thing of the record that is edited here, through the services."""
+"""Federated models: they are created, changed and deleted by the functions that the API calls."""
 
 from typing import Any, get_args
 

@@ -76,7 +76,8 @@ class FederatedModelForm(RefusableForm):
                 self.fields[field].widget.choices = self._choices(field, known, none)
         for column in COLUMNS:
             if column.hint and column.name in self.fields:
-                self.fields[column.name].help_text = column.hint
+                field_help = self.fields[column.name].help_text
+                self.fields[column.name].help_text = f"{field_help} {column.hint}"
         if "seed" in self.fields:
             self.fields["seed"].required = False
         for json_field in JSON_FIELDS:

@@ -68,7 +68,9 @@ class FederatedModel(models.Model):
         help_text="Off: updates are accepted and wait. On: rounds close when the requirement is met.",
     )
     aggregator = models.CharField(max_length=255)
-    aggregator_params = models.JSONField(default=dict, blank=True)
+    aggregator_params = models.JSONField(
+        default=dict, blank=True, help_text="The aggregator's parameters by name; empty: their defaults."
+    )
     stages = models.JSONField(
         default=list,
         blank=True,
@@ -91,7 +93,9 @@ class FederatedModel(models.Model):
         help_text="The discount for updates of an old base, with its name; empty: none.",
     )
     requirement = models.CharField(max_length=255, blank=True, help_text="Empty: one update is enough.")
-    requirement_args = models.JSONField(default=list, blank=True)
+    requirement_args = models.JSONField(
+        default=list, blank=True, help_text="The requirement's parameters in order."
+    )
     round_policy = models.JSONField(
         default=dict, blank=True, help_text="When a round closes and when the experiment ends."
     )
@@ -118,7 +122,9 @@ class FederatedModel(models.Model):
     client_config_overrides = models.JSONField(
         default=list, blank=True, help_text="Differences for some rounds, tags or clients."
     )
-    client_config_schema = models.JSONField(null=True, blank=True)
+    client_config_schema = models.JSONField(
+        null=True, blank=True, help_text="The JSON Schema that client_config must keep to; empty: any."
+    )
     furthest_base_agg = models.PositiveIntegerField(
         null=True,
         blank=True,

@@ -1,4 +1,4 @@
-"""The record: models, services, selectors, storage and tasks of federated learning on Django."""
+"""The record of federated learning on Django: its tables, what changes them, what reads them, and its tasks."""
 
 from fma_core import aliases
 

@@ -1,4 +1,4 @@
-"""The Django application: the record of rounds, its services and its tasks."""
+"""The Django application: the record of rounds and its tasks."""
 
 from django.apps import AppConfig
 from django.core.checks import register

@@ -1,4 +1,4 @@
-"""Small helpers that put rows into the record, through the services, for the tests of the server.
+"""Small helpers that put rows into the record as the server does, for the tests of the server.
 
 alice = make_user("alice")
 model = make_model(alice, requirement="require_x_updates", requirement_args=[2])

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fma_core.errors import InvalidParameter
-from fma_core.parameters import Bounds, CheckedPart, parameters_of, schema_of
+from fma_core.parameters import Bounds, CheckedPart, parameters_of
 
 Verdict = Literal["wait", "close", "quorum_not_met"]
 EndReason = Literal["num_rounds", "end_date", "target_metric", "no_improvement"]
@@ -198,9 +198,6 @@ class RoundPolicy(CheckedPart):
             if name and count >= self.quorum_per_organisation
         ]
         return len(answered) >= self.quorum_organisations
-
-
-ROUND_POLICY_SCHEMA = schema_of(RoundPolicy)
 
 
 def _moment(text: str) -> datetime:

@@ -2,6 +2,7 @@
 
 from fma_core.selection.candidate import Candidate, PastRound
 from fma_core.selection.cohort import (
+    EVERYONE,
     Choice,
     Everyone,
     FedCS,
@@ -35,9 +36,10 @@ from fma_core.selection.eligibility import (
 )
 from fma_core.selection.pace import pace_rng, retry_after_s
 from fma_core.selection.refusal import Refusal
-from fma_core.selection.select import Selection, screen, select
+from fma_core.selection.select import Selection, chooses_clients, screen, select
 
 __all__ = [
+    "EVERYONE",
     "Battery",
     "Candidate",
     "Charging",
@@ -68,6 +70,7 @@ __all__ = [
     "TiFL",
     "Unmetered",
     "Weighted",
+    "chooses_clients",
     "filters",
     "pace_rng",
     "retry_after_s",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from fma_core.selection.candidate import Candidate, PastRound
+from fma_core.selection.cohort.everyone import EVERYONE
 from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
 from fma_core.selection.eligibility.filter import Filter, first_refusal
 from fma_core.selection.refusal import Refusal
@@ -19,6 +20,14 @@ class Selection:
 
     chosen: tuple[str, ...]
     refused: Mapping[str, Refusal]
+
+
+def chooses_clients(selector: str | None, filters: Collection[object]) -> bool:
+    """Whether a round has a cohort; without one, every client may answer.
+
+    selector: its name.
+    """
+    return selector != EVERYONE or bool(filters)
 
 
 def select(

@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from fma_core.aggregation.aggregators.aggregator import MAX_NUM_EXAMPLES
 from fma_core.arrays.spec import Arrays
 from fma_core.selection import Candidate
-
-MAX_NUM_EXAMPLES = 2**53  # exact in float64, in which the weights are summed
 
 # The facts of a candidate that follow from rounds, and not from reports of its client.
 _FROM_ROUNDS = frozenset(

@@ -14,13 +14,11 @@ from fma_core.arrays.spec import Spec
 from fma_core.errors import InvalidParameter, InvalidPart
 from fma_core.registry import Registry
 from fma_core.rounds.closing import RoundRules
-from fma_core.rounds.columns import COLUMNS
+from fma_core.rounds.columns import COLUMNS, MAX_SEED
 from fma_core.rounds.policy import RoundPolicy
 from fma_core.rounds.requirements import requirements
-from fma_core.selection import Filter, Selector, filters, selectors
+from fma_core.selection import EVERYONE, Filter, Selector, chooses_clients, filters, selectors
 
-MAX_SEED = 2**53 - 1
-EVERYONE = "everyone"
 MEMBERS = (*(column.name for column in COLUMNS if not column.is_schema), "spec")
 
 
@@ -77,7 +75,7 @@ class Configuration:
     @property
     def chooses_clients(self) -> bool:
         """Whether a round has a cohort; without one, every client may answer."""
-        return bool(self.filters) or selectors.name_of(self.selector) != EVERYONE
+        return chooses_clients(selectors.name_of(self.selector), self.filters)
 
 
 class _Fields:

@@ -1,4 +1,4 @@
-"""The admin: every model of the record, its history read-only, its changes through the services.
+"""The admin: every model of the record, its history read-only, its changes through the functions that the API calls.
 
 Left out on purpose: IdempotencyKey, whose rows mean nothing to a person and hold what clients keep to themselves,
 EvaluationResult, which only the organisation may see that it came from, and Forwarding, which is the worker's own.

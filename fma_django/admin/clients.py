@@ -159,7 +159,7 @@ class ClientAdmin(RefusalsAdmin[Client]):
         self._register(obj, set(fields["federated_models"]))
 
     def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
-        """Its service has saved its tags already."""
+        """Save nothing: `describe_client` has saved the tags already."""
 
     def response_add(
         self, request: HttpRequest, obj: Any, post_url_continue: str | None = None
@@ -250,7 +250,7 @@ class ClientAdmin(RefusalsAdmin[Client]):
     def _register(self, client: Client, wanted: set[FederatedModel]) -> None:
         registered = set(client.federated_models.all())
         for federated_model in sorted(wanted ^ registered, key=lambda row: row.pk):
-            # Not evaluated here but under the lock of the service, so that others who register meanwhile stay.
+            # Evaluated only under the lock of the model, so that others who register meanwhile stay.
             clients = Client.objects.filter(
                 Q(pk=client.pk) | Q(federated_models=federated_model)
                 if federated_model in wanted

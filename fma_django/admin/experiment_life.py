@@ -160,9 +160,9 @@ class ExperimentLifeAdmin(RefusalsAdmin[FederatedModel]):
         if not row.allow_aggregation:
             self._do(request, row, lifecycle.resume, "resumed")
 
-    def _do(self, request: HttpRequest, row: FederatedModel, service: Any, done: str) -> None:
+    def _do(self, request: HttpRequest, row: FederatedModel, change: Any, done: str) -> None:
         try:
-            service(row)
+            change(row)
         except FMAError as error:
             self.message_user(request, f"{row} is not {done}: {error.message}", messages.ERROR)
             return

@@ -1,4 +1,4 @@
-"""Federated models: the one thing of the record that is edited here, through the services."""
+"""Federated models: they are created, changed and deleted by the functions that the API calls."""
 
 from typing import Any, get_args
 
@@ -43,6 +43,20 @@ from fma_django.models.round import RoundState
 
 JSON_FIELDS = [field for field in FederatedModel._meta.concrete_fields if isinstance(field, JSONField)]
 
+OVERVIEW = (
+    "state",
+    "end_reason",
+    "version",
+    "least_updates",
+    "related",
+    "latest_rounds",
+    "latest_configurations",
+    "started_on",
+    "ended_on",
+    "curves",
+    "created_on",
+    "last_modified",
+)
 KINDS: dict[str, Kind] = {
     ModelState.CREATED: "info",
     ModelState.RUNNING: "success",
@@ -62,7 +76,8 @@ class FederatedModelForm(RefusableForm):
                 self.fields[field].widget.choices = self._choices(field, known, none)
         for column in COLUMNS:
             if column.hint and column.name in self.fields:
-                self.fields[column.name].help_text = column.hint
+                field_help = self.fields[column.name].help_text
+                self.fields[column.name].help_text = f"{field_help} {column.hint}"
         if "seed" in self.fields:
             self.fields["seed"].required = False
         for json_field in JSON_FIELDS:
@@ -141,40 +156,7 @@ class FederatedModelAdmin(ExperimentLifeAdmin):
         (None, {"fields": ("name", "developer", "allow_aggregation")}),
         *((group, {"fields": _fields_of(group)}) for group in get_args(Group)),
     )
-    overview_fieldset = (
-        "Overview",
-        {
-            "fields": (
-                "state",
-                "end_reason",
-                "version",
-                "least_updates",
-                "related",
-                "latest_rounds",
-                "latest_configurations",
-                "started_on",
-                "ended_on",
-                "curves",
-                "created_on",
-                "last_modified",
-            )
-        },
-    )
-    readonly_fields = (
-        "state",
-        "end_reason",
-        "version",
-        "least_updates",
-        "related",
-        "latest_rounds",
-        "latest_configurations",
-        "started_on",
-        "ended_on",
-        "curves",
-        "created_on",
-        "last_modified",
-        "spec_shown",
-    )
+    readonly_fields = (*OVERVIEW, "spec_shown")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[FederatedModel]:
         registrations = FederatedModel.clients.through.objects.filter(
@@ -214,7 +196,7 @@ class FederatedModelAdmin(ExperimentLifeAdmin):
             )
             for title, options in self.settings_fieldsets
         ]
-        return settings if obj is None else [self.overview_fieldset, *settings]
+        return settings if obj is None else [("Overview", {"fields": OVERVIEW}), *settings]
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name in ("aggregator", "requirement"):

@@ -1,4 +1,4 @@
-"""Saving through the services: what a service refuses is shown at the field that is at fault."""
+"""Forms that show an error of saving at the field that is at fault."""
 
 from typing import Any, ClassVar, TypeVar
 
@@ -26,7 +26,7 @@ class RefusableForm(forms.ModelForm):  # type: ignore[type-arg]  # Django's is g
 class RefusalsAdmin(ModelAdmin[ModelT]):
     """An admin whose `save_model` may raise FMAError: the form then comes back with the error in it.
 
-    The services check while they hold their locks, so only an attempt tells. A refused attempt has rolled back;
+    Changes are checked while their locks are held, so only an attempt tells. A refused attempt has rolled back;
     the form is shown by a second pass that knows the refusal and therefore saves nothing.
     """
 

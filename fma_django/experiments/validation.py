@@ -11,11 +11,10 @@ from fma_core import client_config
 from fma_core.aggregation.strategy import Strategy
 from fma_core.arrays.spec import Spec
 from fma_core.errors import FMAError, InvalidParameter, InvalidPart, InvalidSpec, InvalidStrategy
-from fma_core.rounds.columns import COLUMNS
-from fma_core.selection import filters, selectors
+from fma_core.rounds.columns import COLUMNS, MAX_SEED
+from fma_core.selection import EVERYONE, filters, selectors
 from fma_django.errors import InvalidValue
 from fma_django.models import Client, FederatedModel
-from fma_django.models.federated_model import EVERYONE
 from fma_django.record.json_schema import require_schema, require_valid_schema
 from fma_django.record.json_values import require_storable
 
@@ -74,7 +73,7 @@ def _require_workable_rounds(federated_model: FederatedModel) -> None:
         )
     for spec in eligibility:
         _built("eligibility", partial(filters.build_spec, spec))
-    if type(federated_model.seed) is not int or not 0 <= federated_model.seed < 2**53:
+    if type(federated_model.seed) is not int or not 0 <= federated_model.seed <= MAX_SEED:
         raise InvalidValue(
             f"must be an integer from 0 to 2**53 - 1; found {federated_model.seed!r:.60}", field="seed"
         )

@@ -28,6 +28,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AlterField(
             model_name='federatedmodel',
+            name='aggregator_params',
+            field=models.JSONField(blank=True, default=dict, help_text="The aggregator's parameters by name; empty: their defaults."),
+        ),
+        migrations.AlterField(
+            model_name='federatedmodel',
             name='client_config',
             field=models.JSONField(blank=True, default=dict, help_text='The settings that clients train with in a round: any JSON object.'),
         ),
@@ -38,8 +43,18 @@ class Migration(migrations.Migration):
         ),
         migrations.AlterField(
             model_name='federatedmodel',
+            name='client_config_schema',
+            field=models.JSONField(blank=True, help_text='The JSON Schema that client_config must keep to; empty: any.', null=True),
+        ),
+        migrations.AlterField(
+            model_name='federatedmodel',
             name='eligibility',
             field=models.JSONField(blank=True, default=list, help_text='The clients that may be chosen at all: a list of filters, each with its name.'),
+        ),
+        migrations.AlterField(
+            model_name='federatedmodel',
+            name='requirement_args',
+            field=models.JSONField(blank=True, default=list, help_text="The requirement's parameters in order."),
         ),
         migrations.AlterField(
             model_name='federatedmodel',

@@ -13,14 +13,15 @@ from fma_core.aggregation.aggregators import aggregators
 from fma_core.aggregation.strategy import Strategy
 from fma_core.arrays.codecs.json_layouts import Layout
 from fma_core.arrays.spec import Spec
-from fma_core.rounds.columns import COLUMNS
+from fma_core.rounds.closing import RoundRules
+from fma_core.rounds.columns import COLUMNS, MAX_SEED
 from fma_core.rounds.policy import RoundPolicy
 from fma_core.rounds.requirements import Requirement, requirements
+from fma_core.selection import EVERYONE, chooses_clients
 from fma_django.models.client import Client
 
 # Each round runs with one version of these columns.
 CONFIGURATION = tuple(column.name for column in COLUMNS)
-EVERYONE = "everyone"
 
 
 def _everyone() -> dict[str, Any]:
@@ -28,7 +29,7 @@ def _everyone() -> dict[str, Any]:
 
 
 def _new_seed() -> int:
-    return secrets.randbelow(2**53)
+    return secrets.randbelow(MAX_SEED + 1)
 
 
 class ModelState(models.TextChoices):
@@ -67,7 +68,9 @@ class FederatedModel(models.Model):
         help_text="Off: updates are accepted and wait. On: rounds close when the requirement is met.",
     )
     aggregator = models.CharField(max_length=255)
-    aggregator_params = models.JSONField(default=dict, blank=True)
+    aggregator_params = models.JSONField(
+        default=dict, blank=True, help_text="The aggregator's parameters by name; empty: their defaults."
+    )
     stages = models.JSONField(
         default=list,
         blank=True,
@@ -90,7 +93,9 @@ class FederatedModel(models.Model):
         help_text="The discount for updates of an old base, with its name; empty: none.",
     )
     requirement = models.CharField(max_length=255, blank=True, help_text="Empty: one update is enough.")
-    requirement_args = models.JSONField(default=list, blank=True)
+    requirement_args = models.JSONField(
+        default=list, blank=True, help_text="The requirement's parameters in order."
+    )
     round_policy = models.JSONField(
         default=dict, blank=True, help_text="When a round closes and when the experiment ends."
     )
@@ -106,7 +111,7 @@ class FederatedModel(models.Model):
     )
     seed = models.PositiveBigIntegerField(
         default=_new_seed,
-        validators=[MaxValueValidator(2**53 - 1)],
+        validators=[MaxValueValidator(MAX_SEED)],
         help_text="The same seed and history choose the same clients.",
     )
     client_config = models.JSONField(
@@ -117,7 +122,9 @@ class FederatedModel(models.Model):
     client_config_overrides = models.JSONField(
         default=list, blank=True, help_text="Differences for some rounds, tags or clients."
     )
-    client_config_schema = models.JSONField(null=True, blank=True)
+    client_config_schema = models.JSONField(
+        null=True, blank=True, help_text="The JSON Schema that client_config must keep to; empty: any."
+    )
     furthest_base_agg = models.PositiveIntegerField(
         null=True,
         blank=True,
@@ -175,7 +182,7 @@ class FederatedModel(models.Model):
     @property
     def chooses_clients(self) -> bool:
         """Whether a round has a cohort; without, every registered client may answer."""
-        return self.selector.get("name") != EVERYONE or bool(self.eligibility)
+        return chooses_clients(self.selector.get("name"), self.eligibility)
 
     @property
     def layout(self) -> Layout | None:
@@ -199,6 +206,14 @@ class FederatedModel(models.Model):
     def build_round_policy(self) -> RoundPolicy:
         """Raises InvalidParameter."""
         return RoundPolicy.from_json(self.round_policy)
+
+    def build_round_rules(self, strategy: Strategy) -> RoundRules:
+        """The rules by which a round closes that this strategy aggregates. Raises InvalidPart."""
+        return RoundRules(
+            policy=self.build_round_policy(),
+            strategy=strategy,
+            requirement=self.build_requirement() if self.requirement else None,
+        )
 
     def build_requirement(self) -> Requirement:
         args: Any = self.requirement_args or []

@@ -4,6 +4,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils.functional import cached_property
 
+from fma_core.aggregation.aggregators.aggregator import MAX_NUM_EXAMPLES
 from fma_django.models.client import Client
 from fma_django.models.federated_model import FederatedModel
 from fma_django.models.model_aggregate import ModelAggregate
@@ -26,7 +27,6 @@ class UpdateStatus(models.IntegerChoices):
 
 
 ACCEPTED = (UpdateStatus.PENDING, UpdateStatus.RUNNING, UpdateStatus.COMPLETE)
-MAX_NUM_EXAMPLES = 2**53  # exact in float64, in which the weights are summed
 
 
 class ModelUpdate(WithWeights):

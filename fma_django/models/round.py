@@ -29,8 +29,9 @@ class Round(models.Model):
     """One round of a model.
 
     num_updates counts the accepted updates; an accepted update is the only one of its client, so it counts clients.
-    clients_counted: how many clients the model had when it was last looked at whether enough of them have answered.
-    They are looked at again when one of them leaves, and when as many have answered, so that each update need not.
+    clients_counted: the number of clients that the model had when they were last counted. They are counted when the
+    round starts, and if its rules ask for them, again when one of them leaves and when as many have answered, so that
+    an update need not count them.
     strategy, num_clients, start_sha256: all that its result depends on beside its updates and the state of its parent,
     written down by the claim, so that the aggregate can be computed again.
     started_on, deadline_at: it waits for enough clients before it starts, and its time counts from there (UTC).

@@ -5,10 +5,11 @@ import uuid
 from django.db import models
 from django.db.models import Q
 
+from fma_core.aggregation.aggregators.aggregator import MAX_NUM_EXAMPLES
 from fma_django.models.client import Client
 from fma_django.models.federated_model import FederatedModel
 from fma_django.models.model_aggregate import ModelAggregate
-from fma_django.models.model_update import MAX_NUM_EXAMPLES, ModelUpdate
+from fma_django.models.model_update import ModelUpdate
 
 
 class Upload(models.Model):

@@ -58,15 +58,7 @@ def _rules_of(configuration: str, generation: int) -> Rules:
     experiment = FederatedModel()
     experiment.configure(json.loads(configuration))
     strategy = experiment.build_strategy()
-    return Rules(
-        experiment,
-        strategy,
-        RoundRules(
-            policy=experiment.build_round_policy(),
-            strategy=strategy,
-            requirement=experiment.build_requirement() if experiment.requirement else None,
-        ),
-    )
+    return Rules(experiment, strategy, experiment.build_round_rules(strategy))
 
 
 # The specs of large models take megabytes; few models are that large, and few are trained at one time.

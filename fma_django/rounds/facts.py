@@ -64,12 +64,9 @@ class ConfiguredRules:
 
     @cached_property
     def closing(self) -> RoundRules:
-        experiment, current = self._experiment, self._current
-        return RoundRules(
-            policy=experiment.build_round_policy(),
-            strategy=experiment.build_strategy() if current.is_open else current.build_strategy(),
-            requirement=experiment.build_requirement() if experiment.requirement else None,
-        )
+        # A round that has been claimed is aggregated by the strategy of its claim.
+        of_strategy = self._experiment if self._current.is_open else self._current
+        return self._experiment.build_round_rules(of_strategy.build_strategy())
 
     @property
     def chooses_clients(self) -> bool:

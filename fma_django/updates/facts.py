@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from fma_core.aggregation.aggregators.aggregator import MAX_NUM_EXAMPLES
 from fma_core.aggregation.strategy import Strategy
 from fma_django.errors import InvalidValue
-from fma_django.models.model_update import MAX_NUM_EXAMPLES
 from fma_django.record.json_values import require_storable
 
 MAX_METRICS_BYTES = 64 * 1024

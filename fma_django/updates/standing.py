@@ -32,7 +32,6 @@ class Standing(NamedTuple):
     num_asked: Annotated[int | None, "{r.num_asked}"]
     clients_counted: Annotated[int | None, "{r.clients_counted}"]
     is_started: Annotated[bool, "{r.started_on} IS NOT NULL"]
-    is_ready: Annotated[bool, "{r.ready_on} IS NOT NULL"]
     deadline_passed: Annotated[bool | None, "{r.deadline_at} <= %(now)s"]
     parent_id: Annotated[int | None, "{r.parent_id}"]
     configuration: Annotated[str | None, "{v.configuration}"]

@@ -1,4 +1,4 @@
-"""The tasks of the django-q worker. Each takes ids only, calls one service, and may run twice without harm."""
+"""The tasks of the django-q worker. Each takes ids only, calls one function, and may run twice without harm."""
 
 from fma_django.forwarders import forwarding
 from fma_django.rounds import aggregation

@@ -21,9 +21,10 @@ from fma_api.v1.models import views as model_views
 from fma_api.v1.updates import facts
 from fma_api.v1.updates.fast_path import shown
 from fma_api.v1.updates.serializers import ClientModelUpdateSerializer, ModelUpdateSerializer
+from fma_core.aggregation.aggregators.aggregator import MAX_NUM_EXAMPLES
 from fma_core.arrays.codecs import json_bytes
 from fma_django.models import ModelUpdate, Round
-from fma_django.models.model_update import MAX_NUM_EXAMPLES, UpdateStatus
+from fma_django.models.model_update import UpdateStatus
 from tests.api.callers import API, SAFETENSORS, as_client, as_user, wait_of
 from tests.records import WEIGHTS, make_aggregate, make_client, make_model
 

@@ -116,23 +116,31 @@ def kinds(captured: CaptureQueriesContext) -> list[str]:
     return [PREPARED[words[1]] if words[0] == "EXECUTE" else words[0] for words in sent]
 
 
-@pytest.mark.parametrize("requirement", ["require_x_updates", "all_clients"])
+@pytest.mark.parametrize(
+    ("requirement", "args", "counting"),
+    [
+        ("require_x_updates", [50], []),
+        # Its round started with one client: when one has answered, they are counted again.
+        ("all_clients", [], ["SELECT", "SELECT", "UPDATE"]),
+    ],
+)
 def test_an_update_takes_one_read_before_its_body_and_three_statements_after(
-    alice: Any, requirement: str
+    alice: Any, requirement: str, args: list[int], counting: list[str]
 ) -> None:
-    args = [50] if requirement == "require_x_updates" else []
+    other = make_model(alice, initial_model=WEIGHTS, requirement="require_x_updates", requirement_args=[50])
+    statements(as_client(make_client(other)), other, 1.0)  # a connection prepares a statement once
     model = make_model(alice, initial_model=WEIGHTS, requirement=requirement, requirement_args=args)
     callers = [as_client(make_client(model)) for _ in range(13)]
-    for caller in callers[:2]:  # the first one of a round finds out how many clients there are
-        statements(caller, model, 1.0)
 
+    first = statements(callers[0], model, 1.0)
     few = statements(callers[2], model, 1.0)
     for caller in callers[3:9]:
         statements(caller, model, 1.0)
     many = statements(callers[9], model, 1.0)
 
     assert few == many == ["SELECT", "UPDATE", "SELECT", "INSERT"]
-    statements(callers[10], model, 1.0, HTTP_IDEMPOTENCY_KEY="k")  # a connection prepares a statement once
+    assert first == [*few, *counting]
+    statements(callers[10], model, 1.0, HTTP_IDEMPOTENCY_KEY="k")  # prepares its statements
     with_key = statements(callers[11], model, 1.0, HTTP_IDEMPOTENCY_KEY="k")
     assert with_key == ["SELECT", "UPDATE", "SELECT", "INSERT", "INSERT"]
 

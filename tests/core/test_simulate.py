@@ -22,6 +22,7 @@ from fma_core.arrays.codecs.safetensors import encode
 from fma_core.errors import ShapeMismatch
 from fma_core.in_memory import ArrayRounds, Update, fold_arrays
 from fma_core.simulation import Progress, SimulatedClient, Trained, progress_bar
+from fma_core.simulation.configuration import MEMBERS, Configuration
 
 START = {"w": np.zeros(3)}
 
@@ -385,6 +386,14 @@ def test_a_configuration_that_the_server_refuses_is_refused(configuration, field
     with pytest.raises(FMAError) as raised:
         run(configuration, team(1))
     assert raised.value.facts["field"] == field
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_every_member_is_read(name):
+    known = {"aggregator": "mean", "requirement": "require_x_updates", "requirement_args": [2]}
+    Configuration.of(known)
+    with pytest.raises(FMAError):
+        Configuration.of({**known, name: "no such"})
 
 
 def test_members_that_are_no_part_of_rounds_are_ignored_and_null_is_the_default():

@@ -5,7 +5,6 @@ import inspect
 from fma_api.v1.models.serializers import FederatedModelSerializer, NewFederatedModelSerializer
 from fma_connect import DeveloperClient
 from fma_core.rounds.columns import COLUMNS
-from fma_core.simulation.configuration import MEMBERS
 from fma_django.admin.federated_models import FederatedModelAdmin
 from fma_django.models import FederatedModel
 
@@ -33,11 +32,3 @@ def test_every_column_stands_in_the_form_of_the_admin_once() -> None:
 def test_the_client_of_developers_takes_every_column() -> None:
     keywords = inspect.signature(DeveloperClient.create_model).parameters.keys() - {"self"}
     assert keywords == {*NAMES, *BESIDE} - {"developer"}  # whoever calls
-
-
-def test_a_simulation_reads_all_but_schemas() -> None:
-    assert set(NAMES) - set(MEMBERS) == {
-        "client_config_schema",
-        "update_schema",
-        "client_agg_results_schema",
-    }

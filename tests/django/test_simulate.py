@@ -176,7 +176,7 @@ def train_of(name: str, configuration: Mapping[str, Any]) -> Any:
 
 
 class Server:
-    """The record and its services, driven by clients that come in a given order."""
+    """The record, driven by clients that come in a given order."""
 
     def __init__(self, configuration: Mapping[str, Any]) -> None:
         self.chosen: list[tuple[str, ...]] = []

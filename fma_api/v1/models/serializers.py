@@ -11,27 +11,24 @@ from fma_api.v1.callers import user_of
 from fma_api.v1.ids import MAX_ID
 from fma_api.v1.models.fields import ClientsField, FiltersField, OverridesField, PartField, StagesField
 from fma_core.errors import FMAError
-from fma_core.rounds.columns import STRATEGY_COLUMNS
+from fma_core.rounds.columns import MAX_SEED, STRATEGY_COLUMNS
 from fma_django.models import FederatedModel
 from fma_django.models.federated_model import CONFIGURATION, ModelState, UpdateKind
 from fma_django.record.queries.configurations import VersionWithChanges, newest_number
+
+HELP_TEXTS = {field.name: field.help_text for field in FederatedModel._meta.concrete_fields}
 
 
 class FederatedModelSerializer(serializers.ModelSerializer[FederatedModel]):
     allow_aggregation = serializers.BooleanField(default=False)
     aggregator = serializers.CharField(max_length=255)
     aggregator_params = serializers.DictField(required=False)
-    stages = StagesField(
-        required=False, help_text="Changes to the updates before the aggregator; up to 16 parts."
-    )
-    optimiser = PartField(required=False, allow_null=True, help_text="The server optimiser.")
-    staleness = PartField(
-        required=False, allow_null=True, help_text="The discount for updates of an old base."
-    )
+    stages = StagesField(required=False)
+    optimiser = PartField(required=False, allow_null=True)
+    staleness = PartField(required=False, allow_null=True)
     update_kind = serializers.ChoiceField(
         choices=UpdateKind.choices,
         required=False,
-        help_text="Whether clients send weights or differences.",
         error_messages={"invalid_choice": f"must be one of {', '.join(UpdateKind.values)}; found {{input}}."},
     )
     min_updates = serializers.SerializerMethodField(
@@ -53,25 +50,12 @@ class FederatedModelSerializer(serializers.ModelSerializer[FederatedModel]):
         min_value=1, max_value=2147483647, required=False, allow_null=True
     )
     spec = serializers.DictField(required=False, allow_null=True)
-    round_policy = serializers.DictField(
-        required=False, help_text="The rules that close a round and end the experiment."
-    )
-    selector = PartField(required=False, help_text="The rule that chooses the clients of a round.")
-    eligibility = FiltersField(
-        required=False, help_text="The clients that may be chosen at all; up to 16 filters."
-    )
-    seed = serializers.IntegerField(
-        min_value=0,
-        max_value=2**53 - 1,
-        required=False,
-        help_text="The same seed and history choose the same clients.",
-    )
-    client_config = serializers.DictField(
-        required=False, help_text="The configuration that clients get with a round."
-    )
-    client_config_overrides = OverridesField(
-        required=False, help_text="Differences from it for some rounds, tags or clients."
-    )
+    round_policy = serializers.DictField(required=False)
+    selector = PartField(required=False)
+    eligibility = FiltersField(required=False)
+    seed = serializers.IntegerField(min_value=0, max_value=MAX_SEED, required=False)
+    client_config = serializers.DictField(required=False)
+    client_config_overrides = OverridesField(required=False)
     client_config_schema = serializers.JSONField(required=False, allow_null=True)
     state = serializers.ChoiceField(choices=ModelState.choices, read_only=True)
     config_version = serializers.SerializerMethodField(
@@ -142,6 +126,8 @@ class FederatedModelSerializer(serializers.ModelSerializer[FederatedModel]):
 
     def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
         fields = super().get_fields()
+        for column in CONFIGURATION:
+            fields[column].help_text = HELP_TEXTS[column]
         request = self.context.get("request")
         caller = None if request is None else user_of(request)
         if caller is not None and not caller.is_staff:

@@ -56,7 +56,7 @@ READ_BY_CLIENTS = frozenset(
         "selection",
     }
 )
-# Their services say what a client lacks.
+# What they call says what a client lacks.
 ASKED_BY_CLIENTS = frozenset({"register_client", "join"})
 NOTHING_NEWER = OpenApiResponse(description="Nothing newer came in time.")
 

@@ -16,7 +16,7 @@ from rest_framework.utils import json
 
 from fma_api.v1.ids import MAX_ID
 from fma_api.v1.updates.serializers import NewModelUpdateSerializer, UpdateFactsSerializer
-from fma_django.models.model_update import MAX_NUM_EXAMPLES
+from fma_core.aggregation.aggregators.aggregator import MAX_NUM_EXAMPLES
 from fma_django.updates.intake import UpdateFacts
 
 WHOLE = re.compile(r"[1-9][0-9]{0,17}")

@@ -6,8 +6,8 @@ from rest_framework import serializers
 
 from fma_api.v1.ids import MAX_ID
 from fma_api.v1.weights_url import WeightsUrl
+from fma_core.aggregation.aggregators.aggregator import MAX_NUM_EXAMPLES
 from fma_django.models import ModelUpdate
-from fma_django.models.model_update import MAX_NUM_EXAMPLES
 
 
 class BoundedJSONField(serializers.JSONField):

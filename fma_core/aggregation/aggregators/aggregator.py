@@ -23,6 +23,8 @@ from fma_core.arrays.spec import Spec
 from fma_core.parameters import CheckedPart
 from fma_core.registry import Registry
 
+MAX_NUM_EXAMPLES = 2**53  # exact in float64, in which the weights are summed
+
 Float64 = NDArray[np.float64]
 Floats = NDArray[Any]
 DecisionT = TypeVar("DecisionT")

@@ -1,6 +1,6 @@
 """Selectors: the cohort of a round, chosen from the eligible clients."""
 
-from fma_core.selection.cohort.everyone import Everyone
+from fma_core.selection.cohort.everyone import EVERYONE, Everyone
 from fma_core.selection.cohort.fedcs import FedCS
 from fma_core.selection.cohort.least_recently_used import LeastRecentlyUsed
 from fma_core.selection.cohort.oort import Oort
@@ -14,6 +14,7 @@ from fma_core.selection.cohort.tifl import TiFL
 from fma_core.selection.cohort.weighted import Weighted
 
 __all__ = [
+    "EVERYONE",
     "Choice",
     "Everyone",
     "FedCS",

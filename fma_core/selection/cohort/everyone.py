@@ -9,8 +9,10 @@ import numpy as np
 
 from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
 
+EVERYONE = "everyone"
 
-@selectors.register("everyone")
+
+@selectors.register(EVERYONE)
 @dataclass(frozen=True)
 class Everyone(Selector):
     """Every eligible client, however many are wanted. FMA's clients, which never ask to join, need it.

@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 from django.db.models import QuerySet
 
+from fma_core.aggregation.aggregators.aggregator import MAX_NUM_EXAMPLES
 from fma_core.metrics import STATISTICS, merge, numbers_of
 from fma_django.models import ClientAggregateScore, FederatedModel, ModelUpdate, Round
-from fma_django.models.model_update import ACCEPTED, MAX_NUM_EXAMPLES
+from fma_django.models.model_update import ACCEPTED
 from fma_django.models.round import RoundState
 
 Source = Literal["training", "validation", "developer"]

@@ -4,8 +4,8 @@
     update = accept(expected, body)
 
 An update is what a server gets most of. It takes one read before its body travels, and one transaction after that:
-count it, which holds the round; read again; insert it. What else a round may need (its start, its end, its first
-weights) is looked at by the services that decide it, when it may be due.
+count it, which holds the round; read again; insert it. All else that a round may need (its start, its end)
+is decided by `fma_django.rounds.advance`, when it may be due.
 """
 
 from collections.abc import Callable

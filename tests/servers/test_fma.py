@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import httpx
 import pytest
 
+from tests.servers import migrated
 from tests.servers.fma import FmaInstall, StartFma
 
 pytestmark = pytest.mark.processes
@@ -20,6 +23,15 @@ def test_server_is_ready_and_knows_its_users(fma_server: StartFma) -> None:
     assert (answer.status_code, answer.json()["id"]) == (200, developer.id)
     assert server.process.stop() == 0
     assert server.status_of("/healthz") == 0
+
+
+def test_a_benchmark_measures_servers_with_the_kernels_that_they_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(migrated.FOLDER)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+
+    assert "PYTHONPATH" not in FmaInstall(tmp_path).env
 
 
 def test_parts_run_apart_and_a_killed_worker_leaves_nothing(fma_install: FmaInstall) -> None:

@@ -17,7 +17,7 @@ from fma_django.record.weights import update_layout, update_spec
 
 
 @dataclass(frozen=True)
-class Rules:
+class BuiltConfiguration:
     """The parts that a configuration names. Building them raises InvalidPart, when a plugin is gone for instance."""
 
     experiment: FederatedModel
@@ -42,7 +42,7 @@ class Rules:
         return replace(self.closing, policy=replace(self.closing.policy, quorum_organisations=0))
 
 
-def rules_of(configuration: str) -> Rules:
+def rules_of(configuration: str) -> BuiltConfiguration:
     """The rules of a configuration as its JSON text. Raises InvalidPart and InvalidStrategy."""
     return _rules_of(configuration, Registry.generation)
 
@@ -54,11 +54,11 @@ def wanted_of(configuration: str, spec: str | None, layout: str) -> tuple[Spec |
 
 # By the text and not by the version's id: SQLite gives the id of a row that was rolled back to another one.
 @lru_cache(maxsize=1024)
-def _rules_of(configuration: str, generation: int) -> Rules:
+def _rules_of(configuration: str, generation: int) -> BuiltConfiguration:
     experiment = FederatedModel()
     experiment.configure(json.loads(configuration))
     strategy = experiment.build_strategy()
-    return Rules(experiment, strategy, experiment.build_round_rules(strategy))
+    return BuiltConfiguration(experiment, strategy, experiment.build_round_rules(strategy))
 
 
 # The specs of large models take megabytes; few models are that large, and few are trained at one time.

@@ -9,7 +9,7 @@ from fma_django.errors import LateUpdate, NotSelected, RoundFull
 from fma_django.models import ModelUpdate, Participation, Round
 from fma_django.models.model_update import ACCEPTED
 from fma_django.models.round import RoundState
-from fma_django.record.rules import Rules
+from fma_django.record.rules import BuiltConfiguration
 from fma_django.rounds.facts import takes_no_more
 from fma_django.updates.standing import Standing
 
@@ -23,7 +23,7 @@ class Answered:
     is_new: bool
 
 
-def admit(standing: Standing, rules: Rules) -> Answered | None:
+def admit(standing: Standing, rules: BuiltConfiguration) -> Answered | None:
     """The participation that an update of this client answers, where there is one.
 
     standing: of an open round.
@@ -80,7 +80,7 @@ def _missed(standing: Standing) -> Answered:
     return Answered(missed.pk, was_late=True, is_new=True)
 
 
-def _require_room(standing: Standing, rules: Rules) -> None:
+def _require_room(standing: Standing, rules: BuiltConfiguration) -> None:
     current = Round.objects.select_related("federated_model", "config_version").get(pk=standing.round_id)
     current.num_updates = standing.num_updates
     if takes_no_more(current, rules.closing.policy):

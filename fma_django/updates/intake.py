@@ -23,7 +23,7 @@ from fma_django.models import FederatedModel, IdempotencyKey, ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus
 from fma_django.record.configuration import as_configured
 from fma_django.record.idempotency import Once, made_before
-from fma_django.record.rules import Rules, rules_of, wanted_of
+from fma_django.record.rules import BuiltConfiguration, rules_of, wanted_of
 from fma_django.record.weights import StoredWeights, WeightsBody, settle_spec, store_weights
 from fma_django.rounds.advance import advance
 from fma_django.rounds.facts import may_be_due
@@ -244,7 +244,7 @@ def _require_unchanged(experiment: FederatedModel, checked: Strategy, facts: Upd
         )
 
 
-def _advance_if_due(standing: Standing, rules: Rules) -> None:
+def _advance_if_due(standing: Standing, rules: BuiltConfiguration) -> None:
     """Start or close the round, where one more update makes it possible."""
     if not standing.allow_aggregation:
         return
@@ -253,7 +253,7 @@ def _advance_if_due(standing: Standing, rules: Rules) -> None:
     advance(_round_of(standing))
 
 
-def _may_be_due(standing: Standing, rules: Rules) -> bool:
+def _may_be_due(standing: Standing, rules: BuiltConfiguration) -> bool:
     facts = RoundFacts(
         num_updates=standing.num_updates + (standing.earlier_id is None),
         num_clients=standing.clients_counted or 0,

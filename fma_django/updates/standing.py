@@ -6,7 +6,7 @@ from typing import Annotated, Any, NamedTuple
 from fma_django.errors import NoInitialModel, NotRegistered, UnknownBaseAggregate, UnknownModel
 from fma_django.models import FederatedModel
 from fma_django.record.queries.aggregates import latest_model, newest_aggregate_ids
-from fma_django.record.rules import Rules
+from fma_django.record.rules import BuiltConfiguration
 from fma_django.rounds.waiting_updates import ABANDONED, stale_reason
 from fma_django.updates.facts import UpdateFacts
 
@@ -64,7 +64,7 @@ def require_base(standing: Standing, facts: UpdateFacts) -> None:
         )
 
 
-def require_start(standing: Standing, rules: Rules) -> None:
+def require_start(standing: Standing, rules: BuiltConfiguration) -> None:
     """Raises NoInitialModel when the strategy needs weights to start from, and the model has none."""
     if not rules.strategy.needs_start or standing.parent_id is not None or standing.artifact_id is not None:
         return
@@ -95,7 +95,7 @@ def is_same_update(standing: Standing, facts: UpdateFacts, sha256: str) -> bool:
     )
 
 
-def invalid_reason(standing: Standing, rules: Rules) -> str:
+def invalid_reason(standing: Standing, rules: BuiltConfiguration) -> str:
     """Why an update trained from the named base does not count; "" when it does."""
     base_id, is_newest = standing.base_id, standing.base_id == standing.parent_id
     if base_id is not None and not is_newest and standing.base_is_abandoned:

@@ -20,6 +20,8 @@ from fma_api import secret_key
 from fma_api.environment_values import (
     as_text,
     boolean,
+    database_url,
+    host_names,
     much_per_time,
     names,
     one_of,
@@ -28,12 +30,14 @@ from fma_api.environment_values import (
     path,
     rate,
     seconds,
+    secret,
     size_bytes,
-    text,
+    storage_url,
     url,
     whole,
 )
 from fma_django import conf
+from fma_django.storage.address import without_secrets
 
 PREFIX = "FMA_"
 
@@ -75,14 +79,14 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "FMA_DATABASE_URL",
-        url("sqlite", "postgres", "postgresql"),
+        database_url,
         "sqlite:///{data}/fma.sqlite3",
         "The database: `sqlite:////absolute/path.sqlite3` or `postgres://user:password@host:5432/name`.",
         is_secret=True,
     ),
     Setting(
         "FMA_STORAGE_URL",
-        url("file", "s3"),
+        storage_url,
         "file://{data}/storage",
         "The store of the weights: `file:///absolute/folder`, or `s3://bucket/prefix` with boto3's `AWS_*`.",
     ),
@@ -113,7 +117,7 @@ SETTINGS: tuple[Setting, ...] = (
     # Who may speak to the server
     Setting(
         "FMA_SECRET_KEY",
-        text,
+        secret,
         "",
         "The key that signs sessions and tasks, and that API tokens are derived from: 50 characters or more, the "
         "same for web and worker. `fma serve` creates one in the data folder.",
@@ -121,7 +125,7 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "FMA_ALLOWED_HOSTS",
-        names,
+        host_names,
         "localhost,127.0.0.1,[::1]",
         "The host names that the server answers to, separated by commas.",
     ),
@@ -382,11 +386,27 @@ def as_markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
+# Of services named fma, fma-web, …:
+# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_KUBERNETES = re.compile(
+    r"FMA_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
+
+
+def _is_of_kubernetes(name: str, value: str) -> bool:
+    """Whether a cluster put the variable into every container, and nobody meant a setting by it."""
+    return _KUBERNETES.fullmatch(name) is not None and (
+        not name.endswith("_PORT") or "_PORT_" in name or name.endswith("_SERVICE_PORT") or "://" in value
+    )
+
+
 def _unknown_names(environ: Mapping[str, str]) -> list[str]:
     known = [setting.name for setting in SETTINGS]
     known += [f"{setting.name}_FILE" for setting in SETTINGS if setting.is_secret]
     problems = []
     for name in sorted(name for name in environ if name.startswith(PREFIX) and name not in known):
+        if _is_of_kubernetes(name, environ[name]):
+            continue
         nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
         problems.append(f"{name} is not a setting of fma; the nearest one is {nearest}")
     return problems
@@ -402,7 +422,11 @@ def _value(setting: Setting, environ: Mapping[str, str], *, data_dir: str) -> ob
     try:
         return setting.parse(given or setting.default.replace("{data}", quote(data_dir)))
     except ValueError as error:
-        shown = "something else (it is a secret, and not shown)" if setting.is_secret else f"'{given}'"
+        shown = (
+            "something else (it is a secret, and not shown)"
+            if setting.is_secret
+            else f"'{without_secrets(given)}'"
+        )
         raise EnvironmentInvalid(f"{setting.name} must be {error}; found {shown}") from error
 
 
@@ -429,6 +453,10 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
             problems.append(
                 "FMA_EXECUTOR is 'dask', which is not installed: pip install 'federated-model-aggregation[dask]'"
             )
+    if values["FMA_STORAGE_URL"].startswith("s3:") and find_spec("boto3") is None:
+        problems.append(
+            "FMA_STORAGE_URL is in S3, and boto3 is not installed: pip install 'federated-model-aggregation[s3]'"
+        )
     for name, package, extra in (
         ("FMA_MLFLOW_TRACKING_URI", "mlflow", "mlflow"),
         ("FMA_TENSORBOARD_DIR", "tensorboard", "tensorboard"),

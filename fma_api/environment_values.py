@@ -7,9 +7,10 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from fma_django.conf import SizeBytes
+from fma_django.storage.address import where_is
 
 _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _WORDS = {
@@ -41,6 +42,23 @@ def boolean(value: str) -> bool:
 
 def names(value: str) -> list[str]:
     return [name for name in (part.strip() for part in value.split(",")) if name]
+
+
+# What Django accepts in a request's Host, and its two patterns. An underscore is none of it.
+_HOST = re.compile(
+    r"\*|\.?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*\.?|\[[0-9a-f:.]*:[0-9a-f:.]*\]",
+    re.IGNORECASE,
+)
+
+
+def host_names(value: str) -> list[str]:
+    given = names(value)
+    if not given or not all(_HOST.fullmatch(name) for name in given):
+        raise ValueError(
+            "host names of letters, digits, '-' and '.', without scheme, port or quotes, separated by commas, such as "
+            "fma.example.org,10.0.0.1,[::1]; .example.org stands for itself and every name below it, * for any host"
+        )
+    return given
 
 
 def size_bytes(value: str) -> int:
@@ -82,6 +100,41 @@ def url(*schemes: str, optional: bool = False) -> Callable[[str], str]:
         raise ValueError("a URL that starts with " + " or ".join(f"{scheme}://" for scheme in schemes))
 
     return parse
+
+
+def storage_url(value: str) -> str:
+    where_is(value)
+    return value
+
+
+def database_url(value: str) -> str:
+    url("sqlite", "postgres", "postgresql")(value)
+    if value.startswith("sqlite:"):
+        parts = urlsplit(value)
+        if parts.netloc or parts.query or parts.fragment or not parts.path.strip("/"):
+            raise ValueError("sqlite:/// and a path, as in sqlite:////srv/fma/fma.sqlite3")
+    elif not _names_a_database(value):
+        raise ValueError(
+            "postgres://user:password@host:5432/name, where each character of the password other than a letter or a "
+            "digit is written as %XX (# as %23, / as %2F, @ as %40)"
+        )
+    return value
+
+
+def _names_a_database(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        has_server = bool(parts.hostname or "host" in parse_qs(parts.query)) and parts.port != 0
+    except ValueError:  # its message would show a part of the password
+        return False
+    return has_server and bool(parts.path.strip("/")) and not parts.fragment
+
+
+def secret(value: str) -> str:
+    """As Django's own check asks (security.W009), which nobody reads."""
+    if value and (len(value) < 50 or len(set(value)) < 5):
+        raise ValueError("50 random characters or more, as `openssl rand -hex 32` prints")
+    return value
 
 
 _PERIODS_S = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "hour": 3600, "d": 86_400, "day": 86_400}

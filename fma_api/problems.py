@@ -13,6 +13,7 @@ import structlog
 from django.core.exceptions import DisallowedHost, PermissionDenied
 from django.db import OperationalError
 from django.http import Http404, HttpRequest, HttpResponse
+from django.http.request import split_domain_port
 from django.utils.html import escape
 from rest_framework import exceptions, status
 from rest_framework.response import Response
@@ -177,12 +178,12 @@ def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpR
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     if isinstance(exception, DisallowedHost):
         host = request.META.get("HTTP_HOST", "")[:200]
-        return _plain(
-            request,
-            400,
-            "unknown_host",
-            f"The host {host!r} is not among those of the setting FMA_ALLOWED_HOSTS.",
+        detail = (
+            f"The host {host!r} is not among those of the setting FMA_ALLOWED_HOSTS."
+            if split_domain_port(host)[0]
+            else f"The host {host!r} is not a host name (RFC 1123): letters, digits, '-' and '.', and a port."
         )
+        return _plain(request, 400, "unknown_host", detail)
     return _plain(request, 400, "bad_request", "The request is malformed.")
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from django.conf import settings
 from django.core.signals import setting_changed
 
+from fma_django.storage.address import Folder, where_is, without_secrets
 from fma_django.storage.blob_store import BlobStore
 from fma_django.storage.disk import DiskStore
 from fma_django.storage.s3 import S3Store
@@ -26,29 +26,18 @@ def store_from_url(
     spool_dir: where files are written before they are stored; only S3 asks, a disk store spools inside its own folder.
     Raises ValueError, saying what was expected, for any other address.
     """
-    parts = urlsplit(url)
-    if parts.query or parts.fragment:
-        raise ValueError(f"a storage URL has no '?' or '#' part (write them as %3F and %23); got {url!r}")
-    path = unquote(parts.path)
-    if parts.scheme == "file":
-        if parts.netloc not in ("", "localhost") or not path.startswith("/") or path.strip("/") == "":
-            raise ValueError(
-                f"a file storage URL is file:/// and an absolute folder, as in file:///srv/fma; got {url!r}"
-            )
-        return DiskStore(Path(path))
-    if parts.scheme == "s3":
-        if not parts.netloc or "@" in parts.netloc or ":" in parts.netloc:
-            raise ValueError(
-                "an S3 storage URL is s3://bucket/prefix (the server goes into FMA_S3_ENDPOINT_URL, "
-                f"credentials into AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY); got {_without_secrets(url)!r}"
-            )
-        return S3Store(
-            parts.netloc,
-            path.strip("/"),
-            endpoint_url=s3_endpoint_url or None,
-            spool_dir=Path(spool_dir) if spool_dir else None,
-        )
-    raise ValueError(f"a storage URL starts with file:/// or s3://; got {_without_secrets(url)!r}")
+    try:
+        place = where_is(url)
+    except ValueError as error:
+        raise ValueError(f"FMA_STORAGE_URL must be {error}; found {without_secrets(url)!r}") from None
+    if isinstance(place, Folder):
+        return DiskStore(place.path)
+    return S3Store(
+        place.name,
+        place.prefix,
+        endpoint_url=s3_endpoint_url or None,
+        spool_dir=Path(spool_dir) if spool_dir else None,
+    )
 
 
 @cache
@@ -64,8 +53,3 @@ def _forget_store(*, setting: str, **_: object) -> None:
 
 
 setting_changed.connect(_forget_store, dispatch_uid="fma_django.storage.forget_store")
-
-
-def _without_secrets(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://…@{rest.rpartition('@')[2]}" if "@" in rest else url

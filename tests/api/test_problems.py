@@ -108,6 +108,15 @@ def test_a_host_that_is_not_ours_is_400(anonymous: APIClient) -> None:
     assert "FMA_ALLOWED_HOSTS" in said["detail"]
 
 
+def test_a_host_with_an_underscore_is_no_host_name(anonymous: APIClient, settings: Any) -> None:
+    settings.ALLOWED_HOSTS = ["*"]
+
+    answer = anonymous.get(f"{API}models/", HTTP_HOST="fma_web:8000")
+
+    problem = require_problem(answer, 400, "unknown_host")
+    assert problem["detail"].startswith("The host 'fma_web:8000' is not a host name (RFC 1123)")
+
+
 def test_a_page_shows_a_host_as_text(anonymous: APIClient) -> None:
     page = anonymous.get("/", HTTP_HOST="<b>evil", HTTP_ACCEPT="text/html")
 

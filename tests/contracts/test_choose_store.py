@@ -47,6 +47,8 @@ def test_prefix_may_be_empty() -> None:
         "file:relative",
         "file:///",
         "s3:///prefix",
+        "s3://",
+        "file://~/weights",
         "s3://key:secret@bucket/prefix",
         "s3://bucket:9000/prefix",
         "s3://bucket/prefix?region=x",

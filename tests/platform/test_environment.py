@@ -11,7 +11,7 @@ from fma_api import environment, secret_key
 from fma_api.environment import EnvironmentInvalid, as_markdown, read
 from fma_django import conf
 
-KEY = {"FMA_SECRET_KEY": "k" * 50}
+KEY = {"FMA_SECRET_KEY": "tests-only" * 5}
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
@@ -36,6 +36,13 @@ def test_an_empty_environment_but_for_the_key_gives_every_default() -> None:
         ("FMA_DEBUG", "", False),
         ("FMA_LEASE_SECONDS", "0.5", 0.5),
         ("FMA_ALLOWED_HOSTS", "a.example, b.example,", ["a.example", "b.example"]),
+        (
+            "FMA_ALLOWED_HOSTS",
+            ".example.org,fma,10.0.0.1,[::1],*",
+            [".example.org", "fma", "10.0.0.1", "[::1]", "*"],
+        ),
+        ("FMA_DATABASE_URL", "postgres:///fma?host=/run/postgresql", "postgres:///fma?host=/run/postgresql"),
+        ("FMA_DATABASE_URL", "postgres://u:p%23@[::1]:5432/fma", "postgres://u:p%23@[::1]:5432/fma"),
         ("FMA_LOG_FORMAT", "JSON", "json"),
         ("FMA_LOGIN_RATE", "5/s", "5/s"),
     ],
@@ -54,7 +61,33 @@ def test_a_value_is_read(name: str, text: str, value: object) -> None:
         ("FMA_DEBUG", "maybe", "true or false; found 'maybe'"),
         ("FMA_LEASE_SECONDS", "nan", "a number of seconds above 0; found 'nan'"),
         ("FMA_REGISTRATION", "public", "one of open, token, closed; found 'public'"),
-        ("FMA_STORAGE_URL", "/srv/fma", "a URL that starts with file:// or s3://; found '/srv/fma'"),
+        ("FMA_STORAGE_URL", "/srv/fma", "a storage URL that starts with file:/// or s3://; found '/srv/fma'"),
+        ("FMA_STORAGE_URL", "s3://", "a storage URL of a bucket and a prefix after s3://"),
+        ("FMA_STORAGE_URL", "s3://key:secret@bucket", "a storage URL of a bucket"),
+        *(
+            ("FMA_STORAGE_URL", url, "a storage URL of three slashes and an absolute folder")
+            for url in ("file://weights", "file:weights", "file://~/weights", "file:///")
+        ),
+        *(
+            (
+                "FMA_ALLOWED_HOSTS",
+                hosts,
+                "host names of letters, digits, '-' and '.', without scheme, port or quotes",
+            )
+            for hosts in ("['a']", "https://a", "a:8000", "*.a", "a b", '"a"', "a,b_c", ",", "a/", "[a]")
+        ),
+        ("FMA_DATABASE_URL", "sqlite://fma.sqlite3", "sqlite:/// and a path"),
+        ("FMA_DATABASE_URL", "sqlite://", "sqlite:/// and a path"),
+        *(
+            ("FMA_DATABASE_URL", url, "postgres://user:password@host:5432/name, where each character")
+            for url in (
+                "postgres://u:p#hunter2@db/fma",
+                "postgres://u:p/hunter2@db/fma",
+                "postgres://u:hunter2@db",
+            )
+        ),
+        ("FMA_SECRET_KEY", "hunter2", "50 random characters or more"),
+        ("FMA_SECRET_KEY", "42" * 40, "50 random characters or more"),
         ("FMA_LOGIN_RATE", "often", "a number of requests in a period"),
     ],
 )
@@ -63,6 +96,8 @@ def test_a_bad_value_says_what_must_hold_and_what_was_found(name: str, text: str
         read(KEY | {name: text})
 
     assert f"{name} must be {must_be}" in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+    assert "secret@" not in str(refused.value)
 
 
 def test_a_bad_secret_is_not_shown() -> None:
@@ -197,3 +232,29 @@ def test_a_cluster_needs_dask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "find_spec", lambda name: None)
     with pytest.raises(EnvironmentInvalid, match=r"pip install 'federated-model-aggregation\[dask\]'"):
         read(KEY | {"FMA_EXECUTOR": "dask", "FMA_DASK_SCHEDULER": "tcp://host:8786"})
+
+
+def test_variables_that_kubernetes_injects_are_no_settings() -> None:
+    """For services called fma and fma-web: what a cluster puts into every container of their namespace."""
+    injected = {
+        f"{service}_{name}": value
+        for service in ("FMA", "FMA_WEB", "FMA_POSTGRES_RW")
+        for name, value in {
+            "SERVICE_HOST": "10.0.0.11",
+            "SERVICE_PORT": "8000",
+            "SERVICE_PORT_HTTP": "8000",
+            "PORT": "tcp://10.0.0.11:8000",
+            "PORT_8000_TCP": "tcp://10.0.0.11:8000",
+            "PORT_8000_TCP_PROTO": "tcp",
+            "PORT_8000_TCP_PORT": "8000",
+            "PORT_8000_TCP_ADDR": "10.0.0.11",
+        }.items()
+    }
+
+    assert read(KEY | injected) == read(KEY)
+
+
+@pytest.mark.parametrize("name", ["FMA_PORT", "FMA_WEB_PORT"])
+def test_a_port_that_somebody_meant_is_refused(name: str) -> None:
+    with pytest.raises(EnvironmentInvalid, match=f"{name} is not a setting of fma"):
+        read(KEY | {name: "8000"})

@@ -27,7 +27,7 @@ PRODUCTION = {
 
 
 def django_settings(env: dict[str, str], data_dir: Path, *names: str) -> dict[str, Any]:
-    base = {"PATH": "/usr/bin:/bin", "FMA_SECRET_KEY": "k" * 50, "FMA_DATA_DIR": str(data_dir)}
+    base = {"PATH": "/usr/bin:/bin", "FMA_SECRET_KEY": "tests-only" * 5, "FMA_DATA_DIR": str(data_dir)}
     done = subprocess.run(
         [sys.executable, "-c", SHOW, *names], env=base | env, capture_output=True, text=True, check=True
     )

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import ClassVar, Protocol
 
 from fma_django.models import FederatedModel, Round
@@ -52,8 +53,16 @@ def numbers_of_rounds(rounds: Sequence[Round], *, after: int) -> list[Number]:
 
 
 def _numbers(merged: MergedMetric, at: float) -> Iterator[Number]:
-    # Clients choose the names of metrics. A slash would make a folder of one.
-    plain = re.sub(r"[^A-Za-z0-9_. -]", "_", merged.metric).strip(" .")[:LONGEST_NAME] or "_"
+    curve = f"{merged.source}/{_plain(merged.metric)}"
     for statistic in FORWARDED:
-        name = f"{merged.source}/{plain}" if statistic == "mean" else f"{merged.source}/{plain}/{statistic}"
+        name = curve if statistic == "mean" else f"{curve}/{statistic}"
         yield Number(name, merged.statistics[statistic], merged.round, at)
+
+
+def _plain(metric: str) -> str:
+    """The name of a metric, in characters that MLflow takes; a slash would make a folder of it.
+
+    Clients choose the names. One that had to be changed ends with its digest, so that no two become one curve.
+    """
+    plain = re.sub(r"[^\w. -]", "_", metric).strip(" .")[:LONGEST_NAME]
+    return plain if plain == metric else f"{plain}-{sha256(metric.encode()).hexdigest()[:8]}"

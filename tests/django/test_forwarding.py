@@ -86,7 +86,7 @@ def test_every_round_is_sent_once(memory: Memory, model: FederatedModel, asked: 
         ("training/loss", 1, 0.5),
         ("training/loss", 2, 0.25),
     ]
-    assert {name for name, *_ in sent} >= {"training/loss/min", "training/loss/max", "training/a_b"}
+    assert {name for name, *_ in sent} >= {"training/loss/min", "training/loss/max", "training/a_b-c14cddc0"}
     assert memory.runs == [f"run {model.pk}"]
     assert asked == [model.pk, model.pk]
 
@@ -189,3 +189,16 @@ def test_tensorboard_reads_what_was_written(
         for found in model.rounds.filter(closed_on__isnull=False).order_by("number")
     ]
     assert sorted({event.wall_time for event in events}) == pytest.approx(closed)
+
+
+def test_no_two_metrics_become_one_curve(memory: Memory, model: FederatedModel) -> None:
+    names = ["Größe", "大きさ", "a_b", "a/b", "a:b", " a_b"]
+    client = make_client(model).client
+    send_body(model, client, JsonBody(weights()), UpdateFacts(metrics=dict.fromkeys(names, 1.0)))
+    aggregate_now(model)
+
+    forwarding.forward(model.pk)
+
+    sent = {number.name for number in memory.numbers}
+    assert len(sent) == len(memory.numbers) == 3 * len(names)
+    assert {"training/Größe", "training/大きさ/min", "training/a_b/max"} <= sent

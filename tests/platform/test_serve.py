@@ -16,7 +16,8 @@ pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 
 def command_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    """The name that `ps -o comm` shows."""
+    return Path(f"/proc/{pid}/comm").read_text().rstrip()
 
 
 def parent_of(pid: int) -> int:
@@ -25,7 +26,7 @@ def parent_of(pid: int) -> int:
 
 def child_of(serve: ServerProcess, command: str) -> int:
     [pid] = [
-        pid for pid in serve.members() if parent_of(pid) == serve.pid and f" {command} " in command_of(pid)
+        pid for pid in serve.members() if parent_of(pid) == serve.pid and command_of(pid) == f"fma {command}"
     ]
     return pid
 

@@ -1,18 +1,14 @@
 """The commands of `fma`, put together. Each one is a file; none imports Django before it runs."""
 
 import gc
-import sys
 from importlib.metadata import version
 from typing import Annotated
 
 import typer
-from django.core.exceptions import ImproperlyConfigured
-from rich.console import Console
-from rich.markup import escape
 
 from fma_api.cli import client, manage, plot, serve, user, verify, web, worker
 from fma_api.cli.demo import command as demo
-from fma_api.cli.problem import Problem
+from fma_api.cli.problem import exit_with_sentence
 
 application = typer.Typer(
     name="fma",
@@ -55,12 +51,8 @@ def fma(
 def run() -> None:
     """Run the command line; whatever a person can put right ends with a sentence and exit code 1."""
     try:
-        application()
-    except (Problem, ImproperlyConfigured) as problem:
-        console = Console(stderr=True, soft_wrap=True)
-        for line in str(problem).splitlines():
-            console.print(f"[bold red]fma:[/bold red] {escape(line)}", highlight=False)
-        sys.exit(1)
+        with exit_with_sentence():
+            application()
     finally:
         # Measured: before it ends, the interpreter looks for 0.4 s through all that is loaded for what it can free.
         gc.freeze()

@@ -1,25 +1,29 @@
-"""Other `fma` commands, run as child processes that live and end together."""
+"""The parts of a server, run as child processes that live and end together."""
 
+import contextlib
+import multiprocessing.context
 import os
 import signal
-import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from types import FrameType, TracebackType
 
+import django
+from django.db import connections
+
 from fma_api.cli.parent_death import die_with
-from fma_api.cli.problem import Problem
+from fma_api.cli.problem import Problem, exit_with_sentence
 
 STOP_WITHIN_SECONDS = 20  # then a child is killed; an aggregation that was cut off is done again
-
-
-@dataclass(frozen=True)
-class Child:
-    """name: as a sentence says it, "the worker"."""
-
-    name: str
-    process: "subprocess.Popen[bytes]"
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# Measured: a child that is forked has all of Django at once; a new interpreter needs 1.4 s of CPU for it. The libraries
+# of macOS do not bear a fork.
+_Process = (
+    multiprocessing.context.ForkProcess if sys.platform == "linux" else multiprocessing.context.SpawnProcess
+)
 
 
 class Children:
@@ -30,11 +34,11 @@ class Children:
 
     def __init__(self) -> None:
         self.is_stopping = False
-        self._children: list[Child] = []
-        self._asked: list[Child] = []
+        self._children: list[BaseProcess] = []
+        self._asked: list[BaseProcess] = []
 
     def __enter__(self) -> "Children":
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in SIGNALS:
             signal.signal(number, self._on_signal)
         return self
 
@@ -44,24 +48,24 @@ class Children:
         self._ask_to_stop()
         deadline = time.monotonic() + STOP_WITHIN_SECONDS
         for child in self._children:
-            try:
-                child.process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
+            child.join(max(0.0, deadline - time.monotonic()))
+            if child.exitcode is None:
+                child.kill()
+                child.join()
 
-    def start(self, name: str, *arguments: str) -> Child:
-        """Start `fma` with these arguments."""
-        parent = os.getpid()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "fma_api.cli", *arguments],
-            stdin=subprocess.DEVNULL,
-            # A group of its own: Ctrl-C comes to us, and we decide who hears of it and when.
-            process_group=0,
-            # This process has one thread, so running Python between fork and exec is safe.
-            preexec_fn=lambda: die_with(parent),
-        )
-        child = Child(name, process)
+    def start(self, command: str, run: Callable[[], None], *, name: str) -> BaseProcess:
+        """Start a process that calls `run`, which can be pickled, with Django set up.
+
+        command: as `ps -o comm` shows the process, "fma worker"; name: as a sentence says it, "the worker".
+        """
+        connections.close_all()  # a connection has one owner
+        child = _Process(target=_child, args=(os.getpid(), command, run), name=name)
+        # Until the child has its own: ours would run in it.
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            child.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         self._children.append(child)
         return child
 
@@ -70,9 +74,8 @@ class Children:
         if self.is_stopping:
             return
         for child in self._children:
-            code = child.process.poll()
-            if code is not None:
-                raise Problem(f"{child.name} ended {_how(code)}, and everything else with it")
+            if child.exitcode is not None:
+                raise Problem(f"{child.name} ended {_how(child.exitcode)}, and everything else with it")
 
     def wait(self) -> None:
         """Return after a signal; raise Problem as soon as a child ends by itself."""
@@ -83,7 +86,7 @@ class Children:
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.is_stopping and number == signal.SIGINT:  # the second Ctrl-C: at once
             for child in self._children:
-                child.process.kill()
+                child.kill()
         self._ask_to_stop()
 
     def _ask_to_stop(self) -> None:
@@ -91,7 +94,21 @@ class Children:
         for child in self._children:
             if child not in self._asked:
                 self._asked.append(child)
-                child.process.terminate()
+                child.terminate()
+
+
+def _child(parent: int, command: str, run: Callable[[], None]) -> None:
+    # A group of its own: Ctrl-C comes to the parent, which decides who hears of it and when.
+    os.setpgid(0, 0)
+    die_with(parent)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    with contextlib.suppress(OSError):  # it is Linux alone that has this file
+        Path("/proc/self/comm").write_text(command)
+    with exit_with_sentence():
+        django.setup()  # nothing is left to do in a fork
+        run()
 
 
 def _how(code: int) -> str:

@@ -1,6 +1,7 @@
 """The data folder that every command works on, and making it ready."""
 
 import fcntl
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -101,7 +102,12 @@ def _as_problem(data: Path) -> Iterator[None]:
 def _set_up_django() -> None:
     import django
 
+    # Measured: looking for garbage among all that is loaded takes an eighth of the time, and finds none. Nobody looks
+    # through it later either, and so forked children go on sharing its memory.
+    gc.disable()
     django.setup()
+    gc.freeze()
+    gc.enable()
 
 
 def _unapplied_migrations() -> int:

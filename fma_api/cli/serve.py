@@ -4,12 +4,14 @@ import http.client
 import os
 import shlex
 import time
+from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from rich.console import Console
 
-from fma_api.cli import address, data_folder
-from fma_api.cli.children import Child, Children
+from fma_api.cli import address, data_folder, web, worker
+from fma_api.cli.children import Children
 from fma_api.cli.problem import Problem
 from fma_api.cli.web import HostOption, PortOption
 
@@ -37,21 +39,26 @@ def serve(
     data = data_folder.use(data)
     address.check_free(host, port)
     data_folder.make_ready(data)
+    # Both children need it, and the HTTP server more: what is loaded here is loaded once.
+    import fma_django.work.tasks  # noqa: F401
+
     url = address.url(host, port)
     with Children() as children:
-        web = children.start("the HTTP server", "web", "--host", host, "--port", str(port))
-        children.start("the worker", "worker")
-        _wait_until_ready(children, web, url)
+        http_server = children.start("fma web", partial(web.run, host, port), name="the HTTP server")
+        children.start("fma worker", worker.run, name="the worker")
+        _wait_until_ready(children, http_server, url)
         _welcome(url, data, host)
         children.wait()
 
 
-def _wait_until_ready(children: Children, web: Child, url: str) -> None:
+def _wait_until_ready(children: Children, http_server: BaseProcess, url: str) -> None:
     deadline = time.monotonic() + READY_WITHIN_SECONDS
     while not children.is_stopping and not _answers(url):
         children.check()
         if time.monotonic() > deadline:
-            raise Problem(f"{web.name} did not answer at {url}/healthz within {READY_WITHIN_SECONDS} seconds")
+            raise Problem(
+                f"{http_server.name} did not answer at {url}/healthz within {READY_WITHIN_SECONDS} seconds"
+            )
         time.sleep(0.05)
 
 

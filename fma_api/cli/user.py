@@ -2,7 +2,7 @@
 
 import json
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -47,10 +47,11 @@ def add(
     if password == "":
         raise Problem("--password-stdin: standard input has no password")
     data_folder.open_record(data_folder.use(data))
-    print(json.dumps(_add(name, password=password, is_staff=staff)))
+    print(json.dumps(add_user(name, password=password, is_staff=staff)))
 
 
-def _add(name: str, *, password: str | None, is_staff: bool) -> dict[str, object]:
+def add_user(name: str, *, password: str | None, is_staff: bool) -> dict[str, Any]:
+    """Add a user with an API token; raise Problem when the name or the password is refused."""
     from django.contrib.auth.models import User
     from django.contrib.auth.password_validation import validate_password
     from django.core.exceptions import ValidationError

@@ -39,6 +39,13 @@ def web(
     ```
     """
     data_folder.use(data)
+    address.check_free(host, port)
+    data_folder.require_migrated()
+    run(host, port)
+
+
+def run(host: str, port: int) -> None:
+    """Answer requests until a signal comes, with Django set up and the database up to date."""
     import structlog
     from django.conf import settings
     from django.urls import get_resolver
@@ -46,8 +53,7 @@ def web(
     from granian.constants import HTTPModes, Interfaces, Loops
     from granian.log import LogLevels
 
-    address.check_free(host, port)
-    data_folder.require_migrated()
+    address.check_free(host, port)  # once more: loading and migrating take a while
     get_resolver().url_patterns  # noqa: B018  # loads all that answers requests, once for all processes
     server = Granian(
         "fma_api.front.front:Front",
@@ -74,8 +80,10 @@ def web(
 def _load(parent: int) -> "Front":
     """The application, in a worker process of granian."""
     die_with(parent)
+    import django
     from django.conf import settings
 
+    django.setup()  # nothing is left to do in a fork; macOS and Python 3.14 spawn
     from fma_api.front.front import Front
     from fma_api.wsgi import application
 

@@ -21,15 +21,21 @@ def worker(data: data_folder.DataOption = data_folder.DEFAULT) -> None:
     ```
     """
     data_folder.use(data)
-    bind_forked_children()
     data_folder.require_migrated()
+    run()
+
+
+def run() -> None:
+    """Aggregate rounds until a signal comes, with Django set up and the database up to date."""
+    bind_forked_children()
     import structlog
     from django.conf import settings
     from django.core.management import call_command
 
     from fma_core import kernels
+    from fma_django.work import tasks  # noqa: F401
 
-    # Before django-q forks: otherwise the first round of each of its processes waits for it.
+    # As the import: before django-q forks, otherwise the first round of each of its processes waits for it.
     kernels.load()
     call_command("qcluster")  # returns when its guard, a child process, is up
     log = structlog.get_logger(__name__)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers.fma import COMMAND, FmaInstall
+from tests.servers.fma import COMMAND, FmaInstall, put_migrated_into
 from tests.servers.free_port import free_port
 
 pytestmark = pytest.mark.processes
@@ -60,9 +60,14 @@ def test_a_user_can_be_added_before_the_first_start(fma_install: FmaInstall) -> 
 
 
 def test_data_is_an_option_of_every_command(fma_install: FmaInstall, tmp_path: Path) -> None:
-    fma_install.run("user", "add", "anna", "--data", str(tmp_path / "elsewhere"))
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    put_migrated_into(elsewhere)
 
-    assert (tmp_path / "elsewhere" / "fma.sqlite3").exists()
+    fma_install.run("user", "add", "anna", "--data", str(elsewhere))
+
+    with sqlite3.connect(elsewhere / "fma.sqlite3") as database:
+        assert database.execute("select username from auth_user").fetchall() == [("anna",)]
     assert not (fma_install.data_dir / "fma.sqlite3").exists()
 
 

@@ -1,5 +1,6 @@
 """`fma serve` as processes: how it starts, and every way in which it can end."""
 
+import json
 import os
 import signal
 import stat
@@ -16,7 +17,8 @@ pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 
 def command_of(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    """The name that `ps -o comm` shows."""
+    return Path(f"/proc/{pid}/comm").read_text().rstrip()
 
 
 def parent_of(pid: int) -> int:
@@ -25,7 +27,7 @@ def parent_of(pid: int) -> int:
 
 def child_of(serve: ServerProcess, command: str) -> int:
     [pid] = [
-        pid for pid in serve.members() if parent_of(pid) == serve.pid and f" {command} " in command_of(pid)
+        pid for pid in serve.members() if parent_of(pid) == serve.pid and command_of(pid) == f"fma {command}"
     ]
     return pid
 
@@ -57,7 +59,7 @@ def test_the_first_start_makes_all_that_is_needed_and_says_how_to_go_on(fma_inst
     assert stat.S_IMODE((fma_install.data_dir / "secret_key").stat().st_mode) == 0o600
     assert f"fma is ready at {server.base_url}" in said
     assert f"fma user add NAME --data {fma_install.data_dir}" in said
-    assert fma_install.add_user("anna", staff=True).token
+    assert json.loads(fma_install.run("user", "add", "anna", "--staff"))["token"]
     assert server.status_of("/admin/login/") == 200
 
 

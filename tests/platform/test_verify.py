@@ -1,12 +1,16 @@
 """`fma verify` on a real data folder."""
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fma_django.experiments.changes import create_federated_model
+from fma_django.models import ModelUpdate
+from tests.records import make_user
 from tests.servers.fma import COMMAND, REPOSITORY, FmaInstall
 
 pytestmark = pytest.mark.processes
@@ -28,25 +32,32 @@ for name in sys.argv[1:]:
 """
 
 
+MEAN, FEDADAM, TWIN = "1", "2", "3"  # ids; the twin has the name of the first
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with models of two published rounds each."""
+    with FmaInstall(tmp_path_factory.mktemp("filled") / "fma-data") as install:
+        install.migrate()
+        code = f"import sys, django; sys.path.insert(0, {str(REPOSITORY)!r}); django.setup()\n{FILL}"
+        done = subprocess.run(
+            [COMMAND[0], "-c", code, "mean", "fedadam", "mean"],
+            env={**install.env, "DJANGO_SETTINGS_MODULE": "fma_api.settings"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split() == [MEAN, FEDADAM, TWIN]
+        return install.data_dir
+
+
 @pytest.fixture
-def install(fma_install: FmaInstall) -> FmaInstall:
-    fma_install.migrate()
+def install(fma_install: FmaInstall, filled: Path) -> FmaInstall:
+    shutil.copytree(filled, fma_install.data_dir, dirs_exist_ok=True)
     return fma_install
-
-
-def fill(install: FmaInstall, *names: str) -> list[str]:
-    """Models with two published rounds each; their ids."""
-    code = f"import sys, django; sys.path.insert(0, {str(REPOSITORY)!r}); django.setup()\n{FILL}"
-    done = subprocess.run(
-        [COMMAND[0], "-c", code, *names],
-        env={**install.env, "DJANGO_SETTINGS_MODULE": "fma_api.settings"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
 
 
 def verify(install: FmaInstall, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -57,19 +68,10 @@ def verify(install: FmaInstall, *arguments: str) -> subprocess.CompletedProcess[
 
 def updates_of(install: FmaInstall, number: int) -> list[Path]:
     """The files of a round's updates, of all models."""
-    query = (
-        "import django; django.setup()\n"
-        "from fma_django.models import ModelUpdate\n"
-        f"for update in ModelUpdate.objects.filter(round__number={number}).order_by('pk'): print(update.sha256)"
-    )
-    printed = subprocess.run(
-        [COMMAND[0], "-c", query],
-        env={**install.env, "DJANGO_SETTINGS_MODULE": "fma_api.settings"},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    return [install.data_dir / "storage" / "blobs" / name[:2] / name for name in printed.split()]
+    with install.database():
+        updates = ModelUpdate.objects.filter(round__number=number).order_by("pk")
+        names = list(updates.values_list("sha256", flat=True))
+    return [install.data_dir / "storage" / "blobs" / name[:2] / name for name in names]
 
 
 def change_last_byte(path: Path) -> None:
@@ -80,36 +82,36 @@ def change_last_byte(path: Path) -> None:
 
 
 def test_published_aggregates_are_what_their_updates_give(install: FmaInstall) -> None:
-    mean, fedadam = fill(install, "mean", "fedadam")
-
-    newest = verify(install, mean)
+    newest = verify(install, MEAN)
     first = verify(install, "fedadam", "--round", "1")
 
     assert (newest.returncode, newest.stderr) == (0, "")
-    assert f"model {mean} ('mean'), round 2, 3 updates" in newest.stdout
+    assert f"model {MEAN} ('mean'), round 2, 3 updates" in newest.stdout
     assert newest.stdout.endswith("equal: the published aggregate is what its updates give\n")
     assert "state" not in newest.stdout
     assert first.returncode == 0, first.stderr
-    assert f"model {fedadam} ('fedadam'), round 1, 3 updates" in first.stdout
+    assert f"model {FEDADAM} ('fedadam'), round 1, 3 updates" in first.stdout
     assert "state computed" in first.stdout
 
 
 def test_programs_read_one_line(install: FmaInstall) -> None:
-    [pk] = fill(install, "fedadam")
+    said: dict[str, Any] = json.loads(verify(install, FEDADAM, "--json").stdout)
 
-    said: dict[str, Any] = json.loads(verify(install, pk, "--json").stdout)
-
-    assert (said["model"], said["name"], said["round"], said["num_updates"]) == (int(pk), "fedadam", 2, 3)
+    assert (said["model"], said["name"], said["round"], said["num_updates"]) == (
+        int(FEDADAM),
+        "fedadam",
+        2,
+        3,
+    )
     assert said["result"] == "equal"
     assert said["published"] == said["computed"]
     assert all(len(value) == 64 for value in said["published"].values())
 
 
 def test_a_changed_byte_of_a_stored_update_is_found(install: FmaInstall) -> None:
-    [pk] = fill(install, "mean")
     change_last_byte(updates_of(install, 2)[2])  # the only one whose bytes no update of the first round has
 
-    changed, before = verify(install, pk), verify(install, pk, "--round", "1")
+    changed, before = verify(install, MEAN), verify(install, MEAN, "--round", "1")
 
     assert changed.returncode == 1
     assert "Traceback" not in changed.stderr
@@ -118,10 +120,9 @@ def test_a_changed_byte_of_a_stored_update_is_found(install: FmaInstall) -> None
 
 
 def test_an_update_that_is_gone_is_said(install: FmaInstall) -> None:
-    [pk] = fill(install, "mean")
     updates_of(install, 2)[0].unlink()
 
-    told, said = verify(install, pk), verify(install, pk, "--json")
+    told, said = verify(install, MEAN), verify(install, MEAN, "--json")
 
     assert (told.returncode, told.stdout) == (1, "")
     assert told.stderr.startswith("fma: not verified: ")
@@ -132,15 +133,13 @@ def test_an_update_that_is_gone_is_said(install: FmaInstall) -> None:
 
 
 def test_what_cannot_be_verified_is_said(install: FmaInstall) -> None:
-    [pk, twin] = fill(install, "mean", "mean")
-
     for arguments, expected in (
-        ([pk, "--round", "9"], f"model {pk} has no round 9"),
-        ([pk, "--round", "3"], "round 3 of model"),
-        (["mean"], f"2 models are named 'mean'; say which by its id: {pk}, {twin}"),
+        ([MEAN, "--round", "9"], f"model {MEAN} has no round 9"),
+        ([MEAN, "--round", "3"], "round 3 of model"),
+        (["mean"], f"2 models are named 'mean'; say which by its id: {MEAN}, {TWIN}"),
         (["4711"], "there is no model whose id or name is '4711'"),
         (["9" * 50], "there is no model"),
-        ([pk, "--data", str(install.data_dir / "elsewhere")], "there is no record in the data folder"),
+        ([MEAN, "--data", str(install.data_dir / "elsewhere")], "there is no record in the data folder"),
     ):
         refused = verify(install, *arguments)
         assert (refused.returncode, refused.stdout) == (1, ""), arguments
@@ -150,15 +149,8 @@ def test_what_cannot_be_verified_is_said(install: FmaInstall) -> None:
 
 
 def test_a_model_without_a_published_round_has_nothing_to_verify(install: FmaInstall) -> None:
-    user = install.add_user("alice")
-    code = (
-        "import django; django.setup()\n"
-        "from django.contrib.auth.models import User\n"
-        "from fma_django.experiments.changes import create_federated_model\n"
-        f"create_federated_model(developer=User.objects.get(pk={user.id}), name='new', aggregator='mean')"
-    )
-    env = {**install.env, "DJANGO_SETTINGS_MODULE": "fma_api.settings"}
-    subprocess.run([COMMAND[0], "-c", code], env=env, check=True, capture_output=True)
+    with install.database():
+        create_federated_model(developer=make_user("alice"), name="new", aggregator="mean")
 
     refused = verify(install, "new")
 
@@ -167,7 +159,6 @@ def test_a_model_without_a_published_round_has_nothing_to_verify(install: FmaIns
 
 
 def test_it_works_while_the_server_runs(install: FmaInstall) -> None:
-    [pk] = fill(install, "mean")
     install.start_serve().wait_until_ready()
 
-    assert verify(install, pk).returncode == 0
+    assert verify(install, MEAN).returncode == 0

@@ -19,7 +19,7 @@ import secrets
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,7 +27,8 @@ from typing import Self
 
 import httpx
 
-from tests.servers import migrated
+from fma_api.cli import user
+from tests.servers import migrated, own_django
 from tests.servers.free_port import free_port
 from tests.servers.process import ServerProcess
 
@@ -161,11 +162,24 @@ class FmaInstall:
 
     def add_user(self, name: str, *, staff: bool = False, password: str = "") -> User:
         """A new user, by default without a password; works whether the server runs or not."""
+        if own_django.unblock is not None and not password and self._is_migrated_here():
+            with self.database():
+                return User(**user.add_user(name, password=None, is_staff=staff), password="")
         flags = ["--staff"] if staff else []
         if password:  # hashing it takes a second
             flags.append("--password-stdin")
         said = json.loads(self.run("user", "add", name, *flags, stdin=f"{password}\n"))
         return User(id=said["id"], username=said["username"], token=said["token"], password=password)
+
+    def database(self) -> AbstractContextManager[None]:
+        """Let the models, in this process, use the installation's database; it has to be migrated."""
+        url = self.env.get("FMA_DATABASE_URL") or f"sqlite:///{self.data_dir / migrated.FILE}"
+        key = self.env.get("FMA_SECRET_KEY") or (self.data_dir / "secret_key").read_text().strip()
+        return own_django.on_database(url, secret_key=key)
+
+    def _is_migrated_here(self) -> bool:
+        is_migrated = "FMA_DATABASE_URL" in self.env or (self.data_dir / migrated.FILE).exists()
+        return self._command is COMMAND and is_migrated
 
     def start(self, *arguments: str, log_name: str) -> ServerProcess:
         """Start an `fma` command that goes on running; its log is beside the data folder."""

@@ -10,8 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from pytest_django import DjangoDbBlocker
 
-from tests.servers import migrated
+from tests.servers import migrated, own_django
 from tests.servers.fma import FmaInstall, StartFma
 from tests.servers.postgres import PostgresServer, postgres
 from tests.servers.s3 import S3Bucket, S3Server, s3
@@ -27,6 +28,11 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure() -> None:
     """End the process, with the stacks of all threads, when one that a test left behind keeps it from ending."""
     faulthandler.dump_traceback_later(EXIT_LIMIT_S, exit=True, file=sys.__stderr__ or sys.stderr)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _installations_have_our_django(django_db_blocker: DjangoDbBlocker) -> None:
+    own_django.unblock = django_db_blocker.unblock
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,10 @@
 
 Python blocks run in order, in one namespace for each page; a `text` block right after one is what it prints. Console
 blocks run in bash, and what stands under a command must be in its output (`…` is anything). `fma serve` starts a
-server of the page's own, on another port than the one that is written; what is in docs/how-to is for people whose
-server has run before, so there it finds a database. A block right after "`name`:" is written into
-the file of that name, and `pip install --editable .` installs that project for the page, without its dependencies.
+server of the page's own, on another port than the one that is written. The first pages start with an empty folder, the
+others are for people whose server has run before: there `fma` finds a database. Guides that begin with ANNAS_SERVER
+share one server and its user. A block right after "`name`:" is written into the file of that name, and
+`pip install --editable .` installs that project for the page, without its dependencies.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -23,7 +27,7 @@ import pytest
 
 from tests.docs.page import PAGES, REPOSITORY, Block, blocks_of, commands_of, name_of
 from tests.docs.python_session import PythonSession
-from tests.servers.fma import FmaInstall
+from tests.servers.fma import StartFma, put_migrated_into
 from tests.servers.free_port import free_port
 from tests.servers.process import ServerProcess
 
@@ -54,6 +58,14 @@ INSTALL_HERE = "pip install --editable ."
 LANGUAGES = {"console", "python", "text", "json", "http", "mermaid", "env", "yaml", "toml"}
 # A release is made by hand, and takes hours.
 BY_HAND = {"RELEASING.md"}
+FIRST_PAGES = {"README.md", "docs/tutorial/first-federation.md"}
+ANNAS_SERVER = ["fma serve", "fma user add anna > anna.json"]
+# Guides that begin with these commands too, and yet need a server of their own.
+APART = {
+    "docs/how-to/send-large-updates.md": "its model is number 1",
+    "docs/how-to/write-a-client.md": "its model is number 1",
+    "docs/how-to/write-an-aggregator.md": "the server must find the new aggregator",
+}
 
 RUNNABLE = [
     page
@@ -67,22 +79,42 @@ def test_blocks_say_their_language(page: Path) -> None:
     assert {block.language for block in blocks_of(page)} <= LANGUAGES
 
 
+@dataclass(frozen=True)
+class AnnasServer:
+    """The server that guides share: the port it listens on, and the line that `fma user add anna` printed."""
+
+    port: int
+    anna: str
+
+
+@pytest.fixture(scope="module")
+def annas_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnnasServer]:
+    with ExitStack() as stack:
+        server = StartFma(tmp_path_factory.mktemp("guides"), stack)()
+        port = int(server.base_url.rpartition(":")[2])
+        yield AnnasServer(port, server.install.run("user", "add", "anna"))
+
+
 @pytest.mark.parametrize("page", RUNNABLE, ids=name_of)
-def test_page_runs(page: Path, tmp_path: Path) -> None:
+def test_page_runs(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     folder = tmp_path / "reader"
     folder.mkdir()
     for name in ("examples", "benchmarks"):
         (folder / name).symlink_to(REPOSITORY / name)
-    with contextlib.closing(Reader(page, folder)) as reader:
+    if name_of(page) not in FIRST_PAGES:
+        (folder / "fma-data").mkdir()
+        put_migrated_into(folder / "fma-data")
+    with contextlib.closing(Reader(page, folder, partial(request.getfixturevalue, "annas_server"))) as reader:
         reader.read(blocks_of(page))
 
 
 class Reader:
     """Somebody who types what a page says, in a folder of their own."""
 
-    def __init__(self, page: Path, folder: Path) -> None:
+    def __init__(self, page: Path, folder: Path, annas_server: Callable[[], AnnasServer]) -> None:
         self._page = page
         self._folder = folder
+        self._annas_server = annas_server
         self._server: ServerProcess | None = None
         self._port = free_port()
         self._dask_port = str(free_port())
@@ -100,7 +132,11 @@ class Reader:
                 (self._folder / block.file).write_text(block.text)
                 continue
             if block.language == "console":
-                for command in commands_of(block):
+                commands = commands_of(block)
+                if name_of(self._page) not in APART and [it.text for it in commands] == ANNAS_SERVER:
+                    self._use_annas_server()
+                    continue
+                for command in commands:
                     where = f"{name_of(self._page)}, line {block.line}: {command.text}"
                     _compare(self._type(command.text), [self._here(line) for line in command.output], where)
             elif block.language == "text" and printed is not None:
@@ -136,6 +172,11 @@ class Reader:
             return self._start_dask(command)
         serve = SERVE.fullmatch(command)
         return self._serve(*serve.groups()) if serve else self._bash(command)
+
+    def _use_annas_server(self) -> None:
+        shared = self._annas_server()
+        self._port = shared.port
+        (self._folder / "anna.json").write_text(shared.anna)
 
     def _install_here(self) -> str:
         installed = str(self._folder.with_name("installed"))
@@ -175,9 +216,6 @@ class Reader:
             self._server.stop()
         env = self._env | dict(pair.split("=", 1) for pair in assignments.split())
         arguments = [*options.split(), "--port", str(self._port)]
-        if self._page.parent.name == "how-to" and not (data := self._folder / "fma-data").exists():
-            with FmaInstall(data) as install:
-                install.migrate()
         self._server = ServerProcess(
             [sys.executable, "-m", "fma_api.cli", "serve", *arguments],
             env=env,

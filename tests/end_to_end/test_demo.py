@@ -141,7 +141,7 @@ def test_kept_it_repeats_the_bits_and_lets_one_look_around(shared_start: StartDe
 
 
 def test_a_client_that_dies_ends_it_at_once_and_is_named(start_demo: StartDemo) -> None:
-    demo = start_demo("--rounds=15")
+    demo = start_demo("--rounds=15", "--clients=2")
     demo.wait_for("round  2/")
     os.kill(demo.client_pids()[0], signal.SIGKILL)
     assert demo.process.wait(limit_s=30) == 1
@@ -151,18 +151,22 @@ def test_a_client_that_dies_ends_it_at_once_and_is_named(start_demo: StartDemo) 
     assert demo.process.members() == set()
 
 
-@pytest.mark.parametrize(
-    ("how", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -9)]
-)
-def test_no_way_to_end_it_leaves_a_process(
-    start_demo: StartDemo, how: signal.Signals, exit_code: int
-) -> None:
-    demo = start_demo("--rounds=15")
+def test_killed_in_a_round_it_leaves_no_process(start_demo: StartDemo) -> None:
+    demo = start_demo("--rounds=15", "--clients=2")
     demo.wait_for("round  1/")
-    assert len(demo.client_pids()) == 5
-    assert demo.process.stop(how) == exit_code
-    if how != signal.SIGKILL:
-        assert demo.lines[-1] == "demo failed: interrupted"
+    assert len(demo.client_pids()) == 2
+    assert demo.process.stop(signal.SIGKILL) == -9
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_while_the_server_starts_it_leaves_no_process(
+    start_demo: StartDemo, how: signal.Signals
+) -> None:
+    demo = start_demo()
+    demo.wait_for("Meanwhile: ")
+    assert len(demo.process.members()) == 2
+    assert demo.process.stop(how) == 130
+    assert demo.lines[-1] == "demo failed: interrupted"
 
 
 def test_an_address_in_use_ends_it_with_a_sentence(start_demo: StartDemo, tmp_path: Path) -> None:

@@ -10,9 +10,18 @@ import pytest
 
 pytest.importorskip("sklearn", reason="the demo needs scikit-learn")
 
+from sklearn.datasets import load_digits
+
 from fma_api.cli.demo import digits, verdict
 from fma_api.cli.demo.comparison import Comparison, compare
-from fma_api.cli.demo.digits import FEWEST_EXAMPLES, Digits, Examples, divide, owners_by_class
+from fma_api.cli.demo.digits import (
+    BRIGHTEST_PIXEL,
+    FEWEST_EXAMPLES,
+    Digits,
+    Examples,
+    divide,
+    owners_by_class,
+)
 from fma_api.cli.demo.federation import Plan
 from fma_api.cli.demo.network import accuracy, first_weights, loss_and_gradient
 from fma_api.cli.demo.recipe import train
@@ -36,6 +45,11 @@ def random_examples(count: int, seed: int = 0) -> Examples:
 
 
 class TestDivision:
+    def test_the_digits_are_those_that_scikit_learn_loads(self) -> None:
+        expected, everything = load_digits(), digits._read()
+        np.testing.assert_array_equal(everything.images * BRIGHTEST_PIXEL, expected.data)
+        np.testing.assert_array_equal(everything.labels, expected.target)
+
     @pytest.mark.parametrize("seed", [0, 1, 2])
     @pytest.mark.parametrize("num_clients", [2, 5, 50])
     def test_every_example_has_one_place(self, num_clients: int, seed: int) -> None:

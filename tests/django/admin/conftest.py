@@ -1,7 +1,6 @@
 """A record with something in every table, and people who look at it."""
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import User

@@ -1,10 +1,10 @@
 """A record with something in every table, and people who look at it."""
 
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.template.response import SimpleTemplateResponse
 from django.test import Client as Browser
 from django.utils import timezone
 
@@ -104,11 +104,6 @@ def fail_a_round(model: FederatedModel, client: Client) -> Round:
     return due
 
 
-@pytest.fixture(autouse=True)
-def quick_passwords(settings: Any) -> None:
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
 @pytest.fixture
 def admin_user(db: None) -> User:
     user = make_user("operator", staff=True)
@@ -126,5 +121,11 @@ def browser(admin_user: User) -> Browser:
 
 
 @pytest.fixture
+def unrendered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages come empty, with what they would show in `context_data`: most of their time is that of the templates."""
+    monkeypatch.setattr(SimpleTemplateResponse, "rendered_content", "")
+
+
+@pytest.fixture
 def rows(db: None) -> None:
-    add_rows(2)
+    add_rows(1)

@@ -44,12 +44,12 @@ def form_of(model: FederatedModel, **changes: Any) -> dict[str, Any]:
 
 def errors_of(page: Any) -> dict[str, list[str]]:
     assert page.status_code == 200
-    return dict(page.context["adminform"].form.errors)
+    return dict(page.context_data["adminform"].form.errors)
 
 
-def choose(browser: Browser, rows: list[Any], action: str, **more: Any) -> Any:
+def choose(browser: Browser, rows: list[Any], action: str, *, follow: bool = False, **more: Any) -> Any:
     said = {"action": action, "_selected_action": [row.pk for row in rows], **more}
-    return browser.post(url_of(type(rows[0]), "changelist"), said, follow=True)
+    return browser.post(url_of(type(rows[0]), "changelist"), said, follow=follow)
 
 
 def test_model_is_made_with_its_first_round_open(browser: Browser, admin_user: User) -> None:
@@ -90,7 +90,7 @@ def test_model_is_made_with_its_first_round_open(browser: Browser, admin_user: U
     ],
 )
 def test_what_is_refused_is_said_at_its_field(
-    browser: Browser, model: FederatedModel, field: str, value: str, said: str
+    browser: Browser, unrendered: None, model: FederatedModel, field: str, value: str, said: str
 ) -> None:
     for url in (url_of(FederatedModel, "add"), url_of(FederatedModel, "change", model.pk)):
         errors = errors_of(browser.post(url, form_of(model, **{field: value})))
@@ -163,7 +163,7 @@ def test_aggregator_of_a_plugin_that_is_gone_stays_in_the_form(
 
 
 def test_models_are_paused_and_resumed(browser: Browser, model: FederatedModel) -> None:
-    page = choose(browser, [model], "pause_selected")
+    page = choose(browser, [model], "pause_selected", follow=True)
     assert "experiment is paused." in page.content.decode()
     assert not FederatedModel.objects.get().allow_aggregation
     choose(browser, [model], "resume_selected")
@@ -193,7 +193,7 @@ def test_pause_and_resume_on_the_page_of_a_model(browser: Browser, model: Federa
 
 def test_model_that_cannot_be_changed_says_why(browser: Browser, model: FederatedModel) -> None:
     cancel_experiment(model)
-    page = choose(browser, [model], "resume_selected")
+    page = choose(browser, [model], "resume_selected", follow=True)
     assert "experiment is not resumed: the experiment of model" in page.content.decode()
 
 

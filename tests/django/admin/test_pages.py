@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from django.apps import apps
 from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
+from django.contrib.contenttypes.models import ContentType
 from django.db import connection
 from django.db.models import Model
 from django.test import Client as Browser
@@ -37,10 +39,16 @@ def url_of(model: type[Model], page: str, *args: object) -> str:
     return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_{page}", args=args)
 
 
+def assert_lists(page: Any) -> ChangeList:
+    """Assert that a list was opened and that its rows can be read."""
+    assert page.status_code == 200, page.request
+    changelist: ChangeList = page.context_data["cl"]
+    assert len(changelist.result_list) <= changelist.result_count
+    return changelist
+
+
 def queries_of(browser: Browser, url: str) -> int:
-    with CaptureQueriesContext(
-        connection,
-    ) as captured:
+    with CaptureQueriesContext(connection) as captured:
         assert browser.get(url).status_code == 200
     return len(captured)
 
@@ -60,17 +68,20 @@ def test_every_empty_list_opens(browser: Browser) -> None:
         assert browser.get(url_of(model, "changelist")).status_code == 200, model
 
 
-def test_every_list_opens(browser: Browser, rows: None) -> None:
+def test_every_list_opens_and_shows_no_hash_of_a_credential(browser: Browser, rows: None) -> None:
+    hashes = list(Client.objects.values_list("credential_hash", flat=True))
     for model in EVERY:
         page = browser.get(url_of(model, "changelist"))
         assert page.status_code == 200, model
         assert page.context["cl"].result_count == model._default_manager.count()
+        assert not [value for value in hashes if value in page.content.decode()], model
 
 
-@pytest.mark.parametrize("words", ["experiment", "1", "3f", "100% 'of' \"it\""])
-def test_every_search_opens(browser: Browser, rows: None, words: str) -> None:
-    for model in SHOWN:
-        assert browser.get(url_of(model, "changelist"), {"q": words}).status_code == 200, model
+@pytest.mark.usefixtures("rows", "unrendered")
+def test_every_search_opens(browser: Browser) -> None:
+    for words in ("experiment", "1", "3f", "100% 'of' \"it\""):
+        for model in SHOWN:
+            assert_lists(browser.get(url_of(model, "changelist"), {"q": words}))
 
 
 def test_search_finds_a_client_by_its_id(browser: Browser, rows: None) -> None:
@@ -85,24 +96,24 @@ def test_search_finds_rounds_by_the_words_of_a_failure(browser: Browser, rows: N
     assert "non_finite_result: array &#x27;w&#x27; overflowed float32" in page.content.decode()
 
 
-def test_every_choice_of_every_filter_opens(browser: Browser, rows: None) -> None:
+@pytest.mark.usefixtures("rows", "unrendered")
+def test_every_choice_of_every_filter_opens(browser: Browser) -> None:
+    add_rows(1)  # a filter by a row is shown from two on
     for model in SHOWN:
-        changelist = browser.get(url_of(model, "changelist")).context["cl"]
+        changelist = assert_lists(browser.get(url_of(model, "changelist")))
         assert changelist.filter_specs, model
         for spec in changelist.filter_specs:
             # What is chosen already is the list that was just opened.
             for choice in [each for each in spec.choices(changelist) if not each["selected"]]:
-                page = browser.get(url_of(model, "changelist") + choice["query_string"])
-                assert page.status_code == 200, (model, choice)
+                assert_lists(browser.get(url_of(model, "changelist") + choice["query_string"]))
 
 
-def test_every_column_sorts(browser: Browser, rows: None) -> None:
+@pytest.mark.usefixtures("rows", "unrendered")
+def test_every_column_sorts(browser: Browser) -> None:
     for model in SHOWN:
-        columns = browser.get(url_of(model, "changelist")).context["cl"].list_display
+        columns = assert_lists(browser.get(url_of(model, "changelist"))).list_display
         by_all = ".".join(f"-{number}" for number in range(len(columns)))
-        page = browser.get(url_of(model, "changelist"), {"o": by_all})
-        assert page.status_code == 200, model
-        shown = page.context["cl"]
+        shown = assert_lists(browser.get(url_of(model, "changelist"), {"o": by_all}))
         sortable = [name for name in columns if shown.get_ordering_field(name)]
         assert len(shown.queryset.query.order_by) >= len(sortable), model
 
@@ -113,10 +124,16 @@ def test_link_to_a_row_that_is_not_there_is_no_error(browser: Browser, rows: Non
     assert page.status_code == 200
 
 
-def test_change_page_of_every_row_opens(browser: Browser, rows: None) -> None:
-    for model in EVERY:
-        for row in model._default_manager.all():
-            assert browser.get(url_of(model, "change", row.pk)).status_code == 200, row
+def test_change_page_of_every_row_opens_and_shows_no_hash_of_a_credential(
+    browser: Browser, rows: None
+) -> None:
+    hashes = list(Client.objects.values_list("credential_hash", flat=True))
+    urls = [url_of(model, "change", row.pk) for model in EVERY for row in model._default_manager.all()]
+    urls += [url_of(Client, "history", client.pk) for client in Client.objects.all()]
+    for url in urls:
+        page = browser.get(url)
+        assert page.status_code == 200, url
+        assert not [value for value in hashes if value in page.content.decode()], url
 
 
 def test_row_that_is_not_there_is_said_to_be_so(browser: Browser) -> None:
@@ -131,20 +148,19 @@ def test_add_page_opens(browser: Browser, model: type[Model]) -> None:
     assert browser.get(url_of(model, "add")).status_code == 200
 
 
-def test_every_list_and_the_index_take_as_many_queries_for_30_rows_as_for_2(browser: Browser) -> None:
+def test_every_list_and_the_index_take_as_many_queries_for_5_rows_as_for_2(browser: Browser) -> None:
     lists = {model: url_of(model, "changelist") for model in (*SHOWN, get_user_model())}
     urls = [*lists.values(), reverse("admin:index")]
     add_rows(2)
-    for url in urls:  # content types are cached from here on
-        browser.get(url)
+    ContentType.objects.get_for_models(*apps.get_models())  # which are cached from here on
     few = {url: queries_of(browser, url) for url in urls}
-    add_rows(28)
-    assert min(model._default_manager.count() for model in lists) >= 30
+    add_rows(3)
+    assert min(model._default_manager.count() for model in lists) >= 5
     assert {url: queries_of(browser, url) for url in urls} == few
 
 
 @pytest.mark.parametrize("model", [FederatedModel, Round, Client])
-def test_change_page_takes_as_many_queries_for_30_related_rows_as_for_2(
+def test_change_page_takes_as_many_queries_for_12_related_rows_as_for_2(
     browser: Browser, model: type[Model]
 ) -> None:
     experiment = make_model(requirement="require_x_updates", requirement_args=[1000])
@@ -153,9 +169,9 @@ def test_change_page_takes_as_many_queries_for_30_related_rows_as_for_2(
     url = url_of(model, "change", row.pk)
     for number in range(2):
         send_update(experiment, ann, num_examples=number + 1)
-    browser.get(url)
+    ContentType.objects.get_for_models(*apps.get_models())
     few = queries_of(browser, url)
-    for number in range(30):
+    for number in range(10):
         send_update(experiment, ann, num_examples=number + 10)
     assert queries_of(browser, url) == few
 
@@ -186,16 +202,6 @@ def test_round_page_names_ten_updates_and_links_to_the_rest(browser: Browser) ->
     content = browser.get(url_of(Round, "change", model.rounds.get().pk)).content.decode()
     assert len(set(re.findall(r"/modelupdate/\d+/change/", content))) == 10
     assert "The 10 latest of 12." in content
-
-
-def test_no_page_shows_the_hash_of_a_credential(browser: Browser, rows: None) -> None:
-    hashes = list(Client.objects.values_list("credential_hash", flat=True))
-    urls = [url_of(model, "changelist") for model in SHOWN]
-    urls += [url_of(model, "change", row.pk) for model in SHOWN for row in model._default_manager.all()]
-    urls += [url_of(Client, "history", client.pk) for client in Client.objects.all()]
-    for url in urls:
-        content = browser.get(url).content.decode()
-        assert not [value for value in hashes if value in content], url
 
 
 def test_no_page_shows_the_hash_of_a_password(browser: Browser) -> None:
@@ -252,11 +258,11 @@ def test_index_counts_and_links(browser: Browser, rows: None) -> None:
     make_model(allow_aggregation=False)
     cards = {card.title: card for card in browser.get(reverse("admin:index")).context["fma_cards"]}
     assert {title: card.count for title, card in cards.items()} == {
-        "Active models": 2,
+        "Active models": 1,
         "Paused models": 1,
-        "Open rounds": 3,
+        "Open rounds": 2,
         "Rounds being aggregated": 0,
-        "Failed rounds, last 24 h": 2,
+        "Failed rounds, last 24 h": 1,
         "Workers alive": 1,
     }
     for card in cards.values():

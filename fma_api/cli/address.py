@@ -6,26 +6,34 @@ import socket
 from fma_api.cli.problem import Problem
 
 
-def check_free(host: str, port: int) -> None:
-    """Raise Problem when the server cannot listen there.
+def check_free(host: str, port: int) -> str:
+    """The IP address of the host, which may be a name or an IPv6 address in brackets; IPv4 where it has both.
 
-    granian shares its port among its workers (SO_REUSEPORT), so a second server on it would not fail: it would take
-    half of the requests of the first.
+    Raises Problem when the server cannot listen there. granian shares its port among its workers (SO_REUSEPORT), so a
+    second server on it would not fail: it would take half of the requests of the first.
     """
     try:
-        family, kind, protocol, _name, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        candidates = socket.getaddrinfo(
+            _without_brackets(host), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        family, kind, protocol, _name, address = min(candidates, key=lambda found: found[0] != socket.AF_INET)
         with socket.socket(family, kind, protocol) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
+    except (OSError, UnicodeError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
             raise Problem(f"port {port} of {host} is in use; choose another with --port") from error
-        raise Problem(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise Problem(f"cannot listen on {host} port {port}: {reason}") from error
+    return str(address[0])
 
 
 def url(host: str, port: int) -> str:
     """The address as a person would type it on this machine."""
+    host = _without_brackets(host)
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
     return f"http://{shown}:{port}"
+
+
+def _without_brackets(host: str) -> str:
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host

@@ -13,7 +13,10 @@ from fma_api.cli.parent_death import die_with
 if TYPE_CHECKING:
     from fma_api.front.front import Front
 
-HostOption = Annotated[str, typer.Option("--host", help="The address to listen on; 0.0.0.0 listens on all.")]
+HostOption = Annotated[
+    str,
+    typer.Option("--host", help="The address or name to listen on; 0.0.0.0 listens on all."),
+]
 PortOption = Annotated[int, typer.Option("--port", min=1, max=65535, help="The port to listen on.")]
 
 ACTIVE_CONNECTIONS = 1024
@@ -53,11 +56,11 @@ def run(host: str, port: int) -> None:
     from granian.constants import HTTPModes, Interfaces, Loops
     from granian.log import LogLevels
 
-    address.check_free(host, port)  # once more: loading and migrating take a while
+    ip = address.check_free(host, port)  # once more: loading and migrating take a while
     get_resolver().url_patterns  # noqa: B018  # loads all that answers requests, once for all processes
     server = Granian(
         "fma_api.front.front:Front",
-        address=host,
+        address=ip,
         port=port,
         interface=Interfaces.RSGI,
         # Measured: a small post costs 92 µs here, and 150 with asyncio's own loop.

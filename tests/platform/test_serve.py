@@ -144,3 +144,13 @@ def test_kill_9_of_the_http_server_leaves_no_orphan(fma_install: FmaInstall) -> 
     os.kill(web.pid, signal.SIGKILL)
 
     wait_until(lambda: not web.members(), limit_s=2)
+
+
+@pytest.mark.parametrize("host", ["localhost", "[::1]"])
+def test_it_listens_on_a_name_and_on_ipv6(fma_install: FmaInstall, host: str) -> None:
+    fma_install.migrate()
+
+    server = fma_install.start_web(host=host)
+
+    assert server.status_of("/healthz") == 200
+    assert f"url={server.base_url}" in server.process.log_text()

@@ -192,18 +192,20 @@ class FmaInstall:
         """`fma worker` alone. `kill()` it for a crash: it takes the worker's children along."""
         return self.start("worker", log_name="worker")
 
-    def start_web(self) -> FmaServer:
+    def start_web(self, *, host: str = "127.0.0.1") -> FmaServer:
         """`fma web` alone, answering on /healthz. The database has to be migrated already."""
-        return self._start_http("web")
+        return self._start_http("web", host)
 
     def start_serve(self) -> FmaServer:
         """`fma serve`: migrates, then runs the HTTP server and the worker; answering on /healthz."""
-        return self._start_http("serve")
+        return self._start_http("serve", "127.0.0.1")
 
-    def _start_http(self, command: str) -> FmaServer:
+    def _start_http(self, command: str, host: str) -> FmaServer:
         port = free_port()
-        process = self.start(command, "--data", str(self.data_dir), "--port", str(port), log_name=command)
-        server = FmaServer(self, process, f"http://127.0.0.1:{port}")
+        process = self.start(
+            command, "--data", str(self.data_dir), "--host", host, "--port", str(port), log_name=command
+        )
+        server = FmaServer(self, process, f"http://{host}:{port}")
         process.wait_until(lambda: server.status_of("/healthz") == 200, "/healthz answers 200", limit_s=60)
         return server
 

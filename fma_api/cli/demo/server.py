@@ -44,11 +44,13 @@ def start(processes: Processes, folder: Path, *, port: int) -> str:
 def wait_until_ready(processes: Processes, url: str) -> None:
     """Return when the server answers and a worker gave a sign of life."""
     deadline = time.monotonic() + READY_WITHIN_SECONDS
-    while (missing := _missing(url)) is not None:
-        processes.check()
-        if time.monotonic() > deadline:
-            raise Problem(f"the server was not ready after {READY_WITHIN_SECONDS} seconds: {missing}")
-        time.sleep(0.05)
+    # One client for all attempts, without the system's certificates: making one takes longer than an attempt.
+    with httpx.Client(timeout=5, verify=False) as client:  # noqa: S501
+        while (missing := _missing(client, url)) is not None:
+            processes.check()
+            if time.monotonic() > deadline:
+                raise Problem(f"the server was not ready after {READY_WITHIN_SECONDS} seconds: {missing}")
+            time.sleep(0.05)
 
 
 def add_user(folder: Path) -> Login:
@@ -77,10 +79,9 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("FMA_")}
 
 
-def _missing(url: str) -> str | None:
+def _missing(client: httpx.Client, url: str) -> str | None:
     try:
-        # It speaks http: reading the system's certificates would take as long as twenty answers.
-        answer = httpx.get(f"{url}/readyz", timeout=5, verify=False)  # noqa: S501
+        answer = client.get(f"{url}/readyz")
     except httpx.TransportError as error:
         return str(error)
     return None if answer.status_code == httpx.codes.OK else answer.text

@@ -13,7 +13,7 @@ import stat
 import tempfile
 import uuid
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,9 @@ class CredentialFile:
             if members.pop("format") != FORMAT:
                 raise ValueError(f"format {FORMAT} is the only one known")
             credential = Credential(**members)
+            if isinstance(credential.model, str) and credential.model.isdecimal():
+                # Version 0.1.0 wrote the model as it was given, Client(url, "3") as a text.
+                credential = replace(credential, model=int(credential.model))
             texts = (
                 credential.server,
                 credential.registration_key,

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import IO, Protocol
 
 from fma_connect.digest import content_digest, digest_field
-from fma_connect.exceptions import InvalidRequest
+from fma_connect.exceptions import InvalidArgument, InvalidRequest
 from fma_connect.pulled import Arrays
 from fma_core.arrays.codecs import zstd
 from fma_core.arrays.codecs.header import canonical_entries, encoded_header
@@ -144,7 +144,7 @@ def encoded(arrays: Arrays, *, compress: bool = False, quantise: Quantisation | 
     """Encode weights as a body, and check every value. Raises InvalidRequest for arrays that are not valid weights."""
     if not isinstance(compress, bool):
         # The name of another coding would also be true, and send zstd.
-        raise ValueError(f"compress can be True, for a zstd frame, or False; got {compress!r}")
+        raise InvalidArgument(f"compress can be True, for a zstd frame, or False; got {compress!r}")
     try:
         body = EncodedBody(arrays, quantise)
         if compress:
@@ -154,6 +154,8 @@ def encoded(arrays: Arrays, *, compress: bool = False, quantise: Quantisation | 
         raise InvalidRequest(
             code=error.code, detail=error.message, fields=error.facts, message=error.message
         ) from error
+    except ValueError as error:  # an unknown kind of quantisation
+        raise InvalidArgument(str(error)) from error
     return body
 
 

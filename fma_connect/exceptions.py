@@ -16,6 +16,7 @@
     │   │   ├── TooManyRequests     429, when waiting longer would pass the time limit
     │   │   └── ServerFailed        5xx, after the retries
     │   └── ConnectionFailed    no usable answer within the time limit (also a ConnectionError, hence an OSError)
+    ├── InvalidArgument         an argument that has no meaning here; nothing was sent (also a ValueError)
     ├── UnexpectedAnswer        an answer of 2xx or 3xx that is not what the API promises
     └── CredentialError         a credential file that cannot be used: open to others, damaged, of another server
 
@@ -34,6 +35,7 @@ __all__ = [
     "CredentialError",
     "ExperimentEnded",
     "FMAConnectError",
+    "InvalidArgument",
     "InvalidRequest",
     "LateUpdate",
     "NotAllowed",
@@ -157,6 +159,10 @@ class ConnectionFailed(APIException, ConnectionError):
         super().__init__(None, message)
         if message is not None:
             self.error_message = message
+
+
+class InvalidArgument(FMAConnectError, ValueError):
+    """An argument of a call that cannot be meant; the message names it. Nothing was sent."""
 
 
 class UnexpectedAnswer(FMAConnectError):

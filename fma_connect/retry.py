@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from fma_connect.exceptions import InvalidArgument
+
 __all__ = ["RETRYABLE_STATUSES", "RetryPolicy", "retry_after_s"]
 
 RETRYABLE_STATUSES = frozenset({429, 502, 503, 504, 507})
@@ -26,11 +28,11 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         if not 0 < self.first_delay_s <= self.max_delay_s:
-            raise ValueError(
+            raise InvalidArgument(
                 f"0 < first_delay_s <= max_delay_s must hold; got {self.first_delay_s} and {self.max_delay_s}"
             )
         if self.max_attempts is not None and self.max_attempts < 1:
-            raise ValueError(f"max_attempts must be at least 1; got {self.max_attempts}")
+            raise InvalidArgument(f"max_attempts must be at least 1; got {self.max_attempts}")
 
     def delay_s(self, failures: int, rng: random.Random) -> float:
         """The seconds to wait after the given number of failures in a row (1 for the first)."""

@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fma_connect.device_facts import SECTIONS, Facts, facts_of_this_device
-from fma_connect.exceptions import InvalidRequest, NotFound
+from fma_connect.exceptions import APIException, InvalidArgument, InvalidRequest, NotFound
+from fma_connect.outgoing_json import positive_int, to_json
 from fma_connect.transport import Transport
 
 __all__ = ["REPORT_EVERY_S", "Telemetry", "is_switched_off"]
@@ -61,12 +62,17 @@ class Telemetry:
     def describe(self, facts: Mapping[str, Mapping[str, Any]]) -> None:
         """Add facts to the next report, which is due now, and to all later ones.
 
-        Raises ValueError for a section that does not exist.
+        Raises InvalidArgument for a section that does not exist and for a fact without JSON.
         """
         for section, fields in facts.items():
             if section not in SECTIONS:
-                raise ValueError(f"telemetry has the sections {', '.join(SECTIONS)}; there is no {section!r}")
-            self._told[section] = {**self._told.get(section, {}), **fields}
+                raise InvalidArgument(
+                    f"telemetry has the sections {', '.join(SECTIONS)}; there is no {section!r}"
+                )
+            if not isinstance(fields, Mapping):
+                raise InvalidArgument(f"{section} must be a mapping of fields to facts; got {fields!r:.100}")
+            # Converted now: what has no JSON is the caller's fault, and would cost all later reports.
+            self._told[section] = {**self._told.get(section, {}), **to_json(fields, where=section)}
         self._next_report_at = -float("inf")
 
     def report_if_due(self) -> None:
@@ -83,8 +89,10 @@ class Telemetry:
             logger.info("telemetry_off reason=%s", "the server takes none")
         except InvalidRequest as error:
             logger.warning("telemetry_refused reason=%s", error)
-        except Exception as error:  # noqa: BLE001 - a report never stops the training
+        except APIException as error:
             logger.debug("telemetry_failed cause=%r", error)
+        except Exception as error:  # noqa: BLE001 - a report never stops the training
+            logger.warning("telemetry_failed cause=%r", error)
         finally:
             self._lock.release()
 
@@ -94,18 +102,19 @@ class Telemetry:
         """Report an error; return whether the server has stored it."""
         if not self.is_on:
             return False
-        body: dict[str, Any] = {"code": _code(error), "federated_model": model}
-        if message:
-            body["message"] = message[:LONGEST_MESSAGE]
-        if round is not None:
-            body["round"] = round
-        if traceback and isinstance(error, BaseException):
-            # The end of a traceback has the error.
-            body["traceback"] = "".join(tracebacks.format_exception(error))[-LONGEST_TRACEBACK:]
+        code = _code(error)
         try:
+            body: dict[str, Any] = {"code": code, "federated_model": model}
+            if message:
+                body["message"] = str(message)[:LONGEST_MESSAGE]
+            if round is not None:
+                body["round"] = positive_int(round, "round")
+            if traceback and isinstance(error, BaseException):
+                # The end of a traceback has the error.
+                body["traceback"] = "".join(tracebacks.format_exception(error))[-LONGEST_TRACEBACK:]
             self._transport.call("POST", ERRORS, headers=self._who(), json_body=body, timeout_s=PATIENCE_S)
         except Exception as failure:  # noqa: BLE001 - nor does the report of an error
-            logger.warning("error_not_reported code=%s cause=%s", body["code"], failure)
+            logger.warning("error_not_reported code=%s cause=%s", code, failure)
             return False
         return True
 
@@ -146,4 +155,4 @@ def _code(error: BaseException | str) -> str:
     """The code of an error: for an exception, the name of its class. Its text may contain a path or a value."""
     if isinstance(error, BaseException):
         error = type(error).__name__
-    return re.sub(r"[^A-Za-z0-9_.-]", "_", error)[:64] or "error"
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", str(error))[:64] or "error"

@@ -23,7 +23,8 @@ import httpx
 
 from fma_connect.digest import expected_sha256
 from fma_connect.encoding import BytesBody, RequestBody
-from fma_connect.exceptions import ConnectionFailed, Refused, UnexpectedAnswer, refusal
+from fma_connect.exceptions import ConnectionFailed, InvalidArgument, Refused, UnexpectedAnswer, refusal
+from fma_connect.outgoing_json import dumps, to_json
 from fma_connect.redirect import headers_for_store, speak_for_server, store_of, why_unusable
 from fma_connect.retry import RETRYABLE_STATUSES, RetryPolicy, retry_after_s
 from fma_connect.version import __version__
@@ -80,17 +81,17 @@ class Deadline:
 
 
 def base_url(url: str) -> str:
-    """The server's URL with one slash at its end. Raises ValueError for another scheme, or a URL with a password."""
+    """The server's URL with one slash at its end. Raises InvalidArgument for another scheme or a password."""
     try:
         parsed = httpx.URL(url)
     except httpx.InvalidURL as error:
-        raise ValueError(f"url cannot be read: {error}") from error
+        raise InvalidArgument(f"url cannot be read: {error}") from error
     if parsed.userinfo:
-        raise ValueError("url must not carry a user name or password: addresses end up in logs")
+        raise InvalidArgument("url must not carry a user name or password: addresses end up in logs")
     if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ValueError(f"url must look like https://host[:port]/, got {url!r}")
+        raise InvalidArgument(f"url must look like https://host[:port]/, got {url!r}")
     if parsed.query or parsed.fragment:
-        raise ValueError(f"url must end with a path, got {url!r}")
+        raise InvalidArgument(f"url must end with a path, got {url!r}")
     return str(parsed).rstrip("/") + "/"
 
 
@@ -117,7 +118,7 @@ class Transport:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if timeout_s <= 0:
-            raise ValueError(f"timeout_s must be positive; got {timeout_s}")
+            raise InvalidArgument(f"timeout_s must be positive; got {timeout_s}")
         self.url = base_url(url)
         self.timeout_s = timeout_s
         self.sleep = sleep
@@ -160,8 +161,7 @@ class Transport:
         """
         sent = dict(headers or {})
         if json_body is not None:
-            text = json.dumps(json_body, allow_nan=False, separators=(",", ":")).encode()
-            body = BytesBody(text, "application/json")
+            body = BytesBody(dumps(json_body).encode(), "application/json")
         elif isinstance(body, bytes):
             body = BytesBody(body, "application/octet-stream")
         if body is not None:
@@ -256,9 +256,16 @@ class Transport:
         if body is not None:
             # A stream with a known length is neither copied nor sent in chunks.
             content, sent["Content-Length"] = _pieces(body, deadline), str(body.size_bytes)
-        request = self._http.build_request(
-            method, self.url + path, params=params, headers=sent, content=content, timeout=timeout
-        )
+        query = {name: to_json(value, where=name) for name, value in (params or {}).items()}
+        try:
+            request = self._http.build_request(
+                method, self.url + path, params=query or None, headers=sent, content=content, timeout=timeout
+            )
+        except (TypeError, UnicodeError) as error:
+            # Without the cause: its text may quote a credential.
+            raise InvalidArgument(
+                f"the headers of {method} {path} must be ASCII text: {type(error).__name__}"
+            ) from None
         response = self._http.send(request, stream=True)
         store = store_of(response)
         if store is not None:
@@ -334,6 +341,11 @@ def _json_or_text(text: str) -> Any:
 
 
 def _raise_if_hopeless(error: Exception, url: str) -> None:
+    if isinstance(error, httpx.LocalProtocolError) and "header" in str(error):
+        # Without the cause: it quotes the header, which may be a credential.
+        raise InvalidArgument(
+            "a header of the call has a line end or another character that none may have"
+        ) from None
     reason: BaseException | None = error
     while reason is not None:
         if isinstance(reason, ssl.SSLCertVerificationError):

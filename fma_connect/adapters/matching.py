@@ -8,21 +8,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fma_connect.exceptions import InvalidArgument
+
 __all__ = ["native_copy", "refuse_other_names", "refuse_other_shape"]
 
 
 def refuse_other_names(arrays: Mapping[str, Any], expected: Mapping[str, Any] | set[str], *, of: str) -> None:
-    """Raise ValueError for the first name that is missing or unknown."""
+    """Raise InvalidArgument for the first name that is missing or unknown."""
     for name in sorted(set(expected) - set(arrays)):
-        raise ValueError(f"array {name!r} is missing; {of} has it")
+        raise InvalidArgument(f"array {name!r} is missing; {of} has it")
     for name in sorted(set(arrays) - set(expected)):
-        raise ValueError(f"array {name!r} is unknown to {of}")
+        raise InvalidArgument(f"array {name!r} is unknown to {of}")
 
 
 def refuse_other_shape(name: str, shape: tuple[int, ...], expected: tuple[int, ...], *, of: str) -> None:
-    """Raise ValueError unless the shapes are the same."""
+    """Raise InvalidArgument unless the shapes are the same."""
     if shape != expected:
-        raise ValueError(f"array {name!r} has shape {shape}; {of} has {expected}")
+        raise InvalidArgument(f"array {name!r} has shape {shape}; {of} has {expected}")
 
 
 def native_copy(array: npt.ArrayLike) -> npt.NDArray[Any]:

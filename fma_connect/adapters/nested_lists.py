@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy.typing as npt
 
+from fma_connect.exceptions import InvalidArgument
 from fma_connect.pulled import Arrays
 from fma_core.arrays.codecs.json_layouts import Layout, arrays_of, json_of
 
@@ -24,7 +25,7 @@ def to_arrays(value: Any, *, layout: Layout | None = None) -> dict[str, npt.NDAr
 def from_arrays(arrays: Arrays, *, like: Any = None, layout: Layout | None = None) -> Any:
     """The nested lists of these arrays, in the given layout or in the layout of `like`."""
     if (like is None) == (layout is None):
-        raise ValueError("give either like= or layout=")
+        raise InvalidArgument("give either like= or layout=")
     if layout is None:
         _, layout = arrays_of(like)
     return json_of(arrays, layout)

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fma_connect.adapters.matching import native_copy, refuse_other_names, refuse_other_shape
+from fma_connect.exceptions import InvalidArgument
 from fma_connect.pulled import Arrays
 
 __all__ = ["from_arrays", "to_arrays"]
@@ -34,7 +35,7 @@ Labels = Sequence[Any] | npt.NDArray[Any]
 
 
 def to_arrays(estimator: Any) -> dict[str, npt.NDArray[Any]]:
-    """Copies of the fitted coefficients. Raises ValueError for an estimator that is not fitted or not supported."""
+    """Copies of the fitted coefficients. Raises InvalidArgument for an estimator not fitted or not supported."""
     if _is_one_of(estimator, LINEAR):
         _refuse_unfitted(estimator, "coef_")
         return {"coef_": native_copy(estimator.coef_), "intercept_": native_copy(estimator.intercept_)}
@@ -45,7 +46,7 @@ def to_arrays(estimator: Any) -> dict[str, npt.NDArray[Any]]:
             for kind in ("coefs_", "intercepts_")
             for layer, array in enumerate(getattr(estimator, kind))
         }
-    raise ValueError(f"{type(estimator).__name__} is not supported; known: {_known()}")
+    raise InvalidArgument(f"{type(estimator).__name__} is not supported; known: {_known()}")
 
 
 def from_arrays(arrays: Arrays, *, into: Estimator, classes: Labels | None = None) -> Estimator:
@@ -60,7 +61,7 @@ def from_arrays(arrays: Arrays, *, into: Estimator, classes: Labels | None = Non
     elif _is_one_of(estimator, PERCEPTRONS):
         _fill_perceptron(estimator, arrays, _labels(estimator, classes))
     else:
-        raise ValueError(f"{type(estimator).__name__} is not supported; known: {_known()}")
+        raise InvalidArgument(f"{type(estimator).__name__} is not supported; known: {_known()}")
     return into
 
 
@@ -134,7 +135,7 @@ def _refuse_other_layers(
     hidden = [int(width) for width in np.atleast_1d(estimator.hidden_layer_sizes)]
     widths = [None, *hidden, None if labels is None else (1 if len(labels) == 2 else len(labels))]
     if len(coefs) != len(widths) - 1:
-        raise ValueError(
+        raise InvalidArgument(
             f"the arrays have {len(coefs)} layers; hidden_layer_sizes={tuple(hidden)} needs {len(widths) - 1}"
         )
     for layer, (coef, intercept) in enumerate(zip(coefs, intercepts, strict=True)):
@@ -149,18 +150,18 @@ def _labels(estimator: Any, classes: Labels | None) -> npt.NDArray[Any] | None:
     base: Any = importlib.import_module("sklearn.base")
     if not base.is_classifier(estimator):
         if classes is not None:
-            raise ValueError(f"{type(estimator).__name__} is no classifier; it has no classes")
+            raise InvalidArgument(f"{type(estimator).__name__} is no classifier; it has no classes")
         return None
     own = getattr(estimator, "classes_", None)
     if classes is None:
         if own is None:
-            raise ValueError(f"{type(estimator).__name__} is not fitted: give its labels with classes=")
+            raise InvalidArgument(f"{type(estimator).__name__} is not fitted: give its labels with classes=")
         return np.asarray(own)
     labels = np.unique(np.asarray(classes))
     if len(labels) < 2:
-        raise ValueError(f"a classifier needs at least two classes; got {labels.tolist()}")
+        raise InvalidArgument(f"a classifier needs at least two classes; got {labels.tolist()}")
     if own is not None and not np.array_equal(own, labels):
-        raise ValueError(f"the estimator was fitted to classes {own.tolist()}; got {labels.tolist()}")
+        raise InvalidArgument(f"the estimator was fitted to classes {own.tolist()}; got {labels.tolist()}")
     return labels
 
 
@@ -182,14 +183,14 @@ def _refuse_other_shapes(arrays: Arrays, own: Arrays, estimator: Any) -> None:
 
 def _refuse_unless(fits: bool, name: str, array: npt.NDArray[Any], expected: str, estimator: Any) -> None:
     if not fits:
-        raise ValueError(
+        raise InvalidArgument(
             f"array {name!r} has shape {array.shape}; a {type(estimator).__name__} needs {expected}"
         )
 
 
 def _refuse_unfitted(estimator: Any, attribute: str) -> None:
     if getattr(estimator, attribute, None) is None:
-        raise ValueError(f"{type(estimator).__name__} is not fitted: it has no {attribute}")
+        raise InvalidArgument(f"{type(estimator).__name__} is not fitted: it has no {attribute}")
 
 
 def _is_one_of(estimator: Any, names: tuple[str, ...]) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fma_connect.adapters.matching import native_copy, refuse_other_names, refuse_other_shape
+from fma_connect.exceptions import InvalidArgument
 from fma_connect.pulled import Arrays
 
 __all__ = ["from_arrays", "to_arrays"]
@@ -46,7 +47,7 @@ def from_arrays(arrays: Arrays, *, like: Mapping[str, Any] | None = None) -> dic
         tensor = _tensor_of(torch, name, arrays[name])
         refuse_other_shape(name, tuple(tensor.shape), tuple(own.shape), of="the state_dict")
         if tensor.dtype != own.dtype:
-            raise ValueError(f"array {name!r} has dtype {tensor.dtype}; the state_dict has {own.dtype}")
+            raise InvalidArgument(f"array {name!r} has dtype {tensor.dtype}; the state_dict has {own.dtype}")
         tensors[name] = tensor.to(own.device)
     if hasattr(like, "_metadata"):
         # The versions of the modules, which load_state_dict needs to read old layouts.
@@ -57,10 +58,10 @@ def from_arrays(arrays: Arrays, *, like: Mapping[str, Any] | None = None) -> dic
 def _array_of(name: str, tensor: Any) -> npt.NDArray[Any]:
     torch: Any = importlib.import_module("torch")
     if not isinstance(tensor, torch.Tensor):
-        raise ValueError(f"entry {name!r} is a {type(tensor).__name__}; only tensors can be sent")
+        raise InvalidArgument(f"entry {name!r} is a {type(tensor).__name__}; only tensors can be sent")
     dtype = str(tensor.dtype).removeprefix("torch.")
     if dtype not in DTYPES or tensor.layout != torch.strided:
-        raise ValueError(
+        raise InvalidArgument(
             f"tensor {name!r} is {tensor.layout} of {dtype}; dense ones of {', '.join(DTYPES)} can be sent"
         )
     dense = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous()
@@ -75,5 +76,7 @@ def _tensor_of(torch: Any, name: str, array: npt.NDArray[Any]) -> Any:
     if own.dtype == _BFLOAT16:
         return torch.from_numpy(own.view(np.int16)).view(torch.bfloat16)
     if own.dtype.name not in DTYPES:
-        raise ValueError(f"array {name!r} has dtype {own.dtype.name}; torch can take {', '.join(DTYPES)}")
+        raise InvalidArgument(
+            f"array {name!r} has dtype {own.dtype.name}; torch can take {', '.join(DTYPES)}"
+        )
     return torch.from_numpy(own)

@@ -12,7 +12,6 @@ update may also be the first weights of a model: `pull` returns None until there
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import random
@@ -35,12 +34,14 @@ from fma_connect.exceptions import (
     Conflict,
     ConnectionFailed,
     CredentialError,
+    InvalidArgument,
     InvalidRequest,
     NotFound,
     Refused,
     UnexpectedAnswer,
 )
 from fma_connect.joining import Joined, Joining, NotJoined, answer_of
+from fma_connect.outgoing_json import dumps, metrics_json, positive_int
 from fma_connect.pulled import Arrays, Pulled
 from fma_connect.retry import RETRYABLE_STATUSES, RetryPolicy
 from fma_connect.telemetry import Telemetry
@@ -108,12 +109,13 @@ class Client(Connected):
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.model = model
+        self.model = positive_int(model, "model")
         self._file = None if credential_file is None else CredentialFile(credential_file)
-        self._given_uuid = uuid
-        self._enrolment_token = enrolment_token
+        # Read from a file, either may end with a line end.
+        self._given_uuid = None if uuid is None else str(uuid).strip()
+        self._enrolment_token = None if enrolment_token is None else str(enrolment_token).strip()
         # The key of one registration, however often it is tried.
-        self._fresh = Credential(server=base_url(url), model=model)
+        self._fresh = Credential(server=base_url(url), model=self.model)
         self._credential: Credential | None = None
         self._pulled: Pulled | None = None
         self._joined: Joined | None = None
@@ -232,7 +234,7 @@ class Client(Connected):
         """The strategy's state of a name, stored with the last pulled aggregate, by the names of the model's arrays.
 
         SCAFFOLD's control variate, for instance, is "aggregator.c". Empty when there is no state yet.
-        Raises ValueError for a name that the strategy does not have.
+        Raises InvalidArgument for a name that the strategy does not have.
         """
         of = self._pulled.base_aggregate if self._pulled is not None else None
         if of is None:
@@ -251,7 +253,7 @@ class Client(Connected):
         state = {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}
         if not state:
             kept = sorted({key.partition("/")[0] for key in arrays if "/" in key})
-            raise ValueError(f"there is no state {name!r}; the strategy keeps {', '.join(kept)}")
+            raise InvalidArgument(f"there is no state {name!r}; the strategy keeps {', '.join(kept)}")
         return state
 
     def push(
@@ -268,7 +270,8 @@ class Client(Connected):
         """Send trained weights; return the stored update.
 
         num_examples: the number of training examples, which is the weight of this update in a weighted mean.
-        metrics: JSON of some kilobytes, measured in training. base_aggregate: the aggregate that the training started
+        metrics: measured in training, up to 64 KiB as JSON; a number that is not finite is sent as null, with a warning
+        in the log. base_aggregate: the aggregate that the training started
         from; by default the last pulled one, or that of the joined round if nothing was pulled.
         quantise: send floating-point arrays as "float16", "bfloat16" or "int8"; the server converts them back.
         compress: send a zstd frame, which is worth it for int8 and for weights with many equal values.
@@ -276,9 +279,12 @@ class Client(Connected):
         they are not valid weights (a NaN, say: status 0, code "non_finite_value"); NotSelected, LateUpdate, RoundFull
         or ExperimentEnded when this update is not (or no longer) wanted.
         """
-        if num_examples is not None and num_examples < 1:
-            raise ValueError(f"num_examples must be at least 1; got {num_examples}")
-        base = self._last_base() if isinstance(base_aggregate, _LastPulled) else base_aggregate
+        if num_examples is not None:
+            num_examples = positive_int(num_examples, "num_examples")
+        if isinstance(base_aggregate, _LastPulled):
+            base = self._last_base()
+        else:
+            base = None if base_aggregate is None else positive_int(base_aggregate, "base_aggregate")
         params: dict[str, str | int] = {"federated_model": self.model}
         if base is not None:
             params["base_aggregate"] = base
@@ -310,12 +316,12 @@ class Client(Connected):
         if isinstance(of, _LastPulled):
             of = self._pulled.base_aggregate if self._pulled is not None else None
         if of is None:
-            raise ValueError("scores belong to an aggregate: pull one first, or name it with aggregate=")
+            raise InvalidArgument("scores belong to an aggregate: pull one first, or name it with aggregate=")
         credential = self._registered()
         score = {
             "aggregate": of,
             "client": credential.client or credential.uuid,
-            "validation_results": results,
+            "validation_results": metrics_json(results, where="results"),
         }
         answer = self._transport.call(
             "POST", "api/v1/client_aggregate_scores/", headers=self._who(), json_body=score
@@ -509,10 +515,15 @@ class Client(Connected):
 
 
 def _in_a_query(metrics: Mapping[str, Any]) -> str:
-    text = json.dumps(dict(metrics), allow_nan=False, separators=(",", ":"))
+    plain = metrics_json(metrics)
+    if not isinstance(plain, dict):
+        raise InvalidArgument(
+            f"metrics must be a mapping of names to numbers; got a {type(metrics).__name__}"
+        )
+    text = dumps(plain)
     size = len(quote(text))
     if size > MAX_METRICS_IN_QUERY:
-        raise ValueError(
+        raise InvalidArgument(
             f"metrics travel in the URL and may take {MAX_METRICS_IN_QUERY} bytes there; these take {size}"
         )
     return text

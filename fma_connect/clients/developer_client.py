@@ -11,7 +11,6 @@ Methods return objects as dictionaries, as the API gives them; lists are newest 
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import ssl
@@ -26,7 +25,8 @@ import httpx
 from fma_connect.clients.connected import Connected
 from fma_connect.download import download
 from fma_connect.encoding import SAFETENSORS, encoded
-from fma_connect.exceptions import UnexpectedAnswer
+from fma_connect.exceptions import InvalidArgument, UnexpectedAnswer
+from fma_connect.outgoing_json import dumps
 from fma_connect.pulled import Arrays
 from fma_connect.retry import RetryPolicy
 from fma_connect.transport import Transport
@@ -65,8 +65,9 @@ class DeveloperClient(Connected):
     ) -> None:
         has_login = username is not None and password is not None
         if (token is None) != has_login or (token is not None and (username or password)):
-            raise ValueError("give either token=, or both username= and password=")
-        self._token = token
+            raise InvalidArgument("give either token=, or both username= and password=")
+        # Read from a file, a token may end with a line end.
+        self._token = None if token is None else str(token).strip()
         self._login = {"username": username, "password": password} if has_login else None
         self._lock = threading.Lock()
         self._transport = Transport(
@@ -307,7 +308,7 @@ class DeveloperClient(Connected):
         answer = self._transport.call(
             "POST",
             f"api/v1/{path}",
-            params={"evaluation": json.dumps(asked, allow_nan=False)},
+            params={"evaluation": dumps(asked)},
             headers=self._who(),
             body=encoded(weights),
         )
@@ -372,7 +373,7 @@ class DeveloperClient(Connected):
         }
         chosen = [path for path, id_ in paths.items() if id_ is not None]
         if len(chosen) != 1:
-            raise ValueError("give exactly one of aggregate=, artifact= and latest_of=")
+            raise InvalidArgument("give exactly one of aggregate=, artifact= and latest_of=")
         written = download(
             self._transport,
             chosen[0],
@@ -408,7 +409,7 @@ class DeveloperClient(Connected):
         return content
 
     def _send(self, method: str, path: str, body: Mapping[str, Any]) -> Json:
-        answer = self._transport.call(method, f"api/v1/{path}", headers=self._who(), json_body=dict(body))
+        answer = self._transport.call(method, f"api/v1/{path}", headers=self._who(), json_body=body)
         made: Json = answer.json()
         return made
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from fma_connect import settings
 from fma_connect.exceptions import APIException, Refused, UnexpectedAnswer
+from fma_connect.outgoing_json import metrics_json
 from fma_connect.retry import RetryPolicy
 from fma_connect.transport import Answer, Transport
 
@@ -33,7 +34,7 @@ class WebClient:
     def __init__(self, federated_model_id: int, uuid: str | None = None, url: str | None = None) -> None:
         """uuid: the credential of an earlier registration; url: settings.default_url by default."""
         self._federated_model_id = federated_model_id
-        self._uuid = uuid
+        self._uuid = None if uuid is None else str(uuid).strip()
         self._url = settings.default_url if url is None else url
         self._is_registered = False
         self._last_model_aggregate: int | None = None
@@ -92,7 +93,7 @@ class WebClient:
     def send_val_results(self, results: Any, aggregate_id: int) -> dict[str, Any]:
         """Send this client's validation results for an aggregate; return them as stored."""
         score = {
-            "validation_results": results,
+            "validation_results": metrics_json(results, where="results"),
             "federated_model": self._federated_model_id,
             "aggregate": aggregate_id,
             "client": self._uuid,

@@ -15,6 +15,7 @@ from fma_connect.exceptions import (
     Conflict,
     ConnectionFailed,
     CredentialError,
+    InvalidArgument,
     InvalidRequest,
     NotAllowed,
     NotFound,
@@ -79,6 +80,29 @@ def test_client_registers_once_and_keeps_its_credential(
     assert {seen.headers["client-uuid"] for seen in server.calls("GET", "api/v1/me/")} == {"s3cr3t"}
     assert (tmp_path / "client.json").stat().st_mode & 0o777 == 0o600
     assert make().register() == "c-17"
+
+
+@pytest.mark.parametrize("model", ["3", np.int64(3), 3.0, np.array(3)])
+def test_what_means_the_model_opens_the_same_file(
+    server: ScriptedServer, fake_time: FakeTime, tmp_path: Path, model: Any
+) -> None:
+    server.on("POST", REGISTER, json_reply({"uuid": "s3cr3t", "id": "c-17"}))
+    server.on("GET", "api/v1/me/", json_reply({}))
+    for _ in range(2):
+        options = {"credential_file": tmp_path / "client.json", "telemetry": False, **fake_time.injected}
+        with Client(server.url, model, **options) as client:
+            client.me()
+
+    assert client.model == 3
+    assert len(server.calls("POST", REGISTER)) == 1
+
+
+@pytest.mark.parametrize("model", ["three", 0, -1, 3.5, None, True])
+def test_what_is_no_model_writes_no_file(tmp_path: Path, model: Any) -> None:
+    with pytest.raises(InvalidArgument, match="model must be"):
+        Client("http://127.0.0.1:9", model, credential_file=tmp_path / "client.json")
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_registration_survives_lost_answers_and_a_restart(
@@ -386,8 +410,8 @@ def test_what_cannot_be_an_update_is_refused_before_it_is_sent(
 ) -> None:
     with pytest.raises(ValueError, match="num_examples must be at least 1; got 0"):
         make().push(weights, num_examples=0)
-    with pytest.raises(ValueError, match="JSON"):
-        make().push(weights, metrics={"loss": float("inf")})
+    with pytest.raises(InvalidArgument, match="metrics.loss is a object"):
+        make().push(weights, metrics={"loss": object()})
 
     assert server.calls("POST", UPDATES) == []
 

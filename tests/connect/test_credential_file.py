@@ -55,7 +55,7 @@ def test_file_that_others_can_reach_is_refused(path: Path, mode: int) -> None:
         '{"format": 2}',
         '{"format": 1, "server": "s3cr3t"}',
         '{"format": 1, "server": "x", "model": 3, "uuid": "s3cr3t", "surprise": 1}',
-        '{"format": 1, "server": "x", "model": "3", "uuid": "s3cr3t"}',
+        '{"format": 1, "server": "x", "model": "three", "uuid": "s3cr3t"}',
         '{"format": 1, "server": "x", "model": 3, "uuid": 5}',
     ],
 )
@@ -68,6 +68,15 @@ def test_damaged_file_is_refused_without_being_quoted(path: Path, content: str) 
         CredentialFile(path).load()
 
     assert "s3cr3t" not in str(caught.value)
+
+
+def test_model_that_an_older_version_wrote_as_text_is_a_number(path: Path) -> None:
+    CredentialFile(path).save(Credential("https://a/", "3", uuid="s3cr3t"))  # type: ignore[arg-type]
+
+    loaded = CredentialFile(path).load()
+
+    assert loaded is not None
+    assert (loaded.model, loaded.uuid) == (3, "s3cr3t")
 
 
 def test_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from fma_connect.digest import content_digest, digest_field
 from fma_connect.exceptions import InvalidArgument, InvalidRequest
@@ -145,6 +145,7 @@ def encoded(arrays: Arrays, *, compress: bool = False, quantise: Quantisation | 
     if not isinstance(compress, bool):
         # The name of another coding would also be true, and send zstd.
         raise InvalidArgument(f"compress can be True, for a zstd frame, or False; got {compress!r}")
+    _refuse_other_weights(arrays)
     try:
         body = EncodedBody(arrays, quantise)
         if compress:
@@ -157,6 +158,31 @@ def encoded(arrays: Arrays, *, compress: bool = False, quantise: Quantisation | 
     except ValueError as error:  # an unknown kind of quantisation
         raise InvalidArgument(str(error)) from error
     return body
+
+
+def _refuse_other_weights(arrays: Any) -> None:
+    """Raise InvalidRequest for weights in another form than named numpy arrays, with the adapter that converts them."""
+    if isinstance(arrays, Mapping):
+        other = [
+            name for name, array in arrays.items() if hasattr(array, "state_dict") or hasattr(array, "detach")
+        ]
+        if not other:
+            return
+        found, adapter = f"array {other[0]!r} is a {type(arrays[other[0]]).__name__}", "torch_state_dict"
+    else:
+        found = f"got a {type(arrays).__name__}"
+        if isinstance(arrays, list | tuple):
+            adapter = "array_list"
+        elif hasattr(arrays, "state_dict"):
+            adapter = "torch_state_dict"
+        elif hasattr(arrays, "get_params"):
+            adapter = "sklearn_estimator"
+        else:
+            adapter = ""
+    wanted = "weights are a mapping of names to numpy arrays"
+    hint = f": fma_connect.adapters.{adapter}.to_arrays makes one" if adapter else ", such as {'w': array}"
+    message = f"{wanted}{hint}; {found}"
+    raise InvalidRequest(code="invalid_spec", detail=message, message=message)
 
 
 def explained(refused: InvalidRequest, *, compress: bool) -> InvalidRequest:

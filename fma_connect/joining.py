@@ -42,6 +42,10 @@ class Joined:
     def __post_init__(self) -> None:
         object.__setattr__(self, "client_config", MappingProxyType(dict(self.client_config)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A mappingproxy can neither be pickled nor copied deeply.
+        return Joined, (self.round, self.base_aggregate, dict(self.client_config), self.deadline_at)
+
 
 @dataclass(frozen=True)
 class NotJoined:

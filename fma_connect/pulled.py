@@ -34,6 +34,10 @@ class Pulled:
             array.flags.writeable = False
         object.__setattr__(self, "arrays", MappingProxyType(dict(self.arrays)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A mappingproxy can neither be pickled nor copied deeply.
+        return Pulled, (dict(self.arrays), self.base_aggregate, self.etag)
+
     def copies(self) -> dict[str, npt.NDArray[Any]]:
         """Writable copies of the arrays."""
         return {name: np.array(array, copy=True) for name, array in self.arrays.items()}

@@ -38,7 +38,10 @@ def to_arrays(estimator: Any) -> dict[str, npt.NDArray[Any]]:
     """Copies of the fitted coefficients. Raises InvalidArgument for an estimator not fitted or not supported."""
     if _is_one_of(estimator, LINEAR):
         _refuse_unfitted(estimator, "coef_")
-        return {"coef_": native_copy(estimator.coef_), "intercept_": native_copy(estimator.intercept_)}
+        return {
+            "coef_": native_copy(_dense(estimator.coef_)),
+            "intercept_": native_copy(estimator.intercept_),
+        }
     if _is_one_of(estimator, PERCEPTRONS):
         _refuse_unfitted(estimator, "coefs_")
         return {
@@ -63,6 +66,11 @@ def from_arrays(arrays: Arrays, *, into: Estimator, classes: Labels | None = Non
     else:
         raise InvalidArgument(f"{type(estimator).__name__} is not supported; known: {_known()}")
     return into
+
+
+def _dense(coef: Any) -> Any:
+    # sparsify() makes coef_ a sparse matrix.
+    return coef.toarray() if hasattr(coef, "toarray") else coef
 
 
 def _fill_linear(estimator: Any, arrays: Arrays, labels: npt.NDArray[Any] | None) -> None:
@@ -110,6 +118,7 @@ def _fill_perceptron(estimator: Any, arrays: Arrays, labels: npt.NDArray[Any] | 
         _refuse_other_layers(estimator, coefs, intercepts, labels)
         _start_perceptron(estimator, coefs, labels)
     estimator.coefs_, estimator.intercepts_ = coefs, intercepts
+    _forget_best(estimator)
 
 
 def _start_perceptron(estimator: Any, coefs: list[npt.NDArray[Any]], labels: npt.NDArray[Any] | None) -> None:
@@ -117,13 +126,22 @@ def _start_perceptron(estimator: Any, coefs: list[npt.NDArray[Any]], labels: npt
     estimator.n_features_in_, estimator.n_outputs_ = int(coefs[0].shape[0]), int(coefs[-1].shape[1])
     estimator.n_layers_ = len(coefs) + 1
     estimator.n_iter_, estimator.t_ = 0, 0
-    estimator.loss_curve_, estimator._no_improvement_count = [], 0
-    estimator.best_loss_, estimator.validation_scores_, estimator.best_validation_score_ = np.inf, None, None
+    estimator.loss_curve_ = []
+    estimator.validation_scores_ = [] if estimator.early_stopping else None
     if labels is None:
         estimator.out_activation_ = "exp" if getattr(estimator, "loss", "") == "poisson" else "identity"
     else:
         _set_labels(estimator, labels, negative_label=0)
         estimator.out_activation_ = "softmax" if len(labels) > 2 else "logistic"
+
+
+def _forget_best(estimator: Any) -> None:
+    # With early stopping, the next fit() would otherwise return to the best weights of before.
+    estimator._no_improvement_count = 0
+    if estimator.early_stopping:
+        estimator.best_loss_, estimator.best_validation_score_ = None, -np.inf
+    else:
+        estimator.best_loss_, estimator.best_validation_score_ = np.inf, None
 
 
 def _refuse_other_layers(

@@ -1,6 +1,8 @@
+import copy
 import hashlib
 import json
 import logging
+import pickle
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fma_connect import Client
+from fma_connect import Client, Pulled
 from fma_connect.digest import content_digest
 from fma_connect.exceptions import (
     Conflict,
@@ -256,6 +258,19 @@ def test_pulled_arrays_are_read_only_and_copies_are_not(
     assert np.array_equal(pulled.arrays["w"], weights["w"])
 
 
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda pulled: pickle.loads(pickle.dumps(pulled))]
+)
+def test_pulled_can_be_copied_and_pickled(weights: Weights, again: Callable[[Pulled], Pulled]) -> None:
+    pulled = again(Pulled(weights, 7, "etag"))
+
+    assert (pulled.base_aggregate, pulled.etag) == (7, "etag")
+    np.testing.assert_array_equal(pulled.arrays["w"], weights["w"])
+    with pytest.raises(ValueError, match="read-only"):
+        pulled.arrays["w"][0] = 1
+    pulled.copies()["w"][0] = 1
+
+
 @pytest.mark.parametrize("nothing", [Reply(204), json_reply({})])
 def test_pull_without_a_model_is_none(server: ScriptedServer, make: MakeClient, nothing: Reply) -> None:
     server.on("GET", LATEST, nothing)
@@ -436,6 +451,26 @@ def test_what_is_no_weights_is_refused_without_a_call(
     assert raised.value.fields["array"] == "w"
     assert isinstance(raised.value.__cause__, FMAError)
     assert server.seen == []
+
+
+@pytest.mark.parametrize(
+    ("weights", "hint"),
+    [
+        ([np.zeros(2)], "array_list.to_arrays makes one; got a list"),
+        ((np.zeros(2),), "array_list.to_arrays makes one; got a tuple"),
+        (np.zeros(2), "such as {'w': array}; got a ndarray"),
+        (None, "such as {'w': array}; got a NoneType"),
+    ],
+)
+def test_weights_in_another_form_are_refused_with_the_adapter(
+    server: ScriptedServer, make: MakeClient, weights: Any, hint: str
+) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        make().push(weights)
+
+    assert "weights are a mapping of names to numpy arrays" in str(caught.value)
+    assert hint in str(caught.value)
+    assert server.calls("POST", UPDATES) == []
 
 
 # Waiting

@@ -1,5 +1,7 @@
 """A client asks for its turn: it keeps the server's pace, and waits no longer than it was told to."""
 
+import copy
+import pickle
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -67,6 +69,17 @@ def test_config_of_a_joined_round_is_read_only_and_hashing_leaves_it_out(
         joined.client_config["epochs"] = 3
 
     assert len({joined, joined}) == 1
+
+
+@pytest.mark.parametrize(
+    "again", [copy.copy, copy.deepcopy, lambda joined: pickle.loads(pickle.dumps(joined))]
+)
+def test_joined_can_be_copied_and_pickled(again: Callable[[Joined], Joined]) -> None:
+    joined = Joined(4, 7, {"epochs": [1, 2]}, datetime(2026, 11, 22, 5, tzinfo=UTC))
+
+    assert again(joined) == joined
+    with pytest.raises(TypeError):
+        again(joined).client_config["epochs"] = 3  # type: ignore[index]
 
 
 def test_asking_once_tells_why_not(server: ScriptedServer, client: Client, fake_time: FakeTime) -> None:

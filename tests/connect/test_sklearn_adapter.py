@@ -235,3 +235,62 @@ def test_classes_may_be_given_in_any_order() -> None:
     model = from_arrays(COEFFICIENTS, into=SGDClassifier(), classes=["c", "a", "b", "a"])
 
     assert model.classes_.tolist() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("model", "y"),
+    [
+        (SGDClassifier(), Y["two"]),
+        (Perceptron(), Y["three"]),
+        (LogisticRegression(), Y["three"]),
+        (SGDRegressor(), Y["number"]),
+    ],
+    ids=lambda part: type(part).__name__,
+)
+def test_sparse_coefficients_are_sent_as_dense_ones(model: Any, y: Any) -> None:
+    estimator = clone(model).fit(X, y)
+    dense = to_arrays(estimator)
+    estimator.sparsify()
+
+    sparse = to_arrays(estimator)
+    again = from_arrays({"coef_": dense["coef_"] * 2, "intercept_": dense["intercept_"]}, into=estimator)
+
+    np.testing.assert_array_equal(sparse["coef_"], dense["coef_"])
+    np.testing.assert_array_equal(to_arrays(again)["coef_"], dense["coef_"] * 2)
+    again.predict(X)
+
+
+@pytest.mark.parametrize(
+    ("model", "y"),
+    [
+        (MLPClassifier((6,), early_stopping=True, warm_start=True, max_iter=3), Y["two"]),
+        (MLPClassifier((6,), early_stopping=True, warm_start=True, max_iter=3), Y["three"]),
+        (
+            MLPRegressor(hidden_layer_sizes=(6,), early_stopping=True, warm_start=True, max_iter=3),
+            Y["number"],
+        ),
+        (MLPClassifier((6,), early_stopping=True, max_iter=3), Y["two"]),
+        (SGDClassifier(early_stopping=True, warm_start=True, max_iter=3), Y["three"]),
+        (SGDClassifier(early_stopping=True, warm_start=True, average=True, max_iter=3), Y["two"]),
+    ],
+    ids=lambda part: type(part).__name__,
+)
+def test_estimator_with_early_stopping_goes_on_training(model: Any, y: Any) -> None:
+    arrays = to_arrays(clone(model).fit(X, y))
+    labels = {} if y.dtype == float else {"classes": np.unique(y)}
+
+    fresh = from_arrays(arrays, into=clone(model), **labels).fit(X, y)
+    from_arrays(arrays, into=fresh).fit(X, y)
+
+    assert np.isfinite(fresh.predict(X)).all()
+
+
+def test_early_stopping_does_not_return_to_the_best_weights_of_before() -> None:
+    model = MLPClassifier((6,), early_stopping=True, warm_start=True, max_iter=300, random_state=1)
+    estimator = model.fit(X, Y["two"])
+    received = {name: np.full_like(array, 1e-3) for name, array in to_arrays(estimator).items()}
+    estimator.max_iter = 1
+
+    from_arrays(received, into=estimator).fit(X, Y["two"])
+
+    assert all(abs(array - 1e-3).max() < 0.1 for array in to_arrays(estimator).values())

@@ -14,7 +14,7 @@ import httpx
 
 from fma_connect.digest import expected_sha256, sha256_of_etag
 from fma_connect.exceptions import UnexpectedAnswer
-from fma_connect.transport import BrokenTransfer, Deadline, Params, Transport, pieces_of
+from fma_connect.transport import BrokenTransfer, DamagedTransfer, Deadline, Params, Transport, pieces_of
 
 __all__ = ["download"]
 
@@ -100,4 +100,4 @@ class _Part:
         self._file.seek(0)
         if hashlib.file_digest(self._file, "sha256").hexdigest() != promised:
             self._restart(None)
-            raise BrokenTransfer("the weights do not match their digest")
+            raise DamagedTransfer("the weights do not match their digest")

@@ -29,6 +29,8 @@ SPEED_TEST_BYTES = 256 * 1024
 NUM_PINGS = 3
 # The time limit of a report, and of each half of a speed test.
 PATIENCE_S = 5.0
+# A report may take this share of the time that a call has left.
+MOST_OF_A_PROMISE = 0.25
 MOST_MBPS = 1e6
 
 LONGEST_MESSAGE = 2000
@@ -83,7 +85,9 @@ class Telemetry:
             return
         try:
             self._next_report_at = self._transport.clock() + REPORT_EVERY_S
-            self._report()
+            promised_s = self._transport.promised_s()
+            with self._transport.within(None if promised_s is None else promised_s * MOST_OF_A_PROMISE):
+                self._report()
         except NotFound:
             self.is_on = False
             logger.info("telemetry_off reason=%s", "the server takes none")

@@ -11,10 +11,12 @@ import json
 import logging
 import random
 import ssl
+import threading
 import time
 import uuid
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
@@ -28,13 +30,22 @@ from fma_connect.outgoing_json import dumps, to_json
 from fma_connect.redirect import headers_for_store, speak_for_server, store_of, why_unusable
 from fma_connect.retry import RETRYABLE_STATUSES, RetryPolicy, retry_after_s
 from fma_connect.version import __version__
+from fma_connect.wait_limit import WaitLimit
 
-__all__ = ["Answer", "BrokenTransfer", "Deadline", "Transport", "base_url", "pieces_of"]
+__all__ = ["Answer", "BrokenTransfer", "DamagedTransfer", "Deadline", "Transport", "base_url", "pieces_of"]
 
 logger = logging.getLogger("fma_connect")
 
 CONNECT_TIMEOUT_S = 10.0
 SILENCE_TIMEOUT_S = 30.0
+# A transfer at less than this counts as silence.
+SLOWEST_BYTES_PER_S = 1000.0
+# As often as this, bytes were not changed by accident.
+MOST_DAMAGED = 3
+# An answer that the server gives at the end of a long wait needs this time to arrive.
+LATE_ANSWER_S = 1.0
+# Who gives no time asks once.
+ONE_CALL_S = 1.0
 
 Params = Mapping[str, str | int]
 T = TypeVar("T")
@@ -42,6 +53,10 @@ T = TypeVar("T")
 
 class BrokenTransfer(Exception):
     """An answer that arrived damaged, which another attempt may repair."""
+
+
+class DamagedTransfer(BrokenTransfer):
+    """Bytes that do not have the hash that the server gives for them."""
 
 
 @dataclass(frozen=True)
@@ -68,16 +83,49 @@ class Answer:
             ) from error
 
 
-@dataclass(frozen=True)
 class Deadline:
-    """The time limit of a call."""
+    """The time limit of a call.
 
-    expires_at: float
-    clock: Callable[[], float]
+    limit_s: the seconds from now. counts_transfers: whether they include the time in which bytes move. Without it the
+        limit is about silence: a large model on a slow line takes as long as it takes.
+    at_latest: a moment that also ends the call: the promise of a caller.
+    """
+
+    def __init__(
+        self,
+        limit_s: float,
+        clock: Callable[[], float],
+        *,
+        counts_transfers: bool = True,
+        at_latest: float | None = None,
+    ) -> None:
+        self.limit_s = limit_s
+        self.at_latest = at_latest
+        self._clock = clock
+        self._counts_transfers = counts_transfers
+        self._moved_at = clock()
+        self._expires_at = self._moved_at + limit_s
 
     def remaining_s(self) -> float:
         """The seconds that are left; negative after the limit."""
-        return self.expires_at - self.clock()
+        expires_at = self._expires_at if self.at_latest is None else min(self._expires_at, self.at_latest)
+        return expires_at - self._clock()
+
+    def begin(self) -> None:
+        """Count the time of a transfer from now on."""
+        self._moved_at = self._clock()
+
+    def moved(self, size_bytes: int) -> None:
+        """Leave out the time in which these bytes moved, unless they were slower than SLOWEST_BYTES_PER_S."""
+        now = self._clock()
+        if not self._counts_transfers:
+            self._expires_at += min(now - self._moved_at, size_bytes / SLOWEST_BYTES_PER_S)
+        self._moved_at = now
+
+    def renew(self) -> None:
+        """Start the limit again, after a part that need not be sent again, unless it is of the whole transfer."""
+        if not self._counts_transfers:
+            self._expires_at = self._clock() + self.limit_s
 
 
 def base_url(url: str) -> str:
@@ -98,7 +146,7 @@ def base_url(url: str) -> str:
 class Transport:
     """Calls below one server address.
 
-    timeout_s: the limit of a whole call, pauses and all attempts included.
+    timeout_s: the limit of one call, pauses and all attempts included; the time in which bytes move does not count.
     verify: as for httpx: True, False, or an ssl.SSLContext (for a private certificate authority).
     http: another httpx transport, for tests. rng, sleep, clock: for tests.
     Threads may share it. Processes may share it only without keep_alive, when every call has its own connection.
@@ -124,7 +172,9 @@ class Transport:
         self.sleep = sleep
         self.clock = clock
         self.rng = rng or random.SystemRandom()
-        self._retry = retry
+        self.retry = retry
+        self.waits = WaitLimit(clock)
+        self._promise = threading.local()
         # Reading the system's certificates takes 0.1 s and more, and http does not need them.
         needs_tls = self.url.startswith("https:")
         self._http = httpx.Client(
@@ -148,14 +198,19 @@ class Transport:
         body: RequestBody | bytes | None = None,
         idempotency_key: str | None = None,
         timeout_s: float | None = None,
+        deadline: Deadline | None = None,
         silence_s: float = SILENCE_TIMEOUT_S,
         is_retried: bool = True,
+        is_read_to_end: bool = False,
         check: Callable[[Answer], None] | None = None,
     ) -> Answer:
         """Make one call and return its answer of 2xx or 304; other answers raise an error.
 
         json_body or body: the content to send; it is sent with its Content-Digest.
+        timeout_s: the limit of the whole call, transfers included; None: that of the transport.
+        deadline: the limit of several calls together, in place of timeout_s.
         silence_s: the time without any data from the server after which an attempt has failed.
+        is_read_to_end: whether an answer that has begun is read after the end of the caller's promise, too.
         is_retried: whether to retry a failed attempt; False when the caller repeats the call itself.
         check: raises BrokenTransfer for an answer that must be fetched again.
         """
@@ -188,13 +243,41 @@ class Transport:
             params=params,
             body=body,
             timeout_s=timeout_s,
+            deadline=deadline,
             silence_s=silence_s,
             is_retried=is_retried,
+            is_read_to_end=is_read_to_end,
         )
 
     def deadline(self, timeout_s: float | None = None) -> Deadline:
-        """The time limit of a call that begins now."""
-        return Deadline(self.clock() + (self.timeout_s if timeout_s is None else timeout_s), self.clock)
+        """The time limit of a call that begins now: timeout_s for the whole of it, or the limit of the transport."""
+        return Deadline(
+            self.timeout_s if timeout_s is None else timeout_s,
+            self.clock,
+            counts_transfers=timeout_s is not None,
+            at_latest=self._promised(),
+        )
+
+    @contextmanager
+    def within(self, timeout_s: float | None) -> Iterator[None]:
+        """Promise that all calls of this thread in the `with` end after timeout_s; None promises nothing."""
+        outer = self._promised()
+        if timeout_s is not None:
+            ends_at = self.clock() + max(timeout_s, ONE_CALL_S)
+            self._promise.ends_at = ends_at if outer is None else min(outer, ends_at)
+        try:
+            yield
+        finally:
+            self._promise.ends_at = outer
+
+    def promised_s(self) -> float | None:
+        """The seconds that are left of the promise that this thread has given; None without one."""
+        ends_at = self._promised()
+        return None if ends_at is None else ends_at - self.clock()
+
+    def _promised(self) -> float | None:
+        ends_at: float | None = getattr(self._promise, "ends_at", None)
+        return ends_at
 
     def exchange(
         self,
@@ -206,29 +289,43 @@ class Transport:
         params: Params | None = None,
         body: RequestBody | None = None,
         timeout_s: float | None = None,
+        deadline: Deadline | None = None,
         silence_s: float = SILENCE_TIMEOUT_S,
         is_retried: bool = True,
+        is_read_to_end: bool = False,
     ) -> T:
-        """Make one call and return the result of `read` on the streamed answer; each attempt calls `headers`."""
-        limit_s = self.timeout_s if timeout_s is None else timeout_s
-        deadline = self.deadline(limit_s)
+        """Make one call and return the result of `read` on the streamed answer; each attempt calls `headers`.
+
+        The other arguments are those of `call`.
+        """
+        deadline = deadline or self.deadline(timeout_s)
+        limit_s = min(deadline.limit_s, max(self.promised_s() or deadline.limit_s, 0.0))
         attempt = 0
+        damaged = 0
         while True:
             attempt += 1
             failure: Refused | Exception
             try:
-                return self._attempt(method, path, headers(), read, params, body, deadline, silence_s)
+                return self._attempt(
+                    method, path, headers(), read, params, body, deadline, silence_s, is_read_to_end
+                )
             except Refused as refused:
                 if refused.status not in RETRYABLE_STATUSES:
                     raise
                 failure = refused
             except (httpx.TransportError, httpx.DecodingError, BrokenTransfer) as error:
                 _raise_if_hopeless(error, self.url)
+                damaged += isinstance(error, DamagedTransfer)
+                if damaged >= MOST_DAMAGED:
+                    raise UnexpectedAnswer(
+                        f"{method} {self.url}{path} answered {damaged} times, and each time {error}: the stored file, "
+                        "or something on the way, changes the bytes"
+                    ) from error
                 failure = error
-            delay_s = self._retry.delay_s(attempt, self.rng)
+            delay_s = self.retry.delay_s(attempt, self.rng)
             if isinstance(failure, Refused) and failure.retry_after_s is not None:
                 delay_s = max(delay_s, failure.retry_after_s)
-            max_attempts = self._retry.max_attempts if is_retried else 1
+            max_attempts = self.retry.max_attempts if is_retried else 1
             out_of_attempts = max_attempts is not None and attempt >= max_attempts
             if out_of_attempts or delay_s >= deadline.remaining_s():
                 raise _given_up(failure, f"{method} {self.url}{path}", attempt, limit_s) from failure
@@ -248,9 +345,14 @@ class Transport:
         body: RequestBody | None,
         deadline: Deadline,
         silence_s: float,
+        is_read_to_end: bool,
     ) -> T:
         remaining_s = max(deadline.remaining_s(), 0.001)
-        timeout = httpx.Timeout(min(silence_s, remaining_s), connect=min(CONNECT_TIMEOUT_S, remaining_s))
+        first_byte_s = min(silence_s, remaining_s + (LATE_ANSWER_S if is_read_to_end else 0.0))
+        timeout = httpx.Timeout(
+            min(silence_s, remaining_s), connect=min(CONNECT_TIMEOUT_S, remaining_s), read=first_byte_s
+        )
+        deadline.begin()
         sent = dict(headers)
         content: Iterator[bytes] | None = None
         if body is not None:
@@ -270,6 +372,11 @@ class Transport:
         store = store_of(response)
         if store is not None:
             response = self._from_store(store, sent, response, timeout)
+        if is_read_to_end:
+            deadline.at_latest = None
+            # httpx reads this for each piece of the body.
+            response.request.extensions["timeout"]["read"] = SILENCE_TIMEOUT_S
+        deadline.begin()
         try:
             _raise_if_refused(response, deadline)
             return read(response, deadline)
@@ -298,11 +405,13 @@ def _pieces(body: RequestBody, deadline: Deadline) -> Iterator[bytes]:
         if deadline.remaining_s() <= 0:
             raise httpx.WriteTimeout("the time limit of the call passed while sending")
         yield piece  # type: ignore[misc]  # h11 takes whatever has a buffer
+        deadline.moved(len(piece))
 
 
 def pieces_of(response: httpx.Response, deadline: Deadline) -> Iterator[bytes]:
     """The body of an answer as it arrives. Raises ReadTimeout at the time limit of the call."""
     for piece in response.iter_bytes():
+        deadline.moved(len(piece))
         if deadline.remaining_s() <= 0:
             raise httpx.ReadTimeout("the time limit of the call passed while reading the answer")
         yield piece
@@ -315,7 +424,7 @@ def _check_digest(answer: Answer) -> None:
     header = answer.headers.get("content-digest") or answer.headers.get("repr-digest")
     promised = expected_sha256(header)
     if promised is not None and answer.sha256 != promised:
-        raise BrokenTransfer("the body does not match its digest")
+        raise DamagedTransfer("the body does not match its digest")
 
 
 def _raise_if_refused(response: httpx.Response, deadline: Deadline) -> None:

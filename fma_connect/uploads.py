@@ -59,16 +59,15 @@ class Uploads:
         *,
         params: Params,
         headers: Mapping[str, str],
-        timeout_s: float | None = None,
     ) -> Answer | None:
         """Push a body in parts and return the answer of POST model_updates/; None when the server has no uploads.
 
-        params: the facts about the update. headers: the client's credential. timeout_s: the limit of the whole push.
+        params: the facts about the update. headers: the client's credential.
         Raises as Transport.call.
         """
         if not self._are_known:
             return None
-        deadline = self._transport.deadline(timeout_s)
+        deadline = self._transport.deadline()
         identity = (body.headers["Content-Digest"], *sorted(params.items()))
         upload_id, key = self._unfinished.pop(identity, (None, str(uuid.uuid4())))
         self._give_up_others(headers)
@@ -109,7 +108,7 @@ class Uploads:
             sent["Content-Encoding"] = body.headers["Content-Encoding"]
         try:
             answer = self._transport.call(
-                "POST", UPLOADS, params=params, headers=sent, timeout_s=deadline.remaining_s()
+                "POST", UPLOADS, params=params, headers=sent, deadline=deadline
             ).json()
         except NotFound:
             self._are_known = False
@@ -173,7 +172,7 @@ class _Upload:
                     self._next_headers,
                     _offset_of,
                     body=self,
-                    timeout_s=self._deadline.remaining_s(),
+                    deadline=self._deadline,
                 )
             except Conflict as conflict:
                 # A part of an attempt that seemed to be lost has arrived after all.
@@ -182,6 +181,7 @@ class _Upload:
                 self._transport.sleep(PAUSE_S)
                 continue
             self._is_unsure = False
+            self._deadline.renew()
 
     def finish(self, key: str) -> Answer:
         """Turn the complete upload into an update."""
@@ -191,7 +191,7 @@ class _Upload:
             params={"upload": self._id},
             headers=self._who,
             idempotency_key=key,
-            timeout_s=self._deadline.remaining_s(),
+            deadline=self._deadline,
             silence_s=SILENCE_TIMEOUT_S + self._body.size_bytes / LOOKS_AT_BYTES_PER_S,
         )
 
@@ -203,7 +203,7 @@ class _Upload:
                 self._path,
                 lambda: {**self._who, **TUS},
                 _offset_of,
-                timeout_s=self._deadline.remaining_s(),
+                deadline=self._deadline,
             )
             logger.info("upload_resumed upload=%s offset=%d", self._id, self._offset)
         self._is_unsure = True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice, takewhile
 from typing import Any
 
@@ -32,21 +33,22 @@ def finished_rounds(
     sleep: Callable[[float], None],
     clock: Callable[[], float],
     rng: random.Random,
+    within: Callable[[float | None], AbstractContextManager[None]] = lambda remaining_s: nullcontext(),
 ) -> Iterator[Round]:
     """Yield each finished round once, in the order of their numbers.
 
     newest_first: gives the rounds, lazily. await_aggregate(aggregate, wait_s): returns when there is a newer aggregate,
-    or
-        after wait_s.
+    or after wait_s. within(remaining_s): limits the calls in its `with`.
     """
     ends_at = None if timeout_s is None else clock() + timeout_s
     ledger: _Ledger | None = None
     quiet_turns = 0
     while True:  # without `timeout_s` for as long as the caller iterates; each call has its own limit
         try:
-            if ledger is None:
-                ledger = _Ledger.starting(newest_first(), after_round)
-            news = ledger.news(newest_first())
+            with within(None if ends_at is None else ends_at - clock()):
+                if ledger is None:
+                    ledger = _Ledger.starting(newest_first(), after_round)
+                news = ledger.news(newest_first())
         except (ConnectionFailed, ServerFailed, TooManyRequests):
             # Each call has been retried for its own time limit. A watch waits for a server that was there before; one
             # that has never answered is probably a wrong address, which must be reported.
@@ -59,9 +61,12 @@ def finished_rounds(
         quiet_turns = 0 if news else quiet_turns + 1
         remaining_s = LONGEST_WAIT_S if ends_at is None else ends_at - clock()
         pause_s = SHORTEST_PAUSE_S + PAUSES.delay_s(max(quiet_turns, 1), rng)
-        if not _held_back(
-            await_aggregate, ledger.newest_aggregate, int(min(LONGEST_WAIT_S, remaining_s)), clock
-        ):
+        with within(None if ends_at is None else remaining_s):
+            was_held_back = _held_back(
+                await_aggregate, ledger.newest_aggregate, int(min(LONGEST_WAIT_S, remaining_s)), clock
+            )
+        if not was_held_back:
+            remaining_s = LONGEST_WAIT_S if ends_at is None else ends_at - clock()
             sleep(max(0.0, min(pause_s, remaining_s)))
 
 

@@ -45,7 +45,7 @@ from fma_connect.outgoing_json import dumps, metrics_json, positive_int
 from fma_connect.pulled import Arrays, Pulled
 from fma_connect.retry import RETRYABLE_STATUSES, RetryPolicy
 from fma_connect.telemetry import Telemetry
-from fma_connect.transport import SILENCE_TIMEOUT_S, Answer, BrokenTransfer, Params, Transport, base_url
+from fma_connect.transport import SILENCE_TIMEOUT_S, Answer, DamagedTransfer, Params, Transport, base_url
 from fma_connect.uploads import LEAST_BYTES, Uploads
 from fma_core.arrays.codecs import safetensors
 from fma_core.errors import FMAError
@@ -58,6 +58,7 @@ logger = logging.getLogger("fma_connect")
 NO_MODEL_IN_JSON = b"{}"
 LONGEST_WAIT_S = 30
 SHORTEST_PAUSE_S = 0.2
+ANSWER_S = 5.0
 POLLING = RetryPolicy(first_delay_s=1.0, max_delay_s=15.0)
 
 Measure = Callable[[Arrays, Question], Statistics]
@@ -85,7 +86,8 @@ class Client(Connected):
     enrolment_token: for servers that require one at registration.
     telemetry: whether to report facts about the device from time to time (docs/reference/telemetry.md);
         FMA_TELEMETRY=off switches it off.
-    timeout_s: the limit of one call, all attempts and pauses included. retry, verify: see RetryPolicy and httpx.
+    timeout_s: the limit of one call, all attempts and pauses included, without the time in which bytes move: a large
+        model on a slow line takes as long as it takes. retry, verify: see RetryPolicy and httpx.
     http, rng, sleep, clock: for tests.
 
     Threads may share a client. "The last pulled" is then the last one of any thread, so each should name the
@@ -125,7 +127,7 @@ class Client(Connected):
             clock=clock,
         )  # fmt: skip
         self._uploads = Uploads(self._transport)
-        self._joining = Joining(self._ask_to_join, sleep=sleep, clock=clock)
+        self._joining = Joining(self._ask_to_join, self._transport)
         self._telemetry = Telemetry(self._transport, self._who, is_on=telemetry)
 
     def __repr__(self) -> str:
@@ -168,10 +170,16 @@ class Client(Connected):
     def join(self, *, timeout_s: float | None = None) -> Joined | None:
         """Join this round or a later one; the client asks again at the times that the server gives.
 
-        Returns None when it could not join within timeout_s, and when the experiment has ended. `join_once` gives the
-        reason. The client waits for a server that is unavailable for a while.
+        Returns None when it could not join within timeout_s, and when the experiment has ended; then `has_ended` is
+        true. timeout_s is the limit of all of it: registration, pauses and waiting. The client waits for a server that
+        is unavailable for a while, and raises ConnectionFailed if it is still unavailable when the time is over.
         """
         return self._joining.in_time(timeout_s)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the server's last answer to `join` or `join_once` was that the experiment has ended."""
+        return self._joining.has_ended
 
     def join_once(self) -> Joined | NotJoined:
         """Ask once to join the open round; the answer of a refusal has the reason and the time to ask again."""
@@ -191,23 +199,30 @@ class Client(Connected):
     def wait_for_next(self, *, timeout_s: float) -> Pulled | None:
         """Wait for the next aggregate after the last pulled one (before the first pull: any) and pull it.
 
-        Returns None when there is none within timeout_s; registration and the transfer have the time limit of a call in
-        addition. The client waits for an unavailable server, too, and raises ConnectionFailed if it is still
-        unavailable when the time is over. A server that accepts the call and does not answer has 30 s more.
+        Returns None when there is none within timeout_s. Weights that have begun to arrive are read to their end. The
+        client waits for an unavailable server, too, and raises ConnectionFailed if it is still unavailable when the
+        time is over.
         """
-        ends_at = self._transport.clock() + timeout_s
+        with self._transport.within(timeout_s):
+            return self._wait_until(self._transport.clock() + timeout_s)
+
+    def _wait_until(self, ends_at: float) -> Pulled | None:
         after = (self._pulled.base_aggregate if self._pulled is not None else None) or 0
         early_answers = 0
         while True:
             asked_at = self._transport.clock()
-            wait_s = max(0, min(LONGEST_WAIT_S, int(ends_at - asked_at)))
+            wait_s = self._transport.waits.of(min(LONGEST_WAIT_S, ends_at - asked_at))
             pause_s: float | None = None
             try:
                 pulled = self._next_after(after, wait_s)
                 if pulled is not None:
                     return pulled
             except (ConnectionFailed, Refused) as error:
-                pause_s = _pause_or_raise(error, is_over=self._transport.clock() >= ends_at)
+                now = self._transport.clock()
+                if self._transport.waits.learn(error, wait_s=wait_s, elapsed_s=now - asked_at):
+                    pause_s = 0.0
+                else:
+                    pause_s = _pause_or_raise(error, is_over=now >= ends_at)
             # A server without long polling is polled, with growing pauses.
             early_answers = early_answers + 1 if self._transport.clock() - asked_at < wait_s / 2 else 0
             remaining_s = ends_at - self._transport.clock()
@@ -278,6 +293,7 @@ class Client(Connected):
         Raises InvalidRequest, which names the array, when the weights do not fit the model, and before any call when
         they are not valid weights (a NaN, say: status 0, code "non_finite_value"); NotSelected, LateUpdate, RoundFull
         or ExperimentEnded when this update is not (or no longer) wanted.
+        timeout_s: the limit of all of it, transfers included; None: the client's timeout_s, which is about silence.
         """
         if num_examples is not None:
             num_examples = positive_int(num_examples, "num_examples")
@@ -293,8 +309,12 @@ class Client(Connected):
         if metrics is not None:
             params["metrics"] = _in_a_query(metrics)
         body = encoded(arrays, compress=compress, quantise=quantise)
+        with self._transport.within(timeout_s):
+            return self._push(body, params, compress=compress)
+
+    def _push(self, body: RequestBody, params: Params, *, compress: bool) -> dict[str, Any]:
         try:
-            answer = self._send(body, params, timeout_s)
+            answer = self._send(body, params)
         except InvalidRequest as refused:
             raise explained(refused, compress=compress) from None
         update: dict[str, Any] = answer.json()
@@ -302,7 +322,7 @@ class Client(Connected):
             "update_pushed model=%d update=%s base_aggregate=%s bytes=%d",
             self.model,
             update.get("id"),
-            base,
+            params.get("base_aggregate"),
             body.size_bytes,
         )
         self._telemetry.report_if_due()
@@ -332,8 +352,30 @@ class Client(Connected):
     def evaluations(self, *, wait_s: int = 0) -> list[dict[str, Any]]:
         """The evaluations of the model that wait for this client, oldest first.
 
-        wait_s: the time that the server may wait for one before it answers with an empty list.
+        wait_s: the seconds to wait for one; an empty list when none has come. The call takes at most ANSWER_S more.
         """
+        transport = self._transport
+        ends_at = transport.clock() + wait_s
+        with transport.within(wait_s + ANSWER_S if wait_s else None):
+            while True:
+                asked_at = transport.clock()
+                asked_s = transport.waits.of(ends_at - asked_at)
+                pause_s = SHORTEST_PAUSE_S
+                try:
+                    waiting = self._evaluations(asked_s, is_retried=asked_s == 0)
+                except (ConnectionFailed, Refused) as error:
+                    waiting, now = [], transport.clock()
+                    if not transport.waits.learn(error, wait_s=asked_s, elapsed_s=now - asked_at):
+                        pause_s = POLLING.first_delay_s
+                        pause_s = max(pause_s, _pause_or_raise(error, is_over=now + pause_s >= ends_at))
+                else:
+                    if waiting or asked_s >= int(ends_at - asked_at):
+                        return waiting
+                if transport.clock() + pause_s >= ends_at:
+                    return waiting
+                transport.sleep(pause_s)
+
+    def _evaluations(self, wait_s: int, *, is_retried: bool) -> list[dict[str, Any]]:
         params: dict[str, str | int] = {"federated_model": self.model, "page_size": 200}
         answer = self._transport.call(
             "GET",
@@ -341,7 +383,8 @@ class Client(Connected):
             params=params | ({"wait": wait_s} if wait_s else {}),
             headers=self._who(),
             silence_s=wait_s + SILENCE_TIMEOUT_S,
-            timeout_s=wait_s + self._transport.timeout_s,
+            is_retried=is_retried,
+            is_read_to_end=True,
         )
         waiting: list[dict[str, Any]] = answer.json()
         return waiting
@@ -376,7 +419,7 @@ class Client(Connected):
         caller: dict[str, Any] = self._transport.call("GET", "api/v1/me/", headers=self._who()).json()
         return caller
 
-    def _ask_to_join(self, wait_s: int) -> Joined | NotJoined:
+    def _ask_to_join(self, wait_s: int, is_retried: bool) -> Joined | NotJoined:
         # Report first, so that the selection knows the current facts about this device.
         self._telemetry.report_if_due()
         params = {"wait": wait_s} if wait_s > 0 else None
@@ -388,6 +431,8 @@ class Client(Connected):
                 headers=self._who(),
                 silence_s=wait_s + SILENCE_TIMEOUT_S,
                 timeout_s=wait_s + self._transport.timeout_s,
+                is_retried=is_retried,
+                is_read_to_end=True,
             ).json()
         )
         if isinstance(answer, Joined):
@@ -395,9 +440,9 @@ class Client(Connected):
             logger.info("round_joined model=%d round=%d", self.model, answer.round)
         return answer
 
-    def _send(self, body: RequestBody, params: Params, timeout_s: float | None) -> Answer:
+    def _send(self, body: RequestBody, params: Params) -> Answer:
         if body.size_bytes >= LEAST_BYTES:
-            answer = self._uploads.push(body, params=params, headers=self._who(), timeout_s=timeout_s)
+            answer = self._uploads.push(body, params=params, headers=self._who())
             if answer is not None:
                 return answer
         return self._transport.call(
@@ -406,7 +451,6 @@ class Client(Connected):
             params=params,
             headers=self._who(),
             body=body,
-            timeout_s=timeout_s,
         )
 
     def _last_base(self) -> int | None:
@@ -418,9 +462,9 @@ class Client(Connected):
         answer = self._fetch(
             params={"after": after, "wait": wait_s},
             silence_s=wait_s + SILENCE_TIMEOUT_S,
-            timeout_s=wait_s + self._transport.timeout_s,
-            # The call's time limit is for reading the answer; `wait_for_next` itself repeats the call.
+            # `wait_for_next` itself repeats the call.
             is_retried=False,
+            is_read_to_end=True,
         )
         self._telemetry.report_if_due()
         if _aggregate_of(answer) is None or (_aggregate_of(answer) or 0) <= after:
@@ -433,8 +477,8 @@ class Client(Connected):
         headers: Mapping[str, str] | None = None,
         params: Params | None = None,
         silence_s: float = SILENCE_TIMEOUT_S,
-        timeout_s: float | None = None,
         is_retried: bool = True,
+        is_read_to_end: bool = False,
     ) -> Answer:
         return self._transport.call(
             "GET",
@@ -442,8 +486,8 @@ class Client(Connected):
             params=params,
             headers={"Accept": SAFETENSORS, **self._who(), **(headers or {})},
             silence_s=silence_s,
-            timeout_s=timeout_s,
             is_retried=is_retried,
+            is_read_to_end=is_read_to_end,
             check=_check_etag,
         )
 
@@ -550,7 +594,7 @@ def _check_etag(answer: Answer) -> None:
     if answer.status != httpx.codes.OK or promised is None or "content-encoding" in answer.headers:
         return
     if answer.sha256 != promised:
-        raise BrokenTransfer("the weights do not match their ETag")
+        raise DamagedTransfer("the weights do not match their ETag")
 
 
 def _arrays_of(answer: Answer) -> Arrays:

@@ -25,11 +25,11 @@ import httpx
 from fma_connect.clients.connected import Connected
 from fma_connect.download import download
 from fma_connect.encoding import SAFETENSORS, encoded
-from fma_connect.exceptions import InvalidArgument, UnexpectedAnswer
+from fma_connect.exceptions import ConnectionFailed, InvalidArgument, ServerFailed, UnexpectedAnswer
 from fma_connect.outgoing_json import dumps
 from fma_connect.pulled import Arrays
 from fma_connect.retry import RetryPolicy
-from fma_connect.transport import Transport
+from fma_connect.transport import SILENCE_TIMEOUT_S, Transport
 from fma_connect.watching import finished_rounds
 from fma_core.evaluation import Question
 
@@ -44,7 +44,7 @@ class DeveloperClient(Connected):
     """A client for developers, who create models, watch their rounds and publish aggregates.
 
     Give either token, or username and password (exchanged for a token at the first call, and not kept after it).
-    timeout_s: the limit of one call, all attempts and pauses included; downloads have their own limit.
+    timeout_s: the limit of one call, all attempts and pauses included, without the time in which bytes move.
     retry, verify: see RetryPolicy and httpx. http, rng, sleep, clock: for tests. Threads may share a client.
     """
 
@@ -351,6 +351,7 @@ class DeveloperClient(Connected):
             sleep=self._transport.sleep,
             clock=self._transport.clock,
             rng=self._transport.rng,
+            within=self._transport.within,
         )
 
     def download(
@@ -360,11 +361,13 @@ class DeveloperClient(Connected):
         aggregate: int | None = None,
         artifact: int | None = None,
         latest_of: int | None = None,
-        timeout_s: float = 3600.0,
+        timeout_s: float | None = None,
     ) -> Path:
         """Download the weights of an aggregate, of an artifact, or the latest ones of a model to a safetensors file.
 
-        The file appears when it is complete and its sha256 is right. A broken download is resumed.
+        The file appears when it is complete and its sha256 is right. A broken download is resumed. Raises
+        UnexpectedAnswer when the bytes are damaged each time.
+        timeout_s: the limit of the whole; None: the client's timeout_s, which is about silence.
         """
         paths = {
             f"api/v1/model_aggregates/{aggregate}/weights/": aggregate,
@@ -390,13 +393,22 @@ class DeveloperClient(Connected):
     def _await_aggregate(self, model: int, after: int, wait_s: int) -> None:
         # One byte is enough to know that there is a newer aggregate.
         headers = {"Accept": SAFETENSORS, "Range": "bytes=0-0", **self._who()}
-        self._transport.exchange(
-            "GET",
-            f"api/v1/models/{model}/get_latest_model/",
-            lambda: headers,
-            lambda response, deadline: None,
-            params={"after": after, "wait": wait_s},
-        )
+        asked_at = self._transport.clock()
+        allowed_s = self._transport.waits.of(wait_s)
+        try:
+            self._transport.exchange(
+                "GET",
+                f"api/v1/models/{model}/get_latest_model/",
+                lambda: headers,
+                lambda response, deadline: None,
+                params={"after": after, "wait": allowed_s},
+                silence_s=allowed_s + SILENCE_TIMEOUT_S,
+                is_retried=False,
+                is_read_to_end=True,
+            )
+        except (ConnectionFailed, ServerFailed) as error:
+            self._transport.waits.learn(error, wait_s=allowed_s, elapsed_s=self._transport.clock() - asked_at)
+            raise
 
     def _act(self, model: int, action: str) -> Json:
         changed: Json = self._transport.call(

@@ -607,6 +607,40 @@ def test_an_answer_that_has_begun_is_read_after_the_time_to_wait_for_it(
     assert make().wait_for_next(timeout_s=8) is not None
 
 
+@pytest.mark.parametrize("cut", [DROP, Reply(504)], ids=["drop", "504"])
+@pytest.mark.parametrize("cuts_at_s", [3, 5, 15])
+def test_wait_behind_a_proxy_that_cuts_it_ends_in_time(
+    server: ScriptedServer, make: MakeClient, fake_time: FakeTime, cut: Reply, cuts_at_s: int
+) -> None:
+    def proxied(seen: Seen) -> Reply:
+        wait_s = int(seen.query["wait"])
+        fake_time.now_s += min(wait_s, cuts_at_s)
+        return cut if wait_s > cuts_at_s else Reply(204)
+
+    server.on("GET", LATEST, proxied)
+    began_at = fake_time.now_s
+    client = make()
+
+    assert client.wait_for_next(timeout_s=20) is None
+    assert fake_time.now_s - began_at <= 20.5
+
+    server.seen.clear()
+    assert client.wait_for_next(timeout_s=20) is None
+    assert max(int(seen.query["wait"]) for seen in server.calls("GET", LATEST)) <= cuts_at_s
+
+
+def test_registration_is_part_of_the_time_to_wait(
+    server: ScriptedServer, make: MakeClient, fake_time: FakeTime
+) -> None:
+    server.on("POST", REGISTER, Reply(503))
+    began_at = fake_time.now_s
+
+    with pytest.raises(ServerFailed):
+        make().wait_for_next(timeout_s=7)
+
+    assert fake_time.now_s - began_at <= 7.5
+
+
 def test_wait_does_not_outlive_a_lasting_refusal(server: ScriptedServer, make: MakeClient) -> None:
     server.on("GET", LATEST, json_reply({"code": "not_registered"}, 403))
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from fma_connect import DeveloperClient
-from fma_connect.exceptions import ExperimentEnded, InvalidRequest, NotFound, UnexpectedAnswer
+from fma_connect.exceptions import ExperimentEnded, InvalidRequest, NotFound, ServerFailed, UnexpectedAnswer
 from fma_core.arrays.codecs import safetensors
 from tests.connect.conftest import FakeTime
 from tests.connect.scripted_server import DROP, Reply, ScriptedServer, Seen, json_reply
@@ -352,3 +352,40 @@ def test_watch_wakes_by_one_byte_of_a_newer_model(
     ]
     assert {call.headers["range"] for call in waiting} == {"bytes=0-0"}
     assert fake_time.sleeps == []
+
+
+@pytest.mark.parametrize("cut", [DROP, Reply(504)], ids=["drop", "504"])
+def test_watch_behind_a_proxy_that_cuts_waits_ends_in_time(
+    server: ScriptedServer, developer: DeveloperClient, fake_time: FakeTime, cut: Reply
+) -> None:
+    def proxied(seen: Seen) -> Reply:
+        wait_s = int(seen.query["wait"])
+        fake_time.now_s += min(wait_s, 3)
+        return cut if wait_s > 3 else Reply(204)
+
+    server.on(
+        "GET",
+        "api/v1/models/3/rounds/",
+        json_reply([{"number": 1, "state": "collecting", "aggregate": None}]),
+    )
+    server.on("GET", "api/v1/models/3/get_latest_model/", proxied)
+    began_at = fake_time.now_s
+
+    assert list(developer.watch(3, timeout_s=20)) == []
+
+    assert fake_time.now_s - began_at <= 20.5
+    waits = [int(call.query["wait"]) for call in server.calls("GET", "api/v1/models/3/get_latest_model/")]
+    assert waits[0] == 10
+    assert max(waits[1:]) <= 3
+
+
+def test_watch_of_a_server_that_is_away_ends_in_time(
+    server: ScriptedServer, developer: DeveloperClient, fake_time: FakeTime
+) -> None:
+    server.on("GET", "api/v1/models/3/rounds/", Reply(504))
+    began_at = fake_time.now_s
+
+    with pytest.raises(ServerFailed):
+        list(developer.watch(3, timeout_s=10))
+
+    assert fake_time.now_s - began_at <= 10.5

@@ -111,6 +111,18 @@ def test_wrong_range_and_wrong_bytes_start_anew(
     assert "range" not in server.seen[3].headers
 
 
+def test_file_that_is_damaged_each_time_is_not_fetched_for_ever(
+    server: ScriptedServer, developer: DeveloperClient, tmp_path: Path
+) -> None:
+    server.on("GET", PATH, Reply(200, BODY[:-1] + b"\x00", headers_of(BODY)))
+
+    with pytest.raises(UnexpectedAnswer, match="answered 3 times, and each time the weights do not match"):
+        developer.download(to=tmp_path / "w", aggregate=7)
+
+    assert len(server.seen) == 3
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_repr_digest_serves_where_the_etag_is_no_digest(
     server: ScriptedServer, developer: DeveloperClient, tmp_path: Path
 ) -> None:

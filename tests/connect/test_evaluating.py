@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from fma_connect import Client, DeveloperClient
-from fma_connect.exceptions import NotAllowed
+from fma_connect.exceptions import NotAllowed, ServerFailed
 from fma_core.arrays.codecs import safetensors
 from fma_core.errors import InvalidQuestion
 from fma_core.evaluation import Question, Statistics, statistics_of
 from tests.connect.conftest import FakeTime
-from tests.connect.scripted_server import Reply, ScriptedServer, json_reply
+from tests.connect.scripted_server import DROP, Reply, ScriptedServer, Seen, json_reply
 
 ASKED = {"id": 5, "question": {"task": "binary", "labels": [0, 1], "bins": 0, "with_loss": False}}
 SAFETENSORS = {"Content-Type": "application/vnd.safetensors"}
@@ -46,6 +46,35 @@ def test_the_server_may_wait_for_one(server: ScriptedServer, client: Client) -> 
     client.evaluations()
     client.evaluations(wait_s=30)
     assert [seen.query.get("wait") for seen in server.seen[-2:]] == [None, "30"]
+
+
+@pytest.mark.parametrize("cut", [DROP, Reply(504)], ids=["drop", "504"])
+def test_wait_for_an_evaluation_behind_a_proxy_that_cuts_it_ends_in_time(
+    server: ScriptedServer, client: Client, fake_time: FakeTime, cut: Reply
+) -> None:
+    def proxied(seen: Seen) -> Reply:
+        wait_s = int(seen.query.get("wait", 0))
+        fake_time.now_s += min(wait_s, 3)
+        return cut if wait_s > 3 else json_reply([])
+
+    server.on("GET", "api/v1/evaluations/", proxied)
+    began_at = fake_time.now_s
+
+    assert client.evaluations(wait_s=10) == []
+
+    assert 9 <= fake_time.now_s - began_at <= 10.5
+
+
+def test_wait_for_an_evaluation_of_a_server_that_is_away_ends_in_time(
+    server: ScriptedServer, client: Client, fake_time: FakeTime
+) -> None:
+    server.on("GET", "api/v1/evaluations/", Reply(503))
+    began_at = fake_time.now_s
+
+    with pytest.raises(ServerFailed):
+        client.evaluations(wait_s=10)
+
+    assert fake_time.now_s - began_at <= 10.5
 
 
 def test_weights_are_measured_and_only_counts_leave(server: ScriptedServer, client: Client) -> None:

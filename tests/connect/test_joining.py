@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import socket
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 
 from fma_connect import Client, Joined, NotJoined
-from fma_connect.exceptions import ConnectionFailed, NotAllowed, NotSelected, UnexpectedAnswer
+from fma_connect.exceptions import ConnectionFailed, NotAllowed, NotSelected, ServerFailed, UnexpectedAnswer
 from tests.connect.conftest import FakeTime
 from tests.connect.scripted_server import DROP, Reply, ScriptedServer, Seen, json_reply
 
@@ -151,6 +153,102 @@ def test_joining_says_when_the_server_stayed_away(server: ScriptedServer, client
 
     with pytest.raises(ConnectionFailed):
         client.join(timeout_s=30)
+
+
+CUTS = [DROP, Reply(504), Reply(502, b"<html>bad gateway</html>"), Reply(524)]
+
+
+@pytest.fixture(params=[3, 5, 15])
+def cuts_at_s(request: pytest.FixtureRequest) -> float:
+    return float(request.param)
+
+
+def behind_a_proxy(fake_time: FakeTime, cuts_at_s: float, cut: Reply, then: Reply) -> Callable[[Seen], Reply]:
+    """The proxy ends what takes longer than cuts_at_s; the server holds the call as long as the client waits."""
+
+    def answer(seen: Seen) -> Reply:
+        wait_s = int(seen.query.get("wait", 0))
+        fake_time.now_s += min(wait_s, cuts_at_s)
+        return cut if wait_s > cuts_at_s else then
+
+    return answer
+
+
+@pytest.mark.parametrize("cut", CUTS, ids=lambda cut: str(cut.status))
+def test_waiting_behind_a_proxy_that_cuts_it_ends_in_time(
+    server: ScriptedServer, client: Client, fake_time: FakeTime, cut: Reply, cuts_at_s: float
+) -> None:
+    server.on("POST", JOIN, behind_a_proxy(fake_time, cuts_at_s, cut, refused(after_s=1)))
+    began_at = fake_time.now_s
+
+    assert client.join(timeout_s=20) is None
+
+    assert fake_time.now_s - began_at <= 20.5
+    assert not client.has_ended
+
+
+@pytest.mark.parametrize("cut", CUTS, ids=lambda cut: str(cut.status))
+def test_what_a_proxy_lets_through_is_remembered(
+    server: ScriptedServer, client: Client, fake_time: FakeTime, cut: Reply, cuts_at_s: float
+) -> None:
+    server.on("POST", JOIN, behind_a_proxy(fake_time, cuts_at_s, cut, refused(after_s=1)))
+    client.join(timeout_s=40)
+    server.seen.clear()
+
+    client.join(timeout_s=40)
+
+    waits = [int(seen.query.get("wait", 0)) for seen in server.calls("POST", JOIN)]
+    assert 0 < max(waits) <= cuts_at_s
+
+
+def test_registration_is_part_of_the_time_to_join(
+    server: ScriptedServer, client: Client, fake_time: FakeTime
+) -> None:
+    server.on("POST", "api/v1/models/3/register_client/", Reply(503))
+    began_at = fake_time.now_s
+
+    with pytest.raises(ServerFailed):
+        client.join(timeout_s=7)
+
+    assert fake_time.now_s - began_at <= 7.5
+
+
+@pytest.mark.parametrize("cut", [DROP, Reply(504)], ids=["drop", "504"])
+def test_time_to_join_is_kept_by_the_real_clock(server: ScriptedServer, cut: Reply) -> None:
+    def proxied(seen: Seen) -> Reply:
+        wait_s = int(seen.query.get("wait", 0))
+        time.sleep(min(wait_s, 1.2))
+        return cut if wait_s > 1.2 else refused(after_s=1)
+
+    server.on("POST", "api/v1/models/3/register_client/", json_reply({"uuid": "s3cr3t"}))
+    server.on("POST", JOIN, proxied)
+    began_at = time.monotonic()
+    with Client(server.url, 3, credential_file=None, telemetry=False) as client:
+        assert client.join(timeout_s=3.5) is None
+
+    assert 3 < time.monotonic() - began_at < 5
+
+
+def test_server_that_never_answers_holds_nobody_beyond_the_time_to_join() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        began_at = time.monotonic()
+        with (
+            Client(url, 3, credential_file=None, uuid="known", telemetry=False) as client,
+            pytest.raises(ConnectionFailed),
+        ):
+            client.join(timeout_s=1.5)
+
+    assert time.monotonic() - began_at < 3.5
+
+
+def test_end_is_told_from_not_yet(server: ScriptedServer, client: Client) -> None:
+    server.on("POST", JOIN, refused(after_s=40), refused("experiment_ended", after_s=None), accepted())
+
+    assert (client.join(timeout_s=10), client.has_ended) == (None, False)
+    assert (client.join(), client.has_ended) == (None, True)
+    client.join_once()
+    assert not client.has_ended  # it was started again
 
 
 def test_lasting_refusal_is_told(server: ScriptedServer, client: Client) -> None:

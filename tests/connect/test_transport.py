@@ -163,7 +163,67 @@ def test_slow_sending_ends_at_the_time_limit(fake_time: FakeTime) -> None:
             return httpx.Response(200)
 
     with pytest.raises(ConnectionFailed, match="time limit of the call passed while sending"):
-        make("https://example.org", fake_time, http=Slow()).call("POST", "thing", body=bytes(3 * 2**20))
+        make("https://example.org", fake_time, http=Slow()).call(
+            "POST", "thing", body=bytes(3 * 2**20), timeout_s=60
+        )
+
+
+def test_large_body_on_a_slow_line_takes_its_time(fake_time: FakeTime) -> None:
+    class Slow(httpx.BaseTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            for _ in request.stream:
+                fake_time.now_s += 45
+            return httpx.Response(200, content=self._slowly())
+
+        def _slowly(self) -> Iterator[bytes]:
+            for _ in range(5):
+                fake_time.now_s += 45
+                yield bytes(2**20)
+
+    answer = make("https://example.org", fake_time, http=Slow()).call("POST", "thing", body=bytes(3 * 2**20))
+
+    assert len(answer.body) == 5 * 2**20
+
+
+def test_large_body_that_stands_still_ends_at_the_time_limit(fake_time: FakeTime) -> None:
+    class Still(httpx.BaseTransport):
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            for sent, _ in enumerate(request.stream):
+                fake_time.now_s += 1 if sent < 2 else 2000
+            return httpx.Response(200)
+
+    with pytest.raises(ConnectionFailed, match="time limit of the call passed"):
+        make("https://example.org", fake_time, http=Still()).call("POST", "thing", body=bytes(5 * 2**20))
+
+
+def test_time_limit_of_the_whole_counts_transfers(fake_time: FakeTime) -> None:
+    def slowly() -> Iterator[bytes]:
+        for _ in range(5):
+            fake_time.now_s += 45
+            yield bytes(2**20)
+
+    http = httpx.MockTransport(lambda request: httpx.Response(200, content=slowly()))
+    transport = make("https://example.org", fake_time, http=http)
+
+    with pytest.raises(ConnectionFailed, match="while reading"), transport.within(100):
+        transport.call("GET", "thing")
+
+
+def test_promise_limits_every_call_within_it(
+    server: ScriptedServer, transport: Transport, fake_time: FakeTime
+) -> None:
+    server.on("GET", "thing", Reply(503, b"down"))
+    began_at = fake_time.now_s
+
+    with transport.within(10):
+        with pytest.raises(ServerFailed), transport.within(500):
+            transport.call("GET", "thing")
+        assert fake_time.now_s - began_at <= 10
+        with pytest.raises(ServerFailed):
+            transport.call("GET", "thing", timeout_s=100)
+
+    assert fake_time.now_s - began_at <= 11
+    assert transport.promised_s() is None
 
 
 def test_untrusted_certificate_is_not_retried(fake_time: FakeTime) -> None:

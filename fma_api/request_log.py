@@ -1,6 +1,7 @@
 """One line for each request, and its id on every line that is written on its behalf."""
 
 import logging
+import re
 import sys
 import uuid
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from django.utils.functional import SimpleLazyObject
 
 from fma_api.front.responses import is_kept
 
+MEASURED = re.compile(r"((?:^|&)metrics=)[^&]*")
+"""What a client measured, which older clients send in the query."""
 LEVELS = {2: "info", 3: "info", 4: "warning", 5: "error"}
 
 
@@ -33,6 +36,8 @@ class RequestLogMiddleware:
             event, level = "request_waits", "debug"
         if _is_logged(level):
             query = request.META.get("QUERY_STRING", "")
+            if "metrics" in query:
+                query = MEASURED.sub(r"\1…", query)
             request_line = f"{request.method} {request.path}{'?' if query else ''}{query}"
             _write(
                 event,

@@ -270,6 +270,15 @@ class Transport:
         finally:
             self._promise.ends_at = outer
 
+    @contextmanager
+    def without_retries(self) -> Iterator[None]:
+        """Send each call of this thread in the `with` once."""
+        outer, self._promise.is_once = getattr(self._promise, "is_once", False), True
+        try:
+            yield
+        finally:
+            self._promise.is_once = outer
+
     def promised_s(self) -> float | None:
         """The seconds that are left of the promise that this thread has given; None without one."""
         ends_at = self._promised()
@@ -325,7 +334,8 @@ class Transport:
             delay_s = self.retry.delay_s(attempt, self.rng)
             if isinstance(failure, Refused) and failure.retry_after_s is not None:
                 delay_s = max(delay_s, failure.retry_after_s)
-            max_attempts = self.retry.max_attempts if is_retried else 1
+            is_once = not is_retried or getattr(self._promise, "is_once", False)
+            max_attempts = 1 if is_once else self.retry.max_attempts
             out_of_attempts = max_attempts is not None and attempt >= max_attempts
             if out_of_attempts or delay_s >= deadline.remaining_s():
                 raise _given_up(failure, f"{method} {self.url}{path}", attempt, limit_s) from failure

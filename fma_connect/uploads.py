@@ -25,7 +25,8 @@ from fma_connect.exceptions import (
     TooManyRequests,
     UnexpectedAnswer,
 )
-from fma_connect.transport import SILENCE_TIMEOUT_S, Answer, Deadline, Params, Transport, pieces_of
+from fma_connect.outbox import Facts
+from fma_connect.transport import SILENCE_TIMEOUT_S, Answer, Deadline, Transport, pieces_of
 
 __all__ = ["LEAST_BYTES", "Uploads"]
 
@@ -49,46 +50,47 @@ class Uploads:
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._are_known = True
-        # By the digest of the body and its parameters: the upload, and the idempotency key of its update.
-        self._unfinished: dict[tuple[Any, ...], tuple[str, str]] = {}
+        self.are_known = True
+        # By the idempotency key of its update.
+        self._unfinished: dict[str, str] = {}
 
     def push(
         self,
         body: RequestBody,
         *,
-        params: Params,
+        facts: Facts,
         headers: Mapping[str, str],
     ) -> Answer | None:
         """Push a body in parts and return the answer of POST model_updates/; None when the server has no uploads.
 
-        params: the facts about the update. headers: the client's credential.
+        facts: those of the update. headers: the client's credential. A push with the same key continues an upload, also
+        after a restart of the client.
         Raises as Transport.call.
         """
-        if not self._are_known:
+        if not self.are_known:
             return None
         deadline = self._transport.deadline()
-        identity = (body.headers["Content-Digest"], *sorted(params.items()))
-        upload_id, key = self._unfinished.pop(identity, (None, str(uuid.uuid4())))
+        upload_id = self._unfinished.pop(facts.key, None)
         self._give_up_others(headers)
+        offset: int | None = None
         for attempt in range(1, MOST_BEGINNINGS + 1):
-            is_unsure = upload_id is not None
             if upload_id is None:
-                upload_id = self._begin(body, params, headers, deadline)
-            if upload_id is None:
-                return None
-            upload = _Upload(self._transport, upload_id, body, headers, deadline, is_unsure=is_unsure)
+                begun = self._begin(body, facts, attempt, headers, deadline)
+                if begun is None:
+                    return None
+                upload_id, offset = begun
+            upload = _Upload(self._transport, upload_id, body, headers, deadline, offset=offset)
             try:
                 upload.send()
-                return upload.finish(key)
+                return upload.finish(facts.key)
             except NotFound as gone:
                 # The server has dropped it: it has expired, or others needed the space.
                 if attempt == MOST_BEGINNINGS:
                     raise
                 logger.warning("upload_lost cause=%s", gone)
-                upload_id = None
+                upload_id = offset = None
             except (ConnectionFailed, TooManyRequests, ServerFailed):
-                self._unfinished[identity] = (upload_id, key)
+                self._unfinished[facts.key] = upload_id
                 raise
             except Refused:
                 _give_up(self._transport, upload_id, headers)
@@ -96,8 +98,9 @@ class Uploads:
         raise AssertionError("unreachable")
 
     def _begin(
-        self, body: RequestBody, params: Params, headers: Mapping[str, str], deadline: Deadline
-    ) -> str | None:
+        self, body: RequestBody, facts: Facts, attempt: int, headers: Mapping[str, str], deadline: Deadline
+    ) -> tuple[str, int] | None:
+        """Begin an upload, or find the one that was begun with this key; its id, and how much of it has arrived."""
         sent = {
             **headers,
             **TUS,
@@ -106,21 +109,37 @@ class Uploads:
         }
         if "Content-Encoding" in body.headers:
             sent["Content-Encoding"] = body.headers["Content-Encoding"]
+        key = f"{facts.key}/{attempt}"
         try:
-            answer = self._transport.call(
-                "POST", UPLOADS, params=params, headers=sent, deadline=deadline
-            ).json()
+            answer = self._post(sent, facts, key, deadline)
         except NotFound:
-            self._are_known = False
+            self.are_known = False
             return None
+        except Conflict as conflict:
+            if conflict.code not in ("idempotency_key_expired", "idempotency_key_reused"):
+                raise
+            # The upload of this key was dropped.
+            answer = self._post(sent, facts, str(uuid.uuid4()), deadline)
         if not isinstance(answer, dict) or "id" not in answer:
             raise UnexpectedAnswer("the server began an upload without saying which")
-        return str(answer["id"])
+        offset = answer.get("offset", 0)
+        return str(answer["id"]), offset if isinstance(offset, int) and 0 <= offset <= body.size_bytes else 0
+
+    def _post(self, headers: Mapping[str, str], facts: Facts, key: str, deadline: Deadline) -> Any:
+        return self._transport.call(
+            "POST",
+            UPLOADS,
+            params=facts.params,
+            headers=headers,
+            json_body={"metrics": facts.metrics} if facts.metrics else None,
+            idempotency_key=key,
+            deadline=deadline,
+        ).json()
 
     def _give_up_others(self, headers: Mapping[str, str]) -> None:
         while self._unfinished:
             with suppress(KeyError):  # another thread was quicker
-                _, (upload_id, _) = self._unfinished.popitem()
+                _, upload_id = self._unfinished.popitem()
                 _give_up(self._transport, upload_id, headers)
 
 
@@ -135,16 +154,17 @@ class _Upload:
         headers: Mapping[str, str],
         deadline: Deadline,
         *,
-        is_unsure: bool,
+        offset: int | None,
     ) -> None:
+        """offset: how much has arrived; None asks the server."""
         self._transport = transport
         self._id = upload_id
         self._path = f"{UPLOADS}{upload_id}/"
         self._body = body
         self._who = headers
         self._deadline = deadline
-        self._offset = 0
-        self._is_unsure = is_unsure
+        self._offset = offset or 0
+        self._is_unsure = offset is None
 
     @property
     def size_bytes(self) -> int:

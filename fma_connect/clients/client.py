@@ -21,7 +21,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
-from urllib.parse import quote
 
 import httpx
 import numpy.typing as npt
@@ -34,6 +33,7 @@ from fma_connect.exceptions import (
     Conflict,
     ConnectionFailed,
     CredentialError,
+    FMAConnectError,
     InvalidArgument,
     InvalidRequest,
     NotFound,
@@ -41,12 +41,14 @@ from fma_connect.exceptions import (
     UnexpectedAnswer,
 )
 from fma_connect.joining import Joined, Joining, NotJoined, answer_of
-from fma_connect.outgoing_json import dumps, metrics_json, positive_int
+from fma_connect.outbox import Facts, Outbox
+from fma_connect.outgoing_json import metrics_json, positive_int
 from fma_connect.pulled import Arrays, Pulled
 from fma_connect.retry import RETRYABLE_STATUSES, RetryPolicy
+from fma_connect.sending import Updates
 from fma_connect.telemetry import Telemetry
 from fma_connect.transport import SILENCE_TIMEOUT_S, Answer, DamagedTransfer, Params, Transport, base_url
-from fma_connect.uploads import LEAST_BYTES, Uploads
+from fma_connect.uploads import LEAST_BYTES
 from fma_core.arrays.codecs import safetensors
 from fma_core.errors import FMAError
 from fma_core.evaluation import Question, Statistics, to_json
@@ -62,9 +64,6 @@ ANSWER_S = 5.0
 POLLING = RetryPolicy(first_delay_s=1.0, max_delay_s=15.0)
 
 Measure = Callable[[Arrays, Question], Statistics]
-
-# The server accepts longer URLs, but proxies on the way may not.
-MAX_METRICS_IN_QUERY = 32 * 1024
 
 
 class _LastPulled:
@@ -86,6 +85,7 @@ class Client(Connected):
     enrolment_token: for servers that require one at registration.
     telemetry: whether to report facts about the device from time to time (docs/reference/telemetry.md);
         FMA_TELEMETRY=off switches it off.
+    keep_unsent: whether an update is kept in a file beside the credential file until the server has confirmed it.
     timeout_s: the limit of one call, all attempts and pauses included, without the time in which bytes move: a large
         model on a slow line takes as long as it takes. retry, verify: see RetryPolicy and httpx.
     http, rng, sleep, clock: for tests.
@@ -103,6 +103,7 @@ class Client(Connected):
         uuid: str | None = None,
         enrolment_token: str | None = None,
         telemetry: bool = True,
+        keep_unsent: bool = True,
         timeout_s: float = 60.0,
         retry: RetryPolicy | None = None,
         verify: bool | ssl.SSLContext = True,
@@ -126,7 +127,8 @@ class Client(Connected):
             url, timeout_s=timeout_s, retry=retry or RetryPolicy(), verify=verify, http=http, rng=rng, sleep=sleep,
             clock=clock,
         )  # fmt: skip
-        self._uploads = Uploads(self._transport)
+        self._keeps_unsent = keep_unsent
+        self._updates = Updates(self._transport, self._who, self._outbox)
         self._joining = Joining(self._ask_to_join, self._transport)
         self._telemetry = Telemetry(self._transport, self._who, is_on=telemetry)
 
@@ -136,6 +138,7 @@ class Client(Connected):
     def register(self) -> str | None:
         """Register, unless the client is registered; return its public id (None if the server does not tell it)."""
         public_id = self._registered().client
+        self._catch_up()
         self._telemetry.report_if_due()
         return public_id
 
@@ -190,6 +193,7 @@ class Client(Connected):
 
         Nothing is transferred while the model has not changed.
         """
+        self._catch_up()
         known = self._pulled
         headers = {"If-None-Match": known.etag} if known is not None and known.etag else {}
         pulled = self._keep(self._fetch(headers=headers), known)
@@ -301,31 +305,39 @@ class Client(Connected):
             base = self._last_base()
         else:
             base = None if base_aggregate is None else positive_int(base_aggregate, "base_aggregate")
-        params: dict[str, str | int] = {"federated_model": self.model}
+        params = {"federated_model": self.model}
         if base is not None:
             params["base_aggregate"] = base
         if num_examples is not None:
             params["num_examples"] = num_examples
-        if metrics is not None:
-            params["metrics"] = _in_a_query(metrics)
+        facts = Facts(params, None if metrics is None else _plain_metrics(metrics))
         body = encoded(arrays, compress=compress, quantise=quantise)
         with self._transport.within(timeout_s):
-            return self._push(body, params, compress=compress)
+            self._catch_up(next_one=(body, facts))
+            try:
+                answer = self._updates.push(body, facts, least_bytes=LEAST_BYTES)
+            except InvalidRequest as refused:
+                raise explained(refused, compress=compress) from None
+            update: dict[str, Any] = answer.json()
+            logger.info(
+                "update_pushed model=%d update=%s base_aggregate=%s bytes=%d",
+                self.model,
+                update.get("id"),
+                base,
+                body.size_bytes,
+            )
+            self._telemetry.report_if_due()
+            return update
 
-    def _push(self, body: RequestBody, params: Params, *, compress: bool) -> dict[str, Any]:
-        try:
-            answer = self._send(body, params)
-        except InvalidRequest as refused:
-            raise explained(refused, compress=compress) from None
+    def send_kept(self) -> dict[str, Any] | None:
+        """Send the update that a push could not, and return it as stored; None when there is none.
+
+        `register`, `join`, `pull`, `wait_for_next` and `push` do this by themselves. Raises as `push`.
+        """
+        answer = self._updates.send_kept(least_bytes=LEAST_BYTES)
+        if answer is None:
+            return None
         update: dict[str, Any] = answer.json()
-        logger.info(
-            "update_pushed model=%d update=%s base_aggregate=%s bytes=%d",
-            self.model,
-            update.get("id"),
-            params.get("base_aggregate"),
-            body.size_bytes,
-        )
-        self._telemetry.report_if_due()
         return update
 
     def report_scores(
@@ -420,6 +432,7 @@ class Client(Connected):
         return caller
 
     def _ask_to_join(self, wait_s: int, is_retried: bool) -> Joined | NotJoined:
+        self._catch_up()
         # Report first, so that the selection knows the current facts about this device.
         self._telemetry.report_if_due()
         params = {"wait": wait_s} if wait_s > 0 else None
@@ -440,17 +453,22 @@ class Client(Connected):
             logger.info("round_joined model=%d round=%d", self.model, answer.round)
         return answer
 
-    def _send(self, body: RequestBody, params: Params) -> Answer:
-        if body.size_bytes >= LEAST_BYTES:
-            answer = self._uploads.push(body, params=params, headers=self._who())
-            if answer is not None:
-                return answer
-        return self._transport.call(
-            "POST",
-            "api/v1/model_updates/",
-            params=params,
-            headers=self._who(),
-            body=body,
+    def _catch_up(self, next_one: tuple[RequestBody, Facts] | None = None) -> None:
+        """Send the kept update, unless it is the next one anyway; a failure is that of the call that follows."""
+        try:
+            with self._transport.without_retries():
+                self._updates.send_kept(least_bytes=LEAST_BYTES, next_one=next_one)
+        except FMAConnectError as error:
+            logger.warning("kept_update_not_sent cause=%s", error)
+
+    def _outbox(self) -> Outbox | None:
+        if self._file is None or not self._keeps_unsent:
+            return None
+        with self._lock:
+            begun = self._credential or self._begun()
+        path = self._file.path
+        return Outbox(
+            path.with_name(f"{path.name}.update"), f"{begun.server} {begun.model} {begun.registration_key}"
         )
 
     def _last_base(self) -> int | None:
@@ -459,6 +477,7 @@ class Client(Connected):
         return self._joined.base_aggregate if self._joined is not None else None
 
     def _next_after(self, after: int, wait_s: int) -> Pulled | None:
+        self._catch_up()
         answer = self._fetch(
             params={"after": after, "wait": wait_s},
             silence_s=wait_s + SILENCE_TIMEOUT_S,
@@ -558,19 +577,13 @@ class Client(Connected):
         return registered
 
 
-def _in_a_query(metrics: Mapping[str, Any]) -> str:
+def _plain_metrics(metrics: Any) -> dict[str, Any]:
     plain = metrics_json(metrics)
     if not isinstance(plain, dict):
         raise InvalidArgument(
             f"metrics must be a mapping of names to numbers; got a {type(metrics).__name__}"
         )
-    text = dumps(plain)
-    size = len(quote(text))
-    if size > MAX_METRICS_IN_QUERY:
-        raise InvalidArgument(
-            f"metrics travel in the URL and may take {MAX_METRICS_IN_QUERY} bytes there; these take {size}"
-        )
-    return text
+    return plain
 
 
 def _pause_or_raise(error: ConnectionFailed | Refused, *, is_over: bool) -> float:

@@ -11,7 +11,8 @@ from typing import Any
 from urllib.parse import parse_qsl
 from uuid import UUID
 
-from django.http import HttpRequest
+from django.http import HttpRequest, QueryDict
+from rest_framework.serializers import ValidationError
 from rest_framework.utils import json
 
 from fma_api.v1.ids import MAX_ID
@@ -19,6 +20,9 @@ from fma_api.v1.updates.serializers import NewModelUpdateSerializer, UpdateFacts
 from fma_core.aggregation.aggregators.aggregator import MAX_NUM_EXAMPLES
 from fma_django.updates.intake import UpdateFacts
 
+METRICS = "FMA-Metrics"
+METRICS_IN_META = "HTTP_FMA_METRICS"
+"""What clients measured belongs in no access log; queries are in all of them."""
 WHOLE = re.compile(r"[1-9][0-9]{0,17}")
 
 
@@ -33,9 +37,18 @@ class SentFacts:
 
 
 def facts_in_query(request: HttpRequest) -> SentFacts:
-    """Read the facts of an update whose body is bytes. Raises DRF's ValidationError."""
+    """Read the facts of an update whose body is bytes: the metrics in their header, or all of them in the query.
+
+    Raises DRF's ValidationError.
+    """
     query = request.META.get("QUERY_STRING", "")
     members: dict[str, Any] = dict(parse_qsl(query, keep_blank_values=True)) if query.isascii() else {}
+    if METRICS_IN_META in request.META:
+        if "metrics" in request.GET:
+            raise ValidationError(
+                {"metrics": [f"The query and {METRICS} both have them: one place is enough."]}
+            )
+        members["metrics"] = metrics_in_header(request)
     try:
         for name in ("federated_model", "base_aggregate", "num_examples"):
             if name in members and WHOLE.fullmatch(members[name]):
@@ -43,8 +56,26 @@ def facts_in_query(request: HttpRequest) -> SentFacts:
         if "metrics" in members:
             members["metrics"] = json.loads(members["metrics"])
     except (ValueError, RecursionError):
-        return _checked(UpdateFactsSerializer(data=request.GET))
-    return _plain(members) or _checked(UpdateFactsSerializer(data=request.GET))
+        return _checked(UpdateFactsSerializer(data=query_and_header(request)))
+    return _plain(members) or _checked(UpdateFactsSerializer(data=query_and_header(request)))
+
+
+def query_and_header(request: HttpRequest) -> QueryDict:
+    """The query of a request, with the metrics of the header in it."""
+    if METRICS_IN_META not in request.META:
+        return request.GET
+    facts = request.GET.copy()
+    facts["metrics"] = metrics_in_header(request)
+    return facts
+
+
+def metrics_in_header(request: HttpRequest) -> str:
+    """The JSON in the header. Servers give the bytes of a header as Latin-1."""
+    text: str = request.META[METRICS_IN_META]
+    try:
+        return text if text.isascii() else text.encode("latin-1").decode()
+    except UnicodeError:
+        return text
 
 
 def facts_in_json(body: object) -> SentFacts:

@@ -19,6 +19,7 @@ from fma_api.v1.filters import LIST_FILTERS
 from fma_api.v1.idempotency import IDEMPOTENCY_KEY
 from fma_api.v1.ids import NUMBER
 from fma_api.v1.pagination import LinkedPages
+from fma_api.v1.updates.facts import METRICS
 from fma_api.v1.updates.fast_path import receive
 from fma_api.v1.updates.filters import ModelUpdateFilters
 from fma_api.v1.updates.serializers import (
@@ -78,7 +79,12 @@ class ModelUpdateViewSet(
             ),
             OpenApiParameter("base_aggregate", int),
             OpenApiParameter("num_examples", int),
-            OpenApiParameter("metrics", str, description="A JSON object."),
+            OpenApiParameter(
+                "metrics", str, deprecated=True, description="A JSON object; queries are in logs."
+            ),
+            OpenApiParameter(
+                METRICS, str, OpenApiParameter.HEADER, description="The metrics, a JSON object."
+            ),
             OpenApiParameter(
                 "Content-Digest", str, OpenApiParameter.HEADER, description="RFC 9530, sha-256."
             ),

@@ -19,6 +19,7 @@ from rest_framework import viewsets
 from rest_framework.exceptions import UnsupportedMediaType
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import ValidationError
 
 from fma_api.errors import InvalidHeader, UnsupportedTus
 from fma_api.parsers import content_digest
@@ -26,6 +27,7 @@ from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.callers import IsClient
 from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key
 from fma_api.v1.ids import UUID
+from fma_api.v1.updates.facts import METRICS, query_and_header
 from fma_api.v1.updates.serializers import UpdateFactsSerializer
 from fma_api.v1.uploads.serializers import UploadSerializer
 from fma_django import conf
@@ -58,13 +60,18 @@ NOTHING = OpenApiResponse(description="No content.")
 @extend_schema_view(
     create=extend_schema(
         summary="Begin an upload of a large update",
-        request=None,
+        request={"application/json": UpdateFactsSerializer},
         responses={201: UploadSerializer},
         parameters=[
             OpenApiParameter("federated_model", int, required=True),
             OpenApiParameter("base_aggregate", int),
             OpenApiParameter("num_examples", int),
-            OpenApiParameter("metrics", str, description="A JSON object."),
+            OpenApiParameter(
+                "metrics", str, deprecated=True, description="A JSON object; queries are in logs."
+            ),
+            OpenApiParameter(
+                METRICS, str, OpenApiParameter.HEADER, description="The metrics, a JSON object."
+            ),
             RESUMABLE,
             OpenApiParameter("Upload-Length", int, OpenApiParameter.HEADER, required=True),
             OpenApiParameter(
@@ -153,7 +160,7 @@ class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
     def create(self, request: Request) -> Response:
         """An upload that would be refused in the end is refused now. Then `PATCH` brings the bytes, and
         `POST model_updates/?upload=<id>` makes them an update."""
-        serializer = UpdateFactsSerializer(data=request.query_params)
+        serializer = UpdateFactsSerializer(data=_facts(request))
         serializer.is_valid(raise_exception=True)
         validated = serializer.validated_data
         federated_model = FederatedModel.objects.filter(pk=validated["federated_model"]).first()
@@ -209,6 +216,22 @@ class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
     def destroy(self, request: Request, pk: str) -> Response:
         give_up_upload(self.get_object())
         return Response(status=204)
+
+
+def _facts(request: Request) -> Any:
+    """The facts of an update: of the query, the header of the metrics, and a JSON body, which has room for more."""
+    if request.META.get("CONTENT_LENGTH") in (None, "", "0") or request.content_type == PART:
+        return query_and_header(request._request)
+    body = request.data
+    if not isinstance(body, dict):
+        raise ValidationError("The facts of an update are a JSON object.")
+    query = query_and_header(request._request).dict()
+    for name in body:
+        if name not in UpdateFactsSerializer().fields:
+            raise ValidationError({name: ["This is no fact of an update."]})
+        if name in query:
+            raise ValidationError({name: ["The query, or a header, has it too: one place is enough."]})
+    return {**query, **body}
 
 
 def _progress(upload: Upload, offset: int) -> dict[str, str]:

@@ -74,6 +74,34 @@ def test_metrics_in_the_query_are_checked(device: APIClient, model: FederatedMod
     assert answer.json()["metrics"]
 
 
+@pytest.mark.parametrize(
+    ("header", "stored"),
+    [('{"loss":0.5}', {"loss": 0.5}), ("null", {}), ("{}", {}), ('{"n\xc3\xa4me":null}', {"näme": None})],
+)
+def test_metrics_may_come_in_a_header(
+    device: APIClient, model: FederatedModel, header: str, stored: dict[str, Any]
+) -> None:
+    answer = send(device, model, encode(arrays()), "&num_examples=412", HTTP_FMA_METRICS=header)
+
+    assert answer.status_code == 201, answer.content
+    assert (answer.json()["metrics"], answer.json()["num_examples"]) == (stored, 412)
+
+
+@pytest.mark.parametrize("header", ["[]", "x", "", '{"a":NaN}', '{"a":"\\ud800"}', "[" * 3000])
+def test_metrics_in_the_header_are_checked(device: APIClient, model: FederatedModel, header: str) -> None:
+    answer = send(device, model, encode(arrays()), HTTP_FMA_METRICS=header)
+
+    assert answer.status_code == 400
+    assert answer.json()["metrics"]
+
+
+def test_metrics_in_two_places_are_refused(device: APIClient, model: FederatedModel) -> None:
+    answer = send(device, model, encode(arrays()), "&metrics=%7B%7D", HTTP_FMA_METRICS="{}")
+
+    assert answer.status_code == 400
+    assert "one place is enough" in answer.json()["metrics"][0]
+
+
 def test_bytes_and_json_of_the_same_weights_are_the_same_update(
     device: APIClient, model: FederatedModel
 ) -> None:

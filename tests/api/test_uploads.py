@@ -770,3 +770,49 @@ def test_an_upload_has_a_constant_number_of_queries(
         assert offset(device, url) == 0
     with django_assert_max_num_queries(6):
         send(device, url, BODY[:8], 0)
+
+
+def begin_with(
+    caller: APIClient, model: FederatedModel, body: object, query: str = "", **headers: str
+) -> Any:
+    said = {"Upload-Length": str(len(BODY)), **TUS, **_dashed(headers)}
+    return caller.post(f"{UPLOADS}?federated_model={model.pk}{query}", body, "json", headers=said)
+
+
+def test_facts_of_an_upload_may_come_in_its_body(device: APIClient, model: FederatedModel) -> None:
+    metrics = {f"class {number}": number / 7 for number in range(2000)}  # 60 KB, as JSON
+
+    begun = begin_with(device, model, {"metrics": metrics, "num_examples": 412})
+    assert begun.status_code == 201, begun.content
+    send(device, begun.headers["Location"], BODY, 0)
+    update = finish(device, begun.headers["Location"]).json()
+
+    assert (update["metrics"], update["num_examples"]) == (metrics, 412)
+
+
+def test_metrics_of_an_upload_may_come_in_a_header(device: APIClient, model: FederatedModel) -> None:
+    url = begun(device, model, "&num_examples=7", FMA_Metrics='{"loss":0.5}')
+    send(device, url, BODY, 0)
+    update = finish(device, url).json()
+
+    assert (update["metrics"], update["num_examples"]) == ({"loss": 0.5}, 7)
+
+
+@pytest.mark.parametrize(
+    ("body", "query", "field"),
+    [
+        ({"metrics": [1]}, "", "metrics"),
+        ({"metrics": "x"}, "", "metrics"),
+        ({"metric": {}}, "", "metric"),
+        ({"num_examples": 0}, "", "num_examples"),
+        ({"num_examples": 3}, "&num_examples=4", "num_examples"),
+        ([1, 2], "", None),
+    ],
+)
+def test_facts_in_the_body_of_an_upload_are_checked(
+    device: APIClient, model: FederatedModel, body: object, query: str, field: str | None
+) -> None:
+    answer = begin_with(device, model, body, query)
+
+    assert answer.status_code == 400, answer.content
+    assert field is None or answer.json()[field]

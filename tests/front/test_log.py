@@ -20,3 +20,15 @@ def test_an_answer_that_is_kept_has_no_line(rf: Any, capsys: Any, may_wait: bool
     RequestLogMiddleware(nothing_yet)(request)
 
     assert capsys.readouterr().err.count("request_finished") == num_lines
+
+
+def test_what_a_client_measured_is_not_logged(rf: Any, capsys: Any) -> None:
+    request = rf.post(
+        "/api/v1/model_updates/?federated_model=3&metrics=%7B%22loss%22%3A0.123%7D&num_examples=4"
+    )
+
+    RequestLogMiddleware(lambda _: HttpResponse())(request)
+
+    line = capsys.readouterr().err
+    assert "?federated_model=3&metrics=…&num_examples=4" in line
+    assert "0.123" not in line

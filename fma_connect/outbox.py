@@ -42,7 +42,7 @@ MOST_HEADER_BYTES = 2**20
 
 @dataclass(frozen=True)
 class Facts:
-    """What the server must know about an update beside its weights.
+    """The facts of an update that the server needs beside its weights.
 
     params: the members of the query. metrics: plain JSON; None without any. key: its Idempotency-Key.
     """

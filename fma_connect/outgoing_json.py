@@ -1,4 +1,4 @@
-"""What callers give, as JSON: numbers and arrays of numpy and torch become numbers and lists.
+"""Values of callers as JSON: numbers and arrays of numpy and torch become numbers and lists.
 
 Everything that this library sends as JSON passes here. A value with one meaning is converted. A number that is not
 finite has no JSON: in metrics it becomes null, with a warning that names the metric; elsewhere it is refused.

@@ -27,6 +27,7 @@ from fma_connect.digest import expected_sha256
 from fma_connect.encoding import BytesBody, RequestBody
 from fma_connect.exceptions import ConnectionFailed, InvalidArgument, Refused, UnexpectedAnswer, refusal
 from fma_connect.outgoing_json import dumps, to_json
+from fma_connect.proxies import EnvironmentProxies
 from fma_connect.redirect import headers_for_store, speak_for_server, store_of, why_unusable
 from fma_connect.retry import RETRYABLE_STATUSES, RetryPolicy, retry_after_s
 from fma_connect.version import __version__
@@ -177,10 +178,13 @@ class Transport:
         self._promise = threading.local()
         # Reading the system's certificates takes 0.1 s and more, and http does not need them.
         needs_tls = self.url.startswith("https:")
+        self._proxies = None
+        if http is None:
+            limits = httpx.Limits(max_keepalive_connections=16 if keep_alive else 0)
+            http = self._proxies = EnvironmentProxies(verify=verify if needs_tls else False, limits=limits)
         self._http = httpx.Client(
-            verify=verify if needs_tls else False,
             transport=http,
-            limits=httpx.Limits(max_keepalive_connections=16 if keep_alive else 0),
+            trust_env=False,
             follow_redirects=False,
             headers={"User-Agent": f"fma-connect/{__version__}", "Accept": "application/json"},
         )
@@ -319,6 +323,8 @@ class Transport:
                     method, path, headers(), read, params, body, deadline, silence_s, is_read_to_end
                 )
             except Refused as refused:
+                if isinstance(refused.message, str):  # not the server's problem details
+                    refused.error_message += self._way()
                 if refused.status not in RETRYABLE_STATUSES:
                     raise
                 failure = refused
@@ -338,12 +344,18 @@ class Transport:
             max_attempts = 1 if is_once else self.retry.max_attempts
             out_of_attempts = max_attempts is not None and attempt >= max_attempts
             if out_of_attempts or delay_s >= deadline.remaining_s():
-                raise _given_up(failure, f"{method} {self.url}{path}", attempt, limit_s) from failure
+                call = f"{method} {self.url}{path}{self._way()}"
+                raise _given_up(failure, call, attempt, limit_s) from failure
             logger.warning(
                 "call_retried method=%s path=%s attempt=%d delay_s=%.2f cause=%s",
                 method, path, attempt, delay_s, _cause(failure),
             )  # fmt: skip
             self.sleep(delay_s)
+
+    def _way(self) -> str:
+        """The proxy on the way, for messages."""
+        proxy = None if self._proxies is None else self._proxies.shown_for(httpx.URL(self.url))
+        return "" if proxy is None else f" through the proxy {proxy} (of the environment)"
 
     def _attempt(
         self,

@@ -224,6 +224,7 @@ class Client(Connected):
             except (ConnectionFailed, Refused) as error:
                 now = self._transport.clock()
                 if self._transport.waits.learn(error, wait_s=wait_s, elapsed_s=now - asked_at):
+                    logger.info("wait_cut while=waiting waited_s=%.1f", now - asked_at)
                     pause_s = 0.0
                 else:
                     pause_s = _pause_or_raise(error, is_over=now >= ends_at)

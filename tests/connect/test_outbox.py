@@ -1,4 +1,4 @@
-"""What was trained is kept on disk until the server has confirmed it, and is one update however often it is sent."""
+"""Trained weights are kept on disk until the server has confirmed them, and are one update however often they are sent."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""What callers give becomes JSON with one meaning, or an error that names the place."""
+"""Values of callers become JSON with one meaning, or an error that names the place."""
 
 import json
 import logging

@@ -45,7 +45,7 @@ def wait_until_ready(processes: Processes, url: str) -> None:
     """Return when the server answers and a worker gave a sign of life."""
     deadline = time.monotonic() + READY_WITHIN_SECONDS
     # One client for all attempts, without the system's certificates: making one takes longer than an attempt.
-    with httpx.Client(timeout=5, verify=False) as client:  # noqa: S501
+    with httpx.Client(timeout=5, verify=False, trust_env=False) as client:  # noqa: S501
         while (missing := _missing(client, url)) is not None:
             processes.check()
             if time.monotonic() > deadline:

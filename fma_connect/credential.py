@@ -13,7 +13,7 @@ import stat
 import tempfile
 import uuid
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -119,10 +119,10 @@ class CredentialFile:
             members: dict[str, Any] = json.loads(content)
             if members.pop("format") != FORMAT:
                 raise ValueError(f"format {FORMAT} is the only one known")
-            credential = Credential(**members)
-            if isinstance(credential.model, str) and credential.model.isdecimal():
+            if isinstance(members.get("model"), str) and members["model"].isdecimal():
                 # Version 0.1.0 wrote the model as it was given, Client(url, "3") as a text.
-                credential = replace(credential, model=int(credential.model))
+                members["model"] = int(members["model"])
+            credential = Credential(**members)
             texts = (
                 credential.server,
                 credential.registration_key,

@@ -18,8 +18,9 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from io import BufferedReader
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from fma_connect.digest import expected_sha256
 from fma_connect.encoding import RequestBody
@@ -163,7 +164,7 @@ class Outbox:
             with suppress(FileNotFoundError):
                 Path(written).unlink()
 
-    def _read(self, file: BinaryIO) -> Kept | None:
+    def _read(self, file: BufferedReader) -> Kept | None:
         header, starts_at = _header_of(file)
         if header["format"] != FORMAT:
             raise ValueError(f"format {FORMAT} is the only one known")
@@ -176,7 +177,7 @@ class Outbox:
         return Kept(self.path, facts, header["headers"], header["size_bytes"], header["kept_at"], starts_at)
 
 
-def _header_of(file: BinaryIO) -> tuple[dict[str, Any], int]:
+def _header_of(file: BufferedReader) -> tuple[dict[str, Any], int]:
     """The header of the file, and where the body begins."""
     (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
     if length > MOST_HEADER_BYTES:

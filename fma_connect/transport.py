@@ -394,6 +394,7 @@ class Transport:
         store = store_of(response)
         if store is not None:
             response = self._from_store(store, sent, response, timeout)
+        at_latest = deadline.at_latest
         if is_read_to_end:
             deadline.at_latest = None
             # httpx reads this for each piece of the body.
@@ -403,6 +404,7 @@ class Transport:
             _raise_if_refused(response, deadline)
             return read(response, deadline)
         finally:
+            deadline.at_latest = at_latest  # the next attempt has it again
             response.close()
 
     def _from_store(

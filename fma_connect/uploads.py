@@ -79,6 +79,8 @@ class Uploads:
                 if begun is None:
                     return None
                 upload_id, offset = begun
+                if offset:
+                    logger.info("upload_resumed upload=%s offset=%d", upload_id, offset)
             upload = _Upload(self._transport, upload_id, body, headers, deadline, offset=offset)
             try:
                 upload.send()

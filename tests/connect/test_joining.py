@@ -81,7 +81,7 @@ def test_joined_can_be_copied_and_pickled(again: Callable[[Joined], Joined]) -> 
 
     assert again(joined) == joined
     with pytest.raises(TypeError):
-        again(joined).client_config["epochs"] = 3  # type: ignore[index]
+        again(joined).client_config["epochs"] = 3
 
 
 def test_asking_once_tells_why_not(server: ScriptedServer, client: Client, fake_time: FakeTime) -> None:

@@ -1,7 +1,8 @@
-"""Trained weights are kept on disk until the server has confirmed them, and are one update however often they are sent."""
+"""Trained weights are kept on disk until the server has confirmed them, and are one update however often sent."""
 
 import json
 import logging
+import os
 import stat
 import time
 from collections.abc import Callable, Iterator
@@ -272,7 +273,7 @@ def test_update_is_sent_although_the_disk_is_full(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(outbox.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     server.on("POST", UPDATES, STORED)
 
     assert client.push(ARRAYS) == {"id": 5}

@@ -188,6 +188,7 @@ def test_large_body_on_a_slow_line_takes_its_time(fake_time: FakeTime) -> None:
 def test_large_body_that_stands_still_ends_at_the_time_limit(fake_time: FakeTime) -> None:
     class Still(httpx.BaseTransport):
         def handle_request(self, request: httpx.Request) -> httpx.Response:
+            assert isinstance(request.stream, httpx.SyncByteStream)
             for sent, _ in enumerate(request.stream):
                 fake_time.now_s += 1 if sent < 2 else 2000
             return httpx.Response(200)
@@ -224,6 +225,18 @@ def test_promise_limits_every_call_within_it(
 
     assert fake_time.now_s - began_at <= 11
     assert transport.promised_s() is None
+
+
+def test_promise_holds_for_the_attempt_after_an_answer_that_was_read_to_its_end(
+    server: ScriptedServer, transport: Transport, fake_time: FakeTime
+) -> None:
+    server.on("GET", "thing", Reply(503, b"down"))
+    began_at = fake_time.now_s
+
+    with pytest.raises(ServerFailed), transport.within(5):
+        transport.call("GET", "thing", is_read_to_end=True)
+
+    assert fake_time.now_s - began_at <= 5
 
 
 def test_untrusted_certificate_is_not_retried(fake_time: FakeTime) -> None:

@@ -28,7 +28,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 @dataclass(frozen=True)
 class Proxies:
-    """Which proxy a URL is asked through.
+    """The proxies of the environment, and the servers that are asked directly.
 
     by_scheme: URLs of proxies for "http", "https" and "all". exceptions: the members of NO_PROXY.
     """

@@ -2,13 +2,14 @@
 
 import importlib.util
 import os
-from collections import Counter
+from collections.abc import Iterator
 from itertools import zip_longest
+from typing import Any
 
 import pytest
 
 TORCH_IS_INSTALLED = importlib.util.find_spec("torch") is not None
-TRACED_CASES = 4
+IS_TRACED = pytest.StashKey[bool]()
 # A test that uses one of these starts a server, and belongs to the tier of those that do.
 MARKS_OF_FIXTURES = {
     "fma_install": "processes",
@@ -56,15 +57,42 @@ def _in_order(items: list[pytest.Item]) -> list[pytest.Item]:
 
 
 def _trace_some(items: list[pytest.Item]) -> None:
-    """Measuring coverage doubles the time of numeric tests, and all cases of a test pass over nearly the same lines: a
-    few of each are traced, and no property test.
+    """Measuring coverage doubles the time of a test, and all cases of a test pass over nearly the same lines: one of
+    each is traced, also of a contract's that many classes inherit, and no property test.
     """
-    cases: Counter[str] = Counter()
+    traced: set[object] = set()
     for item in items:
-        test = item.nodeid.partition("[")[0]
-        cases[test] += 1
-        if cases[test] > TRACED_CASES or getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
-            item.add_marker("no_cover")
+        test = getattr(item, "function", None)
+        if test is None or getattr(test, "is_hypothesis_test", False) or test in traced:
+            continue
+        traced.add(test)
+        item.stash[IS_TRACED] = True
+
+
+def _coverage(config: pytest.Config) -> Any:
+    """The part of pytest-cov that traces this process, if it runs."""
+    return getattr(config.pluginmanager.get_plugin("_cov"), "cov_controller", None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Iterator[object]:
+    """Trace nothing but what is imported while tests are collected, and the tests that are chosen for it."""
+    collected = yield
+    if coverage := _coverage(session.config):
+        coverage.pause()
+    return collected
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
+    coverage = _coverage(item.config) if item.stash.get(IS_TRACED, False) else None
+    if coverage:
+        coverage.resume()
+    try:
+        return (yield)
+    finally:
+        if coverage:
+            coverage.pause()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -10,13 +10,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as stn
-from sklearn import metrics as oracle
 
 from fma_core.errors import InvalidQuestion, InvalidStatistics
 from fma_core.evaluation import Question, from_json, merge, metrics_of, statistics_of, to_json
 
 BINS = 20
 SIZES = st.integers(1, 40)
+
+
+@pytest.fixture(scope="module")
+def oracle():
+    """The metrics of scikit-learn, which takes long to import: not while tests are collected."""
+    from sklearn import metrics
+
+    return metrics
 
 
 @contextmanager
@@ -59,7 +66,7 @@ def test_counts_are_those_of_the_examples():
 
 
 @given(st.data())
-def test_merged_metrics_of_classes_are_those_of_the_pooled_examples(data):
+def test_merged_metrics_of_classes_are_those_of_the_pooled_examples(oracle, data):
     labels = data.draw(st.sampled_from([(0, 1), (1, 0), ("a", "b"), (3, 1, 2), ("x", "y", "z", "w")]))
     question = Question("binary" if len(labels) == 2 else "multiclass", labels)
     y_true, y_pred = data.draw(classified(labels))
@@ -86,7 +93,7 @@ def test_merged_metrics_of_classes_are_those_of_the_pooled_examples(data):
 
 
 @given(st.data())
-def test_areas_of_scores_on_the_edges_are_exact(data):
+def test_areas_of_scores_on_the_edges_are_exact(oracle, data):
     size = data.draw(SIZES)
     y_true = data.draw(stn.arrays(np.int64, size, elements=st.integers(0, 1)))
     scores = data.draw(stn.arrays(np.int64, size, elements=st.integers(0, BINS))) / BINS
@@ -106,7 +113,7 @@ def test_areas_of_scores_on_the_edges_are_exact(data):
 
 
 @given(st.data())
-def test_areas_of_any_scores_are_within_their_bound(data):
+def test_areas_of_any_scores_are_within_their_bound(oracle, data):
     size = data.draw(st.integers(2, 40))
     y_true = data.draw(stn.arrays(np.int64, size, elements=st.integers(0, 1)))
     y_true[:2] = 0, 1
@@ -135,7 +142,7 @@ def test_many_bins_bound_the_error_well():
 
 
 @given(st.data())
-def test_areas_of_many_classes_are_those_of_one_against_the_rest(data):
+def test_areas_of_many_classes_are_those_of_one_against_the_rest(oracle, data):
     labels = ("a", "b", "c")
     y_true = np.array([*labels, *data.draw(st.lists(st.sampled_from(labels), max_size=30))])
     shape = (len(y_true), 2)
@@ -155,7 +162,7 @@ def test_areas_of_many_classes_are_those_of_one_against_the_rest(data):
 
 
 @given(st.data())
-def test_merged_metrics_of_a_regression_are_those_of_the_pooled_examples(data):
+def test_merged_metrics_of_a_regression_are_those_of_the_pooled_examples(oracle, data):
     size = data.draw(st.integers(2, 40))
     numbers = st.floats(-100, 100, allow_subnormal=False)
     # Far from 0, where sums of squares would lose every digit.

@@ -75,8 +75,9 @@ lock: .venv-lock/bin/uv ## Write both files of constraints anew, with the versio
 test-lowest: .venv-lock/bin/uv ## Run the fast tests with the lowest versions that pyproject.toml allows, on Python 3.11
 	.ci/fast-tests .venv-lowest 3.11 constraints-lowest.txt $(BY_FILES) $(FAST) -W default::DeprecationWarning
 
+VERSIONS := 3.12 3.13 3.14
 test-matrix: .venv-lock/bin/uv ## Run the fast tests on Python 3.12 to 3.14, as far as they are here (Django 6 needs 3.12)
-	for version in 3.12 3.13 3.14; do .ci/fast-tests .venv-$$version $$version constraints.txt $(BY_FILES) $(FAST) || exit; done
+	for version in $(VERSIONS); do .ci/fast-tests .venv-$$version $$version constraints.txt $(BY_FILES) $(FAST) || exit; done
 
 clean: ## Remove .venv, its kind, and what tests and tools leave behind (never ./fma-data)
 	rm -rf .venv .venv-* .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist

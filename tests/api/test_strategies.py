@@ -29,6 +29,7 @@ def test_a_model_takes_a_strategy_and_gives_it_back(owner: APIClient) -> None:
         "stages": [BN, CLIP],
         "optimiser": {"name": "fedadam", "learning_rate": 0.01},
         "update_kind": "delta",
+        "array_policies": {"head.*": "kept"},
     }
 
     created = owner.post(MODELS, {"name": "m", **asked})
@@ -53,6 +54,18 @@ def test_a_model_without_a_strategy_averages_weights(owner: APIClient) -> None:
         ({"stage": [CLIP]}, "stage", "did you mean 'stages'?"),
         ({"optimiser": "fedadam"}, "optimiser", '{"name": "fedadam"}'),
         ({"update_kind": "deltas"}, "update_kind", "must be one of weights, delta"),
+        ({"array_policy": {}}, "array_policy", "did you mean 'array_policies'?"),
+        ({"array_policies": {"w": "keep"}}, "array_policies", "did you mean 'kept'?"),
+        (
+            {"array_policies": {"wieght": "kept"}, "initial_model": {"weight": [1.0]}},
+            "array_policies",
+            "did you mean 'weight'?",
+        ),
+        (
+            {"spec": {"trees": {"shape": [9], "dtype": "uint8"}}},
+            "array_policies",
+            "does not say what they mean",
+        ),
     ],
 )
 def test_what_is_misspelt_is_refused_with_what_was_meant(

@@ -203,8 +203,16 @@ class DeveloperClient(Connected):
         """The versions of a model's configuration, each with its author, time and changes."""
         return self._list(f"models/{model}/history/", limit=limit)
 
-    def set_initial_model(self, model: int, arrays: Arrays) -> Json:
-        """Set the first weights of a model, before its first aggregate; return the artifact (version 1.0.0)."""
+    def set_initial_model(
+        self, model: int, arrays: Arrays, *, array_policies: Mapping[str, str] | None = None
+    ) -> Json:
+        """Set the first weights of a model, before its first aggregate; return the artifact (version 1.0.0).
+
+        array_policies: those of an adapter (`torch_state_dict.array_policies(module)`); the model's own come first.
+        """
+        if array_policies:
+            own = self.model(model)["array_policies"]
+            self.change_model(model, array_policies={**array_policies, **own})
         answer = self._transport.call(
             "POST",
             f"api/v1/models/{model}/initial_model/",

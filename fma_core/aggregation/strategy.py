@@ -183,6 +183,16 @@ class Strategy:
             and self.aggregator.relative_to == "base"
         )
 
+    @property
+    def needs_base(self) -> bool:
+        """Whether the result depends on the model that each client trained from, which an update must then name."""
+        return self.measures_from_bases or self.depends_on_ages
+
+    @property
+    def depends_on_ages(self) -> bool:
+        """Whether the weight of an update depends on the age of its base."""
+        return self.staleness is not None or self.aggregator.weighs_by_age
+
     def reads_bases(self, spec: Spec) -> bool:
         """Whether a round reads the weights that each client trained from, for a model of this spec."""
         if self.update_kind == "weights":

@@ -32,5 +32,10 @@ class Migration(migrations.Migration):
             name='array_policies',
             field=models.JSONField(blank=True, default=dict, help_text="How each array's next value is made, by pattern of its name: stepped, averaged, newest or kept."),
         ),
+        migrations.AddField(
+            model_name='upload',
+            name='base_is_known',
+            field=models.BooleanField(default=False),
+        ),
         migrations.RunPython(declare_integers, migrations.RunPython.noop),
     ]

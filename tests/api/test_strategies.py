@@ -9,7 +9,7 @@ from rest_framework.test import APIClient
 from fma_django.clients.registration import Registration
 from fma_django.models import FederatedModel, ModelUpdate
 from tests.api.callers import API, as_client
-from tests.records import WEIGHTS, make_client, make_model, weights
+from tests.records import WEIGHTS, aggregate_now, make_client, make_model, weights
 
 MODELS = f"{API}models/"
 UPDATES = f"{API}model_updates/"
@@ -38,6 +38,24 @@ def test_a_model_takes_a_strategy_and_gives_it_back(owner: APIClient) -> None:
     said = owner.get(f"{MODELS}{created.json()['id']}/").json()
     assert asked.items() <= said.items()
     assert (said["staleness"], said["min_updates"]) == (None, 7)
+
+
+def test_an_update_that_names_no_base_is_told_what_to_send() -> None:
+    model = make_model(initial_model=WEIGHTS, optimiser={"name": "sgd"})
+    caller = as_client(make_client(model))
+    first = caller.post(UPDATES, {"federated_model": model.pk, "data": weights(2.0)})
+    newest = aggregate_now(model).pk
+
+    refused = caller.post(UPDATES, {"federated_model": model.pk, "data": weights(2.0)})
+
+    assert first.status_code == 201
+    assert (refused.status_code, refused.json()["code"]) == (422, "base_aggregate_required")
+    assert f"the newest is {newest}" in refused.json()["base_aggregate"][0]
+    for base in (newest, 0):
+        taken = caller.post(
+            UPDATES, {"federated_model": model.pk, "data": weights(2.0), "base_aggregate": base}
+        )
+        assert (taken.status_code, taken.json()["base_aggregate"]) == (201, base or None)
 
 
 def test_a_model_without_a_strategy_averages_weights(owner: APIClient) -> None:

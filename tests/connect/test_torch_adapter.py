@@ -169,7 +169,7 @@ def test_array_that_torch_has_no_dtype_for_is_refused() -> None:
 
 
 def test_buffers_have_policies_where_their_names_do_not_tell() -> None:
-    class Net(torch.nn.Module):  # type: ignore[misc]
+    class Net(torch.nn.Module):  # type: ignore[misc, name-defined]
         def __init__(self) -> None:
             super().__init__()
             self.bn = torch.nn.BatchNorm1d(3)

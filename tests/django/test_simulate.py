@@ -23,6 +23,7 @@ from fma_django.models.round import RoundState
 from fma_django.record.weights import SafetensorsBody
 from fma_django.rounds.aggregation import aggregate_round
 from fma_django.rounds.deadlines import fire_deadlines
+from fma_django.updates.facts import INITIAL as NO_AGGREGATE
 from fma_django.updates.intake import UpdateFacts
 from tests.django.stored import weights_of
 from tests.records import make_user, send_body
@@ -273,7 +274,7 @@ class Server:
         self.sent.add(name)
         encoded = encode(trained.arrays)
         facts = UpdateFacts(
-            base_aggregate_id=None if base is None else base.pk,
+            base_aggregate_id=NO_AGGREGATE if base is None else base.pk,
             num_examples=trained.num_examples,
             metrics=dict(trained.metrics),
         )

@@ -19,7 +19,7 @@ from fma_api.v1.updates.serializers import NewModelUpdateSerializer, UpdateFacts
 from fma_core.aggregation.aggregators.aggregator import MAX_NUM_EXAMPLES
 from fma_django.updates.intake import UpdateFacts
 
-WHOLE = re.compile(r"[1-9][0-9]{0,17}")
+WHOLE = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def _plain(members: Mapping[str, Any], *, data: Any = None) -> SentFacts | None:
     if (
         type(model) is int
         and 1 <= model <= MAX_ID
-        and (base is None or (type(base) is int and 1 <= base <= MAX_ID))
+        and (base is None or (type(base) is int and 0 <= base <= MAX_ID))
         and type(num_examples) is int
         and 1 <= num_examples <= MAX_NUM_EXAMPLES
         and (metrics is None or type(metrics) is dict)

@@ -150,6 +150,8 @@ class Aggregator(CheckedPart, ABC, Generic[DecisionT]):
     # The other parts of a strategy that it can be combined with.
     update_kinds: ClassVar[tuple[UpdateKind, ...]] = ("weights", "delta")
     takes_staleness: ClassVar[bool] = False
+    # Whether it weighs updates by their age, without a staleness function too.
+    weighs_by_age: ClassVar[bool] = False
     takes_optimiser: ClassVar[bool] = True
     takes_clipped_rows: ClassVar[bool] = True
     takes_mixed_rows: ClassVar[bool] = True

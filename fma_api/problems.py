@@ -73,6 +73,7 @@ STATUS: Mapping[type[FMAError], int] = {
     record.WrongOffset: 409,
     record.UploadIncomplete: 409,
     record.ChecksumMismatch: 460,  # of tus
+    record.BaseAggregateRequired: 422,
     record.Refused: 400,
     record.ClusterUnavailable: 503,
     record.WorkersKilled: 503,

@@ -27,7 +27,8 @@
         ├── NoUpdates                             no_updates
         ├── UnreadableUpdate                      unreadable_update
         ├── UnreadableModel                       unreadable_model
-        └── NonFiniteResult                       non_finite_result
+        ├── NonFiniteResult                       non_finite_result
+        └── NegativeVariance                      negative_variance
 
 Codes are part of the public interface: they appear in API answers and in the records of rounds, and never change.
 Other packages add their own branches under FMAError.
@@ -217,3 +218,9 @@ class NonFiniteResult(AggregationError):
     """A result that overflowed the model's dtype, or is not a number."""
 
     code = "non_finite_result"
+
+
+class NegativeVariance(AggregationError):
+    """A result in which an array of variances has a negative value."""
+
+    code = "negative_variance"

@@ -11,6 +11,7 @@
         ├── WrongEnrolmentToken     wrong_enrolment_token
         ├── ClientMismatch          client_mismatch
         ├── UnknownBaseAggregate    unknown_base_aggregate
+        ├── BaseAggregateRequired   base_aggregate_required
         ├── InvalidValue            invalid_value
         ├── SchemaViolation         schema_violation
         ├── DigestMismatch          digest_mismatch
@@ -115,6 +116,11 @@ class ClientMismatch(Refused):
 
 class UnknownBaseAggregate(Refused):
     code = "unknown_base_aggregate"
+    field = "base_aggregate"
+
+
+class BaseAggregateRequired(Refused):
+    code = "base_aggregate_required"
     field = "base_aggregate"
 
 

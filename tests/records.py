@@ -83,13 +83,12 @@ def send_update(
     client: Client,
     data: Any = None,
     *,
-    base_aggregate: ModelAggregate | None = None,
+    base_aggregate: ModelAggregate | int | None = None,
     num_examples: int = 1,
 ) -> ModelUpdate:
-    """An update of this client in the collecting round; by default weights(1.0)."""
-    facts = UpdateFacts(
-        base_aggregate_id=None if base_aggregate is None else base_aggregate.pk, num_examples=num_examples
-    )
+    """An update of this client in the collecting round; by default weights(1.0), and without a base."""
+    base = base_aggregate.pk if isinstance(base_aggregate, ModelAggregate) else base_aggregate
+    facts = UpdateFacts(base_aggregate_id=base, num_examples=num_examples)
     return send_body(model, client, JsonBody(weights() if data is None else data), facts)
 
 

@@ -2,6 +2,7 @@
 
 arrays = torch_state_dict.to_arrays(model.state_dict())
 model.load_state_dict(torch_state_dict.from_arrays(arrays, like=model.state_dict()))
+anna.set_initial_model(id, arrays, array_policies=torch_state_dict.array_policies(model))
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ import numpy.typing as npt
 from fma_connect.adapters.matching import native_copy, refuse_other_names, refuse_other_shape
 from fma_connect.exceptions import InvalidArgument
 from fma_connect.pulled import Arrays
+from fma_core.arrays.policies import DEFAULT_POLICIES, Policy
 
-__all__ = ["from_arrays", "to_arrays"]
+__all__ = ["array_policies", "from_arrays", "to_arrays"]
 
 DTYPES = (
     "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float16", "bfloat16", "float32",
@@ -31,6 +33,25 @@ _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 def to_arrays(state_dict: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
     """Copies of the tensors as arrays, from any device and memory layout; a tied tensor has all its names."""
     return {name: _array_of(name, tensor) for name, tensor in state_dict.items()}
+
+
+def array_policies(model: Any) -> dict[str, Policy]:
+    """The policies of a module's buffers, where the server would not choose them by their names.
+
+    Buffers are not trained: floating-point ones are averaged, and tables of integers are taken from the newest update.
+    """
+    sent = model.state_dict()
+    wanted = {name: _policy_of(tensor) for name, tensor in model.named_buffers(remove_duplicate=False)}
+    return {
+        name: policy
+        for name, policy in wanted.items()
+        if name in sent and DEFAULT_POLICIES.policy_of(name) == "stepped"
+    }
+
+
+def _policy_of(buffer: Any) -> Policy:
+    is_table = not (buffer.is_floating_point() or str(buffer.dtype) == "torch.bool" or buffer.numel() <= 1)
+    return "newest" if is_table else "averaged"
 
 
 def from_arrays(arrays: Arrays, *, like: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -65,6 +65,7 @@ POLLING = RetryPolicy(first_delay_s=1.0, max_delay_s=15.0)
 
 Measure = Callable[[Arrays, Question], Statistics]
 
+INITIAL = 0  # as a base_aggregate: the initial model
 
 class _LastPulled:
     """The default of base_aggregate: the last result of `pull` or `wait_for_next`, or the joined round's base."""
@@ -291,8 +292,8 @@ class Client(Connected):
 
         num_examples: the number of training examples, which is the weight of this update in a weighted mean.
         metrics: measured in training, up to 64 KiB as JSON; a number that is not finite is sent as null, with a warning
-        in the log. base_aggregate: the aggregate that the training started
-        from; by default the last pulled one, or that of the joined round if nothing was pulled.
+        in the log. base_aggregate: the aggregate that the training started from, or 0 for the initial model; by default
+        the last pulled one, or that of the joined round if nothing was pulled.
         quantise: send floating-point arrays as "float16", "bfloat16" or "int8"; the server converts them back.
         compress: send a zstd frame, which is worth it for int8 and for weights with many equal values.
         Raises InvalidRequest, which names the array, when the weights do not fit the model, and before any call when
@@ -473,9 +474,8 @@ class Client(Connected):
         )
 
     def _last_base(self) -> int | None:
-        if self._pulled is not None:
-            return self._pulled.base_aggregate
-        return self._joined.base_aggregate if self._joined is not None else None
+        known = self._pulled or self._joined
+        return None if known is None else known.base_aggregate or INITIAL
 
     def _next_after(self, after: int, wait_s: int) -> Pulled | None:
         self._catch_up()

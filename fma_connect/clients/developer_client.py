@@ -92,6 +92,7 @@ class DeveloperClient(Connected):
         optimiser: Mapping[str, Any] | None = None,
         update_kind: str | None = None,
         staleness: Mapping[str, Any] | None = None,
+        array_policies: Mapping[str, str] | None = None,
         requirement: str | None = None,
         requirement_args: Sequence[Any] | None = None,
         allow_aggregation: bool = True,
@@ -112,6 +113,8 @@ class DeveloperClient(Connected):
 
         stages, optimiser, staleness: the steps before and after the aggregator, each a mapping with its `name` and its
         parameters. update_kind: "delta" when clients send the change of their weights instead of the weights.
+        array_policies: "stepped", "averaged", "newest" or "kept" by pattern of the arrays' names; without it running
+        statistics of normalisation layers are averaged, and the other arrays are stepped.
         requirement: the condition to close a round; None closes it at the first update. allow_aggregation: True by
         default, unlike in the API; with False, call `start` when there are enough clients. furthest_base_agg: an update
         may start from one of so many newest aggregates.
@@ -129,6 +132,7 @@ class DeveloperClient(Connected):
             "optimiser": optimiser,
             "update_kind": update_kind,
             "staleness": staleness,
+            "array_policies": array_policies,
             "requirement": requirement,
             "requirement_args": requirement_args,
             "allow_aggregation": allow_aggregation,
@@ -200,8 +204,16 @@ class DeveloperClient(Connected):
         """The versions of a model's configuration, each with its author, time and changes."""
         return self._list(f"models/{model}/history/", limit=limit)
 
-    def set_initial_model(self, model: int, arrays: Arrays) -> Json:
-        """Set the first weights of a model, before its first aggregate; return the artifact (version 1.0.0)."""
+    def set_initial_model(
+        self, model: int, arrays: Arrays, *, array_policies: Mapping[str, str] | None = None
+    ) -> Json:
+        """Set the first weights of a model, before its first aggregate; return the artifact (version 1.0.0).
+
+        array_policies: those of an adapter (`torch_state_dict.array_policies(module)`); the model's own come first.
+        """
+        if array_policies:
+            own = self.model(model)["array_policies"]
+            self.change_model(model, array_policies={**array_policies, **own})
         answer = self._transport.call(
             "POST",
             f"api/v1/models/{model}/initial_model/",

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Literal, cast, get_args
 
 from fma_core.aggregation.aggregators import Aggregator, UpdateKind, aggregators
@@ -18,11 +19,13 @@ from fma_core.aggregation.optimisers import Optimiser, optimisers
 from fma_core.aggregation.stages import ArrayStage, RowStage, Stage, stages
 from fma_core.aggregation.staleness import Staleness, stalenesses
 from fma_core.arrays import dtypes
+from fma_core.arrays.policies import DEFAULT_POLICIES, ArrayPolicies, Policy, invalid_policy
 from fma_core.arrays.spec import ArraySpec, Spec
 from fma_core.errors import InvalidPart, InvalidStrategy
 from fma_core.parameters import MAX_FLOAT
 
-Role = Literal["shared", "personal", "computed"]
+Role = Policy | Literal["computed"]
+SENT: frozenset[Role] = frozenset({"stepped", "averaged", "newest"})
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Strategy:
     """An aggregator, the stages before it, the optimiser after it, a discount for old updates, and the kind of updates.
 
     update_kind: "weights" when clients send their weights after training, "delta" when they send only the change.
+    policies: how the next value of each array comes from those that clients send.
     Raises InvalidStrategy, which names the field, for parts that cannot be combined.
 
     >>> import numpy as np
@@ -46,6 +50,7 @@ class Strategy:
     optimiser: Optimiser | None = None
     staleness: Staleness | None = None
     update_kind: UpdateKind = "weights"
+    policies: ArrayPolicies = DEFAULT_POLICIES
 
     def __post_init__(self) -> None:
         self._require_update_kind()
@@ -76,6 +81,7 @@ class Strategy:
             optimiser=value["optimiser"],
             staleness=value["staleness"],
             update_kind=value["update_kind"],
+            array_policies=value.get("array_policies"),
         )
 
     @classmethod
@@ -87,14 +93,23 @@ class Strategy:
         optimiser: Mapping[str, Any] | None = None,
         staleness: Mapping[str, Any] | None = None,
         update_kind: str = "weights",
+        array_policies: Mapping[str, Any] | None = MappingProxyType({}),
     ) -> Strategy:
-        """Build a strategy; the other parts are specs: {"name": …, and its parameters}. Raises as `from_json`."""
+        """Build a strategy; the other parts are specs: {"name": …, and its parameters}. Raises as `from_json`.
+
+        array_policies: None for a round of before there were any, which steps every array.
+        """
         return cls(
             aggregator,
             stages=tuple(_part(_STAGES, stage, "stages") for stage in stages),
             optimiser=None if optimiser is None else _part(optimisers, optimiser, "optimiser"),
             staleness=None if staleness is None else _part(stalenesses, staleness, "staleness"),
             update_kind=cast("UpdateKind", update_kind),
+            policies=(
+                ArrayPolicies.before_policies()
+                if array_policies is None
+                else ArrayPolicies.of(array_policies)
+            ),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -104,6 +119,7 @@ class Strategy:
             "optimiser": None if self.optimiser is None else optimisers.spec_of(self.optimiser),
             "staleness": None if self.staleness is None else stalenesses.spec_of(self.staleness),
             "update_kind": self.update_kind,
+            "array_policies": self.policies.to_json() if self.policies.has_defaults else None,
         }
 
     @cached_property
@@ -155,6 +171,7 @@ class Strategy:
             self.update_kind == "delta"
             or not (self.acts_on_weights or self.is_translation_equivariant)
             or any(isinstance(stage, ArrayStage) for stage in self.stages)
+            or self.policies.keeps_any
         )
 
     @property
@@ -166,9 +183,28 @@ class Strategy:
             and self.aggregator.relative_to == "base"
         )
 
+    @property
+    def needs_base(self) -> bool:
+        """Whether the result depends on the model that each client trained from, which an update must then name."""
+        return self.measures_from_bases or self.depends_on_ages
+
+    @property
+    def depends_on_ages(self) -> bool:
+        """Whether the weight of an update depends on the age of its base."""
+        return self.staleness is not None or self.aggregator.weighs_by_age
+
+    def reads_bases(self, spec: Spec) -> bool:
+        """Whether a round reads the weights that each client trained from, for a model of this spec."""
+        if self.update_kind == "weights":
+            return self.measures_from_bases
+        # The values of these arrays are the changes that were sent, added to what they were changes of.
+        return not {"averaged", "newest"}.isdisjoint(
+            role for array, role in self.roles(spec).items() if spec.by_name[array].dtype in dtypes.FLOATS
+        )
+
     def reads_start(self, spec: Spec) -> bool:
         """Whether a round reads the model that it starts from, for a model of this spec."""
-        return not self.acts_on_weights or set(self.roles(spec).values()) != {"shared"}
+        return not self.acts_on_weights or not SENT.issuperset(self.roles(spec).values())
 
     def check_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Check that the metrics have the numbers that the rule requires. Raises ValueError."""
@@ -192,43 +228,66 @@ class Strategy:
             kept |= {f"optimiser.{name}": value for name, value in self.optimiser.states.items()}
         return kept
 
-    def role_of(self, array: str, *, computed: frozenset[str]) -> Role:
-        """The role of an array of the model: sent and aggregated, kept as it is, or computed from others."""
-        if array in computed:
-            return "computed"
-        is_shared = all(stage.includes(array) for stage in self.stages if isinstance(stage, ArrayStage))
-        return "shared" if is_shared else "personal"
+    def policy_of(self, array: str) -> Policy:
+        """The policy of an array: that of the model, and `kept` for what a stage leaves out."""
+        if all(stage.includes(array) for stage in self.stages if isinstance(stage, ArrayStage)):
+            return self.policies.policy_of(array)
+        return "kept"
 
     def roles(self, spec: Spec) -> dict[str, Role]:
-        """The role of each array of a model.
+        """The role of each array of a model: its policy, or that it is computed from others.
 
+        Integers and booleans are averaged where they would be stepped.
         Raises InvalidStrategy when no array would be sent, or an array that the rule needs would not be.
         """
         computed = self.aggregator.computed_arrays(spec)
-        roles = {array.name: self.role_of(array.name, computed=frozenset(computed)) for array in spec.arrays}
-        if "shared" not in roles.values():
+        roles = {
+            array.name: "computed" if array.name in computed else self._role_of(array)
+            for array in spec.arrays
+        }
+        if SENT.isdisjoint(roles.values()):
             raise _refused("stages", "no array of the model's spec would be sent and aggregated")
         for array, others in computed.items():
             for other in others:
-                if roles[other] != "shared":
+                if roles[other] not in SENT:
                     raise _refused(
                         "stages", f"array {array!r} is computed from {other!r}, which must be sent"
                     )
         return roles
 
+    def check_spec(self, spec: Spec) -> None:
+        """Check that the strategy has a way to aggregate each array of a model.
+
+        Raises InvalidStrategy as `roles`, and InvalidParameter for policies that do not fit the arrays or are missing.
+        """
+        self.roles(spec)
+        self.policies.check(spec)
+        for array in spec.arrays:
+            if self.policy_of(array.name) == "stepped" and _may_be_opaque(array):
+                raise invalid_policy(
+                    f"array {array.name!r} holds {array.dtype}, and the model does not say what they mean: choose "
+                    '"averaged" for counters and quantised numbers, whose rounded mean is meant; "newest" or "kept" '
+                    "for bytes, codes and indices, whose mean is nonsense",
+                    pattern=array.name,
+                )
+
+    def _role_of(self, array: ArraySpec) -> Role:
+        policy = self.policy_of(array.name)
+        return "averaged" if policy == "stepped" and array.dtype not in dtypes.FLOATS else policy
+
     def update_spec(self, spec: Spec) -> Spec:
-        """The arrays that a client of a model of this spec sends: the shared ones and their payloads."""
+        """The arrays that a client of a model of this spec sends: those not kept, and payloads of those stepped."""
         roles = self.roles(spec)
-        shared = [array for array in spec.arrays if roles[array.name] == "shared"]
-        if len(shared) == len(spec.arrays) and not self.aggregator.payloads:
+        sent = [array for array in spec.arrays if roles[array.name] in SENT]
+        if len(sent) == len(spec.arrays) and not self.aggregator.payloads:
             return spec
         extra = [
             ArraySpec(payload_name(payload, array.name), array.shape, array.dtype)
             for payload in self.aggregator.payloads
-            for array in shared
-            if array.dtype in dtypes.FLOATS
+            for array in sent
+            if roles[array.name] == "stepped"
         ]
-        return Spec(tuple(sorted([*shared, *extra], key=lambda array: array.name)))
+        return Spec(tuple(sorted([*sent, *extra], key=lambda array: array.name)))
 
     def state_spec(self, spec: Spec) -> Spec | None:
         """The arrays of the state kept with each aggregate, all of them float64; None when there is no state."""
@@ -237,7 +296,7 @@ class Strategy:
             ArraySpec(state_name(state, array.name), array.shape, "float64")
             for state in self.states
             for array in spec.arrays
-            if roles[array.name] == "shared" and array.dtype in dtypes.FLOATS
+            if roles[array.name] == "stepped"
         ]
         if not arrays:
             return None
@@ -281,6 +340,13 @@ def _part(registry: Any, spec: Mapping[str, Any], field: str) -> Any:
     except InvalidPart as error:
         error.facts.setdefault("field", field)
         raise
+
+
+def _may_be_opaque(array: ArraySpec) -> bool:
+    """Whether these may be integers whose mean means nothing: booleans are votes, and a single number is a counter."""
+    if array.dtype in dtypes.FLOATS or array.dtype == "bool":
+        return False
+    return array.num_parameters > 1 or array.dtype in {"uint8", "int8"}
 
 
 def _refused(field: str, what: str) -> InvalidStrategy:

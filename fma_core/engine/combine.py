@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fma_core import kernels
 from fma_core.aggregation.aggregators import Block, Float64
 from fma_core.arrays.codecs.values import first_bad_value
 from fma_core.engine import widths
@@ -18,7 +19,7 @@ from fma_core.engine.file_block import FileBlock, MixedBlock, read_states
 from fma_core.engine.integers import integer_mean, integer_median
 from fma_core.engine.job import Job
 from fma_core.engine.segments import STATE_DTYPE, Cut
-from fma_core.errors import NonFiniteResult
+from fma_core.errors import NegativeVariance, NonFiniteResult
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,12 +27,15 @@ class Combine:
     """The work of `combine`: it writes the item's columns of the result and of the state.
 
     matrix: the row map of all stages together; None without stages.
+    integer_weights: the weights of averaged arrays; empty for their median.
+    discounts: the factors of the model's staleness function, if it has one.
     num_steps: the number of steps that the state has seen, this one included.
     """
 
     decision: Any
     matrix: Float64 | None
     integer_weights: tuple[int, ...]
+    discounts: Float64 | None
     num_steps: int
     max_columns: int
 
@@ -42,19 +46,25 @@ class Combine:
         [part] = self.columns_of(job, item)
         segment = part.segment
         result: NDArray[Any]
-        if segment.role == "personal":
+        if segment.role == "kept":
             result = FileBlock(job, part).start()
         elif segment.role == "computed":
             result = _finite(_computed(job, part), part, "the result", part.segment.dtype)
+        elif segment.role == "newest":
+            result = self._newest(job, part)
+        elif segment.role == "stepped":
+            result = self._stepped(job, part)
         elif segment.is_float:
-            result = self._floats(job, part)
+            result = self._averaged(job, part)
         else:
             result = self._integers(job, part)
+        if segment.holds_variances:
+            _require_variances(result, part)
         offset = segment.model_start + part.first * segment.item_size
         job.out.write(result.view(np.uint8).data, offset)
         return part.num_columns
 
-    def _floats(self, job: Job, part: Cut) -> NDArray[Any]:
+    def _stepped(self, job: Job, part: Cut) -> NDArray[Any]:
         states = read_states(job, part)
         files = FileBlock(job, part, states=_states_of("aggregator", states))
         block: Block = files if self.matrix is None else MixedBlock(files, self.matrix)
@@ -85,18 +95,65 @@ class Combine:
             )
         return np.ascontiguousarray(combined, dtype=np.float64)
 
+    def _averaged(self, job: Job, part: Cut) -> NDArray[Any]:
+        """The mean of the values that were sent, or their median under a rule that trusts no single update."""
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            if job.strategy.aggregator.integers == "mean":
+                weights = np.array(self.integer_weights, np.float64)
+                if self.discounts is not None:
+                    weights *= self.discounts
+                values = FileBlock(job, part, of_values=True).weighted_sum(weights)
+                np.divide(values, np.add.reduce(weights), out=values)
+            else:
+                blocks = (FileBlock(job, narrow, of_values=True) for narrow in _narrow(job, part))
+                values = np.concatenate([_median(block) for block in blocks])
+            return _finite(values, part, "the result", part.segment.dtype)
+
+    def _newest(self, job: Job, part: Cut) -> NDArray[Any]:
+        # An update without a weight does not count for the mean, either.
+        counted = [index for index, weight in enumerate(self.integer_weights) if weight > 0]
+        index = counted[-1] if counted else len(job.updates) - 1
+        block = FileBlock(job, part, of_values=True)
+        if not part.segment.is_float:
+            return block.raw(index)
+        return _finite(block.row(index), part, "the result", part.segment.dtype)
+
     def _integers(self, job: Job, part: Cut) -> NDArray[Any]:
         dtype = part.segment.dtype
         if job.strategy.aggregator.integers == "mean":
             raw = FileBlock(job, part).raw
             return integer_mean(raw, self.integer_weights, dtype=dtype, num_columns=part.num_columns)
-        width = widths.matrix_columns(len(job.updates))
         medians = []
-        for first in range(part.first, part.last, width):
-            block = FileBlock(job, Cut(part.segment, first, min(first + width, part.last)))
+        for narrow in _narrow(job, part):
+            block = FileBlock(job, narrow)
             matrix = np.array([block.raw(index).copy() for index in range(block.num_rows)])
             medians.append(integer_median(matrix, dtype=dtype))
         return np.concatenate(medians)
+
+
+def _narrow(job: Job, part: Cut) -> Iterator[Cut]:
+    """The same columns in blocks that have all their rows in memory at once."""
+    width = widths.matrix_columns(len(job.updates))
+    for first in range(part.first, part.last, width):
+        yield Cut(part.segment, first, min(first + width, part.last))
+
+
+def _median(block: Block) -> Float64:
+    median: Float64 = kernels.median_of_ordered(
+        block.order_statistics(kernels.middle_ranks(block.num_rows))
+    ).astype(np.float64)
+    return median
+
+
+def _require_variances(values: NDArray[Any], part: Cut) -> None:
+    is_negative = values < 0
+    if is_negative.any():
+        index = int(np.argmax(is_negative))
+        array = part.segment.array_at(part.first + index)
+        raise NegativeVariance(
+            f"array {array!r} of the result must hold variances of 0 or more; found {float(values[index])!r:.30}",
+            array=array,
+        )
 
 
 def _states_of(part: str, states: dict[str, Float64]) -> dict[str, Float64]:

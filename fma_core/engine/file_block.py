@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,17 @@ class FileBlock:
 
     payload: read the arrays sent under this name instead of the weights.
     states: the columns of the rule's state, which it may change.
+    of_values: its rows are values of arrays, whatever was sent, and not changes.
     """
 
     def __init__(
-        self, job: Job, part: Cut, *, payload: str | None = None, states: dict[str, Float64] | None = None
+        self,
+        job: Job,
+        part: Cut,
+        *,
+        payload: str | None = None,
+        states: dict[str, Float64] | None = None,
+        of_values: bool = False,
     ) -> None:
         self._job = job
         self._cut = part
@@ -36,6 +43,9 @@ class FileBlock:
         self._start = segment.update_start if payload is None else segment.payload_starts[payload]
         # A payload is not a change of weights: nothing is subtracted from it.
         self._base_of = job.base_of if payload is None else (-1,) * len(job.base_of)
+        self._move: Callable[..., Any] = np.subtract
+        if of_values:
+            self._base_of, self._move = job.origin_of, np.add
 
     @property
     def num_rows(self) -> int:
@@ -49,7 +59,7 @@ class FileBlock:
         row = self.raw(index).astype(np.float64)
         base = self._base_of[index]
         if base >= 0:
-            row -= self._base(base)
+            self._move(row, self._base(base), out=row)
         return row
 
     def matrix(self) -> Float64:
@@ -90,7 +100,7 @@ class FileBlock:
         if max(self._base_of) >= 0:
             matrix = matrix.astype(np.float64)
             for base, of_base in self._rows_of_bases(chosen):
-                matrix[of_base] -= self._base(base)
+                matrix[of_base] = self._move(matrix[of_base], self._base(base))
         elif matrix.itemsize < 4:
             # float32 holds every value of a narrower dtype exactly.
             matrix = matrix.astype(np.float32)
@@ -112,7 +122,7 @@ class FileBlock:
         for base, weight in enumerate(of_bases):
             if weight != 0:
                 self._read_into(scaled.room, self._job.base_files, base, self._model_start)
-                scaled.add(-weight)
+                scaled.add(weight if self._move is np.add else -weight)
         return scaled.total()
 
     def state(self, name: str) -> Float64:

@@ -88,7 +88,8 @@ def fold(
     report = _Progress(progress, num_columns=sum(segment.num_columns for segment in job.segments))
     with kernels.one_blas_thread(), job:
         num_steps = _write_headers(job, out, state_out)
-        rows, matrix = _after_stages(FileRows(job, executor, progress=report.measured), strategy)
+        sent = FileRows(job, executor, progress=report.measured)
+        rows, matrix = _after_stages(sent, strategy)
         aggregator = strategy.aggregator
         width = block_columns or widths.STREAM_COLUMNS
         if aggregator.needs_matrix:
@@ -101,6 +102,7 @@ def fold(
             decision=aggregator.measure(rows),
             matrix=matrix,
             integer_weights=_integer_weights(aggregator, updates),
+            discounts=sent.discounts,
             num_steps=num_steps,
             max_columns=width,
         )

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from fma_core.aggregation.strategy import Strategy
+from fma_core.aggregation.strategy import SENT, Strategy
 from fma_core.arrays import dtypes
 from fma_core.arrays.codecs.write_all import write_all
 from fma_core.arrays.spec import Spec
@@ -61,6 +61,7 @@ class Job:
         self.rows_are_weights = strategy.acts_on_weights or start is None or self._may_shift(start)
         bases: list[ModelFile] = []
         self.base_of = self._find_bases(start, bases)
+        self.origin_of = self._find_origins(start, bases)
         self.update_files = WeightFiles(self.updates, spec=self.layouts.update_spec)
         self.base_files = WeightFiles(bases, spec=spec)
         self.start_file = WeightFiles([start] if start is not None else [], spec=spec)
@@ -115,7 +116,7 @@ class Job:
         """Announce that these columns will be read soon; the sources of a computed array are not known here."""
         segment = part.segment
         starts = [(self.start_file, segment.model_start, segment.item_size)]
-        if segment.role == "shared":
+        if segment.role in SENT:
             starts.append((self.update_files, segment.update_start, segment.item_size))
             starts.append((self.base_files, segment.model_start, segment.item_size))
         starts += [(self.update_files, start, segment.item_size) for start in segment.payload_starts.values()]
@@ -148,11 +149,21 @@ class Job:
         """The base to subtract from each row, as an index into `bases`, or -1; it appends the bases to `bases`."""
         if self.rows_are_weights or self.strategy.update_kind == "delta":
             return (-1,) * len(self.updates)
+        return self._indices_of(bases, start, of_start=self.strategy.aggregator.relative_to == "start")
+
+    def _find_origins(self, start: ModelFile | None, bases: list[ModelFile]) -> tuple[int, ...]:
+        """The model to add to each update, which was sent as a change, to have its values; as `_find_bases`."""
+        if not (self.strategy.update_kind == "delta" and self.strategy.reads_bases(self.layouts.spec)):
+            return (-1,) * len(self.updates)
+        return self._indices_of(bases, start, of_start=False)
+
+    def _indices_of(
+        self, bases: list[ModelFile], start: ModelFile | None, *, of_start: bool
+    ) -> tuple[int, ...]:
         index_of: dict[Path | Source, int] = {}
         indices = []
         for update in self.updates:
-            of_start = update.base is None or self.strategy.aggregator.relative_to == "start"
-            base = start if of_start else update.base
+            base = start if of_start or update.base is None else update.base
             if base is None:  # impossible: without a start the rows are the weights
                 raise ValueError("this strategy needs a model to start from")
             if base.path not in index_of:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from fma_core.aggregation.strategy import Role, Strategy, payload_name, state_name
+from fma_core.aggregation.strategy import SENT, Role, Strategy, payload_name, state_name
 from fma_core.arrays import dtypes
 from fma_core.arrays.codecs.header import canonical_entries, canonical_header
 from fma_core.arrays.spec import ArraySpec, Spec
@@ -57,7 +57,10 @@ class Layouts:
 
 @dataclass(frozen=True)
 class Segment:
-    """Neighbouring arrays of one dtype and one role: `num_columns` values, and their offset in each file."""
+    """Neighbouring arrays of one dtype and one role: `num_columns` values, and their offset in each file.
+
+    holds_variances: whether no value of the result may be negative.
+    """
 
     dtype: str
     role: Role
@@ -67,6 +70,7 @@ class Segment:
     update_start: int
     payload_starts: Mapping[str, int]
     state_starts: Mapping[str, int]
+    holds_variances: bool
 
     @property
     def is_float(self) -> bool:
@@ -75,7 +79,7 @@ class Segment:
     @property
     def is_row(self) -> bool:
         """Whether its columns are part of the rule's matrix."""
-        return self.is_float and self.role == "shared"
+        return self.role == "stepped"
 
     @property
     def item_size(self) -> int:
@@ -142,11 +146,12 @@ def _are_neighbours(array: ArraySpec, following: ArraySpec, layouts: Layouts) ->
     role = layouts.roles[array.name]
     if role != layouts.roles[following.name] or role == "computed" or array.dtype != following.dtype:
         return False
-    if role == "personal":
+    if _holds_variances(array, layouts) != _holds_variances(following, layouts):
+        return False
+    if role == "kept":
         return layouts.model_starts[following.name] == layouts.model_starts[array.name] + array.size_bytes
-    is_float = array.dtype in dtypes.FLOATS
-    payloads = layouts.strategy.aggregator.payloads if is_float else ()
-    states = layouts.strategy.states if is_float else ()
+    payloads = layouts.strategy.aggregator.payloads if role == "stepped" else ()
+    states = layouts.strategy.states if role == "stepped" else ()
     state_bytes = array.num_parameters * dtypes.ITEM_SIZES[STATE_DTYPE]
     return (
         layouts.model_starts[following.name] == layouts.model_starts[array.name] + array.size_bytes
@@ -167,7 +172,7 @@ def _are_neighbours(array: ArraySpec, following: ArraySpec, layouts: Layouts) ->
 def _segment(run: Sequence[ArraySpec], layouts: Layouts) -> Segment:
     first = run[0]
     role = layouts.roles[first.name]
-    is_row = role == "shared" and first.dtype in dtypes.FLOATS
+    is_row = role == "stepped"
     strategy = layouts.strategy
     return Segment(
         dtype=first.dtype,
@@ -175,7 +180,7 @@ def _segment(run: Sequence[ArraySpec], layouts: Layouts) -> Segment:
         arrays=tuple(run),
         num_columns=sum(array.num_parameters for array in run),
         model_start=layouts.model_starts[first.name],
-        update_start=layouts.update_starts[first.name] if role == "shared" else -1,
+        update_start=layouts.update_starts[first.name] if role in SENT else -1,
         payload_starts={
             payload: layouts.update_starts[payload_name(payload, first.name)]
             for payload in (strategy.aggregator.payloads if is_row else ())
@@ -184,7 +189,13 @@ def _segment(run: Sequence[ArraySpec], layouts: Layouts) -> Segment:
             state: layouts.state_starts[state_name(state, first.name)]
             for state in (strategy.states if is_row else ())
         },
+        holds_variances=_holds_variances(first, layouts),
     )
+
+
+def _holds_variances(array: ArraySpec, layouts: Layouts) -> bool:
+    is_new = layouts.roles[array.name] in SENT and array.dtype in dtypes.FLOATS
+    return is_new and layouts.strategy.policies.is_variance(array.name)
 
 
 def _starts(spec: Spec) -> dict[str, int]:

@@ -38,6 +38,11 @@ STRATEGY_COLUMNS = (
     Column("optimiser", "Rules", 'Example: {"name": "fedadam", "learning_rate": 0.01}.'),
     Column("update_kind", "Rules"),
     Column("staleness", "Rules", 'Example: {"name": "polynomial", "a": 0.5}.'),
+    Column(
+        "array_policies",
+        "Rules",
+        'Example: {"head.*": "kept"}. Empty: running statistics are averaged, all else is stepped.',
+    ),
 )
 COLUMNS = (
     *STRATEGY_COLUMNS,

@@ -28,5 +28,4 @@ def refusal_of(
 def _is_late(update: Update, current: OpenRound, configuration: Configuration, num_aggregates: int) -> bool:
     if configuration.chooses_clients and update.client not in current.chosen:
         return True
-    # Without a base among the aggregates nobody can tell.
-    return update.base not in (0, num_aggregates)
+    return update.base != num_aggregates

@@ -51,6 +51,7 @@ class Configuration:
             optimiser=given.get("optimiser"),
             staleness=given.get("staleness"),
             update_kind=given.get("update_kind", "weights"),
+            array_policies=given.get("array_policies", {}),
         )
         requirement = None
         if given.get("requirement"):

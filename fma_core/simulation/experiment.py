@@ -108,7 +108,7 @@ class Experiment:
                 "this strategy needs weights to start from; give `initial`", field="aggregator"
             )
         if self._files.spec is not None:
-            self._strategy.roles(self._files.spec)  # raises what the server refuses the model with
+            self._strategy.check_spec(self._files.spec)  # raises what the server refuses the model with
 
     def _next_round(self) -> OpenRound:
         number = len(self._over) + 1

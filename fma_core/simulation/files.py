@@ -91,9 +91,10 @@ class Files:
         state_out.touch()
         keeps_state = strategy.state_spec(spec) is not None
         start = self._model(self.num_aggregates) if strategy.reads_start(spec) else None
+        reads_bases = strategy.reads_bases(spec)
         try:
             folded = fold(
-                [self._row(update, strategy) for update in updates],
+                [self._row(update, strategy, reads_bases) for update in updates],
                 spec=spec,
                 strategy=strategy,
                 out=out,
@@ -120,13 +121,13 @@ class Files:
         for number in set(self._models) - needed - {self.num_aggregates}:
             self._models.pop(number).unlink()
 
-    def _row(self, update: Update, strategy: Strategy) -> UpdateFile:
+    def _row(self, update: Update, strategy: Strategy, reads_bases: bool) -> UpdateFile:
         is_newest = update.base == self.num_aggregates
         return UpdateFile(
             update.file,
             update.num_examples,
             f"of client {update.client}",
-            base=None if is_newest or not strategy.measures_from_bases else self._model(update.base),
+            base=None if is_newest or not reads_bases else self._model(update.base),
             staleness=self.num_aggregates - update.base,
             client=update.client,
             metrics={name: float(update.metrics[name]) for name in strategy.aggregator.required_metrics},

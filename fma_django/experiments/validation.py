@@ -139,6 +139,7 @@ def _require_reachable_minimum(strategy: Strategy) -> None:
 
 def require_fitting(strategy: Strategy, spec: Spec) -> None:
     """Whether the strategy has something to do for these arrays, and names for all that it needs beside them."""
+    strategy.check_spec(spec)
     try:
         strategy.update_spec(spec)
         strategy.state_spec(spec)

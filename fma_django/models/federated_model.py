@@ -92,6 +92,11 @@ class FederatedModel(models.Model):
         blank=True,
         help_text="The discount for updates of an old base, with its name; empty: none.",
     )
+    array_policies = models.JSONField(
+        default=dict,
+        blank=True,
+        help_text="How each array's next value is made, by pattern of its name: stepped, averaged, newest or kept.",
+    )
     requirement = models.CharField(max_length=255, blank=True, help_text="Empty: one update is enough.")
     requirement_args = models.JSONField(
         default=list, blank=True, help_text="The requirement's parameters in order."
@@ -201,6 +206,7 @@ class FederatedModel(models.Model):
             optimiser=self.optimiser,
             staleness=self.staleness,
             update_kind=self.update_kind,
+            array_policies=self.array_policies,
         )
 
     def build_round_policy(self) -> RoundPolicy:

@@ -15,6 +15,7 @@ from fma_django.models.model_update import ModelUpdate
 class Upload(models.Model):
     """An update as it was announced when its upload began. The size of its file in the spool is how much has arrived.
 
+    base_is_known: whether it has a base; that is the initial model when there is no base_aggregate.
     size_bytes, content_encoding, sha256: of the bytes as they travel. update: what became of it, once it is complete;
     kept until it expires, so that the same upload is the same update.
     """
@@ -25,6 +26,7 @@ class Upload(models.Model):
     base_aggregate = models.ForeignKey(
         ModelAggregate, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
+    base_is_known = models.BooleanField(default=False)
     num_examples = models.PositiveBigIntegerField(default=1)
     metrics = models.JSONField(default=dict, blank=True)
     size_bytes = models.PositiveBigIntegerField()

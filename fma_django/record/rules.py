@@ -33,6 +33,15 @@ class BuiltConfiguration:
         return self.experiment.update_schema
 
     @cached_property
+    def depend_on_base(self) -> bool:
+        """Whether an update counts otherwise, or not at all, depending on what it was trained from."""
+        return (
+            self.strategy.needs_base
+            or self.furthest_base_agg is not None
+            or self.closing.policy.late_updates == "refuse"
+        )
+
+    @cached_property
     def chooses_clients(self) -> bool:
         return self.experiment.chooses_clients
 

@@ -160,10 +160,13 @@ def update_layout(federated_model: FederatedModel) -> Layout | None:
 
 
 def settle_spec(federated_model: FederatedModel, stored: StoredWeights, *, is_update: bool = False) -> None:
-    """Let the first weights of a model say what its arrays are; check all later ones. Raises SpecMismatch.
+    """Let the first weights of a model say what its arrays are; check all later ones.
 
     is_update: they were sent by a client, whose arrays need not be all those of the model.
+    Raises SpecMismatch; for first weights InvalidStrategy and InvalidParameter, when the strategy cannot take them.
     """
+    if federated_model.spec is None:
+        federated_model.build_strategy().check_spec(stored.spec)
     settled = FederatedModel.objects.filter(pk=federated_model.pk, spec__isnull=True).update(
         spec=stored.spec.to_json(), weights_layout=stored.layout
     )

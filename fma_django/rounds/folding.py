@@ -50,7 +50,7 @@ def fold_round(
         # round that can mend it.
         if strategy.reads_start(spec):
             start = local.model(claimed.start_sha256, "the model before the round")
-        bases = _Bases(claimed, strategy, start, local)
+        bases = _Bases(claimed, start, local, needs_files=strategy.reads_bases(spec))
         rows = [
             UpdateFile(
                 path=local.update(update),
@@ -104,14 +104,14 @@ class _Bases:
     """The base of each update, and how long ago it was the newest aggregate."""
 
     def __init__(
-        self, claimed: Round, strategy: Strategy, start: ModelFile | None, local: "_LocalFiles"
+        self, claimed: Round, start: ModelFile | None, local: "_LocalFiles", *, needs_files: bool
     ) -> None:
         self._local = local
         self._start_sha256 = claimed.start_sha256
         self._start = start
         # By the label of a base the first update that was trained from it.
         self.update_of: dict[str, str] = {}
-        self._needs_files = strategy.measures_from_bases
+        self._needs_files = needs_files
         self._claimed = claimed
 
     def staleness_of(self, update: ModelUpdate) -> int:

@@ -35,8 +35,9 @@ def admit(standing: Standing, rules: BuiltConfiguration) -> Answered | None:
     is_late = is_missed or _is_of_an_earlier_round(standing)
     policy = rules.closing.policy
     if is_late and policy.late_updates == "refuse":
+        unnamed = "" if is_missed or standing.base_id is not None else ", or does not name its base_aggregate"
         raise LateUpdate(
-            f"round {standing.number} is open, and the update was trained for an earlier one; "
+            f"round {standing.number} is open, and the update was trained for an earlier one{unnamed}; "
             "the model's policy refuses late updates"
         )
     if policy.max_updates is not None and standing.num_updates >= policy.max_updates and not is_in:
@@ -90,8 +91,8 @@ def _require_room(standing: Standing, rules: BuiltConfiguration) -> None:
 
 
 def _is_of_an_earlier_round(standing: Standing) -> bool:
-    base, parent = standing.base_id, standing.parent_id
-    return base is not None and parent is not None and base != parent
+    # Without a base, it was trained from the initial model.
+    return standing.parent_id is not None and standing.base_id != standing.parent_id
 
 
 def _not_selected(standing: Standing) -> str:

@@ -27,11 +27,15 @@ class Sender:
 
 @dataclass(frozen=True)
 class Expected:
-    """An update whose body may travel: its client and model, its facts, and the requirements on its body."""
+    """An update whose body may travel: its client and model, its facts, and the requirements on its body.
+
+    sent_base: the base_aggregate that the client named; that of the facts may follow from a round that it joined.
+    """
 
     client_id: UUID
     federated_model_id: int
     facts: UpdateFacts
+    sent_base: int | None
     metrics_json: str
     idempotency_key: str | None
     configuration: str
@@ -53,7 +57,7 @@ class Expected:
         content = [
             self.federated_model_id,
             sha256,
-            facts.base_aggregate_id,
+            self.sent_base,
             facts.num_examples,
             facts.metrics,
         ]

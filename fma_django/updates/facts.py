@@ -12,9 +12,15 @@ from fma_django.record.json_values import require_storable
 MAX_METRICS_BYTES = 64 * 1024
 
 
+INITIAL = 0  # the model before its first aggregate, where an update names what it was trained from
+
+
 @dataclass(frozen=True)
 class UpdateFacts:
-    """base_aggregate_id: the aggregate that it was trained from. num_examples: its weight, 1 … 2**53."""
+    """base_aggregate_id: the aggregate that it was trained from, or INITIAL; None when the client does not say.
+
+    num_examples: its weight, 1 … 2**53.
+    """
 
     base_aggregate_id: int | None = None
     num_examples: int = 1

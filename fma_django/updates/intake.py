@@ -41,6 +41,7 @@ from fma_django.updates.standing import (
     require_base,
     require_registered,
     require_start,
+    with_base,
 )
 
 __all__ = ["Allow", "Expected", "Sender", "UpdateFacts", "accept", "announce"]
@@ -63,9 +64,9 @@ def announce(
     allow: asks the limits, last of all. A body that comes in parts asks them at other times than a whole one.
 
     Raises UnknownClient, UnknownModel, NotRegistered, InvalidValue, NoInitialModel, UnknownBaseAggregate,
-    ExperimentEnded, NotSelected, LateUpdate, RoundFull, and what `allow` raises. ExperimentEnded, NotSelected,
-    LateUpdate and RoundFull do not meet an idempotency_key that was used before: what it made is there, whatever has
-    become of its round.
+    BaseAggregateRequired, ExperimentEnded, NotSelected, LateUpdate, RoundFull, and what `allow` raises.
+    ExperimentEnded, NotSelected, LateUpdate and RoundFull do not meet an idempotency_key that was used before: what it
+    made is there, whatever has become of its round.
     """
     standing = _standing_before_body(sender, facts)
     require_registered(standing)
@@ -74,12 +75,16 @@ def announce(
     rules = rules_of(configuration)
     require_metrics(rules.strategy, facts.metrics)
     require_start(standing, rules)
-    require_base(standing, facts)
+    sent_base, facts = facts.base_aggregate_id, with_base(standing, facts, rules)
+    if facts.base_aggregate_id and facts.base_aggregate_id != sent_base:
+        standing = _standing_before_body(sender, facts)
+    require_base(standing, facts, rules)
     spec, layout = wanted_of(configuration, standing.spec, standing.layout)
     expected = Expected(
         client_id=standing.client_id if isinstance(standing.client_id, UUID) else UUID(standing.client_id),
         federated_model_id=sender.federated_model_id,
         facts=facts,
+        sent_base=sent_base,
         metrics_json=metrics_json,
         idempotency_key=idempotency_key,
         configuration=configuration,
@@ -161,9 +166,9 @@ def _take(cursor: CursorWrapper, expected: Expected, stored: StoredWeights, once
         raise _UsedBefore("by a request that was here first")
     # What was true before the body travelled may have changed meanwhile.
     require_registered(standing)
-    require_base(standing, expected.facts)
     configuration = configuration_of(standing)
     rules = rules_of(configuration)
+    require_base(standing, expected.facts, rules)
     is_settled = bool(standing.spec and standing.layout)
     if not is_settled or (configuration, standing.spec) != (expected.configuration, expected.spec_json):
         _settle(standing, expected, stored)

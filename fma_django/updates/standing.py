@@ -1,14 +1,22 @@
 """The standing of a client in the open round of a model, and the questions that it answers by itself."""
 
 import json
+from dataclasses import replace
 from typing import Annotated, Any, NamedTuple
 
-from fma_django.errors import NoInitialModel, NotRegistered, UnknownBaseAggregate, UnknownModel
-from fma_django.models import FederatedModel
-from fma_django.record.queries.aggregates import latest_model, newest_aggregate_ids
+from fma_core.aggregation.strategy import Strategy
+from fma_django.errors import (
+    BaseAggregateRequired,
+    NoInitialModel,
+    NotRegistered,
+    UnknownBaseAggregate,
+    UnknownModel,
+)
+from fma_django.models import FederatedModel, Participation
+from fma_django.record.queries.aggregates import initial_artifact, latest_model, newest_aggregate_ids
 from fma_django.record.rules import BuiltConfiguration
 from fma_django.rounds.waiting_updates import ABANDONED, stale_reason
-from fma_django.updates.facts import UpdateFacts
+from fma_django.updates.facts import INITIAL, UpdateFacts
 
 
 class Standing(NamedTuple):
@@ -37,6 +45,7 @@ class Standing(NamedTuple):
     configuration: Annotated[str | None, "{v.configuration}"]
     participation_id: Annotated[int | None, "{p.id}"]
     is_chosen: Annotated[bool | None, "{p.is_chosen}"]
+    has_joined: Annotated[bool | None, "{p.joined_on} IS NOT NULL"]
     has_answered: Annotated[bool | None, "{p.answered_on} IS NOT NULL"]
     not_chosen_because: Annotated[str | None, "{p.detail}"]
     earlier_id: Annotated[int | None, "{e.id}"]
@@ -56,12 +65,52 @@ def require_registered(standing: Standing) -> None:
         raise NotRegistered.of(standing.federated_model_id)
 
 
-def require_base(standing: Standing, facts: UpdateFacts) -> None:
-    """Raises UnknownBaseAggregate when the model has no aggregate of the id that the facts name."""
-    if facts.base_aggregate_id is not None and standing.base_id is None:
+def require_base(standing: Standing, facts: UpdateFacts, rules: BuiltConfiguration) -> None:
+    """Require that the named aggregate exists, and that one is named where the strategy depends on it.
+
+    Raises UnknownBaseAggregate and BaseAggregateRequired.
+    """
+    if facts.base_aggregate_id and standing.base_id is None:
         raise UnknownBaseAggregate(
             f"model {standing.federated_model_id} has no aggregate {facts.base_aggregate_id}"
         )
+    if facts.base_aggregate_id is None and _lacks_base(standing, rules.strategy):
+        raise BaseAggregateRequired(
+            f"the strategy of model {standing.federated_model_id} depends on what an update was trained from: send "
+            f"base_aggregate, the id of that aggregate (the newest is {standing.parent_id}), or {INITIAL} for the "
+            "initial model; or join the round before training"
+        )
+
+
+def _lacks_base(standing: Standing, strategy: Strategy) -> bool:
+    """Whether an update without a base would be measured from a model that it was perhaps not trained from."""
+    if standing.parent_id is None or not strategy.needs_base:
+        return False
+    if strategy.depends_on_ages:
+        return True
+    # Without an initial model it is measured from the model that the round starts from, which does not go astray.
+    return initial_artifact(FederatedModel(pk=standing.federated_model_id)) is not None
+
+
+def with_base(standing: Standing, facts: UpdateFacts, rules: BuiltConfiguration) -> UpdateFacts:
+    """The facts with the base that they leave out, where it follows from the rounds that the client has joined."""
+    if facts.base_aggregate_id is not None or standing.round_id is None:
+        return facts
+    if standing.parent_id is None:
+        return replace(facts, base_aggregate_id=INITIAL)
+    if standing.has_joined:
+        return replace(facts, base_aggregate_id=standing.parent_id)
+    if rules.depend_on_base:
+        unanswered = Participation.objects.filter(
+            client=standing.client_id,
+            round__federated_model=standing.federated_model_id,
+            joined_on__isnull=False,
+            answered_on__isnull=True,
+        )
+        joined = unanswered.select_related("round").order_by("-round__number").first()
+        if joined is not None:
+            return replace(facts, base_aggregate_id=joined.round.parent_id or INITIAL)
+    return facts
 
 
 def require_start(standing: Standing, rules: BuiltConfiguration) -> None:
@@ -89,7 +138,7 @@ def is_same_update(standing: Standing, facts: UpdateFacts, sha256: str) -> bool:
     """Whether the client's earlier update in the round has these facts and these weights."""
     return (
         standing.earlier_sha256 == sha256
-        and standing.earlier_base_id == facts.base_aggregate_id
+        and standing.earlier_base_id == standing.base_id
         and standing.earlier_num_examples == facts.num_examples
         and json.loads(standing.earlier_metrics) == facts.metrics
     )

@@ -36,6 +36,7 @@ from fma_django.record.weights import SafetensorsBody
 from fma_django.storage import get_store
 from fma_django.storage.part_file import PartBusy, PartDamaged, PartFile, PartGone, PartMoved
 from fma_django.storage.spool import UPLOADS, require_room, uploads_dir
+from fma_django.updates.facts import INITIAL
 from fma_django.updates.intake import Allow, Expected, Sender, UpdateFacts, accept, announce
 from fma_django.updates.limits import plain_bytes, require_size
 from fma_django.updates.rates import ask_for_bytes, count_arrived, count_begun
@@ -66,13 +67,15 @@ def begin_upload(
     if size_bytes > most:
         raise TooLarge(f"an update may have at most {most} bytes (FMA_MAX_UPDATE_BYTES); found {size_bytes}")
     content_encoding = CODING if is_zstd(content_encoding) else ""
-    announce(
+    announced = announce(
         Sender(federated_model.pk, client.pk), facts, size_bytes, content_encoding, allow=_allow_beginning
     )
+    base = announced.facts.base_aggregate_id
     upload = Upload(
         federated_model=federated_model,
         client=client,
-        base_aggregate_id=facts.base_aggregate_id,
+        base_aggregate_id=base or None,
+        base_is_known=base is not None,
         num_examples=facts.num_examples,
         metrics=facts.metrics,
         size_bytes=size_bytes,
@@ -233,9 +236,10 @@ def uploads_of(client: Client) -> QuerySet[Upload]:
 
 
 def _announce(upload: Upload, *, allow: Allow, idempotency_key: str | None = None) -> Expected:
+    base = (upload.base_aggregate_id or INITIAL) if upload.base_is_known else None
     return announce(
         Sender(upload.federated_model_id, upload.client_id),
-        UpdateFacts(upload.base_aggregate_id, upload.num_examples, upload.metrics),
+        UpdateFacts(base, upload.num_examples, upload.metrics),
         upload.size_bytes,
         upload.content_encoding,
         idempotency_key=idempotency_key,

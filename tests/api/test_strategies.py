@@ -9,7 +9,7 @@ from rest_framework.test import APIClient
 from fma_django.clients.registration import Registration
 from fma_django.models import FederatedModel, ModelUpdate
 from tests.api.callers import API, as_client
-from tests.records import WEIGHTS, make_client, make_model, weights
+from tests.records import WEIGHTS, aggregate_now, make_client, make_model, weights
 
 MODELS = f"{API}models/"
 UPDATES = f"{API}model_updates/"
@@ -29,6 +29,7 @@ def test_a_model_takes_a_strategy_and_gives_it_back(owner: APIClient) -> None:
         "stages": [BN, CLIP],
         "optimiser": {"name": "fedadam", "learning_rate": 0.01},
         "update_kind": "delta",
+        "array_policies": {"head.*": "kept"},
     }
 
     created = owner.post(MODELS, {"name": "m", **asked})
@@ -37,6 +38,24 @@ def test_a_model_takes_a_strategy_and_gives_it_back(owner: APIClient) -> None:
     said = owner.get(f"{MODELS}{created.json()['id']}/").json()
     assert asked.items() <= said.items()
     assert (said["staleness"], said["min_updates"]) == (None, 7)
+
+
+def test_an_update_that_names_no_base_is_told_what_to_send() -> None:
+    model = make_model(initial_model=WEIGHTS, optimiser={"name": "sgd"})
+    caller = as_client(make_client(model))
+    first = caller.post(UPDATES, {"federated_model": model.pk, "data": weights(2.0)})
+    newest = aggregate_now(model).pk
+
+    refused = caller.post(UPDATES, {"federated_model": model.pk, "data": weights(2.0)})
+
+    assert first.status_code == 201
+    assert (refused.status_code, refused.json()["code"]) == (422, "base_aggregate_required")
+    assert f"the newest is {newest}" in refused.json()["base_aggregate"][0]
+    for base in (newest, 0):
+        taken = caller.post(
+            UPDATES, {"federated_model": model.pk, "data": weights(2.0), "base_aggregate": base}
+        )
+        assert (taken.status_code, taken.json()["base_aggregate"]) == (201, base or None)
 
 
 def test_a_model_without_a_strategy_averages_weights(owner: APIClient) -> None:
@@ -53,6 +72,18 @@ def test_a_model_without_a_strategy_averages_weights(owner: APIClient) -> None:
         ({"stage": [CLIP]}, "stage", "did you mean 'stages'?"),
         ({"optimiser": "fedadam"}, "optimiser", '{"name": "fedadam"}'),
         ({"update_kind": "deltas"}, "update_kind", "must be one of weights, delta"),
+        ({"array_policy": {}}, "array_policy", "did you mean 'array_policies'?"),
+        ({"array_policies": {"w": "keep"}}, "array_policies", "did you mean 'kept'?"),
+        (
+            {"array_policies": {"wieght": "kept"}, "initial_model": {"weight": [1.0]}},
+            "array_policies",
+            "did you mean 'weight'?",
+        ),
+        (
+            {"spec": {"trees": {"shape": [9], "dtype": "uint8"}}},
+            "array_policies",
+            "does not say what they mean",
+        ),
     ],
 )
 def test_what_is_misspelt_is_refused_with_what_was_meant(

@@ -20,6 +20,7 @@ from rest_framework.test import APIClient
 
 from fma_core.arrays.codecs import zstd
 from fma_core.arrays.codecs.safetensors import encode
+from fma_django.clients.joining import join
 from fma_django.clients.registration import Registration, revoke_client
 from fma_django.models import FederatedModel, ModelUpdate, Upload
 from fma_django.storage import part_file
@@ -402,6 +403,25 @@ def test_an_upload_for_a_round_that_has_closed_goes_into_the_next(
 
     assert send(device, url, BODY[9:], 9).status_code == 204
     assert finish(device, url).json()["round"] == 2
+
+
+def test_an_upload_keeps_the_base_that_followed_when_it_began(alice: Any) -> None:
+    model = make_model(alice, initial_model=weights(), optimiser={"name": "sgd"})
+    ann = make_client(model)
+    device = as_client(ann)
+    url = begun(device, model)  # from the initial model: there is no other
+    send(device, url, BODY[:9], 0)
+    send_update(model, make_client(model).client)
+    first = aggregate_now(model)
+
+    assert send(device, url, BODY[9:], 9).status_code == 204
+    assert finish(device, url).json()["base_aggregate"] is None
+    assert code_of(begin(device, model)) == (422, "base_aggregate_required")
+    other = make_client(model)
+    assert join(model, other.client).is_accepted
+    url = begun(as_client(other), model)
+    send(as_client(other), url, BODY, 0)
+    assert finish(as_client(other), url).json()["base_aggregate"] == first.pk
 
 
 def test_an_upload_that_came_too_late_is_refused_before_the_rest_travels(

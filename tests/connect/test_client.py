@@ -379,6 +379,19 @@ def test_push_sends_canonical_weights_with_what_the_server_must_know(
     assert json.loads(seen.headers["fma-metrics"]) == {"loss": 0.25}
 
 
+def test_a_client_that_trained_from_the_initial_model_says_so(
+    server: ScriptedServer, make: MakeClient, weights: Weights
+) -> None:
+    server.on("GET", LATEST, weights_reply(weights, aggregate=None))
+    server.on("POST", UPDATES, json_reply({"id": 5}, 201))
+    client = make()
+    client.pull()
+
+    client.push(weights)
+
+    assert server.calls("POST", UPDATES)[0].query["base_aggregate"] == "0"
+
+
 @pytest.mark.parametrize(
     ("base", "sent"), [({}, None), ({"base_aggregate": 4}, "4"), ({"base_aggregate": None}, None)]
 )

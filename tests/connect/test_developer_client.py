@@ -257,6 +257,20 @@ def test_initial_model_is_sent_as_bytes(server: ScriptedServer, developer: Devel
     assert server.seen[0].headers["content-type"] == "application/vnd.safetensors"
 
 
+def test_the_policies_of_an_adapter_give_way_to_those_of_the_model(
+    server: ScriptedServer, developer: DeveloperClient
+) -> None:
+    server.on("GET", "api/v1/models/3/", json_reply({"id": 3, "array_policies": {"ids": "kept"}}))
+    server.on("PATCH", "api/v1/models/3/", json_reply({"id": 3}))
+    server.on("POST", "api/v1/models/3/initial_model/", json_reply({"version": "1.0.0"}, 201))
+
+    policies = {"ids": "newest", "spread": "averaged"}
+    developer.set_initial_model(3, {"spread": np.ones(1)}, array_policies=policies)
+
+    assert server.seen[1].json() == {"array_policies": {"ids": "kept", "spread": "averaged"}}
+    assert server.seen[2].path == "/api/v1/models/3/initial_model/"
+
+
 def test_publish_names_the_version(server: ScriptedServer, developer: DeveloperClient) -> None:
     server.on("POST", "api/v1/model_aggregates/7/publish_aggregate/", json_reply({"version": "1.0.1"}, 201))
 

@@ -1,3 +1,4 @@
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -79,3 +80,8 @@ def test_list_needs_no_example() -> None:
     back = array_list.from_arrays({"1": np.zeros(2), "0": np.ones(1)})
 
     assert [array.tolist() for array in back] == [[1.0], [0.0, 0.0]]
+
+
+def test_what_keras_does_not_train_is_averaged() -> None:
+    weights = [SimpleNamespace(trainable=trainable) for trainable in (True, True, False, False)]
+    assert array_list.array_policies(weights) == {"2": "averaged", "3": "averaged"}

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed (pip install
 from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
-from fma_connect.adapters.torch_state_dict import DTYPES, from_arrays, to_arrays  # noqa: E402
+from fma_connect.adapters.torch_state_dict import DTYPES, array_policies, from_arrays, to_arrays  # noqa: E402
 from fma_core.arrays.codecs import safetensors  # noqa: E402
 
 SHAPES = [(), (1,), (5,), (2, 3), (2, 0, 3), (2, 1, 3, 2)]
@@ -166,3 +166,23 @@ def test_what_has_no_array_is_refused(entry: object, why: str) -> None:
 def test_array_that_torch_has_no_dtype_for_is_refused() -> None:
     with pytest.raises(ValueError, match="has dtype complex64"):
         from_arrays({"x": np.ones(2, dtype=np.complex64)})
+
+
+def test_buffers_have_policies_where_their_names_do_not_tell() -> None:
+    class Net(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.bn = torch.nn.BatchNorm1d(3)
+            self.linear = torch.nn.Linear(3, 2)
+            self.register_buffer("spread", torch.ones(3))
+            self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+            self.register_buffer("position_ids", torch.arange(5))
+            self.register_buffer("mask", torch.ones(3, dtype=torch.bool))
+            self.register_buffer("not_saved", torch.ones(3), persistent=False)
+
+    assert array_policies(Net()) == {
+        "mask": "averaged",
+        "position_ids": "newest",
+        "spread": "averaged",
+        "steps": "averaged",
+    }

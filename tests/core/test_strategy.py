@@ -166,6 +166,7 @@ def test_how_a_strategy_is_stored():
         "optimiser": {"name": "sgd", "learning_rate": 1.0},
         "staleness": None,
         "update_kind": "delta",
+        "array_policies": {},
     }
 
 
@@ -212,9 +213,9 @@ MODEL = Spec.of(
 def test_clients_send_what_is_not_personal(chosen, sent):
     strategy = Strategy(Mean(), stages=chosen)
     assert strategy.update_spec(MODEL).names == sent
-    assert {name for name, role in strategy.roles(MODEL).items() if role == "personal"} == set(
-        MODEL.names
-    ) - set(sent)
+    assert {name for name, role in strategy.roles(MODEL).items() if role == "kept"} == set(MODEL.names) - set(
+        sent
+    )
 
 
 @pytest.mark.parametrize("chosen", [(Exclude(("*",)),), (Only(("x",)),), (Only(("w*",)), Only(("bn*",)))])

@@ -23,6 +23,7 @@ from fma_django.models.round import RoundState
 from fma_django.record.weights import SafetensorsBody
 from fma_django.rounds.aggregation import aggregate_round
 from fma_django.rounds.deadlines import fire_deadlines
+from fma_django.updates.facts import INITIAL as NO_AGGREGATE
 from fma_django.updates.intake import UpdateFacts
 from tests.django.stored import weights_of
 from tests.records import make_user, send_body
@@ -34,6 +35,7 @@ NUM_ROUNDS = 4
 IDS = [str(uuid.UUID(int=7919 * (number + 1))) for number in range(NUM_CLIENTS)]
 INITIAL = {
     "b": np.linspace(-1, 1, 4, dtype=np.float32),
+    "norm.running_var": np.linspace(1, 2, 4, dtype=np.float32),
     "steps": np.array(3),
     "w": np.linspace(-2, 2, 12, dtype=np.float32).reshape(3, 4),
 }
@@ -82,6 +84,18 @@ CASES: Mapping[str, Mapping[str, Any]] = {
         "requirement": "require_x_updates",
         "requirement_args": [5],
         "furthest_base_agg": 2,
+    },
+    "each array by its policy": {
+        **RANDOM,
+        "round_policy": {"goal": 2, "over_selection": 3.0},
+        "optimiser": ADAM,
+        "array_policies": {"b": "newest", "steps": "averaged", "norm.*": "averaged"},
+    },
+    "newest of deltas": {
+        "aggregator": "fedbuff",
+        "update_kind": "delta",
+        "round_policy": {"goal": 4},
+        "array_policies": {"b": "newest", "w": "averaged", "norm.*": "stepped"},
     },
     "late ones are refused": {
         **RANDOM,
@@ -165,6 +179,8 @@ def train_of(name: str, configuration: Mapping[str, Any]) -> Any:
         for key, goal in wanted.items():
             delta = rate * (goal.astype(np.float32) - weights[key])
             arrays[key] = delta if sends_deltas else weights[key] + delta
+        measured = rng.random(4, np.float32) + 1
+        arrays["norm.running_var"] = measured - weights["norm.running_var"] if sends_deltas else measured
         return Trained(
             {key: array for key, array in arrays.items() if key not in personal},
             num_examples=1 + number % 4,
@@ -258,7 +274,7 @@ class Server:
         self.sent.add(name)
         encoded = encode(trained.arrays)
         facts = UpdateFacts(
-            base_aggregate_id=None if base is None else base.pk,
+            base_aggregate_id=NO_AGGREGATE if base is None else base.pk,
             num_examples=trained.num_examples,
             metrics=dict(trained.metrics),
         )

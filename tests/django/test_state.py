@@ -226,10 +226,10 @@ def test_another_optimiser_starts_afresh(model: FederatedModel, people: list[Cli
 
 
 def test_other_arrays_start_afresh(model: FederatedModel, people: list[Client]) -> None:
-    play(model, people, 0)
+    (first,) = play(model, people, 0)
     change_federated_model(model, {"stages": [{"name": "exclude", "patterns": ["b"]}]})
     for client, sent in zip(people, SENT[1], strict=True):
-        send_update(model, client, {"w": sent["w"]})
+        send_update(model, client, {"w": sent["w"]}, base_aggregate=first)
     assert set(state_of(aggregate_now(model))) == {"num_steps", "optimiser.m/w", "optimiser.v/w"}
 
 

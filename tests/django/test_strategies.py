@@ -20,6 +20,7 @@ from fma_django.record.weights import JsonBody, SafetensorsBody
 from fma_django.rounds import claiming, leases
 from fma_django.rounds.aggregation import aggregate_round
 from fma_django.storage import get_store
+from fma_django.updates.facts import INITIAL
 from fma_django.updates.intake import UpdateFacts
 from tests.django.stored import weights_of
 from tests.records import (
@@ -288,9 +289,8 @@ def test_stale_updates_are_measured_from_their_own_bases() -> None:
     sent = {first: [1.5, 2.0], second: [-4.0, 8.0], third: [0.25, 0.5]}
     for client, (base, values) in zip(people, sent.items(), strict=False):
         send_update(model, client, {"w": values}, base_aggregate=base)
-    stale = send_update(
-        model, people[3], fourth
-    )  # from the initial model, which is older than the third newest
+    # The initial model is older than the third newest.
+    stale = send_update(model, people[3], fourth, base_aggregate=INITIAL)
     assert stale.status == UpdateStatus.INVALID
     send_update(model, people[3], fourth, base_aggregate=third)
 
@@ -313,11 +313,11 @@ def played(model: FederatedModel, people: list[Client], num_rounds: int) -> list
     return aggregates
 
 
-def test_no_base_is_the_initial_model() -> None:
+def test_an_update_from_the_initial_model_is_measured_from_it() -> None:
     model = make_model(initial_model={"w": [10.0, 20.0]}, optimiser=SGD)
     ann = make_client(model).client
     for expected in ([11.0, 22.0], [12.0, 24.0]):
-        send(model, ann, {"w": [11.0, 22.0]})
+        send_update(model, ann, {"w": [11.0, 22.0]}, base_aggregate=INITIAL)
         np.testing.assert_array_equal(weights_of(aggregate_now(model))["w"], expected)
 
 
@@ -561,7 +561,7 @@ def test_personal_arrays_stay_as_they_were_given(
         if optimiser is None:
             assert merged["w"].tolist() == [[value, value], [value, value]]
     with pytest.raises(SpecMismatch):
-        send_body(model, ann, body(weights()))
+        send_body(model, ann, body(weights()), facts)
 
 
 LAYOUTS: Mapping[str, Any] = {"array": [1.0, 2.0, 3.0], "layers": [[1.0, 2.0], [3.0]]}

@@ -1,4 +1,4 @@
-"""A database of the version before strategies is taken over with all that was under way."""
+"""A database of an earlier version is taken over with all that was under way."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -62,3 +62,19 @@ def test_rounds_that_were_published_and_under_way_go_on(newest: list[tuple[str, 
     send_update(found, people[0], weights(6.5), base_aggregate=aggregate)
     np.testing.assert_allclose(weights_of(aggregate_now(found))["b"], [5.875, 5.875])
     assert verify_round(found).is_equal
+
+
+def test_integers_of_models_that_exist_stay_averaged(newest: list[tuple[str, str]]) -> None:
+    spec = {
+        "bn.num_batches_tracked": {"shape": [2], "dtype": "int64"},
+        "ids": {"shape": [3], "dtype": "uint8"},
+        "w": {"shape": [1], "dtype": "float32"},
+    }
+    model = make_model(spec=spec, array_policies={"ids": "newest"})
+
+    MigrationExecutor(connection).migrate([("fma_django", "0008_help_texts")])
+    MigrationExecutor(connection).migrate(newest)
+
+    found = FederatedModel.objects.get(pk=model.pk)
+    assert found.array_policies == {"ids": "averaged"}
+    change_now(found, {"furthest_base_agg": 3})

@@ -9,13 +9,14 @@ import pytest
 from fma_django.clients.registration import revoke_client
 from fma_django.errors import NotVerifiable
 from fma_django.experiments.changes import change_federated_model
-from fma_django.models import Client, FederatedModel, ModelUpdate, Round
+from fma_django.models import Client, FederatedModel, ModelAggregate, ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
 from fma_django.rounds import publishing
 from fma_django.rounds.aggregation import aggregate_round
 from fma_django.rounds.verification import verify_round
 from fma_django.storage import get_store
+from fma_django.updates.facts import INITIAL
 from tests.records import WEIGHTS, aggregate_now, make_client, make_model, send_update, weights
 from tests.servers.s3 import S3Bucket
 
@@ -43,7 +44,7 @@ def make(**options: Any) -> tuple[FederatedModel, list[Client]]:
 def play(model: FederatedModel, people: list[Client], num_rounds: int) -> None:
     """Rounds in which each client has trained from an aggregate of its own age, as far as there are so many."""
     for number in range(num_rounds):
-        aggregates = [None, *model.aggregates.order_by("pk")]
+        aggregates: list[ModelAggregate | int] = [INITIAL, *model.aggregates.order_by("pk")]
         for place, client in enumerate(people):
             base = aggregates[max(0, len(aggregates) - 1 - place)]
             value = 1.7 * number + 0.3 * place**2

@@ -31,6 +31,7 @@ class FederatedModelSerializer(serializers.ModelSerializer[FederatedModel]):
         required=False,
         error_messages={"invalid_choice": f"must be one of {', '.join(UpdateKind.values)}; found {{input}}."},
     )
+    array_policies = serializers.DictField(required=False)
     min_updates = serializers.SerializerMethodField(
         help_text="The number of updates that the strategy needs; null when one of its parts is gone."
     )

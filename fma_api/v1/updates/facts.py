@@ -23,7 +23,7 @@ from fma_django.updates.intake import UpdateFacts
 METRICS = "FMA-Metrics"
 METRICS_IN_META = "HTTP_FMA_METRICS"
 """What clients measured belongs in no access log; queries are in all of them."""
-WHOLE = re.compile(r"[1-9][0-9]{0,17}")
+WHOLE = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def _plain(members: Mapping[str, Any], *, data: Any = None) -> SentFacts | None:
     if (
         type(model) is int
         and 1 <= model <= MAX_ID
-        and (base is None or (type(base) is int and 1 <= base <= MAX_ID))
+        and (base is None or (type(base) is int and 0 <= base <= MAX_ID))
         and type(num_examples) is int
         and 1 <= num_examples <= MAX_NUM_EXAMPLES
         and (metrics is None or type(metrics) is dict)

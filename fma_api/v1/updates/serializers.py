@@ -24,7 +24,13 @@ class UpdateFactsSerializer(serializers.Serializer[Any]):
     """The facts of an update, in a JSON body or in the query of a binary one."""
 
     federated_model = serializers.IntegerField(min_value=1, max_value=MAX_ID)
-    base_aggregate = serializers.IntegerField(min_value=1, max_value=MAX_ID, required=False, allow_null=True)
+    base_aggregate = serializers.IntegerField(
+        min_value=0,
+        max_value=MAX_ID,
+        required=False,
+        allow_null=True,
+        help_text="The aggregate that it was trained from; 0 for the initial model.",
+    )
     num_examples = serializers.IntegerField(
         min_value=1, max_value=MAX_NUM_EXAMPLES, required=False, default=1
     )

@@ -6,8 +6,8 @@ the result. The engine calls `combine` for blocks in any order and from several 
 on each other, so the result has the same bits however the work is shared out.
 
 A row is the change that a client made: its weights minus the weights that it trained from. The result of `combine` is
-the step that the model takes. Only the floating-point arrays are columns of the matrix. Integers and booleans (a batch
-counter, say) are always sent as values, and the engine takes their exact mean or median.
+the step that the model takes. Only the stepped arrays are columns of the matrix. Integers and booleans (a batch
+counter, say) are always sent as values; the engine takes the mean or median of them and of averaged arrays.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Rows(Protocol):
 
     @property
     def num_columns(self) -> int:
-        """The number of floating-point parameters of the model; 0 is possible."""
+        """The number of stepped parameters of the model; 0 is possible."""
 
     @property
     def num_examples(self) -> tuple[int, ...]:
@@ -144,12 +144,14 @@ class Aggregator(CheckedPart, ABC, Generic[DecisionT]):
     acts_on_weights: ClassVar[bool] = False
     # A row is the difference from the weights that its client trained from, or from those that the round starts from.
     relative_to: ClassVar[Literal["base", "start"]] = "base"
-    # Integers and booleans become their mean, weighted by `integer_weights`, or their median.
+    # Integers, booleans and averaged arrays become their mean, weighted by `integer_weights`, or their median.
     integers: ClassVar[Literal["mean", "median"]] = "median"
 
     # The other parts of a strategy that it can be combined with.
     update_kinds: ClassVar[tuple[UpdateKind, ...]] = ("weights", "delta")
     takes_staleness: ClassVar[bool] = False
+    # Whether it weighs updates by their age, without a staleness function too.
+    weighs_by_age: ClassVar[bool] = False
     takes_optimiser: ClassVar[bool] = True
     takes_clipped_rows: ClassVar[bool] = True
     takes_mixed_rows: ClassVar[bool] = True
@@ -190,7 +192,7 @@ class Aggregator(CheckedPart, ABC, Generic[DecisionT]):
         """The block's columns of the result: (columns,)."""
 
     def integer_weights(self, num_examples: Sequence[int]) -> Sequence[int]:
-        """The weights with which integer and boolean arrays are averaged."""
+        """The weights with which integers, booleans and averaged arrays are averaged."""
         return num_examples
 
     def computed_arrays(self, spec: Spec) -> Mapping[str, Sequence[str]]:

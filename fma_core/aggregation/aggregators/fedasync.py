@@ -48,6 +48,7 @@ class FedAsync(Aggregator[Float64]):
     integers: ClassVar[Literal["mean", "median"]] = "mean"
     update_kinds: ClassVar[tuple[UpdateKind, ...]] = ("weights",)
     takes_staleness: ClassVar[bool] = True
+    weighs_by_age: ClassVar[bool] = True
     takes_optimiser: ClassVar[bool] = False
     takes_clipped_rows: ClassVar[bool] = False
     takes_mixed_rows: ClassVar[bool] = False

@@ -38,6 +38,7 @@ class FedBuff(Aggregator[Weights]):
     source: ClassVar[str] = "Nguyen et al. 2022 (FedBuff), arXiv:2106.06639"
     integers: ClassVar[Literal["mean", "median"]] = "mean"
     takes_staleness: ClassVar[bool] = True
+    weighs_by_age: ClassVar[bool] = True
     takes_mixed_rows: ClassVar[bool] = False
 
     normalise: Annotated[

@@ -1,0 +1,359 @@
+"""The policy of each array: laws that hold under every rule and optimiser, and an independent oracle of each policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fma_core import simulate
+from fma_core.aggregation.aggregators import FedAsync, FedNova, Krum, Mean, Median, Scaffold, aggregators
+from fma_core.aggregation.optimisers import FedAdam, FedAvgM, optimisers
+from fma_core.aggregation.stages import ClipNorm, Exclude
+from fma_core.aggregation.staleness import Polynomial
+from fma_core.aggregation.strategy import Strategy
+from fma_core.arrays.policies import DEFAULTS, ArrayPolicies
+from fma_core.arrays.spec import Spec
+from fma_core.engine.executors import Threads
+from fma_core.errors import InvalidParameter, InvalidStrategy, NegativeVariance
+from fma_core.in_memory import ArrayRounds, StoredRound, Update, fold_arrays
+from fma_core.simulation import SimulatedClient, Trained
+from fma_core.testing.drawn_updates import draw_updates
+from tests.core.test_contract_suite import AGGREGATORS
+
+WEIGHTS: Mapping[str, np.ndarray[Any, Any]] = {
+    "a": np.zeros(70, np.float32),
+    "z": np.zeros((3, 5), np.float64),
+}
+STATISTICS: Mapping[str, np.ndarray[Any, Any]] = {
+    "bn.num_batches_tracked": np.zeros((), np.int64),
+    "bn.running_mean": np.zeros(40, np.float32),
+    "bn.running_var": np.ones(40, np.float32),
+    "k/moving_variance": np.ones(3, np.float16),
+}
+START = {**WEIGHTS, **STATISTICS}
+COUNT = 7
+RULES = sorted(set(AGGREGATORS) - {"fedex_lora"})  # its model has arrays of its own
+
+
+def rule(name: str) -> Any:
+    return aggregators.build(name, AGGREGATORS[name].params)
+
+
+def updates_of(strategy: Strategy) -> list[Update]:
+    updates = draw_updates(strategy, START, COUNT, metric=lambda name, index: 1.0 + index)
+    return [
+        replace(
+            update,
+            staleness=0,
+            arrays={
+                name: np.abs(array) if name.endswith(("var", "variance")) else array
+                for name, array in update.arrays.items()
+            },
+        )
+        for update in updates
+    ]
+
+
+def expected(strategy: Strategy, updates: list[Update], name: str) -> np.ndarray[Any, Any]:
+    """The mean or the median by numpy, from the values that were sent."""
+    sent = np.array([update.arrays[name] for update in updates], np.float64)
+    if strategy.aggregator.integers == "median":
+        value = np.median(sent, axis=0)
+    else:
+        weights = strategy.aggregator.integer_weights([update.num_examples for update in updates])
+        value = np.average(sent, axis=0, weights=weights)
+    kind = STATISTICS[name].dtype
+    return (np.rint(value) if kind.kind == "i" else value).astype(kind)
+
+
+def strategies() -> Mapping[str, Strategy]:
+    alone = {name: Strategy(rule(name)) for name in RULES}
+    stepped = {
+        f"{name} and {optimiser}": Strategy(rule(name), optimiser=optimisers.build(optimiser))
+        for name in ("mean", "fednova", "median", "multi_krum", "scaffold", "qfedavg")
+        for optimiser in optimisers.names()
+        if rule(name).takes_optimiser
+    }
+    clipped = {"clipped": Strategy(Mean(), stages=(ClipNorm(max_norm=0.01),), optimiser=FedAdam())}
+    return {**alone, **stepped, **clipped}
+
+
+STRATEGIES = strategies()
+
+
+@pytest.mark.parametrize("case", STRATEGIES)
+def test_statistics_are_the_mean_of_what_was_sent_and_do_not_touch_the_weights(case: str) -> None:
+    strategy = STRATEGIES[case]
+    updates = updates_of(strategy)
+    found = fold_arrays(strategy, updates, START)
+
+    for name in STATISTICS:
+        np.testing.assert_allclose(found[name], expected(strategy, updates, name), rtol=1e-6, atol=1e-9)
+    bare = [
+        replace(
+            update, arrays={name: array for name, array in update.arrays.items() if name not in STATISTICS}
+        )
+        for update in updates
+    ]
+    without = fold_arrays(strategy, bare, WEIGHTS)
+    assert {name: found[name].tobytes() for name in WEIGHTS} == {
+        name: without[name].tobytes() for name in WEIGHTS
+    }
+
+
+@pytest.mark.parametrize("optimiser", optimisers.names())
+def test_a_variance_under_an_optimiser_follows_the_mean(optimiser: str) -> None:
+    strategy = Strategy(Mean(), optimiser=optimisers.build(optimiser))
+    rounds = ArrayRounds(strategy, {"bn.running_var": np.ones(1), "w": np.zeros(1)})
+    for number in range(1, 13):
+        measured = rounds.model["bn.running_var"] * 0.9 + 0.1 * 0.05
+        rounds.play([{"bn.running_var": measured, "w": np.ones(1)}] * 3)
+        assert rounds.model["bn.running_var"][0] == pytest.approx(0.05 + 0.95 * 0.9**number)
+
+
+@pytest.mark.parametrize("case", ["mean and fedadam", "median", "fednova"])
+def test_the_number_of_threads_and_the_width_of_blocks_change_no_bit(case: str) -> None:
+    policies = ArrayPolicies.of({"z": "newest"})
+    strategy = replace(STRATEGIES[case], policies=policies)
+    with StoredRound(strategy, updates_of(strategy), start=START) as stored:
+        folded = {
+            stored.fold(executor=Threads(threads), block_columns=width).model
+            for threads, width in ((1, None), (3, 7), (2, 64))
+        }
+    assert len(folded) == 1
+
+
+def test_a_policy_says_how_each_array_comes_to_its_next_value() -> None:
+    names = ("averaged", "kept", "newest", "stepped")
+    strategy = Strategy(
+        Mean(),
+        optimiser=FedAvgM(learning_rate=2.0),
+        policies=ArrayPolicies.of({name: name for name in names}),
+    )
+    start = {name: np.array([1.0]) for name in names}
+    sent = [
+        Update({name: np.array([value]) for name in names if name != "kept"}, num_examples=n)
+        for value, n in ((2.0, 3), (6.0, 1))
+    ]
+    found = fold_arrays(strategy, sent, start)
+    assert {name: array.tolist() for name, array in found.items()} == {
+        "averaged": [3.0],
+        "kept": [1.0],
+        "newest": [6.0],
+        "stepped": [5.0],  # 1 + 2 · (3 − 1)
+    }
+
+
+@pytest.mark.parametrize("policy", ["averaged", "newest"])
+def test_differences_are_added_to_what_each_client_trained_from(policy: str) -> None:
+    strategy = Strategy(FedNova(), update_kind="delta", policies=ArrayPolicies.of({"v": policy}))
+    start = {"v": np.array([10.0]), "w": np.array([0.0])}
+    old = {"v": np.array([4.0]), "w": np.array([0.0])}
+    sent = [
+        Update({"v": np.array([1.0]), "w": np.array([1.0])}, metrics={"num_steps": 1}),
+        Update({"v": np.array([3.0]), "w": np.array([1.0])}, metrics={"num_steps": 9}, base=old),
+    ]
+    assert fold_arrays(strategy, sent, start)["v"].tolist() == {"averaged": [9.0], "newest": [7.0]}[policy]
+
+
+def test_old_statistics_count_less_where_the_model_says_so() -> None:
+    strategy = Strategy(Mean(), staleness=Polynomial(a=1.0))
+    sent = [
+        Update({"x.running_mean": np.array([4.0]), "w": np.zeros(1)}),
+        Update({"x.running_mean": np.array([0.0]), "w": np.zeros(1)}, staleness=2),  # counts for a third
+    ]
+    start = {"x.running_mean": np.zeros(1), "w": np.zeros(1)}
+    assert fold_arrays(strategy, sent, start)["x.running_mean"].tolist() == [3.0]
+
+
+def test_fedasync_does_not_mix_statistics_with_the_model() -> None:
+    start = {"bn.running_var": np.array([8.0]), "w": np.array([8.0])}
+    found = fold_arrays(
+        FedAsync(alpha=0.25), [{"bn.running_var": np.array([4.0]), "w": np.array([4.0])}], start
+    )
+    assert (found["bn.running_var"].tolist(), found["w"].tolist()) == ([4.0], [7.0])
+
+
+def test_no_control_variate_and_no_state_belongs_to_statistics() -> None:
+    spec = Spec.of({"bn.running_mean": np.zeros(2), "w": np.zeros(3)})
+    strategy = Strategy(Scaffold(), optimiser=FedAdam())
+    assert strategy.update_spec(spec).names == ("bn.running_mean", "control/w", "w")
+    state = strategy.state_spec(spec)
+    assert state is not None
+    assert not any("running_mean" in name for name in state.names)
+
+
+def test_an_attacker_does_not_move_statistics_under_a_robust_rule() -> None:
+    start = {"bn.running_var": np.ones(2), "w": np.zeros(2)}
+    sent = [{"bn.running_var": np.full(2, 1.0 + i / 10), "w": np.full(2, i / 10)} for i in range(6)]
+    sent.append({"bn.running_var": np.full(2, 1e9), "w": np.zeros(2)})
+    for robust in (Krum(f=1), Median()):
+        assert fold_arrays(robust, sent, start)["bn.running_var"].max() < 2
+
+
+def test_a_negative_variance_is_no_result() -> None:
+    sent = [{"bn.running_var": np.array([1.0, -3.0]), "w": np.zeros(1)}]
+    with pytest.raises(NegativeVariance, match=r"'bn.running_var' .* variances of 0 or more; found -3.0"):
+        fold_arrays(Mean(), sent)
+    chosen = Strategy(Mean(), policies=ArrayPolicies.of({"*_var": "averaged"}))
+    with pytest.raises(NegativeVariance):
+        fold_arrays(chosen, [{"ema_var": np.array([-1.0]), "w": np.zeros(1)}])
+
+
+@pytest.mark.parametrize("name", ["ema_var", "decoder.log_var", "variable", "bn.running_mean"])
+def test_what_is_no_variance_may_be_negative(name: str) -> None:
+    assert fold_arrays(Mean(), [{name: np.array([-1.0])}])[name].tolist() == [-1.0]
+
+
+def test_rounds_of_before_policies_are_computed_as_they_were() -> None:
+    stored = Strategy(Mean(), optimiser=FedAvgM(learning_rate=3.0)).to_json()
+    del stored["array_policies"]
+    before = Strategy.from_json(stored)
+    start = {"bn.running_var": np.ones(1)}
+    assert fold_arrays(before, [{"bn.running_var": np.zeros(1)}], start)["bn.running_var"].tolist() == [-2.0]
+    assert Strategy.from_json(before.to_json()) == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "running_mean",
+        "layers.0.bn1.running_var",
+        "bn.num_batches_tracked",
+        "batch_normalization/moving_mean:0",
+        "model/batch_normalization_1/moving_variance",
+        "batch_stats/BatchNorm_0/mean",
+        "['batch_stats']['BatchNorm_0']['var']",
+        "batch_stats.BatchNorm_0.var",
+    ],
+)
+def test_statistics_of_normalisation_layers_are_averaged_by_themselves(name: str) -> None:
+    assert ArrayPolicies().policy_of(name) == "averaged"
+    assert ArrayPolicies.of({name: "stepped"}).policy_of(name) == "stepped"
+
+
+@pytest.mark.parametrize("name", ["bn.weight", "running_meaning", "head", "params/BatchNorm_0/scale"])
+def test_what_is_trained_is_stepped(name: str) -> None:
+    assert ArrayPolicies().policy_of(name) == "stepped"
+
+
+def test_the_most_precise_pattern_wins() -> None:
+    policies = ArrayPolicies.of(
+        {"*": "averaged", "head.*": "kept", "head.b*": "newest", "head.bias": "stepped", "x[0]": "kept"}
+    )
+    found = {name: policies.policy_of(name) for name in ("w", "head.w", "head.b2", "head.bias", "x[0]")}
+    assert found == {
+        "w": "averaged",
+        "head.w": "kept",
+        "head.b2": "newest",
+        "head.bias": "stepped",
+        "x[0]": "kept",
+    }
+
+
+def test_what_a_stage_leaves_out_is_kept() -> None:
+    strategy = Strategy(Mean(), stages=(Exclude(("bn.*",)),))
+    assert strategy.policy_of("bn.running_var") == "kept"
+    assert strategy.policy_of("conv.running_var") == "averaged"
+    same = Strategy(Mean(), policies=ArrayPolicies.of({"bn.*": "kept"}))
+    spec = Spec.of({"bn.weight": np.ones(2), "w": np.ones(3)})
+    assert same.roles(spec) == strategy.roles(spec)
+    assert same.update_spec(spec) == strategy.update_spec(spec)
+    assert same.needs_start
+    assert strategy.needs_start
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([], "must be an object of policies by pattern"),
+        ({"": "kept"}, "patterns must have 1 to 1024 characters"),
+        ({"w": "avaraged"}, "found 'avaraged'; did you mean 'averaged'"),
+        ({"w": None}, "must be one of stepped, averaged, newest, kept; found None"),
+        ({f"*{number}": "kept" for number in range(65)}, "may have 64 patterns"),
+    ],
+)
+def test_what_no_policies_are(value: Any, message: str) -> None:
+    with pytest.raises(InvalidParameter, match=message) as raised:
+        ArrayPolicies.of(value)
+    assert raised.value.facts["field"] == "array_policies"
+
+
+SPEC = Spec.of({"head.weight": np.ones(2), "ids": np.ones(2, np.int32), "w": np.ones(2)})
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"haed.weight": "kept"}, "matches no array of the model's spec; did you mean 'head.weight'"),
+        ({"q*": "kept"}, "matches no array of the model's spec, which has 'head.weight', 'ids', 'w'"),
+        ({"ids": "stepped"}, "'ids' holds int32; only floating-point arrays can be stepped"),
+        ({"h*w*": "kept", "*ght": "newest"}, None),
+        ({"h*w*": "kept", "*ht": "newest"}, r"'head.weight' matches .* give its whole name its policy"),
+        ({}, "'ids' holds int32, and the model does not say what they mean"),
+        ({"ids": "averaged"}, None),
+        ({"ids": "newest"}, None),
+    ],
+)
+def test_policies_must_fit_the_arrays(value: Any, message: str | None) -> None:
+    strategy = Strategy(
+        Mean(), policies=ArrayPolicies.of(value if not value or "ids" in value else {**value, "ids": "kept"})
+    )
+    if message is None:
+        strategy.check_spec(SPEC)
+    else:
+        with pytest.raises(InvalidParameter, match=message):
+            strategy.check_spec(SPEC)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((), np.int64), np.zeros(1, np.int32), np.zeros(9, np.bool_), np.zeros(9, np.float16)],
+)
+def test_a_single_number_booleans_and_floats_need_no_word(array: Any) -> None:
+    Strategy(Mean()).check_spec(Spec.of({"n": array}))
+
+
+def test_something_must_be_sent() -> None:
+    with pytest.raises(InvalidStrategy, match="no array of the model's spec would be sent"):
+        Strategy(Mean(), policies=ArrayPolicies.of({"*": "kept"})).check_spec(SPEC)
+
+
+def test_opaque_bytes_are_never_averaged() -> None:
+    start = {"trees": np.frombuffer(b"start!", np.uint8), "w": np.zeros(1)}
+    sent = [{"trees": np.frombuffer(each, np.uint8), "w": np.zeros(1)} for each in (b"first.", b"second")]
+    for policy, wanted in (("newest", b"second"), ("kept", b"start!")):
+        strategy = Strategy(Mean(), policies=ArrayPolicies.of({"trees": policy}))
+        given = [{name: each[name] for name in strategy.update_spec(Spec.of(start)).names} for each in sent]
+        assert fold_arrays(strategy, given, start)["trees"].tobytes() == wanted
+
+
+def test_an_update_without_a_weight_is_not_the_newest() -> None:
+    strategy = Strategy(Mean(), policies=ArrayPolicies.of({"w": "newest"}))
+    sent = [Update({"w": np.array([1.0])}, num_examples=2), Update({"w": np.array([5.0])}, num_examples=0)]
+    assert fold_arrays(strategy, sent)["w"].tolist() == [1.0]
+
+
+def test_the_defaults_are_part_of_old_rounds_and_stay() -> None:
+    assert set(DEFAULTS) >= {"*running_mean", "*running_var", "*num_batches_tracked", "*batch_stats*"}
+
+
+def test_a_simulation_takes_policies_and_refuses_what_the_server_refuses() -> None:
+    def train(weights: Any, config: Any, round_number: int) -> Trained:
+        return Trained({"head": np.array([9.0]), "w": np.array([2.0])})
+
+    configuration = {"aggregator": "mean", "optimiser": {"name": "fedavgm", "learning_rate": 3.0}}
+    initial = {"head": np.zeros(1), "w": np.zeros(1)}
+    clients = [SimulatedClient(name, train) for name in "ab"]
+    found = simulate(
+        {**configuration, "array_policies": {"head": "averaged"}}, clients, rounds=1, initial=initial
+    )
+    assert {name: array.tolist() for name, array in found.arrays.items()} == {"head": [9.0], "w": [6.0]}
+    with pytest.raises(InvalidParameter, match="matches no array"):
+        simulate(
+            {**configuration, "array_policies": {"tail": "averaged"}}, clients, rounds=1, initial=initial
+        )

@@ -74,8 +74,18 @@ def _coverage(config: pytest.Config) -> Any:
     return getattr(config.pluginmanager.get_plugin("_cov"), "cov_controller", None)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """End the measurement that pytest-cov 7.1 begins in a worker of xdist before the one that it keeps.
+
+    Whenever that one pauses, this would go on in its place, and no test would be untraced.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ and (coverage := _coverage(session.config)):
+        coverage.pause()
+
+
 @pytest.hookimpl(wrapper=True)
-def pytest_collection(session: pytest.Session) -> Iterator[object]:
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
     """Trace nothing but what is imported while tests are collected, and the tests that are chosen for it."""
     collected = yield
     if coverage := _coverage(session.config):
@@ -84,7 +94,7 @@ def pytest_collection(session: pytest.Session) -> Iterator[object]:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Iterator[object]:
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     coverage = _coverage(item.config) if item.stash.get(IS_TRACED, False) else None
     if coverage:
         coverage.resume()

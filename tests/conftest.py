@@ -7,7 +7,14 @@ from itertools import zip_longest
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
+# No deadlines, because a machine that runs other things too is not an error. In CI the examples are the same in every
+# run, so that its result depends on the commit alone.
+settings.register_profile(
+    "fma", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("fma")
 TORCH_IS_INSTALLED = importlib.util.find_spec("torch") is not None
 IS_TRACED = pytest.StashKey[bool]()
 # A test that uses one of these starts a server, and belongs to the tier of those that do.

@@ -4,6 +4,7 @@ A view answers what there is now. When that is nothing, it answers `nothing_yet`
 view again as soon as something of the model has changed, or when the time is over.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -18,11 +19,21 @@ from fma_django.models import FederatedModel, ModelAggregate
 from fma_django.record.queries.aggregates import latest_aggregate
 
 
+class Seconds(serializers.FloatField):
+    """A finite number of seconds; Django REST framework takes "nan" and "inf" for numbers until its version 3.18."""
+
+    def to_internal_value(self, data: Any) -> float:
+        seconds: float = super().to_internal_value(data)
+        if not math.isfinite(seconds):
+            self.fail("invalid")
+        return seconds
+
+
 class WaitSerializer(serializers.Serializer[None]):
     after = serializers.IntegerField(
         min_value=0, max_value=MAX_ID, required=False, help_text="Only an aggregate with a larger id."
     )
-    wait = serializers.FloatField(
+    wait = Seconds(
         min_value=0, required=False, default=0.0, help_text="Seconds to wait for it; needs `after`."
     )
 

@@ -67,6 +67,7 @@ Measure = Callable[[Arrays, Question], Statistics]
 
 INITIAL = 0  # as a base_aggregate: the initial model
 
+
 class _LastPulled:
     """The default of base_aggregate: the last result of `pull` or `wait_for_next`, or the joined round's base."""
 

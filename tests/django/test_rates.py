@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterator
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pytest_django import Settings
 
@@ -46,8 +45,6 @@ def cost(number: float, key: str = "k", *, amount: float = 10.0, period_s: float
     return Cost(key, number * period_s / amount, period_s)
 
 
-# Drawing takes 5 ms an example alone, but a machine that does much else beside the tests was too slow for the check.
-@hypothesis_settings(suppress_health_check=[HealthCheck.too_slow])
 @given(
     arrivals=st.lists(st.tuples(st.floats(0, 300), st.integers(1, 8)), max_size=60),
     since=st.integers(0, 59),

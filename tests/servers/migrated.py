@@ -1,6 +1,6 @@
 """A migrated SQLite database, made once and kept in .pytest_cache: tests and installations begin with a copy of it.
 
-Migrating an empty one takes some four seconds, and a hundred tests start a server. It is made anew when a migration
+Migrating an empty one takes some seconds, and a hundred tests start a server. It is made anew when a migration
 or a package that brings some changes. Tests about the first start begin without it.
 """
 

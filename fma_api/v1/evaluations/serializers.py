@@ -8,6 +8,7 @@ from rest_framework import serializers
 
 from fma_api.v1.callers import client_of
 from fma_api.v1.ids import MAX_ID
+from fma_api.v1.waiting import Seconds
 from fma_api.v1.weights_url import WeightsUrl
 from fma_core.evaluation.question import MAX_BINS, TASKS
 from fma_django.evaluations.opening import DAY_S, MAX_CHOSEN
@@ -71,7 +72,7 @@ class NewEvaluationSerializer(serializers.Serializer[Any]):
     quorum_per_organisation = serializers.IntegerField(
         min_value=1, max_value=MAX_CHOSEN, required=False, allow_null=True
     )
-    deadline_s = serializers.FloatField(
+    deadline_s = Seconds(
         required=False, default=DAY_S, help_text="Seconds from now; a day by default, a year at most."
     )
 
@@ -182,7 +183,7 @@ class ResultSerializer(serializers.ModelSerializer[EvaluationResult]):
 
 
 class EvaluationWaitSerializer(serializers.Serializer[None]):
-    wait = serializers.FloatField(
+    wait = Seconds(
         min_value=0,
         required=False,
         default=0.0,

@@ -6,6 +6,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from fma_api.v1.callers import client_of
+from fma_api.v1.waiting import Seconds
 from fma_core.errors import FMAError
 from fma_django.clients.joining import client_config_of
 from fma_django.models import Participation, Round
@@ -150,7 +151,7 @@ class SelectionSerializer(serializers.Serializer[Any]):
 
 
 class JoinWaitSerializer(serializers.Serializer[None]):
-    wait = serializers.FloatField(
+    wait = Seconds(
         min_value=0, required=False, default=0.0, help_text="Seconds to wait until the client is accepted."
     )
 

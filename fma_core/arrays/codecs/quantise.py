@@ -45,8 +45,9 @@ class Narrowing:
             elif self.scale == 0:
                 sent = np.zeros(len(values), dtype)
             else:
-                # In float32, or float64 for a float64 array: a quotient in float16 would be too coarse.
-                quotients = np.rint(values / self.scale.astype(np.result_type(values.dtype, np.float32)))
+                # A quotient in float16 would be too coarse, and numpy 1 divides a float16 array by a scalar in float16.
+                wide = np.result_type(values.dtype, np.float32)
+                quotients = np.rint(np.divide(values, self.scale, dtype=wide))
                 sent = np.clip(quotients, -LARGEST_INT8, LARGEST_INT8).astype(dtype)
         index = first_bad_value(sent, self.sent_as.dtype)
         if index is not None:

@@ -27,7 +27,7 @@ _Process = (
 
 
 class Children:
-    """Child processes in a `with` block: SIGINT and SIGTERM ask them to stop, and leaving the block ends them all.
+    """Child processes in a `with` block: SIGINT, SIGTERM and SIGHUP ask them to stop, and leaving the block ends all.
 
     When this process is killed and cannot end them, the kernel does (parent_death).
     """
@@ -40,6 +40,8 @@ class Children:
     def __enter__(self) -> "Children":
         for number in SIGNALS:
             signal.signal(number, self._on_signal)
+        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
+            signal.signal(signal.SIGHUP, self._on_signal)
         return self
 
     def __exit__(
@@ -75,7 +77,9 @@ class Children:
             return
         for child in self._children:
             if child.exitcode is not None:
-                raise Problem(f"{child.name} ended {_how(child.exitcode)}, and everything else with it")
+                raise Problem(
+                    f"{child.name} ended {how_it_ended(child.exitcode)}, and everything else with it"
+                )
 
     def wait(self) -> None:
         """Return after a signal; raise Problem as soon as a child ends by itself."""
@@ -103,6 +107,7 @@ def _child(parent: int, command: str, run: Callable[[], None]) -> None:
     die_with(parent)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal is the parent's
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     with contextlib.suppress(OSError):  # it is Linux alone that has this file
         Path("/proc/self/comm").write_text(command)
@@ -111,7 +116,8 @@ def _child(parent: int, command: str, run: Callable[[], None]) -> None:
         run()
 
 
-def _how(code: int) -> str:
+def how_it_ended(code: int) -> str:
+    """The end of a process in words, from multiprocessing's exit code."""
     if code < 0:
         return f"by signal {signal.Signals(-code).name}"
     return f"with exit code {code}"

@@ -29,6 +29,9 @@ def manage(context: typer.Context, data: data_folder.DataOption = data_folder.DE
     fma manage help
     ```
     """
+    if not context.args:  # but --data
+        print(context.get_help())
+        raise typer.Exit(2)
     data = data_folder.use(data)
     if context.args[0] == "migrate":
         data_folder.make_folder(data)  # SQLite makes the file, and not the folder

@@ -3,6 +3,7 @@
 import multiprocessing
 
 from fma_api.cli import data_folder
+from fma_api.cli.children import how_it_ended
 from fma_api.cli.parent_death import bind_forked_children
 from fma_api.cli.problem import Problem
 
@@ -43,5 +44,5 @@ def run() -> None:
     for guard in multiprocessing.active_children():
         guard.join()  # for as long as the worker runs
         if guard.exitcode:
-            raise Problem(f"the worker's guard ended with exit code {guard.exitcode}")
+            raise Problem(f"the worker's guard ended {how_it_ended(guard.exitcode)}")
     log.info("worker_stopped")

@@ -1,9 +1,9 @@
 """The life of a round: which states there are, and what comes next.
 
     collecting ──► aggregating ──► published
-        │              ├─────────► failed
-        ├──► failed    └─┐ again, under a new lease
-        └──► cancelled ◄─┘
+        │            ▲ │  └──────► failed
+        ├──► failed  └─┘ again, under a new lease
+        └──► cancelled
 
 `next_step` decides for an open (collecting) round. The first line that fits counts:
 

@@ -29,6 +29,10 @@ log = structlog.get_logger(__name__)
 UNJUDGED_FOR = timedelta(minutes=1)
 
 
+class _Unjudged(Wait):
+    """Wait, because a part of the rules is gone or has a defect."""
+
+
 def advance(held: Round, *, may_end: bool = False, has_news: bool = False) -> None:
     """Start, close, open again, fail or end an open round that this transaction holds, where its rules say so.
 
@@ -65,14 +69,14 @@ def _ask(facts: RecordedFacts) -> Step:
     except (InvalidPart, InvalidStrategy) as error:
         # It was there when the model was saved. Nothing else of the server may stop for that.
         log.error("model_unusable", model=model_id, error=error.message)
-        return Wait(error.message)
+        return _Unjudged(error.message)
     except DatabaseError:
         raise
     except Exception as error:
         # A defect, in a plugin perhaps: it holds up this round, and neither the publication of the one before nor an
         # update that comes.
         log.exception("round_defect", model=model_id, round=facts.number)
-        return Wait(f"{type(error).__name__}: {error}"[:500])
+        return _Unjudged(f"{type(error).__name__}: {error}"[:500])
 
 
 def _apply(step: Step, facts: RecordedFacts) -> None:
@@ -98,7 +102,7 @@ def _note_wait(step: Wait, facts: RecordedFacts) -> None:
     changes: dict[str, object] = {}
     if facts.is_started:
         changes = _counted(facts)
-        if facts.is_running and held.deadline_at is not None and facts.deadline_passed:
+        if isinstance(step, _Unjudged) and held.deadline_at is not None and facts.deadline_passed:
             changes["deadline_at"] = held.deadline_at + UNJUDGED_FOR
     elif facts.is_running:
         num_draws = held.num_draws if step.cohort is None else step.cohort.num_draws
@@ -197,7 +201,7 @@ def _log_quorum(held: Round) -> None:
     log.warning(
         "quorum_not_met",
         model=held.federated_model_id,
-        round=held.pk,
+        round=held.number,
         updates=held.num_updates,
         reopenings=held.num_reopenings,
     )

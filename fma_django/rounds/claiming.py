@@ -1,8 +1,8 @@
 """Claiming a round, which freezes its updates and opens the next one.
 
-Who may touch a round at a time: accepting an update and claiming both take the row of the collecting round first
-(`select_for_update`; on SQLite the transaction itself is exclusive), so that an update is in the round before the
-claim freezes it, or goes to the next one.
+Accepting an update and claiming both lock the row of the collecting round first: the one by counting the update, the
+other FOR UPDATE (on SQLite a transaction that writes is alone). So an update is in the round before the claim freezes
+it, or goes to the next one.
 """
 
 from datetime import datetime

@@ -86,7 +86,7 @@ class ConfiguredRules:
 
 
 class RecordedFacts:
-    """`fma_core.rounds.life.Facts` of a round.
+    """`fma_core.rounds.life.Facts` of a round, at one moment.
 
     may_end: whether something has happened that can end the experiment: a publication, a score, its date.
     """
@@ -96,6 +96,8 @@ class RecordedFacts:
         self.experiment = as_configured(current)
         self.rules = ConfiguredRules(current, self.experiment)
         self._may_end = may_end
+        # One for all decisions: a deadline that passes between two of them would be judged both ways.
+        self._now = timezone.now()
 
     @property
     def number(self) -> int:
@@ -131,7 +133,7 @@ class RecordedFacts:
 
     @property
     def deadline_passed(self) -> bool:
-        return self.current.deadline_at is not None and self.current.deadline_at <= timezone.now()
+        return self.current.deadline_at is not None and self.current.deadline_at <= self._now
 
     @property
     def counted(self) -> int | None:
@@ -142,7 +144,7 @@ class RecordedFacts:
         return self._end_reason
 
     def candidates(self) -> Iterable[Candidate]:
-        return candidates_of(self.experiment, timezone.now())
+        return candidates_of(self.experiment, self._now)
 
     def past(self, limit: int | None) -> Sequence[PastRound]:
         return past_rounds(self.experiment, limit=limit)

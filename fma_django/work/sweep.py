@@ -40,7 +40,7 @@ def sweep_rounds() -> None:
     now = timezone.now()
     for expired in Round.objects.filter(state=RoundState.AGGREGATING, lease_expires_at__lte=now):
         log.warning(
-            "lease_expired", model=expired.federated_model_id, round=expired.pk, attempts=expired.attempts
+            "lease_expired", model=expired.federated_model_id, round=expired.number, attempts=expired.attempts
         )
         queue.aggregate(expired.pk)
     waiting = Q(rounds__ready_on__isnull=True) | Q(rounds__ready_on__lte=now - LOST_AFTER)

@@ -1,6 +1,8 @@
 """Each touch of a round: what `advance` does about it, and what it leaves alone."""
 
+import itertools
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from fma_django.evaluations.scores import receive_score
 from fma_django.experiments import lifecycle
 from fma_django.models import Client, FederatedModel, Round
 from fma_django.rounds import advance as advancing
-from fma_django.rounds import claiming, publishing
+from fma_django.rounds import claiming, facts, publishing
 from fma_django.rounds.aggregation import aggregate_round
 from fma_django.rounds.deadlines import look_at_the_time
 from tests.django.test_cohorts import RANDOM, asked, chosen, current  # noqa: F401  # asked: autouse
@@ -176,3 +178,19 @@ def test_a_deadline_that_cannot_be_judged_is_looked_at_again_later(request: pyte
     advancing.advance(current(model))
 
     assert current(model).deadline_at == late + advancing.UNJUDGED_FOR
+
+
+def test_a_deadline_that_passes_while_a_round_is_judged_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, (ann, *_) = with_clients(3, round_policy={"goal": 3, "quorum": 1, "deadline_s": 60})
+    send_update(model, ann)
+    held = current(model)
+    assert held.deadline_at is not None
+    moments = itertools.chain(
+        [held.deadline_at - timedelta(milliseconds=1)],
+        itertools.repeat(held.deadline_at + timedelta(milliseconds=1)),
+    )
+    monkeypatch.setattr(facts, "timezone", SimpleNamespace(now=lambda: next(moments)))
+
+    advancing.advance(held)
+
+    assert current(model).deadline_at == held.deadline_at

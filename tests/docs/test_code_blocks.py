@@ -5,7 +5,7 @@ blocks run in bash, and what stands under a command must be in its output (`…`
 server of the page's own, on another port than the one that is written. The first pages start with an empty folder, the
 others are for people whose server has run before: there `fma` finds a database. Guides that begin with ANNAS_SERVER
 share one server and its user. A block right after "`name`:" is written into the file of that name, and
-`pip install --editable .` installs that project for the page, without its dependencies.
+`pip install --editable '.[test]'` installs that project for the page, without its dependencies: they are here.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -54,7 +55,7 @@ DASK = re.compile(r"dask (?:scheduler|worker) .*")
 WRITTEN_ADDRESS = "127.0.0.1:8000"
 WRITTEN_MACHINES = re.compile(r"10\.0\.0\.[12]")
 WRITTEN_DASK_PORT = "8786"
-INSTALL_HERE = "pip install --editable ."
+INSTALL_HERE = "pip install --editable '.[test]'"
 LANGUAGES = {"console", "python", "text", "json", "http", "mermaid", "env", "yaml", "toml"}
 # A release is made by hand, and takes hours.
 BY_HAND = {"RELEASING.md"}
@@ -179,6 +180,8 @@ class Reader:
         (self._folder / "anna.json").write_text(shared.anna)
 
     def _install_here(self) -> str:
+        project = tomllib.loads((self._folder / "pyproject.toml").read_text())["project"]
+        assert project["optional-dependencies"]["test"] == ["federated-model-aggregation[testing]"]
         installed = str(self._folder.with_name("installed"))
         pip = [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--no-build-isolation"]
         done = subprocess.run([*pip, "--target", installed, self._folder], capture_output=True, text=True)

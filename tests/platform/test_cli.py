@@ -213,3 +213,11 @@ def test_migrate_makes_the_folder(fma_install: FmaInstall) -> None:
 
     assert (folder / "fma.sqlite3").exists()
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_manage_without_a_command_shows_its_help(fma_install: FmaInstall) -> None:
+    shown = fma(fma_install, "manage", "--data", str(fma_install.data_dir))
+
+    assert shown.returncode == 2
+    assert "fma manage migrate" in shown.stdout
+    assert "Traceback" not in shown.stderr

@@ -63,7 +63,7 @@ def test_the_first_start_makes_all_that_is_needed_and_says_how_to_go_on(fma_inst
     assert server.status_of("/admin/login/") == 200
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_everything_cleanly(fma_install: FmaInstall, how: signal.Signals) -> None:
     server = ready(fma_install)
 

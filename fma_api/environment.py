@@ -467,7 +467,7 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
             )
     problems.extend(
         "FMA_CSRF_TRUSTED_ORIGINS must be origins with their scheme, such as https://fma.example.org; "
-        f"found '{origin}'"
+        f"found '{without_secrets(origin)}'"
         for origin in values["FMA_CSRF_TRUSTED_ORIGINS"]
         if not re.match(r"https?://", origin)
     )

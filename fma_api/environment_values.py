@@ -5,9 +5,12 @@ Each parser gives the value, or raises ValueError that says what the text must b
 
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
+
+import environ
 
 from fma_django.conf import SizeBytes
 from fma_django.storage.address import where_is
@@ -26,7 +29,10 @@ def text(value: str) -> str:
 def path(value: str) -> Path:
     if not value:
         raise ValueError("a path")
-    return Path(value).expanduser().absolute()
+    try:
+        return Path(value).expanduser().absolute()
+    except RuntimeError:  # nobody has this home
+        raise ValueError("a path") from None
 
 
 def optional_path(value: str) -> Path | None:
@@ -95,8 +101,9 @@ def one_of(*choices: str) -> Callable[[str], str]:
 
 def url(*schemes: str, optional: bool = False) -> Callable[[str], str]:
     def parse(value: str) -> str:
-        if (not value and optional) or urlsplit(value).scheme in schemes:
-            return value
+        with suppress(ValueError):  # its message would show a part of the password
+            if (not value and optional) or urlsplit(value).scheme in schemes:
+                return value
         raise ValueError("a URL that starts with " + " or ".join(f"{scheme}://" for scheme in schemes))
 
     return parse
@@ -110,8 +117,7 @@ def storage_url(value: str) -> str:
 def database_url(value: str) -> str:
     url("sqlite", "postgres", "postgresql")(value)
     if value.startswith("sqlite:"):
-        parts = urlsplit(value)
-        if parts.netloc or parts.query or parts.fragment or not parts.path.strip("/"):
+        if not value.startswith("sqlite://") or not value.removeprefix("sqlite://").strip("/"):
             raise ValueError("sqlite:/// and a path, as in sqlite:////srv/fma/fma.sqlite3")
     elif not _names_a_database(value):
         raise ValueError(
@@ -123,11 +129,11 @@ def database_url(value: str) -> str:
 
 def _names_a_database(value: str) -> bool:
     try:
-        parts = urlsplit(value)
-        has_server = bool(parts.hostname or "host" in parse_qs(parts.query)) and parts.port != 0
+        database = environ.Env.db_url_config(value)
     except ValueError:  # its message would show a part of the password
         return False
-    return has_server and bool(parts.path.strip("/")) and not parts.fragment
+    name = database["NAME"] or ""
+    return "@" not in name and "#" not in value and bool(name or "service" in database.get("OPTIONS", {}))
 
 
 def secret(value: str) -> str:

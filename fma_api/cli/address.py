@@ -31,7 +31,11 @@ def check_free(host: str, port: int) -> str:
 def url(host: str, port: int) -> str:
     """The address as a person would type it on this machine."""
     host = _without_brackets(host)
-    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+    if host in ("0.0.0.0", "0", "*"):  # noqa: S104
+        host = "127.0.0.1"
+    elif host == "::":
+        host = "::1"
+    shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}:{port}"
 
 

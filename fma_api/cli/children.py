@@ -105,6 +105,9 @@ def _child(parent: int, command: str, run: Callable[[], None]) -> None:
     # A group of its own: Ctrl-C comes to the parent, which decides who hears of it and when.
     os.setpgid(0, 0)
     die_with(parent)
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # forgets the one that came to the group of the parent meanwhile
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # the terminal is the parent's

@@ -4,6 +4,7 @@ The kernel sends the signal when the *thread* that started the child ends: start
 """
 
 import ctypes
+import multiprocessing.context
 import os
 import signal
 import sys
@@ -21,14 +22,21 @@ def die_with(parent: int) -> None:
 
 
 def bind_forked_children() -> None:
-    """Let every process that this one or its descendants fork from now on end with its parent.
+    """Let every process that this one or its descendants fork from now on end with its parent, and not by SIGTERM.
 
-    The worker's library forks a process that forks others, and has no place to say this.
+    The worker's library forks a guard that forks others, and has no place to say this. systemd sends SIGTERM to all at
+    once: a guard that died of it would leave this process waiting for ever for its answer (multiprocessing's Event.set
+    waits for each sleeper), and the others their rounds unfinished. A process that hangs is killed instead.
     """
+    multiprocessing.context.ForkProcess.terminate = multiprocessing.context.ForkProcess.kill  # type: ignore[method-assign]
     parent = os.getpid()
 
     def remember() -> None:
         nonlocal parent
         parent = os.getpid()
 
-    os.register_at_fork(before=remember, after_in_child=lambda: die_with(parent))
+    def bind() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        die_with(parent)
+
+    os.register_at_fork(before=remember, after_in_child=bind)

@@ -48,7 +48,8 @@ def serve(
         http_server = children.start("fma web", partial(web.run, host, port), name="the HTTP server")
         children.start("fma worker", worker.run, name="the worker")
         _wait_until_ready(children, http_server, url)
-        _welcome(url, data, host)
+        if not children.is_stopping:
+            _welcome(url, data, host)
         children.wait()
 
 

@@ -29,7 +29,10 @@ def where_is(url: str) -> Folder | Bucket:
 
     Raises ValueError for any other address: its message says what a storage URL must be.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # its message would show a part of what stands before an @
+        raise ValueError("a storage URL that starts with file:/// or s3://") from None
     path = unquote(parts.path)
     if parts.query or parts.fragment:
         raise ValueError("a storage URL without a '?' or '#' part (write these as %3F and %23)")
@@ -51,5 +54,6 @@ def where_is(url: str) -> Folder | Bucket:
 
 def without_secrets(url: str) -> str:
     """The address as it may be shown: whatever stands before an @ is left out."""
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://…@{rest.rpartition('@')[2]}" if "@" in rest else url
+    before, at, rest = url.rpartition("@")
+    scheme, separator, _ = before.partition("://")
+    return f"{scheme + separator if separator else ''}…@{rest}" if at else url

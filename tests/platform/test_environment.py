@@ -41,8 +41,22 @@ def test_an_empty_environment_but_for_the_key_gives_every_default() -> None:
             ".example.org,fma,10.0.0.1,[::1],*",
             [".example.org", "fma", "10.0.0.1", "[::1]", "*"],
         ),
-        ("FMA_DATABASE_URL", "postgres:///fma?host=/run/postgresql", "postgres:///fma?host=/run/postgresql"),
-        ("FMA_DATABASE_URL", "postgres://u:p%23@[::1]:5432/fma", "postgres://u:p%23@[::1]:5432/fma"),
+        *(
+            ("FMA_DATABASE_URL", url, url)
+            for url in (
+                "postgres:///fma",
+                "postgres://u@/fma",
+                "postgres:///fma?host=/run/postgresql",
+                "postgres:////run/pg/fma",
+                "postgres://u@//run/pg/fma",
+                "postgres://u@a:5432,b:5432/fma",
+                "postgres:///fma?service=x",
+                "postgres://u:p%23@[::1]:5432/fma",
+                "postgres://u:@db/fma?sslmode=require&options=-csearch_path%3Dfma",
+                "sqlite://fma.sqlite3",
+                "sqlite:////srv/fma.sqlite3",
+            )
+        ),
         ("FMA_LOG_FORMAT", "JSON", "json"),
         ("FMA_LOGIN_RATE", "5/s", "5/s"),
     ],
@@ -76,16 +90,34 @@ def test_a_value_is_read(name: str, text: str, value: object) -> None:
             )
             for hosts in ("['a']", "https://a", "a:8000", "*.a", "a b", '"a"', "a,b_c", ",", "a/", "[a]")
         ),
-        ("FMA_DATABASE_URL", "sqlite://fma.sqlite3", "sqlite:/// and a path"),
+        ("FMA_DATABASE_URL", "sqlite:fma.sqlite3", "sqlite:/// and a path"),
         ("FMA_DATABASE_URL", "sqlite://", "sqlite:/// and a path"),
         *(
             ("FMA_DATABASE_URL", url, "postgres://user:password@host:5432/name, where each character")
             for url in (
                 "postgres://u:p#hunter2@db/fma",
                 "postgres://u:p/hunter2@db/fma",
+                "postgres://u:12/hunter2@db/fma",
                 "postgres://u:hunter2@db",
             )
         ),
+        *(
+            (name, f"{scheme}://u:hunter2{odd}@127.0.0.1", "a")
+            for name, scheme in (
+                ("FMA_DATABASE_URL", "postgres"),
+                ("FMA_BROKER_URL", "redis"),
+                ("FMA_S3_ENDPOINT_URL", "http"),
+                ("FMA_STORAGE_URL", "s3"),
+            )
+            for odd in ("℀", "＃", "[")
+        ),
+        (
+            "FMA_S3_ENDPOINT_URL",
+            "key:hunter2@minio:9000",
+            "a URL that starts with http:// or https://; found '…@minio",
+        ),
+        ("FMA_STORAGE_URL", "s3:/key:hunter2@b/p", "a storage URL of a bucket"),
+        ("FMA_DATA_DIR", "~nobody_of_this_name/x", "a path"),
         ("FMA_SECRET_KEY", "hunter2", "50 random characters or more"),
         ("FMA_SECRET_KEY", "42" * 40, "50 random characters or more"),
         ("FMA_LOGIN_RATE", "often", "a number of requests in a period"),

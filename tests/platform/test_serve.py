@@ -71,6 +71,27 @@ def test_a_signal_ends_everything_cleanly(fma_install: FmaInstall, how: signal.S
     assert "Traceback" not in server.process.log_text()
 
 
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_a_signal_to_all_processes_at_once_ends_them_as_cleanly(
+    fma_install: FmaInstall, command: str
+) -> None:
+    """As systemd does it. Each process of the worker that died by itself could leave another waiting for it."""
+    if command == "serve":
+        process = ready(fma_install).process
+    else:
+        fma_install.migrate()
+        process = fma_install.start_worker()
+        process.wait_until(
+            lambda: "worker_ready" in process.log_text(), "it says that it is ready", limit_s=60
+        )
+    for pid in process.members():
+        os.kill(pid, signal.SIGTERM)
+
+    assert process.wait(limit_s=10) == 0
+    assert "worker_stopped" in process.log_text()
+    assert "Traceback" not in process.log_text()
+
+
 def test_it_starts_again_on_the_same_folder(fma_install: FmaInstall) -> None:
     fma_install.change_env({"FMA_SECRET_KEY": None})
     ready(fma_install, is_new=True).process.stop()

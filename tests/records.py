@@ -118,10 +118,12 @@ def aggregate_now(model: FederatedModel) -> ModelAggregate:
     return aggregate
 
 
-def make_aggregate(model: FederatedModel, *clients: Client, value: float = 1.0) -> ModelAggregate:
+def make_aggregate(
+    model: FederatedModel, *clients: Client, value: float = 1.0, base: ModelAggregate | None = None
+) -> ModelAggregate:
     """Send an update of each client (of a new one, without any) and aggregate them."""
     for client in clients or (make_client(model).client,):
-        send_update(model, client, weights(value))
+        send_update(model, client, weights(value), base_aggregate=base)
     return aggregate_now(model)
 
 

@@ -132,7 +132,8 @@ class World:
     def url(self, path: str) -> str:
         kind = path.removeprefix(API).split("/")[0]
         pk = {"clients": self.client, "uploads": self.upload}.get(kind, str(self.ids.get(kind, 0)))
-        query = f"?federated_model={self.model.pk}" if path == "/api/v1/uploads/" else ""
+        facts = f"?federated_model={self.model.pk}&base_aggregate=0"
+        query = facts if path == "/api/v1/uploads/" else ""
         return path.replace("<pk>", pk).replace("<number>", "1") + query
 
 
@@ -145,11 +146,11 @@ def world(db: None) -> World:
     update = send_update(model, registered.client, base_aggregate=aggregate)
     scored = make_client(model)
     score = make_score(aggregate, registered.client)
-    newer = make_aggregate(model, registered.client)
+    newer = make_aggregate(model, registered.client, base=aggregate)
     make_score(newer, scored.client)
     make_client(model)  # an evaluation needs three contributors
     evaluation = open_to(model)
-    upload = begin_upload(model, registered.client, 100, UpdateFacts())
+    upload = begin_upload(model, registered.client, 100, UpdateFacts(base_aggregate_id=newer.pk))
     revoke_client(revoked.client)
     make_model(make_user("bob"))
     callers = {
@@ -164,7 +165,12 @@ def world(db: None) -> World:
     }
     assert model.current_artifact_id is not None
     change = {"name": "renamed", "aggregator": "mean"}
-    update_body = {"federated_model": model.pk, "data": weights(9.0), "client": str(registered.client.pk)}
+    update_body = {
+        "federated_model": model.pk,
+        "data": weights(9.0),
+        "client": str(registered.client.pk),
+        "base_aggregate": newer.pk,
+    }
     bodies: dict[tuple[str, str], Any] = {
         ("POST", "/api-token-auth/"): {"username": "alice", "password": PASSWORD},
         ("POST", "/api/v1/models/"): change,

@@ -1,6 +1,8 @@
 """`fma worker`: the worker alone."""
 
 import multiprocessing
+import signal
+from types import FrameType
 
 from fma_api.cli import data_folder
 from fma_api.cli.children import how_it_ended
@@ -39,6 +41,7 @@ def run() -> None:
     # As the import: before django-q forks, otherwise the first round of each of its processes waits for it.
     kernels.load()
     call_command("qcluster")  # returns when its guard, a child process, is up
+    _stop_once()
     log = structlog.get_logger(__name__)
     log.info("worker_ready", processes=settings.FMA_WORKER_PROCESSES)
     for guard in multiprocessing.active_children():
@@ -46,3 +49,16 @@ def run() -> None:
         if guard.exitcode:
             raise Problem(f"the worker's guard ended {how_it_ended(guard.exitcode)}")
     log.info("worker_stopped")
+
+
+def _stop_once() -> None:
+    """Answer the first signal alone: two that come together would both set one Event, and wait for each other."""
+    stop = signal.getsignal(signal.SIGTERM)
+
+    def stop_once(number: int, frame: FrameType | None) -> None:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, signal.SIG_IGN)
+        stop(number, frame)  # type: ignore[operator,misc]
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, stop_once)

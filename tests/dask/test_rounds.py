@@ -70,7 +70,8 @@ def weights(seed: int) -> SafetensorsBody:
 
 
 def send(model: FederatedModel, seed: int) -> None:
-    facts = UpdateFacts(base_aggregate_id=None, num_examples=seed)
+    newest = model.aggregates.order_by("pk").last()
+    facts = UpdateFacts(base_aggregate_id=0 if newest is None else newest.pk, num_examples=seed)
     send_body(model, make_client(model).client, weights(seed), facts)
 
 

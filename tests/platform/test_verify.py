@@ -24,10 +24,11 @@ for name in sys.argv[1:]:
     model = make_model(make_user(), name=name, initial_model=WEIGHTS, requirement="require_x_updates",
                        requirement_args=[3], **strategy[name])
     clients = [make_client(model).client for _ in range(3)]
+    published = 0
     for number in range(2):
         for value, client in enumerate(clients, start=number + 1):
-            send_update(model, client, weights(value), num_examples=value)
-        aggregate_now(model)
+            send_update(model, client, weights(value), num_examples=value, base_aggregate=published)
+        published = aggregate_now(model)
     print(model.pk)
 """
 

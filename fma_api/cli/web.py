@@ -9,6 +9,7 @@ import typer
 
 from fma_api.cli import address, data_folder
 from fma_api.cli.parent_death import die_with
+from fma_api.cli.signals import first_alone
 
 if TYPE_CHECKING:
     from fma_api.front.front import Front
@@ -74,6 +75,7 @@ def run(host: str, port: int) -> None:
         log_level=LogLevels.error,
         workers_kill_timeout=10,
     )
+    server.signal_handler_interrupt = first_alone(server.signal_handler_interrupt)  # type: ignore[method-assign]
     structlog.get_logger(__name__).info(
         "web_starting", url=address.url(host, port), processes=settings.FMA_WEB_WORKERS
     )

@@ -2,12 +2,12 @@
 
 import multiprocessing
 import signal
-from types import FrameType
 
 from fma_api.cli import data_folder
 from fma_api.cli.children import how_it_ended
 from fma_api.cli.parent_death import bind_forked_children
 from fma_api.cli.problem import Problem
+from fma_api.cli.signals import STOPPING, first_alone
 
 
 def worker(data: data_folder.DataOption = data_folder.DEFAULT) -> None:
@@ -41,7 +41,9 @@ def run() -> None:
     # As the import: before django-q forks, otherwise the first round of each of its processes waits for it.
     kernels.load()
     call_command("qcluster")  # returns when its guard, a child process, is up
-    _stop_once()
+    stop = first_alone(signal.getsignal(signal.SIGTERM))  # type: ignore[arg-type]
+    for each in STOPPING:
+        signal.signal(each, stop)
     log = structlog.get_logger(__name__)
     log.info("worker_ready", processes=settings.FMA_WORKER_PROCESSES)
     for guard in multiprocessing.active_children():
@@ -49,16 +51,3 @@ def run() -> None:
         if guard.exitcode:
             raise Problem(f"the worker's guard ended {how_it_ended(guard.exitcode)}")
     log.info("worker_stopped")
-
-
-def _stop_once() -> None:
-    """Answer the first signal alone: two that come together would both set one Event, and wait for each other."""
-    stop = signal.getsignal(signal.SIGTERM)
-
-    def stop_once(number: int, frame: FrameType | None) -> None:
-        for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, signal.SIG_IGN)
-        stop(number, frame)  # type: ignore[operator,misc]
-
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, stop_once)

@@ -81,9 +81,7 @@ def test_a_signal_to_all_processes_at_once_ends_them_as_cleanly(
     else:
         fma_install.migrate()
         process = fma_install.start_worker()
-        process.wait_until(
-            lambda: "worker_ready" in process.log_text(), "it says that it is ready", limit_s=60
-        )
+    process.wait_until(lambda: "worker_ready" in process.log_text(), "its worker is ready", limit_s=60)
     for pid in process.members():
         os.kill(pid, signal.SIGTERM)
 

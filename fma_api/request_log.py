@@ -16,7 +16,7 @@ from django.utils.functional import SimpleLazyObject
 from fma_api.front.responses import is_kept
 
 MEASURED = re.compile(r"((?:^|&)metrics=)[^&]*")
-"""What a client measured, which older clients send in the query."""
+"""The metrics of an update, which older clients send in the query."""
 LEVELS = {2: "info", 3: "info", 4: "warning", 5: "error"}
 
 

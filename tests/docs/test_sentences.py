@@ -36,14 +36,27 @@ def test_no_docstring_begins_with_a_relative_pronoun_or_of() -> None:
     assert faults == [], "begin with a verb or a noun phrase:\n" + "\n".join(faults)
 
 
-def test_docstrings_of_modules_classes_and_functions_are_read() -> None:
-    source = '"""Of one."""\nclass A:\n    """A class."""\n    async def f():\n        """\n        what it is"""\n'
+def test_docstrings_of_modules_classes_functions_and_variables_are_read() -> None:
+    source = (
+        '"""Of one."""\nclass A:\n    """A class."""\n    async def f():\n        """\n        what it is"""\n'
+        'a = 1\n"""Who a is."""\nb: int = 2\n"""That of b."""\n'
+    )
 
-    assert list(faults_in(source)) == [(1, "Of one."), (5, "what it is")]
+    assert sorted(faults_in(source)) == [
+        (1, "Of one."),
+        (5, "what it is"),
+        (8, "Who a is."),
+        (10, "That of b."),
+    ]
 
 
 def faults_in(source: str) -> Iterator[tuple[int, str]]:
-    """The line and the first line of each docstring that begins with one of the words."""
+    """The line and the first line of each docstring that begins with one of the words, those of variables included."""
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, DOCUMENTED) and BEGINNING.match(docstring := ast.get_docstring(node) or ""):
-            yield node.body[0].lineno, docstring.partition("\n")[0]
+        if isinstance(node, DOCUMENTED):
+            for before, each in zip([None, *node.body], node.body, strict=False):
+                if not isinstance(before, ast.Assign | ast.AnnAssign | None):
+                    continue
+                match each:
+                    case ast.Expr(ast.Constant(str(docstring))) if BEGINNING.match(docstring):
+                        yield each.lineno, docstring.strip().partition("\n")[0]

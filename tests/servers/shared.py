@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 Facts = dict[str, str]
-"""What a user of the server has to know: its address, its keys."""
+"""The facts that a user of the server needs: its address, its keys."""
 
 START_LIMIT_S = 30
 STOP_LIMIT_S = 12

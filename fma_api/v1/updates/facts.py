@@ -22,7 +22,7 @@ from fma_django.updates.intake import UpdateFacts
 
 METRICS = "FMA-Metrics"
 METRICS_IN_META = "HTTP_FMA_METRICS"
-"""What clients measured belongs in no access log; queries are in all of them."""
+"""The header of an update's metrics: access logs show the query, and these numbers belong in none."""
 WHOLE = re.compile(r"0|[1-9][0-9]{0,17}")
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 import environ
+from django.http.request import split_domain_port
 
 from fma_django.conf import SizeBytes
 from fma_django.storage.address import where_is
@@ -50,16 +51,10 @@ def names(value: str) -> list[str]:
     return [name for name in (part.strip() for part in value.split(",")) if name]
 
 
-# What Django accepts in a request's Host, and its two patterns. An underscore is none of it.
-_HOST = re.compile(
-    r"\*|\.?[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*\.?|\[[0-9a-f:.]*:[0-9a-f:.]*\]",
-    re.IGNORECASE,
-)
-
-
 def host_names(value: str) -> list[str]:
     given = names(value)
-    if not given or not all(_HOST.fullmatch(name) for name in given):
+    # With a port, with a scheme, with an underscore or a dot at its end, a name matches no Host that Django accepts.
+    if not given or not all(name == "*" or split_domain_port(name) == (name.lower(), "") for name in given):
         raise ValueError(
             "host names of letters, digits, '-' and '.', without scheme, port or quotes, separated by commas, such as "
             "fma.example.org,10.0.0.1,[::1]; .example.org stands for itself and every name below it, * for any host"

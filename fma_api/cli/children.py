@@ -18,7 +18,7 @@ from fma_api.cli.parent_death import die_with
 from fma_api.cli.problem import Problem, exit_with_sentence
 
 STOP_WITHIN_SECONDS = 20  # then a child is killed; an aggregation that was cut off is done again
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Measured: a child that is forked has all of Django at once; a new interpreter needs 1.4 s of CPU for it. The libraries
 # of macOS do not bear a fork.
 _Process = (
@@ -39,9 +39,9 @@ class Children:
 
     def __enter__(self) -> "Children":
         for number in SIGNALS:
-            signal.signal(number, self._on_signal)
-        if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # as under nohup
-            signal.signal(signal.SIGHUP, self._on_signal)
+            # nohup lets SIGHUP be ignored. A shell does so with SIGINT in the background, and means the shell's own.
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, self._on_signal)
         return self
 
     def __exit__(

@@ -78,7 +78,7 @@ def _answers(url: str) -> bool:
 
 def _welcome(url: str, data: Path, host: str) -> None:
     from django.conf import settings
-    from django.http.request import validate_host
+    from django.http.request import split_domain_port, validate_host
 
     folder = shlex.quote(os.path.relpath(data) if data.is_relative_to(Path.cwd()) else str(data))
     console = Console(soft_wrap=True, highlight=False)
@@ -89,12 +89,12 @@ def _welcome(url: str, data: Path, host: str) -> None:
     console.print(f"    fma user add NAME --data {folder}")
     console.print(f"For the admin at {url}/admin/:")
     console.print(f'    echo "$PASSWORD" | fma user add NAME --staff --password-stdin --data {folder}')
-    if not validate_host(urlsplit(url).hostname or "", settings.ALLOWED_HOSTS):
+    if not validate_host(split_domain_port(urlsplit(url).netloc)[0], settings.ALLOWED_HOSTS):
         console.print(
             f"Only requests to the names in FMA_ALLOWED_HOSTS are answered ({', '.join(settings.ALLOWED_HOSTS)}), and "
             "this address is none of them."
         )
-    if _is_for_others(host):
+    elif _is_for_others(host):
         console.print("Others reach it only by the host names in FMA_ALLOWED_HOSTS; set that to yours.")
     console.print("Ctrl-C ends the server.")
 

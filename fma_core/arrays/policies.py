@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
-from itertools import combinations
 from typing import Literal, get_args
 
 from fma_core.arrays import dtypes
@@ -27,17 +26,17 @@ from fma_core.errors import InvalidParameter
 Policy = Literal["stepped", "averaged", "newest", "kept"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 
-# Part of what a round is computed by: under another table, `fma verify` could not recompute a published round.
-DEFAULTS: Mapping[str, Policy] = {
-    "*running_mean": "averaged",  # torch
-    "*running_var": "averaged",
-    "*num_batches_tracked": "averaged",
-    "*moving_mean": "averaged",  # Keras
-    "*moving_variance": "averaged",
-    "*moving_mean:0": "averaged",
-    "*moving_variance:0": "averaged",
-    "*batch_stats*": "averaged",  # Flax
-}
+# Part of what a round is computed by: under another list, `fma verify` could not recompute a published round.
+AVERAGED_BY_DEFAULT = (
+    "*running_mean",  # torch
+    "*running_var",
+    "*num_batches_tracked",
+    "*moving_mean",  # Keras
+    "*moving_variance",
+    "*moving_mean:0",
+    "*moving_variance:0",
+    "*batch_stats*",  # Flax
+)
 MAX_NAMES = 1024
 MAX_PATTERNS = 64
 MAX_PATTERN_LENGTH = 1024
@@ -124,20 +123,26 @@ class ArrayPolicies:
                     + (f"; did you mean {close[0]!r}?" if close else f", which has {_some(spec.names)}"),
                     pattern=pattern,
                 )
-        for first, second in self._rivals:
-            for name in spec.names:
-                in_force = self.chosen_for(name)
-                if in_force in {first.policy, second.policy} and first.matches(name) and second.matches(name):
-                    raise invalid_policy(
-                        f"array {name!r} matches {first.pattern!r} ({first.policy}) and "
-                        f"{second.pattern!r} ({second.policy}); give its whole name its policy",
-                        pattern=second.pattern,
-                    )
+        for name in spec.names:
+            self._check_rivals(name)
         for array in spec.arrays:
             if array.dtype not in dtypes.FLOATS and self.chosen_for(array.name) == "stepped":
                 raise invalid_policy(
                     f"array {array.name!r} holds {array.dtype}; only floating-point arrays can be stepped",
                     pattern=array.name,
+                )
+
+    def _check_rivals(self, name: str) -> None:
+        if name in self._by_name:
+            return
+        matching = [rule for rule in self._by_rank if rule.matches(name)]
+        for second in matching[1:]:
+            first = matching[0]
+            if second.precision == first.precision and second.policy != first.policy:
+                raise invalid_policy(
+                    f"array {name!r} matches {first.pattern!r} ({first.policy}) and "
+                    f"{second.pattern!r} ({second.policy}); give its whole name its policy",
+                    pattern=second.pattern,
                 )
 
     def _default_of(self, array: str) -> Policy:
@@ -155,15 +160,6 @@ class ArrayPolicies:
             _Rule(pattern, policy, _matcher(pattern)) for pattern, policy in self.chosen if _is_wild(pattern)
         ]
         return sorted(rules, key=lambda rule: (-rule.precision, rule.pattern))
-
-    @cached_property
-    def _rivals(self) -> list[tuple[_Rule, _Rule]]:
-        """Pairs of patterns that are equally precise and have different policies."""
-        return [
-            (first, second)
-            for first, second in combinations(self._by_rank, 2)
-            if first.precision == second.precision and first.policy != second.policy
-        ]
 
 
 DEFAULT_POLICIES = ArrayPolicies()
@@ -189,7 +185,7 @@ def _matcher(pattern: str) -> Callable[[str], object]:
     return re.compile(fnmatch.translate(pattern.replace("[", "[[]"))).match
 
 
-_DEFAULT = re.compile("|".join(fnmatch.translate(pattern) for pattern in DEFAULTS)).match
+_DEFAULT = re.compile("|".join(fnmatch.translate(pattern) for pattern in AVERAGED_BY_DEFAULT)).match
 
 
 def _check(pattern: object, policy: object) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -43,9 +43,10 @@ class FileBlock:
         self._start = segment.update_start if payload is None else segment.payload_starts[payload]
         # A payload is not a change of weights: nothing is subtracted from it.
         self._base_of = job.base_of if payload is None else (-1,) * len(job.base_of)
-        self._move: Callable[..., Any] = np.subtract
+        self._move: np.ufunc = np.subtract
+        self._sign = -1.0
         if of_values:
-            self._base_of, self._move = job.origin_of, np.add
+            self._base_of, self._move, self._sign = job.origin_of, np.add, 1.0
 
     @property
     def num_rows(self) -> int:
@@ -66,7 +67,7 @@ class FileBlock:
         matrix = kernels.padded_matrix(self.num_rows, self.num_columns, np.float64)
         np.copyto(matrix, self._raw_rows(range(self.num_rows)))
         for base, rows in self._rows_of_bases(range(self.num_rows)):
-            matrix[rows] -= self._base(base)
+            matrix[rows] = self._move(matrix[rows], self._base(base))
         return matrix
 
     def gram(self) -> Float64:
@@ -87,7 +88,7 @@ class FileBlock:
             tile = buffers.take("tile", part.size * 8).view(np.float64).reshape(part.shape)
             np.copyto(tile, part)
             for rows, base in bases:
-                tile[rows] -= base[first : first + width]
+                tile[rows] = self._move(tile[rows], base[first : first + width])
             kernels.add_lower_gram(total, tile)
         return kernels.mirrored(total)
 
@@ -122,7 +123,7 @@ class FileBlock:
         for base, weight in enumerate(of_bases):
             if weight != 0:
                 self._read_into(scaled.room, self._job.base_files, base, self._model_start)
-                scaled.add(weight if self._move is np.add else -weight)
+                scaled.add(self._sign * weight)
         return scaled.total()
 
     def state(self, name: str) -> Float64:

@@ -64,7 +64,7 @@ def fold(
     executor: runs the work. The result does not depend on it.
     block_columns: columns at a time, or fewer where a rule needs the matrix. The result does not depend on it, either.
     progress: called in this thread with the share of the work that is done; it never falls, and ends with 1.
-    Raises NoUpdates, UnreadableUpdate, UnreadableModel or NonFiniteResult.
+    Raises NoUpdates, UnreadableUpdate, UnreadableModel, NonFiniteResult or NegativeVariance.
     """
     if len(updates) < strategy.min_updates:
         raise NoUpdates(

@@ -8,7 +8,10 @@ MAX_NAMES = 1024
 
 
 def declare_integers(apps: Any, schema_editor: Any) -> None:
-    """Say that integers are averaged, where a new model would have to say what they mean."""
+    """Say that integers are averaged, where a new model would have to say what they mean.
+
+    A model of more such arrays than may be named keeps its defaults, and its developer is asked at the next change.
+    """
     FederatedModel = apps.get_model("fma_django", "FederatedModel")
     for federated_model in FederatedModel.objects.filter(spec__isnull=False).only("spec").iterator():
         policies = {

@@ -16,6 +16,7 @@ class Upload(models.Model):
     """An update as it was announced when its upload began. The size of its file in the spool is how much has arrived.
 
     base_is_known: whether it has a base; that is the initial model when there is no base_aggregate.
+    base_was_sent: whether its sender named it; otherwise it follows from the rounds that the client has joined.
     size_bytes, content_encoding, sha256: of the bytes as they travel. update: what became of it, once it is complete;
     kept until it expires, so that the same upload is the same update.
     """
@@ -27,6 +28,7 @@ class Upload(models.Model):
         ModelAggregate, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
     base_is_known = models.BooleanField(default=False)
+    base_was_sent = models.BooleanField(default=False)
     num_examples = models.PositiveBigIntegerField(default=1)
     metrics = models.JSONField(default=dict, blank=True)
     size_bytes = models.PositiveBigIntegerField()

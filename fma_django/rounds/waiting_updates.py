@@ -34,10 +34,10 @@ def drop_updates_that_no_longer_count(federated_model: FederatedModel, collectin
     )
     allowed = newest_aggregate_ids(federated_model, experiment.furthest_base_agg)
     if allowed is not None:
-        stale = Q(base_aggregate__isnull=True) | ~Q(base_aggregate__in=allowed)
+        stale = ~Q(base_aggregate__in=allowed)
         waiting.filter(stale).update(status=UpdateStatus.INVALID, status_reason=stale_reason(experiment))
     if experiment.round_policy.get("late_updates") == "refuse" and collecting.parent_id is not None:
-        missed = Q(base_aggregate__isnull=True) | ~Q(base_aggregate=collecting.parent_id)
+        missed = ~Q(base_aggregate=collecting.parent_id)
         waiting.filter(missed).update(status=UpdateStatus.INVALID, status_reason=LATE)
     recount(collecting)
 

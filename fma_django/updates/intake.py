@@ -77,7 +77,8 @@ def announce(
     require_start(standing, rules)
     sent_base, facts = facts.base_aggregate_id, with_base(standing, facts, rules)
     if facts.base_aggregate_id and facts.base_aggregate_id != sent_base:
-        standing = _standing_before_body(sender, facts)
+        # An aggregate of this model, since a round began with it. Whether it is abandoned is asked with the body.
+        standing = standing._replace(base_id=facts.base_aggregate_id)
     require_base(standing, facts, rules)
     spec, layout = wanted_of(configuration, standing.spec, standing.layout)
     expected = Expected(

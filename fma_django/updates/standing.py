@@ -12,7 +12,7 @@ from fma_django.errors import (
     UnknownBaseAggregate,
     UnknownModel,
 )
-from fma_django.models import FederatedModel, Participation
+from fma_django.models import FederatedModel, ModelUpdate, Participation, Round
 from fma_django.record.queries.aggregates import initial_artifact, latest_model, newest_aggregate_ids
 from fma_django.record.rules import BuiltConfiguration
 from fma_django.rounds.waiting_updates import ABANDONED, stale_reason
@@ -101,16 +101,30 @@ def with_base(standing: Standing, facts: UpdateFacts, rules: BuiltConfiguration)
     if standing.has_joined:
         return replace(facts, base_aggregate_id=standing.parent_id)
     if rules.depend_on_base:
-        unanswered = Participation.objects.filter(
-            client=standing.client_id,
-            round__federated_model=standing.federated_model_id,
-            joined_on__isnull=False,
-            answered_on__isnull=True,
-        )
-        joined = unanswered.select_related("round").order_by("-round__number").first()
+        joined = _last_joined(standing)
         if joined is not None:
-            return replace(facts, base_aggregate_id=joined.round.parent_id or INITIAL)
+            return replace(facts, base_aggregate_id=joined.parent_id or INITIAL)
     return facts
+
+
+def _last_joined(standing: Standing) -> Round | None:
+    """The last round that the client joined, if it has sent nothing since: it may still be at work on it.
+
+    Updates to the open round do not count, so that one that is sent again has the same base again.
+    """
+    of_client = {"client": standing.client_id, "round__federated_model": standing.federated_model_id}
+    joined = (
+        Participation.objects.filter(**of_client, joined_on__isnull=False)
+        .select_related("round")
+        .order_by("-round__number")
+        .first()
+    )
+    if joined is None:
+        return None
+    since = ModelUpdate.objects.filter(
+        **of_client, round__number__lt=standing.number, created_on__gt=joined.joined_on
+    )
+    return None if since.exists() else joined.round
 
 
 def require_start(standing: Standing, rules: BuiltConfiguration) -> None:

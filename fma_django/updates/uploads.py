@@ -76,6 +76,7 @@ def begin_upload(
         client=client,
         base_aggregate_id=base or None,
         base_is_known=base is not None,
+        base_was_sent=facts.base_aggregate_id is not None,
         num_examples=facts.num_examples,
         metrics=facts.metrics,
         size_bytes=size_bytes,
@@ -336,7 +337,8 @@ def _finished_meanwhile(upload: Upload) -> ModelUpdate:
 def _fingerprint(upload: Upload) -> str:
     content = [
         upload.federated_model_id,
-        upload.base_aggregate_id,
+        # As it was sent: a base that follows from the rounds that the client has joined is another one later.
+        upload.base_aggregate_id if upload.base_was_sent else None,
         upload.num_examples,
         upload.metrics,
         upload.size_bytes,

@@ -818,6 +818,41 @@ def test_metrics_of_an_upload_may_come_in_a_header(device: APIClient, model: Fed
     assert (update["metrics"], update["num_examples"]) == ({"loss": 0.5}, 7)
 
 
+@pytest.mark.parametrize("place", ["header", "query"])
+def test_the_body_and_the_header_of_an_upload_share_its_facts(
+    device: APIClient, model: FederatedModel, place: str
+) -> None:
+    query, headers = (
+        ("", {"FMA_Metrics": '{"loss":0.5}'}) if place == "header" else ('&metrics={"loss":0.5}', {})
+    )
+    answer = begin_with(device, model, {"num_examples": 7}, query, **headers)
+    assert answer.status_code == 201, answer.content
+    send(device, answer.headers["Location"], BODY, 0)
+    update = finish(device, answer.headers["Location"]).json()
+
+    assert (update["metrics"], update["num_examples"]) == ({"loss": 0.5}, 7)
+    assert begin_with(device, model, {"num_examples": 7}, "&metrics=[").json()["metrics"]
+
+
+def test_the_keys_of_an_upload_hold_when_its_base_follows_from_another_round(
+    alice: Any,
+) -> None:
+    model = make_model(alice, initial_model=weights(), optimiser={"name": "sgd"})
+    ann = make_client(model)
+    device = as_client(ann)
+    assert join(model, ann.client).is_accepted
+    first = begun(device, model, Idempotency_Key="begin")
+    send(device, first, BODY, 0)
+    made = finish(device, first, Idempotency_Key="finish").json()
+    aggregate_now(model)
+    assert join(model, ann.client).is_accepted
+
+    assert begun(device, model, Idempotency_Key="begin") == first
+    second = begun(device, model)
+    send(device, second, BODY, 0)
+    assert finish(device, second, Idempotency_Key="finish").json()["id"] == made["id"]
+
+
 @pytest.mark.parametrize(
     ("body", "query", "field"),
     [

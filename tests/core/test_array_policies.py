@@ -15,7 +15,7 @@ from fma_core.aggregation.optimisers import FedAdam, FedAvgM, optimisers
 from fma_core.aggregation.stages import ClipNorm, Exclude
 from fma_core.aggregation.staleness import Polynomial
 from fma_core.aggregation.strategy import Strategy
-from fma_core.arrays.policies import DEFAULTS, ArrayPolicies
+from fma_core.arrays.policies import AVERAGED_BY_DEFAULT, ArrayPolicies
 from fma_core.arrays.spec import Spec
 from fma_core.engine.executors import Threads
 from fma_core.errors import InvalidParameter, InvalidStrategy, NegativeVariance
@@ -255,6 +255,12 @@ def test_the_most_precise_pattern_wins() -> None:
     }
 
 
+def test_patterns_that_disagree_where_another_decides_are_no_contradiction() -> None:
+    spec = Spec.of({"a.w": np.zeros(1), "a.b": np.zeros(1)})
+    ArrayPolicies.of({"a.w": "kept", "a.*": "kept", "*.w": "averaged"}).check(spec)
+    ArrayPolicies.of({"a.w*": "kept", "a.*": "kept", "*.w": "averaged"}).check(spec)
+
+
 def test_what_a_stage_leaves_out_is_kept() -> None:
     strategy = Strategy(Mean(), stages=(Exclude(("bn.*",)),))
     assert strategy.policy_of("bn.running_var") == "kept"
@@ -339,7 +345,12 @@ def test_an_update_without_a_weight_is_not_the_newest() -> None:
 
 
 def test_the_defaults_are_part_of_old_rounds_and_stay() -> None:
-    assert set(DEFAULTS) >= {"*running_mean", "*running_var", "*num_batches_tracked", "*batch_stats*"}
+    assert set(AVERAGED_BY_DEFAULT) >= {
+        "*running_mean",
+        "*running_var",
+        "*num_batches_tracked",
+        "*batch_stats*",
+    }
 
 
 def test_a_simulation_takes_policies_and_refuses_what_the_server_refuses() -> None:

@@ -119,6 +119,37 @@ def test_a_round_that_was_answered_says_nothing_of_the_next_update() -> None:
         send_update(model, client, weights(3.0))
 
 
+def test_a_round_that_a_client_left_and_forgot_says_nothing_of_its_next_update() -> None:
+    model = second_round(**SGD)
+    client = make_client(model).client
+    join(model, client)
+    newest = model.aggregates.get()
+    for _ in range(2):
+        send_update(model, make_client(model).client, weights(5.0), base_aggregate=newest)
+        newest = aggregate_now(model)
+        join(model, client)
+        send_update(model, client, weights(2.0))
+        newest = aggregate_now(model)
+
+    with pytest.raises(BaseAggregateRequired):
+        send_update(model, client, weights(3.0))
+
+
+def test_a_straggler_that_has_answered_late_says_the_base_of_its_next_update() -> None:
+    model = second_round(**SGD)
+    first = model.aggregates.get()
+    slow = make_client(model).client
+    join(model, slow)
+    send_update(model, make_client(model).client, weights(5.0), base_aggregate=first)
+    aggregate_now(model)
+    late = send_update(model, slow, weights(2.0))
+    assert send_update(model, slow, weights(2.0)).base_aggregate_id == late.base_aggregate_id == first.pk
+    aggregate_now(model)
+
+    with pytest.raises(BaseAggregateRequired):
+        send_update(model, slow, weights(3.0))
+
+
 def test_twelve_rounds_of_a_client_that_names_no_base_do_not_go_astray() -> None:
     model = make_model(initial_model=WEIGHTS, **SGD)
     client = make_client(model).client

@@ -88,7 +88,19 @@ def test_a_value_is_read(name: str, text: str, value: object) -> None:
                 hosts,
                 "host names of letters, digits, '-' and '.', without scheme, port or quotes",
             )
-            for hosts in ("['a']", "https://a", "a:8000", "*.a", "a b", '"a"', "a,b_c", ",", "a/", "[a]")
+            for hosts in (
+                "['a']",
+                "https://a",
+                "a:8000",
+                "*.a",
+                "a b",
+                '"a"',
+                "a,b_c",
+                ",",
+                "a/",
+                "[a]",
+                "example.org.",
+            )
         ),
         ("FMA_DATABASE_URL", "sqlite:fma.sqlite3", "sqlite:/// and a path"),
         ("FMA_DATABASE_URL", "sqlite://", "sqlite:/// and a path"),

@@ -21,8 +21,8 @@ from fma_core.aggregation.aggregators.aggregator import MAX_NUM_EXAMPLES
 from fma_django.updates.intake import UpdateFacts
 
 METRICS = "FMA-Metrics"
-METRICS_IN_META = "HTTP_FMA_METRICS"
 """The header of an update's metrics: access logs show the query, and these numbers belong in none."""
+METRICS_IN_META = "HTTP_FMA_METRICS"
 WHOLE = re.compile(r"0|[1-9][0-9]{0,17}")
 
 

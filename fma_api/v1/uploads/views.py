@@ -7,6 +7,7 @@ draft-ietf-httpbis-resumable-upload.
 
 import base64
 import binascii
+import json
 from typing import Any, ClassVar, cast
 
 from django.db.models import QuerySet
@@ -225,9 +226,15 @@ def _facts(request: Request) -> Any:
     body = request.data
     if not isinstance(body, dict):
         raise ValidationError("The facts of an update are a JSON object.")
-    query = query_and_header(request._request).dict()
+    query: dict[str, Any] = query_and_header(request._request).dict()
+    if "metrics" in query:
+        try:
+            query["metrics"] = json.loads(query["metrics"])
+        except (ValueError, RecursionError):
+            raise ValidationError({"metrics": ["Metrics are a JSON object."]}) from None
+    known = UpdateFactsSerializer().fields
     for name in body:
-        if name not in UpdateFactsSerializer().fields:
+        if name not in known:
             raise ValidationError({name: ["This is no fact of an update."]})
         if name in query:
             raise ValidationError({name: ["The query, or a header, has it too: one place is enough."]})

@@ -1,0 +1,26 @@
+"""An upload says whether its sender named its base; of those that are open, each that has one keeps its fingerprint."""
+
+from typing import Any
+
+from django.db import migrations, models
+from django.db.models import F
+
+
+def keep_fingerprints(apps: Any, schema_editor: Any) -> None:
+    apps.get_model("fma_django", "Upload").objects.update(base_was_sent=F("base_is_known"))
+
+
+class Migration(migrations.Migration):
+
+    dependencies = [
+        ('fma_django', '0009_array_policies'),
+    ]
+
+    operations = [
+        migrations.AddField(
+            model_name='upload',
+            name='base_was_sent',
+            field=models.BooleanField(default=False),
+        ),
+        migrations.RunPython(keep_fingerprints, migrations.RunPython.noop),
+    ]

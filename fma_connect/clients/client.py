@@ -307,7 +307,11 @@ class Client(Connected):
         if isinstance(base_aggregate, _LastPulled):
             base = self._last_base()
         else:
-            base = None if base_aggregate is None else positive_int(base_aggregate, "base_aggregate")
+            base = (
+                None
+                if base_aggregate is None
+                else positive_int(base_aggregate, "base_aggregate", at_least=INITIAL)
+            )
         params = {"federated_model": self.model}
         if base is not None:
             params["base_aggregate"] = base

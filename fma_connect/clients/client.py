@@ -465,7 +465,7 @@ class Client(Connected):
         try:
             with self._transport.without_retries():
                 self._updates.send_kept(least_bytes=LEAST_BYTES, next_one=next_one)
-        except FMAConnectError as error:
+        except (FMAConnectError, OSError) as error:
             logger.warning("kept_update_not_sent cause=%s", error)
 
     def _outbox(self) -> Outbox | None:

@@ -103,6 +103,11 @@ class Refused(APIException):
         what = f"{status} {code}".strip() if status or not code else code
         self.error_message = ": ".join(part for part in (what, detail, reasons) if part)
 
+    @property
+    def is_of_the_server(self) -> bool:
+        """Whether the answer has the form of the API's refusals; a proxy answers with a page, or JSON of its own."""
+        return isinstance(self.message, Mapping) and not self.message.keys().isdisjoint(("code", "detail"))
+
 
 class InvalidRequest(Refused):
     """A request that cannot be accepted as it is; sending it again will not help.

@@ -56,16 +56,16 @@ def metrics_json(metrics: Any, *, where: str = "metrics") -> Any:
     return _Conversion(_warn, one_is_a_number=True).of(metrics, where, 0)
 
 
-def positive_int(value: Any, name: str) -> int:
-    """Read a number that is at least 1: an int, one of numpy or torch, a whole float, or its decimal digits.
+def positive_int(value: Any, name: str, *, at_least: int = 1) -> int:
+    """Read a number that is large enough: an int, one of numpy or torch, a whole float, or its decimal digits.
 
     Raises InvalidArgument.
     """
     number = _whole(value)
-    if number is not None and number < 1:
-        raise InvalidArgument(f"{name} must be at least 1; got {value}")
+    if number is not None and number < at_least:
+        raise InvalidArgument(f"{name} must be at least {at_least}; got {value}")
     if number is None:
-        raise InvalidArgument(f"{name} must be a whole number of at least 1; got {value!r:.100}")
+        raise InvalidArgument(f"{name} must be a whole number of at least {at_least}; got {value!r:.100}")
     return number
 
 

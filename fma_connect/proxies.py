@@ -98,12 +98,13 @@ class EnvironmentProxies(httpx.BaseTransport):
             raise ConnectionFailed(
                 f"the certificates of SSL_CERT_FILE or SSL_CERT_DIR cannot be read: {error.strerror or error}"
             ) from error
-        except (ValueError, httpx.InvalidURL) as error:
+        except (ValueError, httpx.InvalidURL):
+            # Without the cause: its text may quote the password.
             raise ConnectionFailed(
                 f"the environment asks for the proxy {_without_password(proxy)}, which must look like "
                 "http://host:port, https://host:port or socks5://host:port; for a server without a proxy, name it in "
                 "NO_PROXY"
-            ) from error
+            ) from None
 
 
 def _is_this_machine(host: str) -> bool:
@@ -155,5 +156,8 @@ def _without_password(proxy: str | None) -> str:
     try:
         url = httpx.URL(proxy or "")
     except httpx.InvalidURL:
+        return "of an unreadable URL"
+    if b"@" in url.raw_path or "@" in url.fragment:
+        # A "/" or "#" in the password ends the host there: what looks like a host with a port may be secret.
         return "of an unreadable URL"
     return f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}"  # the netloc of httpx has no user

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from urllib.parse import quote
 
 from fma_connect.encoding import RequestBody
 from fma_connect.exceptions import (
-    ConnectionFailed,
+    FMAConnectError,
     InvalidArgument,
     Refused,
     ServerFailed,
     TooManyRequests,
-    UnexpectedAnswer,
 )
-from fma_connect.outbox import Facts, Outbox
+from fma_connect.outbox import Facts, Kept, Outbox
 from fma_connect.outgoing_json import dumps
 from fma_connect.transport import Answer, Transport
 from fma_connect.uploads import Uploads
@@ -34,8 +34,6 @@ METRICS = "FMA-Metrics"
 MOST_BYTES_IN_HEADER = 4 * 1024
 # For servers that know neither the header nor uploads.
 MOST_BYTES_IN_QUERY = 32 * 1024
-# After these the server may still take the update, as it is.
-PASSING = (ConnectionFailed, TooManyRequests, ServerFailed, UnexpectedAnswer)
 
 
 class Updates:
@@ -56,7 +54,7 @@ class Updates:
         self._outbox = outbox
         self._uploads = Uploads(transport)
         self._knows_header = True
-        # Without an outbox: the digest and the facts of an update that may have arrived.
+        # The digest and the facts of an update that may have arrived: it may not have got into the outbox.
         self._unsent: tuple[str, Facts] | None = None
 
     def push(self, body: RequestBody, facts: Facts, *, least_bytes: int) -> Answer:
@@ -65,13 +63,14 @@ class Updates:
         least_bytes: bodies from this size on are sent in parts. Raises as Transport.call; after an error that may pass,
         the update stays kept.
         """
-        facts = self._begun_before(body, facts)
         outbox = self._outbox()
-        if outbox is None:
-            return self._finish(body, facts, least_bytes, outbox)
-        outbox.keep(body, facts)
-        with outbox.held():
-            return self._finish(body, facts, least_bytes, outbox)
+        begun = None if outbox is None else outbox.begun(body, facts)
+        if begun is None:
+            begun = self._begun_here(body, facts) or facts
+            if outbox is not None:
+                outbox.keep(body, begun)
+        with nullcontext() if outbox is None else outbox.held():
+            return self._finish(body, begun, least_bytes, outbox)
 
     def send_kept(
         self, *, least_bytes: int, next_one: tuple[RequestBody, Facts] | None = None
@@ -81,56 +80,58 @@ class Updates:
         next_one: what is pushed next; a kept update that is the same one is left to that.
         """
         outbox = self._outbox()
-        if outbox is None or not outbox.path.exists():
+        kept = None if outbox is None else outbox.take(unless=next_one)
+        if outbox is None or kept is None:
             return None
-        with outbox.held() as is_mine:
-            kept = outbox.load() if is_mine else None
-            if kept is None or (next_one is not None and _is_same(kept.headers, kept.facts, *next_one)):
-                return None
+        with kept:
             answer = self._finish(kept, kept.facts, least_bytes, outbox)
-            logger.info("kept_update_sent file=%s", outbox.path)
-            return answer
+        logger.info("kept_update_sent file=%s", outbox.path)
+        return answer
 
-    def _begun_before(self, body: RequestBody, facts: Facts) -> Facts:
-        """The facts with the key of an earlier attempt to send the same update."""
-        outbox = self._outbox()
-        kept = None if outbox is None else outbox.load()
-        if kept is not None:
-            return kept.facts if _is_same(kept.headers, kept.facts, body, facts) else facts
-        if self._unsent is not None:
-            digest, before = self._unsent
-            return before if _is_same({"Content-Digest": digest}, before, body, facts) else facts
-        return facts
+    def _begun_here(self, body: RequestBody, facts: Facts) -> Facts | None:
+        """The facts, with the key, of an attempt of this object to send the same update; None without one."""
+        if self._unsent is None:
+            return None
+        digest, before = self._unsent
+        is_same = digest == body.headers["Content-Digest"] and before.is_same_update(facts)
+        return before if is_same and before.is_remembered() else None
 
     def _finish(self, body: RequestBody, facts: Facts, least_bytes: int, outbox: Outbox | None) -> Answer:
         try:
-            answer = self._deliver(body, facts, least_bytes)
-        except PASSING as error:
-            if outbox is None:
+            # Outside the other `try`: a refused registration says nothing about the update.
+            who = self._who()
+        except FMAConnectError as error:
+            _note_kept(error, facts, outbox)
+            raise
+        try:
+            answer = self._deliver(body, facts, least_bytes, who)
+            answer.json()  # a page is no confirmation: a network that wants a login answers 200, too
+        except FMAConnectError as error:
+            if _is_final(error):
+                self._forget(body, facts, outbox)
+            else:
                 self._unsent = (body.headers["Content-Digest"], facts)
-            elif outbox.path.exists():
-                logger.warning("update_kept file=%s cause=%s", outbox.path, error)
-                error.add_note(f"The update is kept in {outbox.path}; the next calls of this client send it.")
+                _note_kept(error, facts, outbox)
             raise
-        except Refused:
-            self._forget(facts, outbox)
-            raise
-        self._forget(facts, outbox)
+        self._forget(body, facts, outbox)
         self._notice_lost_metrics(answer, facts)
         return answer
 
-    def _forget(self, facts: Facts, outbox: Outbox | None) -> None:
-        self._unsent = None
+    def _forget(self, body: RequestBody, facts: Facts, outbox: Outbox | None) -> None:
+        if self._unsent is not None and self._unsent[1].key == facts.key:
+            self._unsent = None
+        if isinstance(body, Kept):
+            body.close()
         if outbox is not None:
             outbox.remove(facts)
 
-    def _deliver(self, body: RequestBody, facts: Facts, least_bytes: int) -> Answer:
+    def _deliver(self, body: RequestBody, facts: Facts, least_bytes: int, who: Mapping[str, str]) -> Answer:
         metrics = dumps(facts.metrics) if facts.metrics else ""
         if body.size_bytes >= least_bytes or len(metrics) > MOST_BYTES_IN_HEADER:
-            answer = self._uploads.push(body, facts=facts, headers=self._who())
+            answer = self._uploads.push(body, facts=facts, headers=who)
             if answer is not None:
                 return answer
-        headers, params = dict(self._who()), dict[str, str | int](facts.params)
+        headers, params = dict(who), dict[str, str | int](facts.params)
         if metrics and self._uploads.are_known and self._knows_header:
             headers[METRICS] = metrics
         elif metrics:
@@ -151,8 +152,18 @@ class Updates:
             self._knows_header = False
 
 
-def _is_same(headers: Mapping[str, str], facts: Facts, body: RequestBody, others: Facts) -> bool:
-    return headers["Content-Digest"] == body.headers["Content-Digest"] and facts.is_same_update(others)
+def _is_final(error: FMAConnectError) -> bool:
+    """Whether the server will never take the update as it is. After other errors it still may."""
+    if isinstance(error, TooManyRequests | ServerFailed):
+        return False
+    # What a proxy says is no word of the server.
+    return isinstance(error, InvalidArgument) or (isinstance(error, Refused) and error.is_of_the_server)
+
+
+def _note_kept(error: FMAConnectError, facts: Facts, outbox: Outbox | None) -> None:
+    if outbox is not None and outbox.has(facts):
+        logger.warning("update_kept file=%s cause=%s", outbox.path, error)
+        error.add_note(f"The update is kept in {outbox.path}; the next calls of this client send it.")
 
 
 def _in_a_query(metrics: str) -> str:

@@ -323,7 +323,7 @@ class Transport:
                     method, path, headers(), read, params, body, deadline, silence_s, is_read_to_end
                 )
             except Refused as refused:
-                if isinstance(refused.message, str):  # not the server's problem details
+                if not refused.is_of_the_server:
                     refused.error_message += self._way()
                 if refused.status not in RETRYABLE_STATUSES:
                     raise

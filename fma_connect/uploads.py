@@ -94,8 +94,11 @@ class Uploads:
             except (ConnectionFailed, TooManyRequests, ServerFailed):
                 self._unfinished[facts.key] = upload_id
                 raise
-            except Refused:
-                _give_up(self._transport, upload_id, headers)
+            except Refused as refused:
+                if refused.is_of_the_server:
+                    _give_up(self._transport, upload_id, headers)
+                else:
+                    self._unfinished[facts.key] = upload_id
                 raise
         raise AssertionError("unreachable")
 

@@ -307,7 +307,11 @@ class Client(Connected):
         if isinstance(base_aggregate, _LastPulled):
             base = self._last_base()
         else:
-            base = None if base_aggregate is None else positive_int(base_aggregate, "base_aggregate")
+            base = (
+                None
+                if base_aggregate is None
+                else positive_int(base_aggregate, "base_aggregate", at_least=INITIAL)
+            )
         params = {"federated_model": self.model}
         if base is not None:
             params["base_aggregate"] = base
@@ -461,7 +465,7 @@ class Client(Connected):
         try:
             with self._transport.without_retries():
                 self._updates.send_kept(least_bytes=LEAST_BYTES, next_one=next_one)
-        except FMAConnectError as error:
+        except (FMAConnectError, OSError) as error:
             logger.warning("kept_update_not_sent cause=%s", error)
 
     def _outbox(self) -> Outbox | None:

@@ -393,7 +393,14 @@ def test_a_client_that_trained_from_the_initial_model_says_so(
 
 
 @pytest.mark.parametrize(
-    ("base", "sent"), [({}, None), ({"base_aggregate": 4}, "4"), ({"base_aggregate": None}, None)]
+    ("base", "sent"),
+    [
+        ({}, None),
+        ({"base_aggregate": 4}, "4"),
+        ({"base_aggregate": None}, None),
+        ({"base_aggregate": 0}, "0"),
+        ({"base_aggregate": np.int64(0)}, "0"),
+    ],
 )
 def test_base_aggregate_can_be_named(
     server: ScriptedServer, make: MakeClient, weights: Weights, base: dict[str, int | None], sent: str | None

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from fma_connect import Client, outbox, uploads
-from fma_connect.exceptions import ConnectionFailed, LateUpdate, ServerFailed, UnexpectedAnswer
+from fma_connect.exceptions import ConnectionFailed, LateUpdate, Refused, ServerFailed, UnexpectedAnswer
 from fma_core.arrays.codecs import safetensors
 from tests.connect.conftest import FakeTime
 from tests.connect.scripted_server import DROP, Reply, ScriptedServer, Seen, json_reply
@@ -136,6 +136,260 @@ def _fail_without_file(client: Client, server: ScriptedServer) -> None:
         client.push(ARRAYS)
     assert not hasattr(caught.value, "__notes__")
     server.on("POST", UPDATES, STORED)
+
+
+def keys_of(server: ScriptedServer) -> list[str]:
+    return [seen.headers["idempotency-key"] for seen in server.calls("POST", UPDATES)]
+
+
+@pytest.fixture
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    return lambda: monkeypatch.setattr(os, "fsync", full)
+
+
+def test_same_update_pushed_again_is_kept_no_longer_than_from_the_first_attempt(
+    server: ScriptedServer, start: MakeClient, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = start()
+    now = time.time()
+    fail_to_push(client, server)
+    kept = path.stat()
+    monkeypatch.setattr(time, "time", lambda: now + outbox.KEPT_FOR_S - 60)
+    fail_to_push(client, server)
+    assert path.stat().st_ino == kept.st_ino
+    monkeypatch.setattr(time, "time", lambda: now + outbox.KEPT_FOR_S + 60)
+    server.seen.clear()
+
+    start().pull()
+
+    assert server.calls("POST", UPDATES) == []
+
+
+def test_update_that_could_not_be_kept_has_the_same_key_again(
+    server: ScriptedServer, start: MakeClient, full_disk: Callable[[], None]
+) -> None:
+    client = start()
+    fail_to_push(client, server, num_examples=1)
+    full_disk()
+    server.seen.clear()
+    assert not _failed_note(client, server, num_examples=2)
+    server.on("POST", UPDATES, STORED)
+
+    client.push(ARRAYS, num_examples=2)
+
+    # The kept one goes first, before each.
+    keys = dict.fromkeys(keys_of(server))
+    assert len(keys) == 2
+    assert keys_of(server)[-1] == list(keys)[1]
+
+
+def _failed_note(client: Client, server: ScriptedServer, **facts: Any) -> str:
+    server.on("POST", UPDATES, DROP)
+    with pytest.raises(ConnectionFailed) as caught:
+        client.push(ARRAYS, **facts)
+    return " ".join(getattr(caught.value, "__notes__", []))
+
+
+def test_key_in_memory_is_used_no_longer_than_the_server_remembers_it(
+    server: ScriptedServer, start: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = start(credential_file=None)
+    now = time.time()
+    _fail_without_file(client, server)
+    monkeypatch.setattr(time, "time", lambda: now + outbox.KEPT_FOR_S - 60)
+    client.push(ARRAYS)
+    assert len(set(keys_of(server))) == 1
+    _fail_without_file(client, server)
+    old_key = keys_of(server)[-1]
+    monkeypatch.setattr(time, "time", lambda: now + 3 * outbox.KEPT_FOR_S)
+
+    client.push(ARRAYS)
+
+    assert keys_of(server)[-1] != old_key
+
+
+def test_key_in_memory_and_file_removed_is_not_kept_anew_for_longer(
+    server: ScriptedServer, start: MakeClient, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = start()
+    now = time.time()
+    fail_to_push(client, server)
+    path.unlink()
+    monkeypatch.setattr(time, "time", lambda: now + outbox.KEPT_FOR_S - 60)
+    fail_to_push(client, server)
+    assert len(set(keys_of(server))) == 1
+    monkeypatch.setattr(time, "time", lambda: now + outbox.KEPT_FOR_S + 60)
+    server.seen.clear()
+
+    start().pull()
+
+    assert server.calls("POST", UPDATES) == []
+
+
+def test_confirmed_update_leaves_the_key_of_another_one_in_memory(
+    server: ScriptedServer, start: MakeClient, full_disk: Callable[[], None]
+) -> None:
+    client = start()
+    fail_to_push(client, server, num_examples=1)
+    full_disk()
+    _failed_note(client, server, num_examples=2)
+    key = keys_of(server)[-1]
+    server.on("POST", UPDATES, STORED)
+    client.send_kept()
+
+    client.push(ARRAYS, num_examples=2)
+
+    assert keys_of(server)[-1] == key
+
+
+@pytest.mark.parametrize("status", [403, 404, 422])
+def test_refused_registration_costs_no_update(
+    server: ScriptedServer, start: MakeClient, path: Path, status: int
+) -> None:
+    server.on("POST", REGISTER, json_reply({"code": "not_yet", "detail": "ask Anna"}, status))
+    with pytest.raises(Refused) as caught:
+        start().push(ARRAYS)
+    assert str(path) in " ".join(caught.value.__notes__)
+    server.on("POST", REGISTER, json_reply({"uuid": "s3cr3t", "id": "c-17"}))
+    server.on("POST", UPDATES, STORED)
+
+    assert start().send_kept() == {"id": 5}
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        *(Reply(status, b"<html>log in</html>", {"Content-Type": "text/html"}) for status in (403, 407, 408)),
+        Reply(404),
+        Reply(200, b"<html>log in</html>", {"Content-Type": "text/html"}),
+        json_reply({"message": "Forbidden"}, 403),
+    ],
+)
+@pytest.mark.parametrize("in_parts", [False, True])
+def test_page_of_a_proxy_costs_no_update(
+    server: ScriptedServer,
+    start: MakeClient,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    page: Reply,
+    in_parts: bool,
+) -> None:
+    if in_parts:
+        monkeypatch.setattr("fma_connect.clients.client.LEAST_BYTES", len(BODY))
+        server.on("POST", "api/v1/uploads/", json_reply({"id": "1", "offset": len(BODY)}, 201))
+    server.on("POST", UPDATES, page)
+    with pytest.raises((Refused, UnexpectedAnswer)) as caught:
+        start().push(ARRAYS)
+    assert str(path) in " ".join(caught.value.__notes__)
+    server.on("POST", UPDATES, STORED)
+
+    assert start().send_kept() == {"id": 5}
+
+    assert len(set(keys_of(server))) == 1
+    assert server.calls("DELETE", "api/v1/uploads/1/") == []
+
+
+def test_kept_update_is_sent_as_it_was_although_a_newer_one_takes_its_place(
+    server: ScriptedServer, start: MakeClient, path: Path
+) -> None:
+    fail_to_push(start(), server, num_examples=1)
+    old = path.read_bytes()
+    server.seen.clear()
+
+    def replace(seen: Seen) -> Reply:
+        (path.parent / "new").write_bytes(b"other" * 100)
+        os.replace(path.parent / "new", path)
+        return Reply(503)
+
+    server.on("POST", UPDATES, replace, STORED)
+
+    assert start().send_kept() == {"id": 5}
+
+    assert [seen.body for seen in server.calls("POST", UPDATES)] == [BODY, BODY]
+    assert path.read_bytes() != old  # the newer one is left alone
+
+
+def test_kept_update_that_vanishes_meanwhile_disturbs_nothing(
+    server: ScriptedServer, start: MakeClient, path: Path
+) -> None:
+    fail_to_push(start(), server)
+
+    def remove(seen: Seen) -> Reply:
+        path.unlink(missing_ok=True)
+        return Reply(503)
+
+    server.on("POST", UPDATES, remove, STORED)
+
+    assert start().send_kept() == {"id": 5}
+    assert start().pull() is None
+
+
+def test_kept_update_is_sent_by_one_at_a_time(server: ScriptedServer, start: MakeClient) -> None:
+    fail_to_push(start(), server)
+    others: list[Any] = []
+
+    def meanwhile(seen: Seen) -> Reply:
+        others.append(start().send_kept())
+        return STORED
+
+    server.on("POST", UPDATES, meanwhile)
+    server.seen.clear()
+
+    assert start().send_kept() == {"id": 5}
+
+    assert others == [None]
+    assert len(server.calls("POST", UPDATES)) == 1
+
+
+def test_file_that_cannot_be_read_now_stays(
+    server: ScriptedServer,
+    start: MakeClient,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fail_to_push(start(), server)
+    opened = Path.open
+
+    def too_many(self: Path, *args: Any, **options: Any) -> Any:
+        if self == path:
+            raise OSError(24, "Too many open files")
+        return opened(self, *args, **options)
+
+    monkeypatch.setattr(Path, "open", too_many)
+    assert start().pull() is None
+    assert "kept_update_unreadable" in caplog.text
+    monkeypatch.undo()
+
+    assert start().send_kept() == {"id": 5}
+
+
+def test_file_of_an_earlier_update_is_not_said_to_have_this_one(
+    server: ScriptedServer, start: MakeClient, path: Path, full_disk: Callable[[], None]
+) -> None:
+    client = start()
+    fail_to_push(client, server, num_examples=1)
+    full_disk()
+
+    assert _failed_note(client, server, num_examples=2) == ""
+    assert path.exists()
+
+
+def test_same_update_pushed_again_reads_the_kept_file_once(
+    server: ScriptedServer, start: MakeClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = start()
+    fail_to_push(client, server)
+    looks: list[bool] = []
+    is_whole = outbox.Kept.is_whole
+    monkeypatch.setattr(outbox.Kept, "is_whole", lambda kept: looks.append(True) or is_whole(kept))
+
+    client.push(ARRAYS)
+
+    assert looks == [True]
 
 
 def test_confirmed_and_refused_updates_are_not_kept(
@@ -264,16 +518,12 @@ def test_nothing_is_written_where_it_is_not_wanted(
 def test_update_is_sent_although_the_disk_is_full(
     server: ScriptedServer,
     start: MakeClient,
-    monkeypatch: pytest.MonkeyPatch,
+    full_disk: Callable[[], None],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     client = start()
     client.register()
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+    full_disk()
     server.on("POST", UPDATES, STORED)
 
     assert client.push(ARRAYS) == {"id": 5}

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import traceback
 
 import httpx
 import pytest
@@ -130,6 +131,35 @@ def test_error_names_the_proxy_without_its_password(
         developer.me()
 
     assert "hunter2" not in str(caught.value) + caplog.text
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "http://user:hunter2@proxy.example:port",
+        "http://user:hunter2/x@proxy.example:80",
+        "http://user:12/hunter2@proxy.example:80",
+        "http://user:12#hunter2@proxy.example",
+        "http://a@b:12/hunter2@proxy.example",
+        "ftp://user:hunter2@proxy.example",
+    ],
+)
+def test_error_of_an_unreadable_proxy_shows_no_part_of_its_password(
+    environment: pytest.MonkeyPatch, fake_time: FakeTime, caplog: pytest.LogCaptureFixture, proxy: str
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="fma_connect")
+    environment.setenv("HTTP_PROXY", proxy)
+
+    with (
+        DeveloperClient("http://fma.invalid", token="t0ken", timeout_s=1, **fake_time.injected) as developer,
+        pytest.raises(ConnectionFailed) as caught,
+    ):
+        developer.me()
+
+    shown = "".join(traceback.format_exception(caught.value)) + caplog.text
+    assert "hunter2" not in shown
+    assert "user:" not in shown
+    assert ":12" not in shown
 
 
 @pytest.mark.parametrize(("status", "error"), [(407, InvalidRequest), (503, ServerFailed)])

@@ -80,6 +80,15 @@ def test_blocks_say_their_language(page: Path) -> None:
     assert {block.language for block in blocks_of(page)} <= LANGUAGES
 
 
+def test_a_guide_says_where_its_server_runs() -> None:
+    """Two guides in one folder would write the same files, and number models and users on from the first one's."""
+    for page in (REPOSITORY / "docs/how-to").glob("*.md"):
+        for block in blocks_of(page):
+            if block.language == "console" and any(SERVE.fullmatch(it.text) for it in commands_of(block)):
+                text = "\n".join(page.read_text().splitlines()[: block.line])
+                assert "empty folder" in " ".join(text.split()), name_of(page)
+
+
 @dataclass(frozen=True)
 class AnnasServer:
     """The server that guides share: the port it listens on, and the line that `fma user add anna` printed."""

@@ -8,9 +8,10 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.servers.fma import COMMAND, FmaInstall, put_migrated_into
+from tests.servers.fma import COMMAND, REPOSITORY, FmaInstall, put_migrated_into
 from tests.servers.free_port import free_port
 
 pytestmark = pytest.mark.processes
@@ -221,3 +222,16 @@ def test_manage_without_a_command_shows_its_help(fma_install: FmaInstall) -> Non
     assert shown.returncode == 2
     assert "fma manage migrate" in shown.stdout
     assert "Traceback" not in shown.stderr
+
+
+def test_a_server_whose_error_stream_is_closed_answers(fma_install: FmaInstall) -> None:
+    script = 'exec "$0" -m fma_api.cli "$@" <&- 2>&-'
+    with FmaInstall(fma_install.data_dir, command=["bash", "-c", script, sys.executable]) as install:
+        put_migrated_into(install.data_dir)
+        install.env["PYTHONPATH"] = str(REPOSITORY)
+        server = install.start_serve()
+        server.wait_until_ready()
+
+        answer = httpx.post(f"{server.base_url}/api/v1/models/7/register_client/", trust_env=False)
+
+    assert answer.status_code == 404, answer.text

@@ -47,7 +47,8 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
 class Wait:
     """Stay in this state.
 
-    reason: what a round waits for that has not started, or that lacks a client of its rule. cohort: the draw that found too few clients.
+    reason: what a round waits for that has not started, or that lacks a client of its rule.
+    cohort: the draw that found too few clients.
     is_complete: whether the answers are enough, so that it will close when it goes on.
     """
 

@@ -11,8 +11,8 @@ from django.test.utils import CaptureQueriesContext
 
 from fma_core.arrays.codecs.safetensors import encode
 from fma_core.errors import InvalidStrategy, MissingArray, SpecMismatch, UnexpectedArray
-from fma_django.errors import InvalidValue, NoInitialModel
 from fma_django.clients.registration import revoke_client
+from fma_django.errors import InvalidValue, NoInitialModel
 from fma_django.experiments.changes import change_federated_model, set_initial_model
 from fma_django.models import Client, FederatedModel, ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus

@@ -138,9 +138,6 @@ class ClientAdmin(RefusalsAdmin[Client]):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # its updates are history and would go with it; it can be revoked
 
-    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        return self.add_fieldsets if obj is None else self.fieldsets
-
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:

@@ -9,7 +9,7 @@ from django.contrib.admin.utils import unquote
 from django.db.models import F, OuterRef, Q, QuerySet, Subquery
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
-from unfold.widgets import UnfoldAdminSelectMultipleWidget
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from fma_core.errors import FMAError
 from fma_django.admin.confirmation import ask, is_confirmed
@@ -44,7 +44,7 @@ class ClientForm(RefusableForm):
     federated_models = forms.ModelMultipleChoiceField(
         queryset=FederatedModel.objects.only("name").order_by("name"),
         required=False,
-        widget=UnfoldAdminSelectMultipleWidget,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
         label="Registered with",
         help_text="A client may also register itself, where the server allows it (FMA_REGISTRATION).",
     )

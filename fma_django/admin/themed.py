@@ -26,7 +26,7 @@ ModelT = TypeVar("ModelT", bound=Model)
 
 
 class ModelAdmin(_ModelAdmin[ModelT]):
-    """Refuses a form that was opened before somebody else changed the row."""
+    """Refuses a form that was opened before somebody else changed the row; chooses several rows by checkboxes."""
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         if self._is_edited(request, obj):
@@ -44,6 +44,15 @@ class ModelAdmin(_ModelAdmin[ModelT]):
             return fieldsets
         *others, (title, options) = fieldsets
         return [*others, (title, {**options, "fields": (*options["fields"], FIELD)})]
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        # In a list of options, a click without Ctrl chooses that one and drops all others.
+        from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
+
+        elsewhere = (*self.get_autocomplete_fields(request), *self.filter_horizontal, *self.filter_vertical)
+        if db_field.name not in elsewhere:
+            kwargs.setdefault("widget", UnfoldAdminCheckboxSelectMultipleWidget())
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
 
     def _is_edited(self, request: HttpRequest, obj: Any) -> bool:
         return obj is not None and self.has_change_permission(request, obj)

@@ -120,3 +120,31 @@ def test_a_stale_form_of_every_other_page_is_refused(browser: Browser, model: An
     model.objects.filter(pk=row.pk).update(name="South")
     assert sorted(errors_of(browser.post(url, {**opened, "name": "East"}))) == ["__all__", "name"]
     assert browser.post(url, {**sent_by(browser.get(url)), "name": "East"}).status_code == 302
+
+
+def test_one_click_takes_a_client_out_of_one_model_alone(browser: Browser) -> None:
+    models = [make_model(name=f"experiment {number}") for number in range(3)]
+    ann = make_client(models[0]).client
+    for model in models[1:]:
+        model.clients.add(ann)
+    tags = [Tag.objects.create(name=name) for name in ("ct", "mr")]
+    describe_client(ann, name="", organisation=None, tags=tags)
+
+    content = browser.get(url_of(Client, "change", ann.pk)).content.decode()
+
+    for field, rows in (("federated_models", models), ("tags", tags)):
+        assert not re.search(rf'<select[^>]*name="{field}"', content)
+        for row in rows:  # each has a box of its own
+            box = re.search(rf'<input[^>]*name="{field}"[^>]*value="{row.pk}"[^>]*>', content)
+            assert box
+            assert 'type="checkbox"' in box[0]
+            assert "checked" in box[0]
+
+
+def test_no_page_chooses_rows_in_a_list_where_one_click_drops_the_others(
+    browser: Browser, rows: None
+) -> None:
+    for model in (Client, Organisation, Tag, FederatedModel):
+        for url in (url_of(model, "add"), url_of(model, "change", model.objects.latest("pk").pk)):
+            for select in re.findall(r"<select[^>]*multiple[^>]*>", browser.get(url).content.decode()):
+                assert "admin-autocomplete" in select, (url, select)

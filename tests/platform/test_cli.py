@@ -24,7 +24,17 @@ def fma(install: FmaInstall, *arguments: str, stdin: str = "") -> subprocess.Com
 
 @pytest.mark.parametrize(
     "command",
-    [["serve"], ["web"], ["worker"], ["manage"], ["user", "add"], ["client", "add"], ["verify"], ["demo"]],
+    [
+        ["serve"],
+        ["web"],
+        ["worker"],
+        ["manage"],
+        ["user", "add"],
+        ["client", "add"],
+        ["store", "take-over"],
+        ["verify"],
+        ["demo"],
+    ],
     ids=" ".join,
 )
 def test_help_teaches_by_example(fma_install: FmaInstall, command: list[str]) -> None:

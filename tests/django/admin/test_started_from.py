@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 
 
 def sent_by(page: Any) -> dict[str, Any]:
-    """What a browser sends when the form of the page is saved without a change."""
+    """The fields that a browser sends when the form of the page is saved without a change."""
     form = page.context["adminform"].form
     sent = {}
     for name, field in form.fields.items():

@@ -1,4 +1,4 @@
-"""Which installation sweeps the store of the weights."""
+"""The ownership of the store of the weights, as this database knows it."""
 
 import uuid
 

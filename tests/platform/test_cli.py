@@ -231,3 +231,49 @@ def test_manage_without_a_command_shows_its_help(fma_install: FmaInstall) -> Non
     assert shown.returncode == 2
     assert "fma manage migrate" in shown.stdout
     assert "Traceback" not in shown.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "secret"),
+    [(["user", "add", "anna"], "token"), (["client", "add"], "uuid")],
+    ids=["user", "client"],
+)
+def test_a_secret_goes_into_a_new_file_of_this_user_and_never_over_another(
+    fma_install: FmaInstall, tmp_path: Path, command: list[str], secret: str
+) -> None:
+    out = tmp_path / "secret.json"
+
+    printed = json.loads(fma_install.run(*command, "--out", str(out)))
+
+    kept = json.loads(out.read_text())
+    assert {**printed, secret: kept[secret]} == {**kept, "file": str(out)}
+    assert secret not in printed
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    before = out.read_bytes()
+    for path in (out, tmp_path / "nowhere" / "secret.json", tmp_path):
+        done = fma(fma_install, *command, "--out", str(path))
+        assert (done.returncode, done.stdout) == (1, "")
+        assert str(path) in done.stderr
+    assert out.read_bytes() == before
+    assert [path.name for path in tmp_path.glob("*secret*")] == ["secret.json"]
+
+
+def test_a_file_that_is_refused_costs_no_user(fma_install: FmaInstall, tmp_path: Path) -> None:
+    (tmp_path / "anna.json").write_text("mine")
+    assert fma(fma_install, "user", "add", "anna", "--out", str(tmp_path / "anna.json")).returncode == 1
+    assert json.loads(fma_install.run("user", "add", "anna", "--out", str(tmp_path / "new.json")))["id"] == 1
+
+
+def test_a_token_that_was_lost_is_printed_again_or_another_made(fma_install: FmaInstall) -> None:
+    added = json.loads(fma_install.run("user", "add", "anna"))
+
+    again = fma(fma_install, "user", "add", "anna")
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "fma user token anna" in again.stderr
+    assert json.loads(fma_install.run("user", "token", "anna")) == added
+    other = json.loads(fma_install.run("user", "token", "anna", "--new"))
+    assert other["token"] != added["token"]
+    assert json.loads(fma_install.run("user", "token", "anna")) == other
+    nobody = fma(fma_install, "user", "token", "bob")
+    assert nobody.returncode == 1
+    assert "no user 'bob'" in nobody.stderr

@@ -1,4 +1,4 @@
-"""Which blobs of the store the rows name."""
+"""The blobs of the store that rows name."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ WITH_WEIGHTS: tuple[type[WithWeights], ...] = (ModelUpdate, ModelAggregate, Mode
 
 
 def named_blobs(candidates: Iterable[str]) -> set[str]:
-    """Those of the blobs that a row names, as its weights or as the state of a strategy."""
+    """Return the blobs among these that a row names, as its weights or as the state of a strategy."""
     wanted, named = list(candidates), set[str]()
     for kind in WITH_WEIGHTS:
         rows: models.QuerySet[ModelUpdate] = kind._default_manager.filter(sha256__in=wanted)  # type: ignore[assignment]

@@ -60,7 +60,7 @@ LANGUAGES = {"console", "python", "text", "json", "http", "mermaid", "env", "yam
 # A release is made by hand, and takes hours.
 BY_HAND = {"RELEASING.md"}
 FIRST_PAGES = {"README.md", "docs/tutorial/first-federation.md"}
-ANNAS_SERVER = ["fma serve", "fma user add anna > anna.json"]
+ANNAS_SERVER = ["fma serve", "fma user add anna --out anna.json"]
 # Guides that begin with these commands too, and yet need a server of their own.
 APART = {
     "docs/how-to/send-large-updates.md": "its model is number 1",

@@ -25,7 +25,17 @@ def fma(install: FmaInstall, *arguments: str, stdin: str = "") -> subprocess.Com
 
 @pytest.mark.parametrize(
     "command",
-    [["serve"], ["web"], ["worker"], ["manage"], ["user", "add"], ["client", "add"], ["verify"], ["demo"]],
+    [
+        ["serve"],
+        ["web"],
+        ["worker"],
+        ["manage"],
+        ["user", "add"],
+        ["client", "add"],
+        ["store", "take-over"],
+        ["verify"],
+        ["demo"],
+    ],
     ids=" ".join,
 )
 def test_help_teaches_by_example(fma_install: FmaInstall, command: list[str]) -> None:
@@ -235,3 +245,49 @@ def test_a_server_whose_error_stream_is_closed_answers(fma_install: FmaInstall) 
         answer = httpx.post(f"{server.base_url}/api/v1/models/7/register_client/", trust_env=False)
 
     assert answer.status_code == 404, answer.text
+
+
+@pytest.mark.parametrize(
+    ("command", "secret"),
+    [(["user", "add", "anna"], "token"), (["client", "add"], "uuid")],
+    ids=["user", "client"],
+)
+def test_a_secret_goes_into_a_new_file_of_this_user_and_never_over_another(
+    fma_install: FmaInstall, tmp_path: Path, command: list[str], secret: str
+) -> None:
+    out = tmp_path / "secret.json"
+
+    printed = json.loads(fma_install.run(*command, "--out", str(out)))
+
+    kept = json.loads(out.read_text())
+    assert {**printed, secret: kept[secret]} == {**kept, "file": str(out)}
+    assert secret not in printed
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    before = out.read_bytes()
+    for path in (out, tmp_path / "nowhere" / "secret.json", tmp_path):
+        done = fma(fma_install, *command, "--out", str(path))
+        assert (done.returncode, done.stdout) == (1, "")
+        assert str(path) in done.stderr
+    assert out.read_bytes() == before
+    assert [path.name for path in tmp_path.glob("*secret*")] == ["secret.json"]
+
+
+def test_a_file_that_is_refused_costs_no_user(fma_install: FmaInstall, tmp_path: Path) -> None:
+    (tmp_path / "anna.json").write_text("mine")
+    assert fma(fma_install, "user", "add", "anna", "--out", str(tmp_path / "anna.json")).returncode == 1
+    assert json.loads(fma_install.run("user", "add", "anna", "--out", str(tmp_path / "new.json")))["id"] == 1
+
+
+def test_a_token_that_was_lost_is_printed_again_or_another_made(fma_install: FmaInstall) -> None:
+    added = json.loads(fma_install.run("user", "add", "anna"))
+
+    again = fma(fma_install, "user", "add", "anna")
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "fma user token anna" in again.stderr
+    assert json.loads(fma_install.run("user", "token", "anna")) == added
+    other = json.loads(fma_install.run("user", "token", "anna", "--new"))
+    assert other["token"] != added["token"]
+    assert json.loads(fma_install.run("user", "token", "anna")) == other
+    nobody = fma(fma_install, "user", "token", "bob")
+    assert nobody.returncode == 1
+    assert "no user 'bob'" in nobody.stderr

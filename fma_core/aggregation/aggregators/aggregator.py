@@ -109,7 +109,11 @@ class Rows(Protocol):
         """‖row‖² of each row: (rows,)."""
 
     def gram(self) -> Float64:
-        """The inner products of the rows: (rows, rows), read-only. Computed once and kept."""
+        """The inner products of the rows: (rows, rows), read-only. Computed once and kept.
+
+        For a rule that `measures_distances` and is translation equivariant they may be those of the differences from
+        one of the rows, whose distances are the same and have more exact digits.
+        """
 
     def reduce(self, measure: Callable[[Block], Float64]) -> Float64 | None:
         """The sum of `measure(block)` over all columns; None when there are none. `measure` must pickle."""

@@ -3,13 +3,13 @@
 from typing import Any
 
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from fma_api.errors import LengthRequired
+from fma_api.v1.known_queries import KnownQueries
 from fma_api.v1.schema import ProblemSchema
 
 
-class AnnouncedBodies(APIView):
+class AnnouncedBodies(KnownQueries):
     # Not a docstring, which would describe every operation in the OpenAPI document: this is a view of version 1, where
     # a chunked body is refused with 411. Django would take it for an empty one, and complain of missing fields.
 

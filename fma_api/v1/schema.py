@@ -3,9 +3,13 @@
 from typing import Any
 
 from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.views import SpectacularAPIView
 from rest_framework import serializers
+from rest_framework.response import Response
 
 from fma_api.problems import CONTENT_TYPE
+from fma_api.renderers import OrjsonRenderer
+from fma_api.v1.known_queries import KnownQueries
 
 
 class ProblemSerializer(serializers.Serializer[None]):
@@ -28,3 +32,12 @@ class ProblemSchema(AutoSchema):
             described = self._get_response_for_code(ProblemSerializer, status, media_types=[CONTENT_TYPE])  # type: ignore[no-untyped-call]
             bodies[status] = {**described, "description": "A problem: its `code` says which."}
         return bodies
+
+
+class DocumentView(KnownQueries, SpectacularAPIView):  # type: ignore[misc]
+    """The OpenAPI document as YAML or JSON; a problem is JSON here, too."""
+
+    def handle_exception(self, exc: Exception) -> Response:
+        self.request.accepted_renderer = OrjsonRenderer()
+        self.request.accepted_media_type = OrjsonRenderer.media_type
+        return super().handle_exception(exc)

@@ -5,15 +5,15 @@ from rest_framework.authtoken.serializers import AuthTokenSerializer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.throttling import ScopedRateThrottle
-from rest_framework.views import APIView
 
 from fma_api.parsers import SmallFormParser, SmallJsonParser
 from fma_api.v1.accounts.serializers import TokenSerializer
+from fma_api.v1.known_queries import KnownQueries
 from fma_api.v1.schema import ProblemSchema
 from fma_django.clients.tokens import issue_token
 
 
-class LoginView(APIView):
+class LoginView(KnownQueries):
     """Exchange a username and a password for a token; repeated guesses are throttled (`FMA_LOGIN_RATE`)."""
 
     # A password says who is calling: a stale token beside it is not looked at.

@@ -19,7 +19,9 @@ from fma_api.renderers import SAFETENSORS, dumps
 from fma_api.v1.authentication import HEADER
 from fma_api.v1.callers import user_of
 from fma_api.v1.idempotency import idempotency_key
+from fma_api.v1.known_queries import refuse_unknown_parameters
 from fma_api.v1.updates.facts import SentFacts, facts_in_json, facts_in_query
+from fma_api.v1.updates.serializers import UpdateFactsSerializer
 from fma_core.errors import TruncatedBody
 from fma_django.clients.registration import find_client, hash_of
 from fma_django.errors import UnknownClient, UnknownModel
@@ -49,7 +51,9 @@ def receive(request: HttpRequest) -> HttpResponse:
 def _of_client(request: HttpRequest, credential: str) -> ModelUpdate:
     credential_hash = hash_of(credential)
     if _names_an_upload(request):
-        upload = find_upload(find_client(credential), request.GET.get("upload", ""))
+        client = find_client(credential)
+        refuse_unknown_parameters(request)
+        upload = find_upload(client, request.GET.get("upload", ""))
         return finish_upload(upload, idempotency_key=idempotency_key(request))
     try:
         if _size_bytes(request) > UNKNOWN_BYTES and _media_type(request) == JSON:
@@ -92,6 +96,7 @@ def _of_user(request: HttpRequest) -> ModelUpdate:
 
 def _sent(request: HttpRequest) -> tuple[SentFacts, WeightsBody]:
     """The facts of an update and its body: safetensors unread, JSON read."""
+    refuse_unknown_parameters(request)
     if "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("CONTENT_LENGTH"):
         raise LengthRequired()
     media_type = _media_type(request)
@@ -104,10 +109,22 @@ def _sent(request: HttpRequest) -> tuple[SentFacts, WeightsBody]:
     elif media_type == SAFETENSORS:
         return facts_in_query(request), safetensors_body(request, cast("Any", request))
     elif media_type == JSON:
-        sent = facts_in_json(OrjsonParser().parse(cast("Any", request), parser_context={"request": request}))
+        members = OrjsonParser().parse(cast("Any", request), parser_context={"request": request})
+        _refuse_facts_in_query(request)
+        sent = facts_in_json(members)
     else:
         raise UnsupportedMediaType(media_type)
     return sent, JsonBody(sent.data)
+
+
+def _refuse_facts_in_query(request: HttpRequest) -> None:
+    """Raises DRF's ValidationError: beside a JSON body, nobody reads them."""
+    if request.META.get("QUERY_STRING") and (
+        ignored := UpdateFactsSerializer().fields.keys() & request.GET.keys()
+    ):
+        raise ValidationError(
+            {name: ["The body is JSON: the facts of the update are members of it."] for name in ignored}
+        )
 
 
 def shown(update: ModelUpdate, request: HttpRequest, *, to_client: bool) -> dict[str, Any]:

@@ -80,6 +80,9 @@ class ModelUpdateViewSet(
             OpenApiParameter("base_aggregate", int),
             OpenApiParameter("num_examples", int),
             OpenApiParameter(
+                "client", OpenApiTypes.UUID, description="The client's public id; for developers only."
+            ),
+            OpenApiParameter(
                 "metrics", str, deprecated=True, description="A JSON object; queries are in logs."
             ),
             OpenApiParameter(

@@ -279,6 +279,13 @@ class Transport:
             self._promise.ends_at = outer
 
     @contextmanager
+    def within_share(self, share: float) -> Iterator[None]:
+        """Promise that the calls of this thread in the `with` take at most this share of the time that it has left."""
+        promised_s = self.promised_s()
+        with self.within(None if promised_s is None else promised_s * share):
+            yield
+
+    @contextmanager
     def without_retries(self) -> Iterator[None]:
         """Send each call of this thread in the `with` once."""
         outer, self._promise.is_once = getattr(self._promise, "is_once", False), True

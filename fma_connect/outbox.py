@@ -174,7 +174,11 @@ class Outbox:
             return False
 
     def remove(self, facts: Facts) -> None:
-        """Remove the kept update if it is still the one with this key. Windows removes no file that is open."""
+        """Remove the kept update if it is still the one with this key.
+
+        Windows removes no file that is open: who has opened it closes it first. A file that another process is sending
+        stays, is sent again with its key, and counts once.
+        """
         if self.has(facts):
             with suppress(OSError):
                 self.path.unlink()
@@ -223,13 +227,14 @@ class Outbox:
 
     def _is_mine(self, file: BufferedReader) -> bool:
         """Lock the file; whether this has succeeded, and the file is still the kept one."""
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return False
-            except OSError:
-                pass  # a file system without locks: the server counts the update once
+        if fcntl is None:
+            return True  # an open file is neither removed nor replaced
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # a file system without locks: the server counts the update once
         return self._is_still(os.fstat(file.fileno()))
 
     def _is_still(self, of_file: os.stat_result) -> bool:

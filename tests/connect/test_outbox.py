@@ -6,6 +6,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -579,6 +580,75 @@ def test_nothing_is_written_where_it_is_not_wanted(
 
     assert not path.exists()
     assert client.send_kept() is None
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No locks, and no file is removed or replaced while it is open."""
+
+    def refuse_if_open(path: str | os.PathLike[str]) -> None:
+        for descriptor in Path("/proc/self/fd").iterdir():
+            try:
+                is_it = os.path.samestat(descriptor.stat(), Path(path).stat())
+            except OSError:  # one of the two is gone
+                continue
+            if is_it:
+                raise PermissionError(13, "The process cannot access the file because it is being used")
+
+    unlink_anyway, replace_anyway = Path.unlink, os.replace
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        refuse_if_open(path)
+        unlink_anyway(path, missing_ok)
+
+    def replace(source: str, target: Path) -> None:
+        refuse_if_open(target)
+        replace_anyway(source, target)
+
+    monkeypatch.setattr(outbox, "fcntl", None)
+    monkeypatch.setattr(Path, "unlink", unlink)
+    monkeypatch.setattr(os, "replace", replace)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs the list of open files")
+@pytest.mark.usefixtures("windows")
+@pytest.mark.parametrize(
+    "reply", [STORED, json_reply({"code": "late_update"}, 409), json_reply({"code": "shape_mismatch"}, 422)]
+)
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda client: client.pull(),
+        lambda client: client.send_kept(),
+        lambda client: client.push(ARRAYS),
+        lambda client: client.push({"w": np.zeros(2)}),
+    ],
+    ids=["catch up", "send", "the same", "another"],
+)
+def test_no_file_is_removed_or_replaced_while_it_is_open(
+    server: ScriptedServer, start: MakeClient, path: Path, act: Callable[[Client], None], reply: Reply
+) -> None:
+    fail_to_push(start(), server)
+    server.on("POST", UPDATES, reply)
+
+    with suppress(Refused):
+        act(start())
+
+    assert not path.exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs the list of open files")
+@pytest.mark.usefixtures("windows")
+def test_damaged_file_is_removed_where_open_files_cannot_be(
+    server: ScriptedServer, start: MakeClient, path: Path
+) -> None:
+    for damage in (lambda content: content[:-1], lambda content: b"garbage" * 9, lambda content: b""):
+        fail_to_push(start(), server)
+        path.write_bytes(damage(path.read_bytes()))
+
+        assert start().send_kept() is None
+
+        assert not path.exists()
 
 
 def test_update_is_sent_although_the_disk_is_full(

@@ -227,15 +227,15 @@ class Outbox:
 
     def _is_mine(self, file: BufferedReader) -> bool:
         """Lock the file; whether this has succeeded, and the file is still the kept one."""
-        if fcntl is None:
-            return True  # an open file is neither removed nor replaced
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            pass  # a file system without locks: the server counts the update once
-        return self._is_still(os.fstat(file.fileno()))
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            except OSError:
+                pass  # a file system without locks: the server counts the update once
+        # On Windows an open file is neither removed nor replaced.
+        return os.name == "nt" or self._is_still(os.fstat(file.fileno()))
 
     def _is_still(self, of_file: os.stat_result) -> bool:
         try:

@@ -117,7 +117,7 @@ class Joining:
         )
         # Asking earlier would defeat the server's spreading of clients.
         while waiting.pause(until=self._ask_again_at):
-            answer: Joined | NotJoined | None = waiting.ask(self.once)
+            answer = waiting.ask(self.once)
             if isinstance(answer, Joined):
                 return answer
             if answer is not None:

@@ -27,7 +27,7 @@ from fma_connect.digest import expected_sha256
 from fma_connect.encoding import BytesBody, RequestBody
 from fma_connect.exceptions import ConnectionFailed, InvalidArgument, Refused, UnexpectedAnswer, refusal
 from fma_connect.outgoing_json import dumps, to_json
-from fma_connect.proxies import EnvironmentProxies
+from fma_connect.proxies import EnvironmentProxies, is_this_machine
 from fma_connect.redirect import headers_for_store, speak_for_server, store_of, why_unusable
 from fma_connect.retry import RETRYABLE_STATUSES, RetryPolicy, retry_after_s
 from fma_connect.version import __version__
@@ -277,6 +277,13 @@ class Transport:
             yield
         finally:
             self._promise.ends_at = outer
+
+    @contextmanager
+    def within_share(self, share: float) -> Iterator[None]:
+        """Promise that the calls of this thread in the `with` take at most this share of the time that it has left."""
+        promised_s = self.promised_s()
+        with self.within(None if promised_s is None else promised_s * share):
+            yield
 
     @contextmanager
     def without_retries(self) -> Iterator[None]:
@@ -543,7 +550,7 @@ def _cause(failure: Exception) -> str:
 
 
 def _warn_of_clear_text(url: httpx.URL) -> None:
-    if url.scheme == "http" and url.host not in ("localhost", "127.0.0.1", "::1", "testserver"):
+    if url.scheme == "http" and not is_this_machine(url.host):
         logger.warning(
             "clear_text host=%s: the credential and the weights travel unencrypted; use https", url.host
         )

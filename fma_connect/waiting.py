@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import TypeVar
 
 from fma_connect.exceptions import ConnectionFailed, Refused
@@ -57,23 +57,20 @@ class Waiting:
         """Whether the caller's time is over."""
         return self._left_s() <= 0
 
-    @contextmanager
-    def promise(self) -> Iterator[None]:
+    def promise(self) -> AbstractContextManager[None]:
         """Promise that all calls of this thread in the `with` end in time; a last one may follow the end."""
-        last_ends_at = self._transport.clock() + ONE_CALL_S
-        with self._transport.until(
-            None if self._promised_at is None else max(self._promised_at, last_ends_at)
-        ):
-            yield
+        if self._promised_at is None:
+            return self._transport.until(None)
+        return self._transport.until(max(self._promised_at, self._transport.clock() + ONE_CALL_S))
 
-    def until_news(self, question: Callable[[float], T | None]) -> T | None:
+    def until_news(self, question: Callable[[float], T]) -> T | None:
         """Ask until there is news; None when the time is over. Raises as `ask`."""
         news = self.ask(question)
         while news is None and self.pause():
             news = self.ask(question)
         return news
 
-    def ask(self, question: Callable[[float], T | None]) -> T | None:
+    def ask(self, question: Callable[[float], T]) -> T | None:
         """Ask once; None when there is no news yet, when the wait was cut, or while the server is away.
 
         question(wait_s): one call of the transport with this wait_s; None is no news.
@@ -83,13 +80,14 @@ class Waiting:
         asked_at = self._transport.clock()
         wait_s = min(self._longest_s, max(self._left_s(), 0.0))
         pause_s = SHORTEST_PAUSE_S
+        news: T | None = None
         try:
             with self._transport.until(self._promised_at):
                 news = question(wait_s)
         except WaitCut:
-            news, pause_s = None, self._longer_pause_s()
+            pause_s = self._longer_pause_s()
         except (ConnectionFailed, Refused) as error:
-            news, pause_s = None, self._pause_after(error)
+            pause_s = self._pause_after(error)
         else:
             self._has_answered = True
             allowed_s = self._transport.waits.of(wait_s)

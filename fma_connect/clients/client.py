@@ -29,11 +29,10 @@ import numpy.typing as npt
 from fma_connect.clients.connected import Connected
 from fma_connect.credential import Credential, CredentialFile
 from fma_connect.digest import sha256_of_etag
-from fma_connect.encoding import SAFETENSORS, Quantisation, RequestBody, encoded, explained
+from fma_connect.encoding import SAFETENSORS, Quantisation, encoded, explained
 from fma_connect.exceptions import (
     Conflict,
     CredentialError,
-    FMAConnectError,
     InvalidArgument,
     InvalidRequest,
     NotFound,
@@ -292,7 +291,7 @@ class Client(Connected):
         facts = Facts(params, None if metrics is None else _plain_metrics(metrics))
         body = encoded(arrays, compress=compress, quantise=quantise)
         with self._transport.within(timeout_s):
-            self._catch_up(next_one=(body, facts))
+            self._updates.catch_up(least_bytes=LEAST_BYTES, next_one=(body, facts))
             try:
                 answer = self._updates.push(body, facts, least_bytes=LEAST_BYTES)
             except InvalidRequest as refused:
@@ -402,13 +401,8 @@ class Client(Connected):
             logger.info("round_joined model=%d round=%d", self.model, answer.round)
         return answer
 
-    def _catch_up(self, next_one: tuple[RequestBody, Facts] | None = None) -> None:
-        """Send the kept update, unless it is the next one anyway; a failure is that of the call that follows."""
-        try:
-            with self._transport.without_retries():
-                self._updates.send_kept(least_bytes=LEAST_BYTES, next_one=next_one)
-        except (FMAConnectError, OSError) as error:
-            logger.warning("kept_update_not_sent cause=%s", error)
+    def _catch_up(self) -> None:
+        self._updates.catch_up(least_bytes=LEAST_BYTES)
 
     def _outbox(self) -> Outbox | None:
         if self._file is None or not self._keeps_unsent:

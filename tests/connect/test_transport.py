@@ -330,7 +330,16 @@ def test_clear_text_to_another_machine_is_warned_of(
 
     caplog.clear()
     make("https://fma.example.org", fake_time)
-    make("http://[::1]:8000", fake_time)
+    for host in (
+        "[::1]:8000",
+        "localhost",
+        "LOCALHOST.",
+        "fma.localhost",
+        "127.0.0.1",
+        "127.1.2.3",
+        "0.0.0.0",
+    ):
+        make(f"http://{host}", fake_time)
     assert caplog.text == ""
 
 

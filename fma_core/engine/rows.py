@@ -26,6 +26,7 @@ class FileRows:
         self._executor = executor
         self._progress = progress
         self._gram: Float64 | None = None
+        self._norms: Float64 | None = None
 
     @property
     def num_rows(self) -> int:
@@ -64,10 +65,26 @@ class FileRows:
         return np.array([float(update.metrics[name]) for update in self._job.updates])
 
     def squared_norms(self) -> Float64:
-        if self._gram is not None:
-            return np.diagonal(self._gram).copy()
+        if self._norms is not None:
+            return self._norms.copy()
         norms = self._sum(_squared_norms, max_columns=widths.STREAM_COLUMNS)
-        return np.zeros(self.num_rows) if norms is None else norms
+        self._norms = np.zeros(self.num_rows) if norms is None else norms
+        return self._norms.copy()
+
+    @property
+    def are_weights(self) -> bool:
+        """Whether a row is the weights that were sent, and not the change."""
+        return self._job.rows_are_weights
+
+    @property
+    def known_gram(self) -> Float64 | None:
+        """`gram`, if it was asked for."""
+        return self._gram
+
+    @property
+    def known_squared_norms(self) -> Float64 | None:
+        """`squared_norms`, if they or `gram` were asked for."""
+        return self._norms
 
     def gram(self) -> Float64:
         if self._gram is None:
@@ -76,6 +93,7 @@ class FileRows:
             self._gram = np.zeros((self.num_rows, self.num_rows)) if gram is None else gram
             # For 1000 rows it takes 8 MB: all callers share one, which is read-only.
             self._gram.flags.writeable = False
+            self._norms = np.diagonal(self._gram).copy()
         return self._gram
 
     def reduce(self, measure: Callable[[Block], Float64]) -> Float64 | None:

@@ -82,5 +82,15 @@ class ModelUpdateSerializer(ClientModelUpdateSerializer):
     """An update as a developer sees it."""
 
     class Meta(ClientModelUpdateSerializer.Meta):
-        fields = (*ClientModelUpdateSerializer.Meta.fields, "status", "status_reason", "applied_aggregate")
+        fields = (
+            *ClientModelUpdateSerializer.Meta.fields,
+            "status",
+            "status_reason",
+            "applied_aggregate",
+            "verdict",
+            "verdict_by",
+            "weight_used",
+            "step_norm",
+            "distance",
+        )
         read_only_fields = fields

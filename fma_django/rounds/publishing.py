@@ -105,7 +105,7 @@ def exclude_update(lease: Lease, update_id: int, reason: str) -> bool:
 
 def _complete_updates(published: Round, aggregate: ModelAggregate, uses: Mapping[int, UpdateUse]) -> None:
     """Write down what became of each update: one statement for most of them, and one for each that differs."""
-    (most, _), *_ = Counter(uses.values()).most_common(1) or [(None, 0)]
+    most = Counter(uses.values()).most_common(1)[0][0] if uses else None
     published.model_updates.filter(status=UpdateStatus.RUNNING).update(
         status=UpdateStatus.COMPLETE, **_columns_of(most, aggregate)
     )

@@ -1,8 +1,10 @@
-"""What a rule rejects is recorded as rejected, and its metrics count nowhere."""
+"""A rejected update is recorded as rejected, and its metrics count nowhere."""
 
 from typing import Any
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from structlog.testing import capture_logs
 
 from fma_django.forwarders.forwarder import numbers_of_rounds
@@ -36,14 +38,19 @@ def clients_of(model: FederatedModel) -> list[Client]:
 
 
 def play(
-    model: FederatedModel, clients: list[Client], *, attack: float = -500.0, accuracy: float = 0.5
+    model: FederatedModel,
+    clients: list[Client],
+    *,
+    attack: float = -500.0,
+    accuracy: float = 0.5,
+    lie: float = 100.0,
 ) -> list[ModelUpdate]:
-    """One round: all are honest but the last, which reports an accuracy of 100. Its updates, in their order."""
+    """One round: all are honest but the last, whose accuracy is a lie. Its updates, in their order."""
     current = FederatedModel.objects.get(pk=model.pk)
     newest = current.aggregates.order_by("-pk").first()
     base = 0 if newest is None else newest.pk
     for client, value in zip(clients, [*HONEST, attack], strict=True):
-        said = 100.0 if client is clients[-1] else accuracy
+        said = lie if client is clients[-1] else accuracy
         facts = UpdateFacts(base_aggregate_id=base, metrics={"accuracy": said})
         send_body(current, client, JsonBody(weights(value)), facts)
     applied = aggregate_now(current)
@@ -86,8 +93,8 @@ def test_what_is_rejected_does_not_look_like_progress() -> None:
     model = experiment(round_policy={"metric": "accuracy", "patience": 1})
     clients = clients_of(model)
 
-    play(model, clients)
-    play(model, clients)
+    play(model, clients, lie=100.0)
+    play(model, clients, lie=200.0)
 
     model.refresh_from_db()
     assert model.end_reason == "no_improvement"
@@ -175,3 +182,20 @@ def test_an_update_that_waits_has_no_verdict() -> None:
 
     update.refresh_from_db()
     assert (update.verdict, update.verdict_by, update.weight_used) == (None, None, None)
+
+
+@pytest.mark.parametrize(("rule", "statements"), [("median", 1), ("mean", 2)])
+def test_the_verdicts_are_written_in_one_statement_or_two(rule: str, statements: int) -> None:
+    model = experiment(aggregator=rule, aggregator_params={})
+    for number, client in enumerate(clients_of(model)):
+        facts = UpdateFacts(base_aggregate_id=0, num_examples=number + 1)
+        send_body(model, client, JsonBody(weights(float(number))), facts)
+
+    with CaptureQueriesContext(connection) as captured:
+        aggregate_now(model)
+
+    written = [
+        query["sql"] for query in captured if "UPDATE" in query["sql"] and "weight_used" in query["sql"]
+    ]
+    assert len(written) == statements
+    assert len({row.weight_used for row in ModelUpdate.objects.all()}) == (6 if rule == "mean" else 1)

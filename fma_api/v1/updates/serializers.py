@@ -1,10 +1,12 @@
 """Updates on the wire, and their facts in a request."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rest_framework import serializers
 
 from fma_api.v1.ids import MAX_ID
+from fma_api.v1.misspelt import refuse_misspelt
 from fma_api.v1.weights_url import WeightsUrl
 from fma_core.aggregation.aggregators.aggregator import MAX_NUM_EXAMPLES
 from fma_django.models import ModelUpdate
@@ -52,6 +54,11 @@ class NewModelUpdateSerializer(UpdateFactsSerializer):
     data = serializers.JSONField(  # type: ignore[assignment]
         help_text="Weights: an array, a list of layers, or an object of named arrays."
     )
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            refuse_misspelt(data, self.fields)
+        return super().to_internal_value(data)
 
 
 class ClientModelUpdateSerializer(serializers.ModelSerializer[ModelUpdate]):

@@ -16,7 +16,7 @@ from fma_core.aggregation.aggregators import Aggregator
 from fma_core.aggregation.strategy import Strategy
 from fma_core.arrays.codecs.safetensors import decode, encode
 from fma_core.arrays.spec import Arrays, Spec
-from fma_core.engine import Executor, ModelFile, Threads, UpdateFile, fold
+from fma_core.engine import Executor, ModelFile, Threads, UpdateFile, UpdateUse, fold
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,10 +91,14 @@ class ArrayRounds:
 
 @dataclass(frozen=True)
 class FoldedBytes:
-    """The canonical files that a fold wrote; `state` is empty for a strategy without a state."""
+    """The canonical files that a fold wrote; `state` is empty for a strategy without a state.
+
+    uses: the use that was made of each update, in their order.
+    """
 
     model: bytes
     state: bytes
+    uses: tuple[UpdateUse, ...]
 
 
 class StoredRound:
@@ -136,7 +140,7 @@ class StoredRound:
         out.touch()
         state_out.touch()
         keeps_state = self.strategy.state_spec(self._spec) is not None
-        fold(
+        folded = fold(
             self._update_files,
             spec=self._spec,
             strategy=self.strategy,
@@ -149,7 +153,7 @@ class StoredRound:
             executor=executor or Threads(),
             block_columns=block_columns,
         )
-        return FoldedBytes(out.read_bytes(), state_out.read_bytes() if keeps_state else b"")
+        return FoldedBytes(out.read_bytes(), state_out.read_bytes() if keeps_state else b"", folded.uses)
 
     def _store(self) -> None:
         self._spec = self._model_spec()

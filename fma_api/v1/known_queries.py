@@ -45,7 +45,7 @@ def refuse_unknown_parameters(request: HttpRequest) -> None:
 @cache
 def parameters_of(callback: Any, method: str) -> frozenset[str]:
     """The names that the OpenAPI document lists for an operation, and `format`, which every view of DRF reads."""
-    generator = SchemaGenerator()
+    generator = cast("Any", SchemaGenerator)()  # it is not typed
     view: Any = generator.create_view(callback, method)
     view.request = spectacular_settings.GET_MOCK_REQUEST(method, "/", view, None)
     # None for the document itself, in which it is not described.

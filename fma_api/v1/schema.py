@@ -34,7 +34,7 @@ class ProblemSchema(AutoSchema):
         return bodies
 
 
-class DocumentView(KnownQueries, SpectacularAPIView):  # type: ignore[misc]
+class DocumentView(KnownQueries, SpectacularAPIView):
     """The OpenAPI document as YAML or JSON; a problem is JSON here, too."""
 
     def handle_exception(self, exc: Exception) -> Response:

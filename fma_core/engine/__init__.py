@@ -2,6 +2,7 @@
 
 from fma_core.engine.executors import Executor, Serial, Threads
 from fma_core.engine.fold import Folded, fold
+from fma_core.engine.uses import UpdateUse
 from fma_core.engine.weight_files import ModelFile, UpdateFile
 
-__all__ = ["Executor", "Folded", "ModelFile", "Serial", "Threads", "UpdateFile", "fold"]
+__all__ = ["Executor", "Folded", "ModelFile", "Serial", "Threads", "UpdateFile", "UpdateUse", "fold"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from fma_core.engine.combine import Combine
 from fma_core.engine.executors import Executor, Threads
 from fma_core.engine.job import FileOutput, Job
 from fma_core.engine.rows import FileRows, MixedRows
+from fma_core.engine.uses import UpdateUse, uses_of
 from fma_core.engine.value_weights import ValueWeights
 from fma_core.engine.weight_files import ModelFile, UpdateFile
 from fma_core.errors import NoUpdates
@@ -33,10 +35,14 @@ DEFAULT_EXECUTOR = Threads()
 
 @dataclass(frozen=True)
 class Folded:
-    """The files that a fold wrote: the next model, and the state for the next round, if the strategy has one."""
+    """The files that a fold wrote: the next model, and the state for the next round, if the strategy has one.
+
+    uses: the use that was made of each update, in their order.
+    """
 
     weights: Received
     state: Received | None
+    uses: tuple[UpdateUse, ...]
 
 
 def fold(
@@ -90,7 +96,10 @@ def fold(
     with kernels.one_blas_thread(), job:
         num_steps = _write_headers(job, out, state_out)
         sent = FileRows(job, executor, progress=report.measured)
-        rows, matrix = _after_stages(sent, strategy)
+        rows, matrices = _after_stages(sent, strategy)
+        matrix = (
+            functools.reduce(lambda before, after: np.matmul(after, before), matrices) if matrices else None
+        )
         aggregator = strategy.aggregator
         width = block_columns or widths.STREAM_COLUMNS
         if aggregator.needs_matrix:
@@ -99,8 +108,10 @@ def fold(
             values = widths.MATRIX_VALUES if matrix is None else widths.MATRIX_VALUES // 2
             most = widths.matrix_columns(len(updates), values=values)
             width = min(max(width, widths.MIN_MATRIX_COLUMNS), most)
+        decision = aggregator.measure(rows)
+        uses = uses_of(aggregator, decision, sent, strategy.row_stages, matrices)
         work = Combine(
-            decision=aggregator.measure(rows),
+            decision=decision,
             matrix=matrix,
             values=_value_weights(aggregator, sent),
             num_steps=num_steps,
@@ -108,19 +119,19 @@ def fold(
         )
         for num_columns in executor.run(work, job, len(job.cuts(width, of_rows_only=False))):
             report.combined(num_columns)
-    folded = Folded(_received(out, spec), _received_state(job, state_out))
+    folded = Folded(_received(out, spec), _received_state(job, state_out), uses)
     report.done()
     return folded
 
 
-def _after_stages(rows: Rows, strategy: Strategy) -> tuple[Rows, Float64 | None]:
-    """The rows that the rule sees, and the matrix that makes them of the rows of the files."""
-    matrix: Float64 | None = None
+def _after_stages(rows: Rows, strategy: Strategy) -> tuple[Rows, list[Float64]]:
+    """The rows that the rule sees, and the matrices that make them of the rows of the files, in order."""
+    matrices = []
     for stage in strategy.row_stages:
         row_map = stage.map_rows(rows)
         rows = MixedRows(rows, row_map)
-        matrix = row_map.matrix if matrix is None else np.matmul(row_map.matrix, matrix)
-    return rows, matrix
+        matrices.append(row_map.matrix)
+    return rows, matrices
 
 
 def _value_weights(aggregator: Aggregator[Any], sent: Rows) -> ValueWeights | None:

@@ -74,7 +74,23 @@ class FileRows:
         if self._norms is not None:
             return self._norms.copy()
         norms = self._sum(_squared_norms, max_columns=widths.STREAM_COLUMNS)
-        return np.zeros(self.num_rows) if norms is None else norms
+        self._norms = np.zeros(self.num_rows) if norms is None else norms
+        return self._norms.copy()
+
+    @property
+    def are_weights(self) -> bool:
+        """Whether a row is the weights that were sent, and not the change."""
+        return self._job.rows_are_weights
+
+    @property
+    def known_gram(self) -> Float64 | None:
+        """`gram`, if it was asked for."""
+        return self._gram
+
+    @property
+    def known_squared_norms(self) -> Float64 | None:
+        """`squared_norms`, if they or `gram` were asked for."""
+        return self._norms
 
     def gram(self) -> Float64:
         if self._gram is None:

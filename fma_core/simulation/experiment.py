@@ -272,7 +272,7 @@ class Experiment:
         updates = list(current.updates.values())
         base = self._files.num_aggregates
         try:
-            weights = self._files.fold(
+            folded = self._files.fold(
                 updates,
                 strategy=self._strategy,
                 round_number=current.number,
@@ -284,7 +284,8 @@ class Experiment:
             self._weights = self._files.read_model()
             self._finish(
                 "published",
-                sha256=weights.sha256,
+                sha256=folded.weights.sha256,
+                uses=dict(zip(current.updates, folded.uses, strict=True)),
                 stale=tuple(each.client for each in updates if each.base != base),
                 validation=self._validated(),
             )

@@ -11,7 +11,7 @@ from typing import Any, cast
 from numpy.typing import NDArray
 
 from fma_core.aggregation.strategy import Strategy
-from fma_core.arrays.codecs.receive import Received, write_arrays
+from fma_core.arrays.codecs.receive import write_arrays
 from fma_core.arrays.codecs.safetensors import read_file
 from fma_core.arrays.spec import Arrays, Spec
 from fma_core.engine import Folded, ModelFile, UpdateFile, fold
@@ -83,7 +83,7 @@ class Files:
         strategy: Strategy,
         round_number: int,
         num_clients: int,
-    ) -> Received:
+    ) -> Folded:
         """Fold these updates, in this order, into the next aggregate. After an AggregationError nothing has changed."""
         spec = cast("Spec", self.spec)  # settled by the first of them
         out, state_out = self._path(), self._path()
@@ -110,7 +110,7 @@ class Files:
             state_out.unlink()
             raise
         self._take(folded, out, state_out)
-        return folded.weights
+        return folded
 
     def drop_updates(self, updates: Sequence[Update]) -> None:
         for update in updates:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from fma_core.engine import UpdateUse
 from fma_core.metrics import merge
 from fma_core.selection import PastRound, Refusal
 from fma_core.simulation.open_round import OpenRound
@@ -18,11 +19,16 @@ def row_of(
     late: Iterable[str],
     sha256: str = "",
     stale: tuple[str, ...] = (),
+    uses: Mapping[str, UpdateUse] | None = None,
     failure: Refusal | None = None,
     validation: Mapping[str, float] | None = None,
 ) -> SimulatedRound:
     updates = current.updates
-    metrics = merge((float(each.num_examples), each.metrics) for each in updates.values())
+    metrics = merge(
+        (float(updates[client].num_examples), updates[client].metrics)
+        for client, use in (uses or {}).items()
+        if use.counts
+    )
     return SimulatedRound(
         number=current.number,
         outcome=outcome,
@@ -38,7 +44,8 @@ def row_of(
         num_reopenings=current.num_reopenings,
         sha256=sha256,
         failure=failure,
-        metrics=metrics if outcome == "published" else {},
+        uses=uses or {},
+        metrics=metrics,
         validation=validation or {},
     )
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from fma_core.engine import UpdateUse
 from fma_core.selection import Refusal
 
 Outcome = Literal["published", "failed", "quorum_not_met", "open"]
@@ -16,14 +17,16 @@ class SimulatedRound:
     """One round. Clients are named by their ids, times are seconds of the virtual clock.
 
     chosen: the clients that were asked; refused: the others, and why. Where everybody may answer, all are chosen.
-    answered: the clients whose updates are in the aggregate, in the order in which they came; stale: those among them
+    answered: the clients whose updates were aggregated, in the order in which they came; stale: those among them
         that trained from an older aggregate.
     late: the clients that were still training when it ended. dropped: those that never answered. rejected: those
         whose answer did not count, and why.
     sha256: of the aggregate's canonical file, as the server shows it; "" when there is none, for which `failure` may
         have the reason.
-    metrics: the statistics of each number that the clients measured, by name: mean (weighted by examples), min, max,
-        p5, p50, p95, count, weight. validation: what `evaluate` says of the aggregate.
+    uses: by client, the use of its update in the aggregate: verdict, weight, norm of its step, distance to the result.
+    metrics: the statistics of each number that clients measured, without those whose updates were rejected, by name:
+        mean (weighted by examples), min, max, p5, p50, p95, count, weight. validation: what `evaluate` says of the
+        aggregate.
     """
 
     number: int
@@ -40,6 +43,7 @@ class SimulatedRound:
     num_reopenings: int = 0
     sha256: str = ""
     failure: Refusal | None = None
+    uses: Mapping[str, UpdateUse] = field(default_factory=dict)
     metrics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     validation: Mapping[str, float] = field(default_factory=dict)
 

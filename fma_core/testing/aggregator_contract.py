@@ -21,14 +21,16 @@ from fma_core.aggregation.stages import Bucketing, ClipNorm
 from fma_core.aggregation.strategy import Strategy
 from fma_core.arrays.codecs.safetensors import decode
 from fma_core.arrays.spec import Arrays, Spec
-from fma_core.engine import Serial, Threads, combine, widths
+from fma_core.engine import Serial, Threads, UpdateUse, combine, widths
 from fma_core.engine.file_block import FileBlock
+from fma_core.engine.uses import row_weights_of
 from fma_core.errors import AggregationError, FMAError, InvalidStrategy, NonFiniteResult
 from fma_core.in_memory import ArrayRounds, FoldedBytes, StoredRound, Update
 from fma_core.testing.blocks import StreamedBlock, small_blocks
 from fma_core.testing.comparison import difference_between, plain_attributes, same_bits
 from fma_core.testing.drawn_updates import (
     MODEL,
+    clients_of,
     draw_extremes,
     draw_updates,
     in_float64,
@@ -37,6 +39,7 @@ from fma_core.testing.drawn_updates import (
     map_floats_of,
 )
 from fma_core.testing.elsewhere import Elsewhere
+from fma_core.testing.matrix_rows import MatrixBlock, MatrixRows
 from fma_core.testing.part_contract import PartContract
 from fma_core.testing.require import require, through_pickle
 
@@ -65,6 +68,7 @@ class AggregatorContract(PartContract):
     may_depart = frozenset(
         {
             "test_the_order_of_the_updates_changes_only_rounding",
+            "test_its_weights_of_rows_follow_the_updates",
             "test_updates_that_agree_are_the_answer",
             "test_a_shift_of_all_rows_that_shifts_the_answer_is_claimed",
         }
@@ -180,6 +184,59 @@ class AggregatorContract(PartContract):
                 f"{self._name} depends on the order of the updates (a relative difference of {difference:.2g}); "
                 "decide by values, examples or clients, never by positions",
             )
+
+    def test_its_weights_of_rows_are_shares(self) -> None:
+        updates = self._draw(self._rows_only, more=3, model=self._wide)
+        weights = [use.weight for use in self._uses(updates)]
+        known = [weight for weight in weights if weight is not None]
+        require(
+            all(0 <= weight <= 1 for weight in known)
+            and (len(known) < len(weights) or not any(known) or abs(sum(known) - 1) <= self.rounding),
+            f"the weights that {self._name} gives to updates must be shares, whose sum is 1; found {weights}",
+        )
+
+    def test_its_weights_of_rows_follow_the_updates(self) -> None:
+        updates = self._draw(self._rows_only, more=3, model=self._wide)
+        uses = self._uses(updates)
+        for seed in range(3):
+            order = np.random.default_rng(seed).permutation(len(updates))
+            for use, index in zip(self._uses([updates[index] for index in order]), order, strict=True):
+                expected = uses[index]
+                require(
+                    (use.verdict, use.weight is None) == (expected.verdict, expected.weight is None)
+                    and abs((use.weight or 0) - (expected.weight or 0)) <= self.rounding,
+                    f"{self._name} must use an update in the same way wherever it stands; found {use} and {expected}",
+                )
+
+    def test_its_weights_of_rows_make_the_answer(self) -> None:
+        rng = np.random.default_rng(0)
+        count = self.part.min_updates + 3
+        rows = MatrixRows(
+            rng.normal(0.3, 1.0, (count, 12)),
+            num_examples=tuple(int(number) for number in rng.integers(1, 50, count)),
+            staleness=tuple(index % 3 for index in range(count)),
+            clients=tuple(clients_of(self._rows_only, count)),
+            metrics={
+                name: [self.metric(name, index) for index in range(count)]
+                for name in self.part.required_metrics
+            },
+        )
+        block = MatrixBlock(
+            rows.values,
+            states={name: np.full(12, fill) for name, fill in self.part.states.items()},
+            payloads={name: rng.normal(size=(count, 12)) for name in self.part.payloads},
+        )
+        decision = self.part.measure(rows)
+        told = row_weights_of(self.part, decision, count)
+        if told is None or np.isnan(told.values).any():
+            return
+        expected = np.add.reduce(told.values[:, None] * rows.values, axis=0)
+        difference = difference_between({"row": self.part.combine(block, decision)}, {"row": expected})
+        require(
+            difference <= self.rounding,
+            f"{self._name} says that its answer is the sum of the rows with the weights {told.values}; the relative "
+            f"difference is {difference:.2g}. Rows that have weights of their own in each coordinate get NaN",
+        )
 
     def test_a_shift_of_all_rows_shifts_the_answer_if_that_is_claimed(self) -> None:
         if self.part.is_translation_equivariant:
@@ -333,6 +390,10 @@ class AggregatorContract(PartContract):
     def _step(self, updates: Sequence[Update]) -> Arrays:
         with StoredRound(self._rows_only, updates, start=self._wide) as stored:
             return decode(self._bytes(stored).model)
+
+    def _uses(self, updates: Sequence[Update]) -> tuple[UpdateUse, ...]:
+        with StoredRound(self._rows_only, updates, start=self._wide) as stored:
+            return self._bytes(stored).uses
 
     def _fold_well(self, strategy: Strategy, updates: Sequence[Update]) -> None:
         with StoredRound(strategy, updates, start=self.model) as stored:

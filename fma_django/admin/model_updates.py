@@ -12,7 +12,7 @@ from fma_django.admin.object_filter import object_filter
 from fma_django.admin.pretty_json import pretty_json
 from fma_django.admin.short_tables import MAX_ROWS, short_table
 from fma_django.models import Client, FederatedModel, ModelAggregate, ModelUpdate, Round
-from fma_django.models.model_update import UpdateStatus
+from fma_django.models.model_update import UpdateStatus, UpdateVerdict
 
 KINDS: dict[int, Kind] = {
     UpdateStatus.PENDING: "info",
@@ -23,8 +23,23 @@ KINDS: dict[int, Kind] = {
 }
 
 
+VERDICTS: dict[str, Kind] = {
+    UpdateVerdict.USED: "success",
+    UpdateVerdict.CLIPPED: "warning",
+    UpdateVerdict.REJECTED: "danger",
+}
+
+
 def status_label(row: ModelUpdate) -> str:
     return label(row.get_status_display(), KINDS[row.status])
+
+
+def verdict_label(row: ModelUpdate) -> str:
+    if row.verdict is None:
+        return "–"
+    return label(
+        f"{row.verdict} by {row.verdict_by}" if row.verdict_by else row.verdict, VERDICTS[row.verdict]
+    )
 
 
 @register(ModelUpdate)
@@ -35,6 +50,8 @@ class ModelUpdateAdmin(HistoryAdmin[ModelUpdate]):
         "in_round",
         "sent_by",
         "status_shown",
+        "verdict_shown",
+        "weight_shown",
         "reason",
         "num_examples",
         "size",
@@ -44,6 +61,7 @@ class ModelUpdateAdmin(HistoryAdmin[ModelUpdate]):
     )
     list_filter = (
         "status",
+        "verdict",
         object_filter(FederatedModel, "federated_model"),
         object_filter(Round, "round", newest=0),
         object_filter(Client, "client", newest=0),
@@ -60,6 +78,7 @@ class ModelUpdateAdmin(HistoryAdmin[ModelUpdate]):
             {"fields": ("of_model", "in_round", "sent_by", "status_shown", "status_reason", "created_on")},
         ),
         ("Weights", {"fields": ("trained_from", "applied_in", "num_examples", "size", "sha256", "weights")}),
+        ("Use", {"fields": ("verdict_shown", "weight_used", "step_norm", "distance")}),
         ("Metrics", {"fields": ("metrics_shown",)}),
     )
     readonly_fields = (
@@ -67,6 +86,7 @@ class ModelUpdateAdmin(HistoryAdmin[ModelUpdate]):
         "in_round",
         "sent_by",
         "status_shown",
+        "verdict_shown",
         "trained_from",
         "applied_in",
         "size",
@@ -99,6 +119,14 @@ class ModelUpdateAdmin(HistoryAdmin[ModelUpdate]):
     def status_shown(self, row: ModelUpdate) -> str:
         return status_label(row)
 
+    @display(description="verdict", ordering="verdict")
+    def verdict_shown(self, row: ModelUpdate) -> str:
+        return verdict_label(row)
+
+    @display(description="share", ordering="weight_used")
+    def weight_shown(self, row: ModelUpdate) -> str:
+        return "–" if row.weight_used is None else f"{row.weight_used:.1%}"
+
     @display(description="reason")
     def reason(self, row: ModelUpdate) -> str:
         text = row.status_reason
@@ -129,12 +157,13 @@ def short_table_of_updates(updates: QuerySet[ModelUpdate], *, all_url: str) -> s
     newest = updates.select_related("client").order_by("-pk")[:MAX_ROWS]
     return short_table(
         "Latest updates",
-        ("Update", "Client", "Status", "Examples", "Reason"),
+        ("Update", "Client", "Status", "Verdict", "Examples", "Reason"),
         [
             (
                 link_to(row),
                 link_to(row.client),
                 status_label(row),
+                verdict_label(row),
                 f"{row.num_examples:,}",
                 row.status_reason or "–",
             )

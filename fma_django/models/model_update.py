@@ -26,6 +26,14 @@ class UpdateStatus(models.IntegerChoices):
     INVALID = 4
 
 
+class UpdateVerdict(models.TextChoices):
+    """The use that a round made of an update, in the words of `fma_core.engine.UpdateUse`."""
+
+    USED = "used"
+    CLIPPED = "clipped"
+    REJECTED = "rejected"
+
+
 ACCEPTED = (UpdateStatus.PENDING, UpdateStatus.RUNNING, UpdateStatus.COMPLETE)
 
 
@@ -55,6 +63,25 @@ class ModelUpdate(WithWeights):
         default=1, help_text="Its weight: how many examples it learnt from."
     )
     metrics = models.JSONField(default=dict, blank=True)
+    # Null until the round is published, and in rounds of before there were any: a migration that filled them would
+    # write every row anew.
+    verdict = models.CharField(max_length=8, choices=UpdateVerdict.choices, null=True, blank=True)  # noqa: DJ001
+    verdict_by = models.TextField(  # noqa: DJ001
+        null=True, blank=True, help_text="The rule or the stage that clipped or rejected it."
+    )
+    weight_used = models.FloatField(
+        null=True,
+        blank=True,
+        help_text="Its share of the result: 0 to 1. Empty where each coordinate has its own.",
+    )
+    step_norm = models.FloatField(
+        null=True, blank=True, help_text="The L2 norm of its change, where the rule or a stage asks for it."
+    )
+    distance = models.FloatField(
+        null=True,
+        blank=True,
+        help_text="The L2 distance of its change from that of the rule, where the rule measures distances.",
+    )
     created_on = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -6,14 +6,15 @@ publication is one transaction. A file that a dead worker left is swept.
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import structlog
 from django.db import DatabaseError, OperationalError, connection
 from django_q.exceptions import TimeoutException
 
-from fma_core.engine import Folded
+from fma_core.engine import Folded, UpdateUse
 from fma_core.errors import FMAError, UnreadableUpdate
 from fma_django import conf
 from fma_django.errors import ClusterUnavailable, LeaseLost, WorkersKilled
@@ -30,6 +31,8 @@ from fma_django.storage.errors import StorageUnavailable
 
 log = structlog.get_logger(__name__)
 
+MOST_LOGGED = 50
+
 
 def aggregate_round(round_id: int) -> ModelAggregate | None:
     """Aggregate a round if it is due; None when it is not, when it failed, or when it will be tried again.
@@ -42,13 +45,16 @@ def aggregate_round(round_id: int) -> ModelAggregate | None:
         return None
     try:
         with _kept(lease) as check, spool_file() as weights, spool_file() as state:
-            folded, used = _fold(lease, Results(weights, state), check)
+            folded, updates = _fold(lease, Results(weights, state), check)
             if folded is None:
                 return None
             get_store().put_file(weights, folded.weights.sha256)
             if folded.state is not None:
                 get_store().put_file(state, folded.state.sha256)
-        aggregate = publishing.publish(lease, folded.weights, folded.state, metrics=merged_metrics(used))
+        uses = {update.pk: use for update, use in zip(updates, folded.uses, strict=True)}
+        aggregate = publishing.publish(
+            lease, folded.weights, folded.state, metrics=merged_metrics(updates, uses), uses=uses
+        )
     except LeaseLost:
         log.warning("lease_lost", round_id=round_id)
         return None
@@ -73,11 +79,17 @@ def aggregate_round(round_id: int) -> ModelAggregate | None:
         log.exception("round_defect", round_id=round_id)
         _fail(lease, "internal_error", f"{type(error).__name__}: {error}")
         return None
+    verdicts = Counter(use.verdict for use in uses.values())
+    if verdicts["rejected"]:
+        _log_rejected(round_id, uses)
     log.info(
         "round_published",
         model=aggregate.federated_model_id,
         round_id=round_id,
         aggregate=aggregate.pk,
+        updates=len(uses),
+        clipped=verdicts["clipped"],
+        rejected=verdicts["rejected"],
         seconds=round(time.monotonic() - started, 3),
     )
     ask_to_forward(aggregate.federated_model_id)
@@ -140,6 +152,15 @@ def _kept(lease: Lease) -> Iterator[Callable[[float], None]]:
     finally:
         is_over.set()
         keeper.join()  # it ends with a renewal that is under way
+
+
+def _log_rejected(round_id: int, uses: Mapping[int, UpdateUse]) -> None:
+    by: dict[str, list[int]] = defaultdict(list)
+    for update, use in uses.items():
+        if use.verdict == "rejected":
+            by[use.by].append(update)
+    for part, rejected in by.items():
+        log.warning("updates_rejected", round_id=round_id, by=part, updates=rejected[:MOST_LOGGED])
 
 
 def _fail(lease: Lease, code: str, detail: str) -> None:

@@ -151,3 +151,18 @@ def test_a_problem_of_the_document_is_json(anonymous: APIClient) -> None:
 
     assert misspelt.json()["errors"] == {"formt": ["The query takes no 'formt'; did you mean 'format'?"]}
     assert not_made.json()["code"] == "not_acceptable"
+
+
+def test_a_misspelt_member_of_an_update_is_refused(device: APIClient, model: FederatedModel) -> None:
+    body = {"federated_model": model.pk, "data": [1.0], "num_example": 10}
+
+    answer = device.post(f"{API}model_updates/", body)
+
+    assert answer.status_code == 400
+    assert answer.json()["num_example"] == ["There is no 'num_example'; did you mean 'num_examples'?"]
+
+
+def test_another_member_of_an_update_is_ignored_as_by_fma(device: APIClient, model: FederatedModel) -> None:
+    body = {"federated_model": model.pk, "data": [1.0], "note": "from the field"}
+
+    assert device.post(f"{API}model_updates/", body).status_code == 201

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 import pytest
 
-from fma_core.aggregation.aggregators import Aggregator, AvgValuesIfData, Block, Float64, Rows
+from fma_core.aggregation.aggregators import Aggregator, AvgValuesIfData, Block, Float64, Rows, RowWeights
 from fma_core.aggregation.optimisers import Optimiser
 from fma_core.aggregation.stages import RowMap, RowStage
 from fma_core.aggregation.staleness import Staleness
@@ -182,6 +182,21 @@ class CountsByHalves(PlainMean):
         return [number / 2 for number in num_examples]
 
 
+class WeighsBelowZero(PlainMean):
+    def row_weights(self, decision, num_rows):
+        return RowWeights(np.linspace(-1, 2, num_rows))
+
+
+class WeighsByPlaces(PlainMean):
+    def row_weights(self, decision, num_rows):
+        return RowWeights(np.arange(1.0, num_rows + 1))
+
+
+class WeighsTwice(PlainMean):
+    def row_weights(self, decision, num_rows):
+        return RowWeights(np.full(num_rows, 2 / num_rows))
+
+
 class NeedsARowOfItsOwn(PlainMean):
     def combine(self, block, decision):
         if type(block).__name__ == "MixedBlock":
@@ -264,6 +279,9 @@ BROKEN_RULES = [
     bad(RefusesOrdinaryMetrics, "test_its_payloads_states_and_metrics_have_legal_names", "must be negative"),
     bad(TellsClientsAnArray, "test_what_it_tells_clients_is_json", "client_config must be JSON"),
     bad(CountsByHalves, "test_its_weights_of_integers_are_counts", "an int of 0 or more"),
+    bad(WeighsBelowZero, "test_its_weights_of_rows_are_shares", "numbers of 0 or more"),
+    bad(WeighsByPlaces, "test_its_weights_of_rows_follow_the_updates", "wherever it stands"),
+    bad(WeighsTwice, "test_its_weights_of_rows_make_the_answer", "says that its answer is the sum"),
     bad(NeedsARowOfItsOwn, "test_it_goes_with_the_stages_and_optimisers_that_it_accepts", "not my row"),
     bad(NotFrozen, "test_it_is_a_frozen_dataclass_of_its_kind", "frozen=True"),
     bad(Optimiser, "test_it_is_a_frozen_dataclass_of_its_kind", "subclass of Aggregator", part=None),

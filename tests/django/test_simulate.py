@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from fma_django.errors import LateUpdate
 from fma_django.experiments import lifecycle
 from fma_django.experiments.changes import create_federated_model
 from fma_django.models import Client, FederatedModel, ModelAggregate, Round, Tag
+from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
 from fma_django.record.weights import SafetensorsBody
 from fma_django.rounds.aggregation import aggregate_round
@@ -58,6 +60,12 @@ CASES: Mapping[str, Mapping[str, Any]] = {
     "fedadam of some": {**RANDOM, "optimiser": ADAM, "seed": 2**53 - 1},
     "krum of all": {**ALL, "aggregator": "krum", "aggregator_params": {"f": 2}},
     "krum of some": {**RANDOM, "aggregator": "krum", "aggregator_params": {"f": 1}},
+    "clipped multi_krum of all": {
+        **ALL,
+        "aggregator": "multi_krum",
+        "aggregator_params": {"f": 2, "m": 4},
+        "stages": [{"name": "clip_norm", "max_norm": 4.0}],
+    },
     "clipped median of deltas": {
         **RANDOM,
         "update_kind": "delta",
@@ -117,6 +125,9 @@ def test_the_same_clients_and_the_same_bytes(case: str) -> None:
     assert server.chosen == [each.chosen for each in found.rounds]
     assert server.digests == [each.sha256 for each in found.rounds]
     assert server.measured == [each.metrics for each in found.rounds]
+    assert server.uses == [
+        {client: astuple(use) for client, use in each.uses.items()} for each in found.rounds
+    ]
     assert len({each.sha256 for each in found.rounds}) == NUM_ROUNDS
 
 
@@ -198,6 +209,7 @@ class Server:
         self.chosen: list[tuple[str, ...]] = []
         self.digests: list[str] = []
         self.measured: list[Any] = []
+        self.uses: list[dict[str, Any]] = []
         encoded = encode(INITIAL)
         self.model: FederatedModel = create_federated_model(
             developer=make_user(),
@@ -250,6 +262,11 @@ class Server:
         assert aggregate is not None
         self.digests.append(aggregate.sha256)
         self.measured.append(Round.objects.get(pk=collecting.pk).metrics)
+        complete = collecting.model_updates.filter(status=UpdateStatus.COMPLETE)
+        columns = ("verdict", "verdict_by", "weight_used", "step_norm", "distance")
+        self.uses.append(
+            {str(client): tuple(use) for client, *use in complete.values_list("client_id", *columns)}
+        )
 
     def _chosen(self, collecting: Round) -> Iterable[str]:
         if not self.model.chooses_clients:

@@ -87,6 +87,8 @@ class ParticipationSummarySerializer(serializers.Serializer[Any]):
     late = serializers.IntegerField(help_text="Rounds that it answered after they had closed.")
     failed = serializers.IntegerField(help_text="Rounds that ended without an answer of it.")
     pending = serializers.IntegerField(help_text="Rounds that are not over yet.")
+    clipped = serializers.IntegerField(help_text="Answers that the rule or a stage shortened.")
+    rejected = serializers.IntegerField(help_text="Answers that the rule or a stage left out.")
     reliability = serializers.FloatField(
         allow_null=True, help_text="answered / (asked - pending); null before anything is over."
     )

@@ -19,11 +19,12 @@ from fma_api.v1.models.clients import own_model
 from fma_api.v1.pagination import LinkedPages
 from fma_core.metrics import MAX_NAME_LENGTH, STATISTICS
 from fma_django.models import FederatedModel, Round
+from fma_django.models.model_update import UpdateVerdict
 from fma_django.record.queries.metrics import SOURCES, client_metrics, merged_metrics, published_rounds
 
 ROUNDS_AT_A_TIME = 50
 MERGED = ("source", "round", "aggregate", "metric", *STATISTICS)
-OF_CLIENTS = ("source", "round", "aggregate", "client", "metric", "value", "weight")
+OF_CLIENTS = ("source", "round", "aggregate", "client", "metric", "value", "weight", "verdict", "weight_used")
 
 Rows = Callable[[Sequence[Round]], Iterator[dict[str, Any]]]
 
@@ -65,7 +66,15 @@ class ClientMetricSerializer(serializers.Serializer[Any]):
     client = serializers.UUIDField()
     metric = serializers.CharField()
     value = serializers.FloatField()
-    weight = serializers.FloatField(help_text="The weight of the value in the mean.")
+    weight = serializers.FloatField(
+        help_text="The weight of the value in the mean; 0 for that of an update that was rejected."
+    )
+    verdict = serializers.ChoiceField(
+        choices=UpdateVerdict.choices,
+        allow_null=True,
+        help_text="The verdict on its update; null for scores.",
+    )
+    weight_used = serializers.FloatField(allow_null=True, help_text="The share of its update in the result.")
 
 
 class ModelMetricsView(AnnouncedBodies):

@@ -1,7 +1,6 @@
 """Models on the wire, and the requests about them. Names and types of FMA's fields are FMA's."""
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -9,6 +8,7 @@ from rest_framework import serializers
 
 from fma_api.v1.callers import user_of
 from fma_api.v1.ids import MAX_ID
+from fma_api.v1.misspelt import refuse_misspelt
 from fma_api.v1.models.fields import ClientsField, FiltersField, OverridesField, PartField, StagesField
 from fma_core.errors import FMAError
 from fma_core.rounds.columns import MAX_SEED, STRATEGY_COLUMNS
@@ -97,18 +97,8 @@ class FederatedModelSerializer(serializers.ModelSerializer[FederatedModel]):
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping):
-            self._refuse_misspelt(data)
+            refuse_misspelt(data, self.fields)
         return super().to_internal_value(data)
-
-    def _refuse_misspelt(self, data: Mapping[str, Any]) -> None:
-        # Unknown members are ignored, as FMA ignores them; but what somebody asked for must not silently be left out.
-        misspelt = {
-            name: [f"There is no {name!r}; did you mean {close[0]!r}?"]
-            for name in data
-            if name not in self.fields and (close := get_close_matches(str(name), self.fields, cutoff=0.8))
-        }
-        if misspelt:
-            raise serializers.ValidationError(misspelt)
 
     def get_min_updates(self, federated_model: FederatedModel) -> int | None:
         try:

@@ -23,6 +23,7 @@ from fma_django.updates.intake import UpdateFacts
 METRICS = "FMA-Metrics"
 """The header of an update's metrics: access logs show the query, and these numbers belong in none."""
 METRICS_IN_META = "HTTP_FMA_METRICS"
+MEMBERS = frozenset(NewModelUpdateSerializer().fields)
 WHOLE = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
@@ -80,7 +81,7 @@ def metrics_in_header(request: HttpRequest) -> str:
 
 def facts_in_json(body: object) -> SentFacts:
     """Read the facts and the weights of a body that is JSON. Raises DRF's ValidationError."""
-    if isinstance(body, dict) and body.get("data") is not None:
+    if isinstance(body, dict) and body.get("data") is not None and body.keys() <= MEMBERS:
         plain = _plain(body, data=body["data"])
         if plain is not None:
             return plain

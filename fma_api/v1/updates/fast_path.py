@@ -148,6 +148,11 @@ def shown(update: ModelUpdate, request: HttpRequest, *, to_client: bool) -> dict
             "status": update.status,
             "status_reason": update.status_reason,
             "applied_aggregate": update.applied_aggregate_id,
+            "verdict": update.verdict,
+            "verdict_by": update.verdict_by,
+            "weight_used": update.weight_used,
+            "step_norm": update.step_norm,
+            "distance": update.distance,
         }
     return members
 

@@ -1,6 +1,6 @@
 """Filters of lists of updates."""
 
-from django_filters.rest_framework import FilterSet
+from django_filters.rest_framework import FilterSet, UUIDFilter
 
 from fma_api.v1.filters import IdFilter
 from fma_django.models import ModelUpdate
@@ -8,7 +8,8 @@ from fma_django.models import ModelUpdate
 
 class ModelUpdateFilters(FilterSet):
     federated_model = IdFilter()
+    client = UUIDFilter()
 
     class Meta:
         model = ModelUpdate
-        fields = ("federated_model", "status")
+        fields = ("federated_model", "status", "verdict")

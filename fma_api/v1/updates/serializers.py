@@ -1,10 +1,12 @@
 """Updates on the wire, and their facts in a request."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from rest_framework import serializers
 
 from fma_api.v1.ids import MAX_ID
+from fma_api.v1.misspelt import refuse_misspelt
 from fma_api.v1.weights_url import WeightsUrl
 from fma_core.aggregation.aggregators.aggregator import MAX_NUM_EXAMPLES
 from fma_django.models import ModelUpdate
@@ -53,6 +55,11 @@ class NewModelUpdateSerializer(UpdateFactsSerializer):
         help_text="Weights: an array, a list of layers, or an object of named arrays."
     )
 
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            refuse_misspelt(data, self.fields)
+        return super().to_internal_value(data)
+
 
 class ClientModelUpdateSerializer(serializers.ModelSerializer[ModelUpdate]):
     """An update as its client sees it."""
@@ -82,5 +89,15 @@ class ModelUpdateSerializer(ClientModelUpdateSerializer):
     """An update as a developer sees it."""
 
     class Meta(ClientModelUpdateSerializer.Meta):
-        fields = (*ClientModelUpdateSerializer.Meta.fields, "status", "status_reason", "applied_aggregate")
+        fields = (
+            *ClientModelUpdateSerializer.Meta.fields,
+            "status",
+            "status_reason",
+            "applied_aggregate",
+            "verdict",
+            "verdict_by",
+            "weight_used",
+            "step_norm",
+            "distance",
+        )
         read_only_fields = fields

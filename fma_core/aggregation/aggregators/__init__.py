@@ -6,6 +6,7 @@ from fma_core.aggregation.aggregators.aggregator import (
     Block,
     Float64,
     Rows,
+    RowWeights,
     UpdateKind,
     aggregators,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "MultiKrum",
     "NormBoundedMean",
     "QFedAvg",
+    "RowWeights",
     "Rows",
     "Scaffold",
     "TrimmedMean",

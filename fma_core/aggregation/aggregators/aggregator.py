@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
@@ -119,6 +120,19 @@ class Rows(Protocol):
         """The sum of `measure(block)` over all columns; None when there are none. `measure` must pickle."""
 
 
+@dataclass(frozen=True)
+class RowWeights:
+    """The use that a rule made of its rows: its answer is Σ values[i] · row i, beside what its states add.
+
+    values: (rows,), 0 or more each; NaN for a row that counts for more in one coordinate than in another.
+    is_clipped: the rows that were shortened. is_rejected: those that were left out; None for those of weight 0.
+    """
+
+    values: Float64
+    is_clipped: NDArray[np.bool_] | None = None
+    is_rejected: NDArray[np.bool_] | None = None
+
+
 class Aggregator(CheckedPart, ABC, Generic[DecisionT]):
     """An aggregation rule; its subclasses are frozen dataclasses whose fields are its parameters.
 
@@ -194,6 +208,10 @@ class Aggregator(CheckedPart, ABC, Generic[DecisionT]):
     @abstractmethod
     def combine(self, block: Block, decision: DecisionT) -> Float64:
         """The block's columns of the result: (columns,)."""
+
+    def row_weights(self, decision: DecisionT, num_rows: int) -> RowWeights | None:
+        """The weights that the rule gives to its rows; None for a rule that does not say, or has none."""
+        return None
 
     def integer_weights(self, num_examples: Sequence[int]) -> Sequence[int]:
         """The weights with which integers, booleans and averaged arrays are averaged, before `discounts`."""

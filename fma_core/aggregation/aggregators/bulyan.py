@@ -11,7 +11,14 @@ from typing import ClassVar
 import numpy as np
 
 from fma_core import kernels
-from fma_core.aggregation.aggregators.aggregator import Aggregator, Block, Float64, Rows, aggregators
+from fma_core.aggregation.aggregators.aggregator import (
+    Aggregator,
+    Block,
+    Float64,
+    Rows,
+    RowWeights,
+    aggregators,
+)
 from fma_core.aggregation.aggregators.attackers import Attackers
 from fma_core.aggregation.aggregators.distances import squared_distances, too_far_apart
 from fma_core.aggregation.aggregators.krum import sorted_neighbours, sums_of_first
@@ -51,6 +58,11 @@ class Bulyan(Aggregator[tuple[int, ...]]):
     def combine(self, block: Block, decision: tuple[int, ...]) -> Float64:
         ordered = block.order_statistics(rows=decision)
         return kernels.mean_nearest_median_of_ordered(ordered, len(decision) - 2 * self.f)
+
+    def row_weights(self, decision: tuple[int, ...], num_rows: int) -> RowWeights:
+        weights = np.zeros(num_rows)
+        weights[list(decision)] = np.nan
+        return RowWeights(weights)
 
 
 def krum_picks(squared: Float64, *, count: int, f: int, contents: Contents) -> tuple[int, ...]:

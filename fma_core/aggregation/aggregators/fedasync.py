@@ -20,6 +20,7 @@ from fma_core.aggregation.aggregators.aggregator import (
     Block,
     Float64,
     Rows,
+    RowWeights,
     UpdateKind,
     aggregators,
 )
@@ -65,6 +66,9 @@ class FedAsync(Aggregator[Float64]):
 
     def combine(self, block: Block, decision: Float64) -> Float64:
         return block.weighted_sum(decision)
+
+    def row_weights(self, decision: Float64, num_rows: int) -> RowWeights:
+        return RowWeights(decision)
 
     def integer_weights(self, num_examples: Sequence[int]) -> Sequence[int]:
         return [1] * len(num_examples)

@@ -15,7 +15,14 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
-from fma_core.aggregation.aggregators.aggregator import Aggregator, Block, Float64, Rows, aggregators
+from fma_core.aggregation.aggregators.aggregator import (
+    Aggregator,
+    Block,
+    Float64,
+    Rows,
+    RowWeights,
+    aggregators,
+)
 from fma_core.aggregation.aggregators.mean import Weights
 from fma_core.aggregation.staleness import Polynomial
 
@@ -54,6 +61,9 @@ class FedBuff(Aggregator[Weights]):
     def combine(self, block: Block, decision: Weights) -> Float64:
         result = block.weighted_sum(decision.values)
         return np.divide(result, decision.total, out=result)
+
+    def row_weights(self, decision: Weights, num_rows: int) -> RowWeights:
+        return RowWeights(decision.values / decision.total)
 
     def integer_weights(self, num_examples: Sequence[int]) -> Sequence[int]:
         return [1] * len(num_examples)

@@ -16,7 +16,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 
-from fma_core.aggregation.aggregators.aggregator import Aggregator, Block, Float64, Rows, aggregators
+from fma_core.aggregation.aggregators.aggregator import (
+    Aggregator,
+    Block,
+    Float64,
+    Rows,
+    RowWeights,
+    aggregators,
+)
 from fma_core.parameters import Bounds
 
 
@@ -63,6 +70,10 @@ class FedDyn(Aggregator[int]):
         h = block.state("h")
         h -= self.alpha / decision * total
         return total / block.num_rows - h / self.alpha
+
+    def row_weights(self, decision: int, num_rows: int) -> RowWeights:
+        # Each change is in the mean and, by its share in h, in the correction.
+        return RowWeights(np.full(num_rows, 1 / num_rows + 1 / decision))
 
     def integer_weights(self, num_examples: Sequence[int]) -> Sequence[int]:
         return [1] * len(num_examples)

@@ -14,7 +14,14 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from fma_core.aggregation.aggregators.aggregator import Aggregator, Block, Float64, Rows, aggregators
+from fma_core.aggregation.aggregators.aggregator import (
+    Aggregator,
+    Block,
+    Float64,
+    Rows,
+    RowWeights,
+    aggregators,
+)
 from fma_core.aggregation.aggregators.mean import Weights, lowest_terms
 
 MAX_STEPS = 2**53
@@ -56,3 +63,6 @@ class FedNova(Aggregator[Weights]):
     def combine(self, block: Block, decision: Weights) -> Float64:
         result = block.weighted_sum(decision.values)
         return np.divide(result, decision.total, out=result)
+
+    def row_weights(self, decision: Weights, num_rows: int) -> RowWeights:
+        return RowWeights(decision.values / decision.total)

@@ -10,14 +10,29 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from fma_core.aggregation.aggregators.aggregator import Aggregator, Block, Float64, Rows, aggregators
+from fma_core.aggregation.aggregators.aggregator import (
+    Aggregator,
+    Block,
+    Float64,
+    Rows,
+    RowWeights,
+    aggregators,
+)
 from fma_core.aggregation.aggregators.distances import too_far_apart
 from fma_core.errors import NoUpdates
 
 
+@dataclass(frozen=True)
+class Trust:
+    """The step is Σ weights[i] · row i; root: the trusted row, which is the reference."""
+
+    weights: Float64
+    root: int
+
+
 @aggregators.register("fltrust")
 @dataclass(frozen=True)
-class FLTrust(Aggregator[Float64]):
+class FLTrust(Aggregator[Trust]):
     """The mean of the updates, scaled to the trusted one's norm and weighted by the cosine of their angle with it.
 
     Updates at a right angle or more count for nothing. The trusted update is the reference and is not part of the mean.
@@ -45,8 +60,7 @@ class FLTrust(Aggregator[Float64]):
     def required_clients(self) -> tuple[str, ...]:
         return (self.root_client,)
 
-    def measure(self, rows: Rows) -> Float64:
-        """The weights whose weighted sum of the rows is the step."""
+    def measure(self, rows: Rows) -> Trust:
         is_root = np.array([client == self.root_client for client in rows.clients])
         if not is_root.any():
             raise NoUpdates(
@@ -61,13 +75,17 @@ class FLTrust(Aggregator[Float64]):
         takes_part = ~is_root & np.isfinite(norms) & (norms > 0)
         weights = np.zeros(rows.num_rows)
         if norms[root] == 0 or not takes_part.any():
-            return weights
+            return Trust(weights, root)
         cosines = gram[takes_part, root] / norms[takes_part] / norms[root]
         trust = np.clip(cosines, 0, 1)
         total = np.add.reduce(trust)
         if total > 0:
             weights[takes_part] = trust / total * (norms[root] / norms[takes_part])
-        return weights
+        return Trust(weights, root)
 
-    def combine(self, block: Block, decision: Float64) -> Float64:
-        return block.weighted_sum(decision)
+    def combine(self, block: Block, decision: Trust) -> Float64:
+        return block.weighted_sum(decision.weights)
+
+    def row_weights(self, decision: Trust, num_rows: int) -> RowWeights:
+        is_root = np.arange(num_rows) == decision.root
+        return RowWeights(decision.weights, is_rejected=(decision.weights == 0) & ~is_root)

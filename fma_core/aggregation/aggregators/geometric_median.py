@@ -10,7 +10,14 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from fma_core.aggregation.aggregators.aggregator import Aggregator, Block, Float64, Rows, aggregators
+from fma_core.aggregation.aggregators.aggregator import (
+    Aggregator,
+    Block,
+    Float64,
+    Rows,
+    RowWeights,
+    aggregators,
+)
 from fma_core.aggregation.aggregators.distances import (
     distances_from,
     is_measurable,
@@ -68,6 +75,9 @@ class GeometricMedian(Aggregator[Float64]):
 
     def combine(self, block: Block, decision: Float64) -> Float64:
         return block.weighted_sum(decision)
+
+    def row_weights(self, decision: Float64, num_rows: int) -> RowWeights:
+        return RowWeights(decision)
 
     def _weiszfeld(self, shares: Float64, gram: Float64) -> Float64:
         # z = Σ weights[i] · row i all along, so that its distances follow from the Gram matrix.

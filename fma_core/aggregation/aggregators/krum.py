@@ -11,7 +11,14 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fma_core.aggregation.aggregators.aggregator import Aggregator, Block, Float64, Rows, aggregators
+from fma_core.aggregation.aggregators.aggregator import (
+    Aggregator,
+    Block,
+    Float64,
+    Rows,
+    RowWeights,
+    aggregators,
+)
 from fma_core.aggregation.aggregators.attackers import Attackers
 from fma_core.aggregation.aggregators.distances import squared_distances, too_far_apart
 from fma_core.aggregation.aggregators.ties import best_rows, contents_of
@@ -48,6 +55,9 @@ class Krum(Aggregator[int]):
 
     def combine(self, block: Block, decision: int) -> Float64:
         return block.row(decision)
+
+    def row_weights(self, decision: int, num_rows: int) -> RowWeights:
+        return RowWeights((np.arange(num_rows) == decision).astype(np.float64))
 
 
 def krum_choice(rows: Rows, *, f: int, count: int) -> NDArray[np.intp]:

@@ -12,7 +12,14 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from fma_core.aggregation.aggregators.aggregator import Aggregator, Block, Float64, Rows, aggregators
+from fma_core.aggregation.aggregators.aggregator import (
+    Aggregator,
+    Block,
+    Float64,
+    Rows,
+    RowWeights,
+    aggregators,
+)
 from fma_core.errors import NoUpdates
 
 
@@ -54,6 +61,9 @@ class Mean(Aggregator[Weights]):
         result = block.weighted_sum(decision.values)
         return np.divide(result, decision.total, out=result)
 
+    def row_weights(self, decision: Weights, num_rows: int) -> RowWeights:
+        return RowWeights(decision.values / decision.total)
+
 
 class UniformMean(Aggregator[None]):
     """The mean of the updates, each counted once."""
@@ -66,6 +76,9 @@ class UniformMean(Aggregator[None]):
     def combine(self, block: Block, decision: None) -> Float64:
         result = block.weighted_sum(np.ones(block.num_rows))
         return np.divide(result, block.num_rows, out=result)
+
+    def row_weights(self, decision: None, num_rows: int) -> RowWeights:
+        return RowWeights(np.full(num_rows, 1 / num_rows))
 
     def integer_weights(self, num_examples: Sequence[int]) -> Sequence[int]:
         return [1] * len(num_examples)

@@ -10,7 +10,14 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from fma_core.aggregation.aggregators.aggregator import Aggregator, Block, Float64, Rows, aggregators
+from fma_core.aggregation.aggregators.aggregator import (
+    Aggregator,
+    Block,
+    Float64,
+    Rows,
+    RowWeights,
+    aggregators,
+)
 from fma_core.aggregation.aggregators.attackers import Attackers
 from fma_core.aggregation.aggregators.krum import krum_choice
 from fma_core.parameters import Bounds
@@ -50,3 +57,6 @@ class MultiKrum(Aggregator[Float64]):
     def combine(self, block: Block, decision: Float64) -> Float64:
         result = block.weighted_sum(decision)
         return np.divide(result, np.count_nonzero(decision), out=result)
+
+    def row_weights(self, decision: Float64, num_rows: int) -> RowWeights:
+        return RowWeights(decision / np.count_nonzero(decision))

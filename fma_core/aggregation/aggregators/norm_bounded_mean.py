@@ -10,7 +10,14 @@ from typing import Annotated, ClassVar
 
 import numpy as np
 
-from fma_core.aggregation.aggregators.aggregator import Aggregator, Block, Float64, Rows, aggregators
+from fma_core.aggregation.aggregators.aggregator import (
+    Aggregator,
+    Block,
+    Float64,
+    Rows,
+    RowWeights,
+    aggregators,
+)
 from fma_core.aggregation.aggregators.distances import clip_factors, too_far_apart
 from fma_core.parameters import Bounds
 
@@ -45,3 +52,6 @@ class NormBoundedMean(Aggregator[Float64]):
     def combine(self, block: Block, decision: Float64) -> Float64:
         result = block.weighted_sum(decision)
         return np.divide(result, block.num_rows, out=result)
+
+    def row_weights(self, decision: Float64, num_rows: int) -> RowWeights:
+        return RowWeights(decision / num_rows, is_clipped=decision < 1)

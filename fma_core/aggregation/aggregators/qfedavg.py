@@ -16,7 +16,14 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
-from fma_core.aggregation.aggregators.aggregator import Aggregator, Block, Float64, Rows, aggregators
+from fma_core.aggregation.aggregators.aggregator import (
+    Aggregator,
+    Block,
+    Float64,
+    Rows,
+    RowWeights,
+    aggregators,
+)
 from fma_core.parameters import Bounds
 
 # Beyond these bounds a power of one client's loss overflows, or outweighs all other clients.
@@ -70,6 +77,10 @@ class QFedAvg(Aggregator[Float64]):
 
     def combine(self, block: Block, decision: Float64) -> Float64:
         return block.weighted_sum(decision)
+
+    def row_weights(self, decision: Float64, num_rows: int) -> RowWeights:
+        # A client without a loss has a weight of 0 because the model serves it well.
+        return RowWeights(decision, is_rejected=np.zeros(num_rows, np.bool_))
 
     def integer_weights(self, num_examples: Sequence[int]) -> Sequence[int]:
         return [1] * len(num_examples)

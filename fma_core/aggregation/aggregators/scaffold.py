@@ -16,7 +16,14 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from fma_core.aggregation.aggregators.aggregator import Aggregator, Block, Float64, Rows, aggregators
+from fma_core.aggregation.aggregators.aggregator import (
+    Aggregator,
+    Block,
+    Float64,
+    Rows,
+    RowWeights,
+    aggregators,
+)
 
 
 @aggregators.register("scaffold")
@@ -54,6 +61,9 @@ class Scaffold(Aggregator[int]):
         c += block.payload("control").weighted_sum(everyone) / decision
         result = block.weighted_sum(everyone)
         return np.divide(result, block.num_rows, out=result)
+
+    def row_weights(self, decision: int, num_rows: int) -> RowWeights:
+        return RowWeights(np.full(num_rows, 1 / num_rows))
 
     def integer_weights(self, num_examples: Sequence[int]) -> Sequence[int]:
         return [1] * len(num_examples)

@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from fma_core.aggregation.aggregators.aggregator import MAX_NUM_EXAMPLES
 from fma_core.metrics import STATISTICS, merge, numbers_of
 from fma_django.models import ClientAggregateScore, FederatedModel, ModelUpdate, Round
-from fma_django.models.model_update import ACCEPTED
+from fma_django.models.model_update import ACCEPTED, UpdateVerdict
 from fma_django.models.round import RoundState
 
 Source = Literal["training", "validation", "developer"]
@@ -41,7 +41,11 @@ class MergedMetric:
 
 @dataclass(frozen=True)
 class ClientMetric:
-    """One number that one client measured. weight: how much it counts in the mean."""
+    """One number that one client measured.
+
+    weight: how much it counts in the mean, 0 for that of an update that was rejected. verdict, weight_used: the use of
+    the update; None for scores, and for rounds of before there were verdicts.
+    """
 
     source: Source
     round: int
@@ -50,6 +54,8 @@ class ClientMetric:
     metric: str
     value: float
     weight: float
+    verdict: str | None = None
+    weight_used: float | None = None
 
     def as_row(self) -> dict[str, Any]:
         return {**self.__dict__}
@@ -86,9 +92,10 @@ def client_metrics(rounds: Sequence[Round]) -> Iterator[ClientMetric]:
     scores = _scores(rounds)
     updates = defaultdict(list)
     applied = ModelUpdate.objects.filter(round__in=[round_.pk for round_ in rounds], status__in=ACCEPTED)
-    names = ("round_id", "client_id", "num_examples", "metrics")
-    for round_id, client, num_examples, metrics in applied.order_by("pk").values_list(*names):
-        updates[round_id].append((str(client), float(num_examples), numbers_of(metrics)))
+    names = ("round_id", "client_id", "num_examples", "metrics", "verdict", "weight_used")
+    for round_id, client, num_examples, metrics, *use in applied.order_by("pk").values_list(*names):
+        weight = 0.0 if use[0] == UpdateVerdict.REJECTED else float(num_examples)
+        updates[round_id].append((str(client), weight, numbers_of(metrics), *use))
     for round_ in rounds:
         aggregate = round_.aggregate_id or 0
         sources: tuple[tuple[Source, Any], ...] = (
@@ -96,9 +103,9 @@ def client_metrics(rounds: Sequence[Round]) -> Iterator[ClientMetric]:
             ("validation", scores[aggregate]),
         )
         for source, rows in sources:
-            for client, weight, numbers in rows:
+            for client, weight, numbers, *use in rows:
                 for name, value in numbers.items():
-                    yield ClientMetric(source, round_.number, aggregate, client, name, value, weight)
+                    yield ClientMetric(source, round_.number, aggregate, client, name, value, weight, *use)
 
 
 def _scores(rounds: Sequence[Round]) -> dict[int, list[tuple[str, float, dict[str, float]]]]:

@@ -14,7 +14,7 @@ from django.db.models import OuterRef, QuerySet, Subquery
 
 from fma_core.metrics import merge
 from fma_django.models import Client, FederatedModel, ModelUpdate, Participation
-from fma_django.models.model_update import ACCEPTED
+from fma_django.models.model_update import ACCEPTED, UpdateVerdict
 from fma_django.models.round import ENDED
 
 Key = tuple[int, UUID]  # a model and a client
@@ -25,6 +25,7 @@ class Participated:
     """One client in one model.
 
     reliability: of what it was asked and what is over, the share that it answered in time; None before there is any.
+    clipped, rejected: its answers that were, by the rule or a stage.
     seconds: from being asked to having answered: mean, min, max, p5, p50, p95 and count; None without an answer.
     """
 
@@ -35,6 +36,8 @@ class Participated:
     late: int = 0
     failed: int = 0
     pending: int = 0
+    clipped: int = 0
+    rejected: int = 0
     sent_bytes: int = 0
     last_asked_on: datetime | None = None
     last_answered_on: datetime | None = None
@@ -92,6 +95,8 @@ def _count(total: Participated, row: dict[str, Any]) -> None:
 
 def _add(total: Participated, row: dict[str, Any]) -> None:
     total.sent_bytes += row["size_bytes"]
+    total.clipped += row["verdict"] == UpdateVerdict.CLIPPED
+    total.rejected += row["verdict"] == UpdateVerdict.REJECTED
     if row["known"] is not None or row["status"] not in ACCEPTED:
         return
     began = row["round__started_on"] or row["round__opened_on"]
@@ -116,7 +121,12 @@ def _sent(clients: Any, models: Any, since: datetime | None, until: datetime | N
         client__in=clients.order_by(), round__federated_model__in=models.order_by()
     ).annotate(known=Subquery(known.values("pk")[:1]))
     names = ("client", "round__federated_model", "round__started_on", "round__opened_on", "created_on")
-    return _within(rows, since, until).values(*names, "status", "size_bytes", "known").order_by().iterator()
+    return (
+        _within(rows, since, until)
+        .values(*names, "status", "verdict", "size_bytes", "known")
+        .order_by()
+        .iterator()
+    )
 
 
 def _within(rows: QuerySet[Any], since: datetime | None, until: datetime | None) -> QuerySet[Any]:

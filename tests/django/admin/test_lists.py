@@ -14,7 +14,7 @@ from django.urls import reverse
 from fma_django.models import Client, ModelUpdate, Round
 from tests.django.admin.conftest import SHOWN, add_rows
 from tests.django.admin.test_pages import EVERY, queries_of, url_of
-from tests.records import make_client
+from tests.records import WEIGHTS, aggregate_now, make_client, make_model, send_update, weights
 
 pytestmark = pytest.mark.django_db
 
@@ -97,3 +97,18 @@ def test_every_list_and_the_index_take_as_many_queries_for_5_rows_as_for_2(brows
     add_rows(3)
     assert min(model._default_manager.count() for model in lists) >= 5
     assert {url: queries_of(browser, url) for url in urls} == few
+
+
+def test_updates_show_their_verdict_and_are_filtered_by_it(browser: Browser) -> None:
+    model = make_model(initial_model=WEIGHTS, aggregator="krum", aggregator_params={"f": 0},
+                       requirement="require_x_updates", requirement_args=[3])  # fmt: skip
+    for value in (1.0, 2.0, 900.0):
+        send_update(model, make_client(model).client, weights(value), base_aggregate=0)
+    aggregate_now(model)
+
+    page = browser.get(url_of(ModelUpdate, "changelist"), {"verdict__exact": "rejected"})
+
+    assert page.context["cl"].result_count == 2
+    assert "rejected by krum" in page.content.decode()
+    of_client = browser.get(url_of(Client, "change", ModelUpdate.objects.latest("pk").client_id))
+    assert "rejected by krum" in of_client.content.decode()

@@ -197,7 +197,7 @@ def _plain(request: HttpRequest, status_code: int, code: str, detail: str) -> Ht
     """Outside the API's views. A page for a browser, a problem for everybody else."""
     from fma_api.renderers import dumps
 
-    if "text/html" in request.headers.get("Accept", "") and not request.path.startswith("/api"):
+    if "text/html" in request.headers.get("Accept", "") and not request.path_info.startswith("/api"):
         return HttpResponse(
             f"<!doctype html><title>{status_code}</title><h1>{escape(detail)}</h1>", status=status_code
         )

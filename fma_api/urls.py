@@ -12,7 +12,7 @@ admin.autodiscover()
 
 urlpatterns = [
     path("api/v1/", include("fma_api.v1.urls")),
-    path("", RedirectView.as_view(url="/admin/"), name="home"),
+    path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
     path("admin/", admin.site.urls),
     path("api-token-auth/", LoginView.as_view(), name="login"),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),

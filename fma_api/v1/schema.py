@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.urls import get_script_prefix
 from drf_spectacular.openapi import AutoSchema
 from rest_framework import serializers
 
@@ -28,3 +29,9 @@ class ProblemSchema(AutoSchema):
             described = self._get_response_for_code(ProblemSerializer, status, media_types=[CONTENT_TYPE])  # type: ignore[no-untyped-call]
             bodies[status] = {**described, "description": "A problem: its `code` says which."}
         return bodies
+
+
+def name_the_prefix(result: dict[str, Any], **_facts: Any) -> dict[str, Any]:
+    """Say below which path the server answers, where it is not the root."""
+    prefix = get_script_prefix().rstrip("/")
+    return {**result, "servers": [{"url": prefix}]} if prefix else result

@@ -92,6 +92,8 @@ class Front:
 
     async def _body(self, scope: Scope, exchange: Exchange) -> bytes | StreamedBody:
         size = scope.headers.get("content-length")
+        if size is None and scope.headers.get("transfer-encoding") is not None:
+            return StreamedBody(self._loop, exchange)
         if size is None or size == "0":
             return b""
         if int(size) <= SMALL_BYTES:

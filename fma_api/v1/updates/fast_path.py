@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.serializers import ValidationError
 from rest_framework.views import APIView
 
-from fma_api.errors import LengthRequired
+from fma_api.chunked_bodies import is_chunked, require_length
 from fma_api.parsers import OrjsonParser, safetensors_body
 from fma_api.renderers import SAFETENSORS, dumps
 from fma_api.v1.authentication import HEADER
@@ -21,6 +21,7 @@ from fma_api.v1.callers import user_of
 from fma_api.v1.idempotency import idempotency_key
 from fma_api.v1.updates.facts import SentFacts, facts_in_json, facts_in_query
 from fma_core.errors import TruncatedBody
+from fma_django import conf
 from fma_django.clients.registration import find_client, hash_of
 from fma_django.errors import UnknownClient, UnknownModel
 from fma_django.models import Client, FederatedModel, ModelUpdate
@@ -52,7 +53,7 @@ def _of_client(request: HttpRequest, credential: str) -> ModelUpdate:
         upload = find_upload(find_client(credential), request.GET.get("upload", ""))
         return finish_upload(upload, idempotency_key=idempotency_key(request))
     try:
-        if _size_bytes(request) > UNKNOWN_BYTES and _media_type(request) == JSON:
+        if (_size_bytes(request) > UNKNOWN_BYTES or is_chunked(request)) and _media_type(request) == JSON:
             find_client(credential)
         key = idempotency_key(request)
         sent, body = _sent(request)
@@ -92,9 +93,8 @@ def _of_user(request: HttpRequest) -> ModelUpdate:
 
 def _sent(request: HttpRequest) -> tuple[SentFacts, WeightsBody]:
     """The facts of an update and its body: safetensors unread, JSON read."""
-    if "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("CONTENT_LENGTH"):
-        raise LengthRequired()
     media_type = _media_type(request)
+    require_length(request, read_bytes=conf.current().max_json_bytes if media_type == JSON else None)
     if request.META.get("CONTENT_LENGTH", "0") in ("", "0"):
         if media_type == SAFETENSORS:
             raise TruncatedBody(

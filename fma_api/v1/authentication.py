@@ -17,6 +17,8 @@ from fma_django.errors import UnknownClient
 from fma_django.models import Client
 
 HEADER = "CLIENT-UUID"
+CHALLENGE = f'{HEADER}, Basic realm="fma", Token'
+"""The ways to say who is calling, as a 401 lists them (WWW-Authenticate)."""
 
 
 class ClientAuthentication(BaseAuthentication):
@@ -32,7 +34,7 @@ class ClientAuthentication(BaseAuthentication):
             raise AuthenticationFailed(error.message, code=error.code) from error
 
     def authenticate_header(self, request: Request) -> str:
-        return HEADER
+        return CHALLENGE
 
 
 class TokenAuthentication(authentication.TokenAuthentication):

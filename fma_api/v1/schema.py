@@ -7,6 +7,12 @@ from drf_spectacular.openapi import AutoSchema
 from rest_framework import serializers
 
 from fma_api.problems import CONTENT_TYPE
+from fma_api.renderers import SAFETENSORS
+
+REDIRECTED = {
+    "description": "The safetensors are in the store, at this address, which gets no credential of fma.",
+    "headers": {"Location": {"schema": {"type": "string", "format": "uri"}, "required": True}},
+}
 
 
 class ProblemSerializer(serializers.Serializer[None]):
@@ -28,6 +34,8 @@ class ProblemSchema(AutoSchema):
         for status in ("4XX", "503", "507"):
             described = self._get_response_for_code(ProblemSerializer, status, media_types=[CONTENT_TYPE])  # type: ignore[no-untyped-call]
             bodies[status] = {**described, "description": "A problem: its `code` says which."}
+        if self.method == "GET" and any(SAFETENSORS in body.get("content", ()) for body in bodies.values()):
+            bodies["307"] = REDIRECTED
         return bodies
 
 

@@ -8,15 +8,16 @@ from typing import Any, cast
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import get_script_prefix, reverse
-from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated, UnsupportedMediaType
+from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 from rest_framework.request import Request
 from rest_framework.serializers import ValidationError
 from rest_framework.views import APIView
 
 from fma_api.chunked_bodies import is_chunked, require_length
 from fma_api.parsers import OrjsonParser, safetensors_body
+from fma_api.problems import unsupported
 from fma_api.renderers import SAFETENSORS, dumps
-from fma_api.v1.authentication import HEADER
+from fma_api.v1.authentication import CHALLENGE
 from fma_api.v1.callers import user_of
 from fma_api.v1.idempotency import idempotency_key
 from fma_api.v1.updates.facts import SentFacts, facts_in_json, facts_in_query
@@ -50,7 +51,9 @@ def receive(request: HttpRequest) -> HttpResponse:
 def _of_client(request: HttpRequest, credential: str) -> ModelUpdate:
     credential_hash = hash_of(credential)
     if _names_an_upload(request):
-        upload = find_upload(find_client(credential), request.GET.get("upload", ""))
+        client = find_client(credential)
+        request.client_id = client.pk  # type: ignore[attr-defined]  # for the log
+        upload = find_upload(client, request.GET.get("upload", ""))
         return finish_upload(upload, idempotency_key=idempotency_key(request))
     try:
         if (_size_bytes(request) > UNKNOWN_BYTES or is_chunked(request)) and _media_type(request) == JSON:
@@ -106,7 +109,7 @@ def _sent(request: HttpRequest) -> tuple[SentFacts, WeightsBody]:
     elif media_type == JSON:
         sent = facts_in_json(OrjsonParser().parse(cast("Any", request), parser_context={"request": request}))
     else:
-        raise UnsupportedMediaType(media_type)
+        raise unsupported(media_type, (JSON, SAFETENSORS))
     return sent, JsonBody(sent.data)
 
 
@@ -162,5 +165,5 @@ def _coding(body: WeightsBody) -> str:
 def _unauthenticated(
     error: AuthenticationFailed | NotAuthenticated,
 ) -> AuthenticationFailed | NotAuthenticated:
-    error.auth_header = HEADER  # type: ignore[union-attr]
+    error.auth_header = CHALLENGE  # type: ignore[union-attr]
     return error

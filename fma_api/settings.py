@@ -108,7 +108,7 @@ WHITENOISE_USE_FINDERS = True  # so that no deployment needs a collectstatic ste
 USE_TZ = True
 TIME_ZONE = "UTC"
 USE_I18N = False
-DATETIME_FORMAT = "Y-m-d H:i:s e"  # a round may take less than a second, and its readers may be anywhere
+FORMAT_MODULE_PATH = ["fma_api.formats"]
 LANGUAGE_CODE = "en-us"
 
 # The record

@@ -1,4 +1,4 @@
-"""The row by which a database is known in its store."""
+"""The row by which a database is known in its store, and the process that holds a lease."""
 
 
 import uuid
@@ -12,6 +12,11 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.AddField(
+            model_name='round',
+            name='lease_holder',
+            field=models.CharField(blank=True, editable=False, help_text='The process that aggregates it.', max_length=255),
+        ),
         migrations.CreateModel(
             name='StoreOwnership',
             fields=[

@@ -1,5 +1,8 @@
 """`/api/v1/`: its collections."""
 
+from collections.abc import Sequence
+from typing import Any
+
 from django.urls import URLPattern
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
@@ -14,15 +17,15 @@ ADDRESSES = {"type": "object", "additionalProperties": {"type": "string", "forma
 
 class RootView(AnnouncedBodies):
     permission_classes = (IsUserOrClient,)
+    routes: Sequence[Any] = ()
+    """The routes that are looked through for lists."""
 
     @extend_schema(summary="The collections, with their addresses", responses={200: ADDRESSES})
     def get(self, request: Request) -> Response:
         """As FMA's: the name of each collection, and where it is. Not everybody may read each of them."""
-        from fma_api.v1 import urls
-
         lists = [
             str(route.name)
-            for route in urls.urlpatterns
+            for route in self.routes
             if isinstance(route, URLPattern) and getattr(route.callback, "actions", {}).get("get") == "list"
         ]
         found = [reverse(name, request=request) for name in lists]

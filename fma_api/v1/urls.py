@@ -29,5 +29,5 @@ urlpatterns = [
     *accounts.urlpatterns,
     *algorithms.urlpatterns,
     *reports.urlpatterns,
-    path("", RootView.as_view(), name="root"),
 ]
+urlpatterns.append(path("", RootView.as_view(routes=tuple(urlpatterns)), name="root"))

@@ -1,4 +1,4 @@
-"""The row by which a database is known in its store, and the process that holds a lease."""
+"""Who owns the store, which process holds a lease, and by which key a worker reads its tasks."""
 
 
 import uuid
@@ -16,6 +16,11 @@ class Migration(migrations.Migration):
             model_name='round',
             name='lease_holder',
             field=models.CharField(blank=True, editable=False, help_text='The process that aggregates it.', max_length=255),
+        ),
+        migrations.AddField(
+            model_name='worker',
+            name='key_fingerprint',
+            field=models.CharField(blank=True, editable=False, max_length=64),
         ),
         migrations.CreateModel(
             name='StoreOwnership',

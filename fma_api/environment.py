@@ -307,7 +307,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "FMA_WEB_THREADS",
         whole(least=1),
-        "32",
+        "16",
         "The most threads of each process of the HTTP server. They bound its requests at one time, without those "
         "that wait for news, and its database connections.",
     ),

@@ -56,5 +56,5 @@ def _beat_for_ever() -> None:
                 swept = True
         except Exception as error:  # noqa: BLE001 - the database or the broker is away: the next beat may reach it
             log.warning("heartbeat_failed", error=repr(error))
-            connection.close()
+        connection.close()  # kept, it would be one of four that this process holds, for a statement in five seconds
         pause.wait(conf.current().worker_seen_s / 3)

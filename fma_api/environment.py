@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from django.core.exceptions import ImproperlyConfigured
 
-from fma_api import secret_key
+from fma_api import secret_key, url_prefix
 from fma_api.environment_values import (
     as_text,
     boolean,
@@ -151,8 +151,15 @@ SETTINGS: tuple[Setting, ...] = (
         "FMA_TRUST_PROXY",
         boolean,
         "false",
-        "Whether to trust X-Forwarded-Proto, -Host and -For. Set it only behind a proxy that sets all three on "
-        "every request.",
+        "Whether to trust X-Forwarded-Proto, -Host, -For and -Prefix. Set it only behind a proxy that sets or removes "
+        "all four on every request.",
+    ),
+    Setting(
+        "FMA_URL_PREFIX",
+        url_prefix.parsed,
+        "",
+        "The path below which a proxy shows the server, such as `/fl`, whether the proxy strips it or passes it on. "
+        "When empty, X-Forwarded-Prefix is read with FMA_TRUST_PROXY.",
     ),
     _recorded(
         "FMA_REGISTRATION",
@@ -300,7 +307,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "FMA_WEB_THREADS",
         whole(least=1),
-        "32",
+        "16",
         "The most threads of each process of the HTTP server. They bound its requests at one time, without those "
         "that wait for news, and its database connections.",
     ),

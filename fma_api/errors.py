@@ -17,7 +17,7 @@ class LengthRequired(FMAError):
 
     def __init__(
         self,
-        message: str = "a body needs a Content-Length header; chunked bodies are not taken",
+        message: str = "a body of this kind needs a Content-Length header; only JSON may come in chunks",
         **facts: object,
     ) -> None:
         super().__init__(message, **facts)

@@ -32,7 +32,14 @@ class ForBrowsers(Base):
 
 
 class Sessions(ForBrowsers, SessionMiddleware):
-    pass
+    """Keep the cookies below the prefix of the server: other paths of the host belong to others."""
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        response = super().__call__(request)
+        for cookie in response.cookies.values() if request.META.get("SCRIPT_NAME") else ():
+            if cookie["path"] == "/":
+                cookie["path"] = f"{request.META['SCRIPT_NAME']}/"
+        return response
 
 
 class Csrf(ForBrowsers, CsrfViewMiddleware):

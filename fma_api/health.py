@@ -11,6 +11,7 @@ from django.views.decorators.cache import never_cache
 from fma_django import conf
 from fma_django.models import Worker
 from fma_django.storage import get_store
+from fma_django.work.heartbeat import key_fingerprint
 
 log = structlog.get_logger(__name__)
 
@@ -51,8 +52,12 @@ def _storage() -> str:
 def _worker() -> str:
     seconds = conf.current().worker_seen_s
     try:
-        if Worker.objects.filter(seen_on__gte=timezone.now() - timedelta(seconds=seconds)).exists():
-            return "ok"
+        seen = Worker.objects.filter(seen_on__gte=timezone.now() - timedelta(seconds=seconds))
+        keys = set(seen.values_list("key_fingerprint", flat=True))
     except DatabaseError as error:
         return f"not known: {type(error).__name__}; has the database been migrated?"
+    if keys - {"", key_fingerprint()}:  # one of an earlier version does not say
+        return "a worker has another FMA_SECRET_KEY than this process, and cannot read the tasks; give both the same"
+    if keys:
+        return "ok"
     return f"no worker was seen in the last {seconds} seconds; start one with `fma worker`"

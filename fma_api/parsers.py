@@ -30,6 +30,11 @@ class OrjsonParser(BaseParser):
     media_type = "application/json"
     max_bytes: int | None = None
 
+    @property
+    def most_bytes(self) -> int:
+        """The limit of a body, which lets it come in chunks."""
+        return conf.current().max_json_bytes if self.max_bytes is None else self.max_bytes
+
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
@@ -53,6 +58,7 @@ class SmallFormParser(BaseParser):
     """A form, as small."""
 
     media_type = "application/x-www-form-urlencoded"
+    most_bytes = SMALL_BYTES
 
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None

@@ -103,7 +103,12 @@ def handle(error: Exception, context: Mapping[str, Any]) -> Response | None:
     auth_header = getattr(error, "auth_header", None)
     wait_s = getattr(error, "wait", None)
     if isinstance(error, Http404):
-        error = exceptions.NotFound()
+        error = exceptions.NotFound(_what_is_missing(error, context))
+    elif type(error) is exceptions.UnsupportedMediaType and "view" in context:
+        view = context["view"]
+        error = unsupported(
+            str(context["request"].content_type), [parser.media_type for parser in view.get_parsers()]
+        )
     elif isinstance(error, PermissionDenied):
         error = exceptions.PermissionDenied()
     if isinstance(error, FMAError):
@@ -139,17 +144,43 @@ def handle(error: Exception, context: Mapping[str, Any]) -> Response | None:
     return Response(problem, status=problem["status"], headers=headers, content_type=CONTENT_TYPE)
 
 
+def unsupported(media_type: str, taken: Sequence[str]) -> exceptions.UnsupportedMediaType:
+    """The refusal of a body of another kind than those that are taken."""
+    found = f"a body of {media_type[:100]}" if media_type else "a body without Content-Type"
+    return exceptions.UnsupportedMediaType(
+        media_type, detail=f"{found} is not taken here; send one of: {', '.join(taken)}"
+    )
+
+
+def _what_is_missing(error: Http404, context: Mapping[str, Any]) -> str:
+    """Name the object of the path that is not there, or not for this caller."""
+    kwargs = context.get("kwargs") or {}
+    if not kwargs:
+        return "Not found."
+    kind = re.fullmatch(r"No (\w+) matches the given query\.", str(error))
+    words = re.sub(r"(?<!^)(?=[A-Z])", " ", kind[1]).lower() if kind else "object"
+    ids = " of ".join(str(value)[:40] for value in reversed(kwargs.values()))
+    return f"There is no {words} {ids}, or not for you."
+
+
 def as_http(error: Exception) -> HttpResponse:
     """The same for a view that is not DRF's. Raises the error itself where `handle` has no answer."""
-    from fma_api.renderers import dumps
-
     answered = handle(error, {})
     if answered is None:
         raise error
+    return plain(answered)
+
+
+def plain(answered: Response) -> HttpResponse:
+    """The answer of `handle` for a view whose renderers make no JSON."""
+    from fma_api.renderers import dumps
+
     headers = {name: value for name, value in answered.items() if name != "Content-Type"}
-    return HttpResponse(
+    response = HttpResponse(
         dumps(answered.data), status=answered.status_code, content_type=CONTENT_TYPE, headers=headers
     )
+    response.problem_code = answered.data["code"]  # type: ignore[attr-defined]  # for the log
+    return response
 
 
 def problem_of(
@@ -174,7 +205,7 @@ def status_of(error: FMAError) -> int:
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    return _plain(request, 404, "not_found", "Not found.")
+    return _plain(request, 404, "not_found", f"There is no path {request.path[:200]} here.")
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
@@ -189,6 +220,17 @@ def bad_request(request: HttpRequest, exception: Exception | None = None) -> Htt
     return _plain(request, 400, "bad_request", "The request is malformed.")
 
 
+def too_many_logins(request: HttpRequest, *, seconds: int) -> HttpResponse:
+    response = _plain(
+        request,
+        429,
+        "throttled",
+        f"Too many wrong passwords from this address; try again in {seconds} seconds.",
+    )
+    response["Retry-After"] = str(seconds)
+    return response
+
+
 def server_error(request: HttpRequest) -> HttpResponse:
     return _plain(request, 500, "internal_error", "The server met an unexpected error; its log says more.")
 
@@ -197,13 +239,15 @@ def _plain(request: HttpRequest, status_code: int, code: str, detail: str) -> Ht
     """Outside the API's views. A page for a browser, a problem for everybody else."""
     from fma_api.renderers import dumps
 
-    if "text/html" in request.headers.get("Accept", "") and not request.path.startswith("/api"):
+    if "text/html" in request.headers.get("Accept", "") and not request.path_info.startswith("/api"):
         return HttpResponse(
             f"<!doctype html><title>{status_code}</title><h1>{escape(detail)}</h1>", status=status_code
         )
-    return HttpResponse(
+    response = HttpResponse(
         dumps(problem_of(status_code, code, detail)), status=status_code, content_type=CONTENT_TYPE
     )
+    response.problem_code = code  # type: ignore[attr-defined]  # for the log
+    return response
 
 
 def _of_fma_error(error: FMAError) -> dict[str, Any]:

@@ -43,7 +43,8 @@ class RequestLogMiddleware:
                 event,
                 level,
                 {
-                    "code": response.status_code,
+                    "status": response.status_code,
+                    **_code(response),
                     "ip": ip,
                     "request": request_line,
                     "request_id": request_id,
@@ -78,6 +79,14 @@ def _address(request: HttpRequest) -> str:
     # Only a proxy of ours is believed, which adds whom it speaks for at the end.
     forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "") if settings.FMA_TRUST_PROXY else ""
     return forwarded.rpartition(",")[2].strip() or str(request.META.get("REMOTE_ADDR", ""))
+
+
+def _code(response: HttpResponseBase) -> dict[str, str]:
+    """The code of a problem, which says more than its status."""
+    code = getattr(response, "problem_code", None)
+    if code is None and response.status_code >= 400 and isinstance(getattr(response, "data", None), dict):
+        code = response.data.get("code")  # type: ignore[attr-defined]
+    return {} if code is None else {"code": str(code)}
 
 
 def _caller(request: HttpRequest) -> str | None:

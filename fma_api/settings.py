@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import environ
+from django.urls import reverse_lazy
 
 from fma_api import environment, logging
 
@@ -99,11 +100,15 @@ TEMPLATES = [
     },
 ]
 STATIC_URL = "/static/"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "fma_api.static_files.PrefixedStaticFiles"},
+}
 WHITENOISE_USE_FINDERS = True  # so that no deployment needs a collectstatic step
 USE_TZ = True
 TIME_ZONE = "UTC"
 USE_I18N = False
-DATETIME_FORMAT = "Y-m-d H:i:s e"  # a round may take less than a second, and its readers may be anywhere
+FORMAT_MODULE_PATH = ["fma_api.formats"]
 LANGUAGE_CODE = "en-us"
 
 # The record
@@ -155,7 +160,7 @@ AUTH_PASSWORD_VALIDATORS = [
 USE_X_FORWARDED_HOST = _environment["FMA_TRUST_PROXY"]
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _environment["FMA_TRUST_PROXY"] else None
 SECURE_SSL_REDIRECT = _environment["FMA_HTTPS"]
-SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]  # a health check comes from inside, without TLS
+SECURE_REDIRECT_EXEMPT = [r"(^|/)(healthz|readyz)$"]  # a health check comes from inside, without TLS
 SECURE_HSTS_SECONDS = _environment["FMA_HSTS_SECONDS"] if _environment["FMA_HTTPS"] else 0
 SESSION_COOKIE_SECURE = _environment["FMA_HTTPS"]
 CSRF_COOKIE_SECURE = _environment["FMA_HTTPS"]
@@ -205,6 +210,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "fma_api.v1.schema.name_the_prefix",
+    ],
 }
 
 # The admin
@@ -212,6 +221,7 @@ UNFOLD = {
     "SITE_TITLE": "fma",
     "SITE_HEADER": "fma",
     "SITE_SUBHEADER": "Federated model aggregation",
+    "SITE_URL": reverse_lazy("home"),
     "DASHBOARD_CALLBACK": "fma_django.admin.dashboard.add_counts",
 }
 

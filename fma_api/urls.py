@@ -3,21 +3,21 @@
 from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
-from drf_spectacular.views import SpectacularSwaggerView
 
-from fma_api import health
+from fma_api import admin_login, health
+from fma_api.documentation import DocsView, SchemaView
 from fma_api.v1.accounts.login import LoginView
-from fma_api.v1.schema import DocumentView
 
 admin.autodiscover()
 
 urlpatterns = [
     path("api/v1/", include("fma_api.v1.urls")),
-    path("", RedirectView.as_view(url="/admin/"), name="home"),
+    path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
+    path("admin/login/", admin_login.login),
     path("admin/", admin.site.urls),
     path("api-token-auth/", LoginView.as_view(), name="login"),
-    path("api/schema/", DocumentView.as_view(), name="schema"),
-    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("api/schema/", SchemaView.as_view(), name="schema"),
+    path("api/docs/", DocsView.as_view(url_name="schema"), name="docs"),
     path("healthz", health.healthz, name="healthz"),
     path("readyz", health.readyz, name="readyz"),
 ]

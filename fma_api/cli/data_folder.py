@@ -39,6 +39,7 @@ def make_ready(data: Path) -> None:
     """Make the folder and its secret key where they are missing, and bring the database up to date."""
     _make_with_key(data)
     _set_up_django()
+    _refuse_newer_schema()
     with _one_at_a_time(data):
         from django.core.management import call_command
         from django.db import DatabaseError
@@ -52,6 +53,7 @@ def make_ready(data: Path) -> None:
 def require_migrated() -> None:
     """Set up Django, and raise Problem unless the database can be reached and is up to date."""
     _set_up_django()
+    _refuse_newer_schema()
     if _unapplied_migrations():
         raise Problem("the database is not up to date; run: fma manage migrate")
     from django.db import connections
@@ -74,6 +76,7 @@ def open_record(data: Path) -> None:
         print(f"fma: making a new data folder, {data}", file=sys.stderr)
     _make_with_key(data)
     _set_up_django()
+    _refuse_newer_schema()
     if _unapplied_migrations():
         make_ready(data)
 
@@ -108,6 +111,28 @@ def _set_up_django() -> None:
     django.setup()
     gc.freeze()
     gc.enable()
+
+
+def _refuse_newer_schema() -> None:
+    """Raise Problem when a later version of fma has migrated the database."""
+    from django.db import DatabaseError, connection
+    from django.db.migrations.loader import MigrationLoader
+
+    try:
+        loader = MigrationLoader(connection)
+    except DatabaseError as error:
+        raise Problem(f"the database cannot be used: {error}") from error
+    known = set(loader.disk_migrations)
+    for migration in loader.disk_migrations.values():
+        known.update(migration.replaces)
+    newer = sorted(
+        name for app, name in loader.applied_migrations if app == "fma_django" and (app, name) not in known
+    )
+    if newer:
+        raise Problem(
+            f"the database was migrated by a later version of fma ({newer[-1]}); run that version, or restore the "
+            "backup from before it"
+        )
 
 
 def _unapplied_migrations() -> int:

@@ -8,7 +8,7 @@ from django.core.handlers.wsgi import WSGIHandler, get_script_name
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import set_script_prefix
 
-from fma_api import problems
+from fma_api import problems, url_prefix
 
 log = structlog.get_logger(__name__)
 
@@ -21,6 +21,7 @@ def answer(handler: WSGIHandler, environ: dict[str, Any]) -> HttpResponseBase:
     """
     response: HttpResponseBase
     try:
+        url_prefix.place(environ)
         set_script_prefix(get_script_name(environ))
         signals.request_started.send(sender=type(handler), environ=environ)
         response = handler.get_response(handler.request_class(environ))

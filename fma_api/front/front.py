@@ -9,6 +9,7 @@ from typing import Any
 import structlog
 from django.core.handlers.wsgi import WSGIHandler
 
+from fma_api import problems
 from fma_api.front import body as bodies
 from fma_api.front import django
 from fma_api.front.body import StreamedBody
@@ -19,13 +20,19 @@ from fma_api.front.responses import MAY_WAIT, NothingYet, is_kept
 from fma_api.front.sending import send
 from fma_api.front.threads import Threads
 from fma_api.front.waiting_room import Outcome, WaitingRoom
+from fma_api.renderers import dumps
 from fma_django import wakeups
 
 log = structlog.get_logger(__name__)
 
 SMALL_BYTES = 64 * 1024
 """Bodies up to this size are read before a thread is taken."""
-HANG_UP = [("Connection", "close")]
+HANG_UP = [("Connection", "close"), ("Content-Type", problems.CONTENT_TYPE)]
+TOO_SLOW = dumps(
+    problems.problem_of(
+        408, "request_timeout", f"the body did not arrive within {bodies.SILENCE_S:g} seconds"
+    )
+)
 LOOK_EVERY_S = 20.0
 """A wake-up may be lost (fma_django.wakeups): who waits looks by itself now and then."""
 
@@ -92,6 +99,8 @@ class Front:
 
     async def _body(self, scope: Scope, exchange: Exchange) -> bytes | StreamedBody:
         size = scope.headers.get("content-length")
+        if size is None and scope.headers.get("transfer-encoding") is not None:
+            return StreamedBody(self._loop, exchange)
         if size is None or size == "0":
             return b""
         if int(size) <= SMALL_BYTES:
@@ -135,5 +144,5 @@ class Front:
 
 
 def _give_up(exchange: Exchange, reading: Reading) -> None:
-    exchange.response_empty(408, HANG_UP)
+    exchange.response_bytes(408, HANG_UP, TOO_SLOW)
     reading.cancel()  # as long as somebody reads, granian keeps the connection

@@ -2,14 +2,17 @@
 
 from typing import Any
 
+from django.urls import get_script_prefix
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.views import SpectacularAPIView
 from rest_framework import serializers
-from rest_framework.response import Response
 
 from fma_api.problems import CONTENT_TYPE
-from fma_api.renderers import OrjsonRenderer
-from fma_api.v1.known_queries import KnownQueries
+from fma_api.renderers import SAFETENSORS
+
+REDIRECTED = {
+    "description": "The safetensors are in the store, at this address, which gets no credential of fma.",
+    "headers": {"Location": {"schema": {"type": "string", "format": "uri"}, "required": True}},
+}
 
 
 class ProblemSerializer(serializers.Serializer[None]):
@@ -31,13 +34,12 @@ class ProblemSchema(AutoSchema):
         for status in ("4XX", "503", "507"):
             described = self._get_response_for_code(ProblemSerializer, status, media_types=[CONTENT_TYPE])  # type: ignore[no-untyped-call]
             bodies[status] = {**described, "description": "A problem: its `code` says which."}
+        if self.method == "GET" and any(SAFETENSORS in body.get("content", ()) for body in bodies.values()):
+            bodies["307"] = REDIRECTED
         return bodies
 
 
-class DocumentView(KnownQueries, SpectacularAPIView):
-    """The OpenAPI document as YAML or JSON; a problem is JSON here, too."""
-
-    def handle_exception(self, exc: Exception) -> Response:
-        self.request.accepted_renderer = OrjsonRenderer()
-        self.request.accepted_media_type = OrjsonRenderer.media_type
-        return super().handle_exception(exc)
+def name_the_prefix(result: dict[str, Any], **_facts: Any) -> dict[str, Any]:
+    """Say below which path the server answers, where it is not the root."""
+    prefix = get_script_prefix().rstrip("/")
+    return {**result, "servers": [{"url": prefix}]} if prefix else result

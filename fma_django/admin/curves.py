@@ -7,6 +7,7 @@ from typing import Any
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString
 
+from fma_django.admin.links import csv_url
 from fma_django.models import FederatedModel
 from fma_django.record.queries.curves import Curve, curves_of
 
@@ -43,7 +44,7 @@ class Drawn:
 def curves_html(federated_model: FederatedModel) -> SafeString:
     curves = curves_of(federated_model)
     context = {
-        "model": federated_model.pk,
+        "csv_url": csv_url(federated_model),
         "drawn": [draw(curve) for curve in curves[:MAX_CURVES]],
         "more": len(curves) - MAX_CURVES,
         "left": f"{LEFT:g}",

@@ -49,6 +49,14 @@ def catalogue_link() -> str:
     )
 
 
+def csv_url(federated_model: Model) -> str:
+    """The address of a model's metrics as CSV; "" in a project that serves no API."""
+    try:
+        return f"{reverse('model-metrics', args=[federated_model.pk])}?format=csv"
+    except NoReverseMatch:
+        return ""
+
+
 def state_link(row: Model) -> str:
     """Where the API gives what an aggregate's strategy keeps."""
     try:

@@ -12,6 +12,7 @@ from django.urls import reverse
 
 from fma_core.errors import FMAError
 from fma_django.admin.confirmation import ask, is_confirmed
+from fma_django.admin.labels import label
 from fma_django.admin.links import NOTHING, link, link_to, list_url, state_link, weights_link
 from fma_django.admin.object_filter import object_filter
 from fma_django.admin.operated import OperatedAdmin
@@ -38,6 +39,7 @@ REWIND = {
 class ModelAggregateAdmin(OperatedAdmin[ModelAggregate]):
     list_display = (
         "name",
+        "standing",
         "of_model",
         "of_round",
         "follows",
@@ -52,18 +54,20 @@ class ModelAggregateAdmin(OperatedAdmin[ModelAggregate]):
     list_filter = (
         object_filter(FederatedModel, "federated_model"),
         object_filter(ModelAggregate, "parent", title="parent", newest=0),
+        "is_abandoned",
         "created_on",
     )
     search_fields = ("^id", "federated_model__name", "^sha256")
     search_help_text = "Aggregate id, model, or SHA-256"
     date_hierarchy = "created_on"
     fieldsets = (
-        (None, {"fields": ("of_model", "of_round", "follows", "followed_by", "created_on")}),
+        (None, {"fields": ("standing", "of_model", "of_round", "follows", "followed_by", "created_on")}),
         ("Weights", {"fields": ("updates", "size", "sha256", "weights", "versions")}),
         ("State", {"fields": ("state_size", "state_digest", "state")}),
         ("Validation", {"fields": ("validation_score", "scores")}),
     )
     readonly_fields = (
+        "standing",
         "of_model",
         "of_round",
         "follows",
@@ -100,6 +104,10 @@ class ModelAggregateAdmin(OperatedAdmin[ModelAggregate]):
     @display(description="aggregate", ordering="id")
     def name(self, row: ModelAggregate) -> str:
         return str(row)
+
+    @display(description="standing", ordering="is_abandoned")
+    def standing(self, row: ModelAggregate) -> str:
+        return label("abandoned", "warning") if row.is_abandoned else label("kept", "success")
 
     @display(description="model", ordering="federated_model__name")
     def of_model(self, row: ModelAggregate) -> str:

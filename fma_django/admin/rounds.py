@@ -128,6 +128,8 @@ class RoundAdmin(OperatedWhileOpenAdmin[Round]):
 
     @display(description="state", ordering="state")
     def state_shown(self, row: Round) -> str:
+        if row.aggregate is not None and row.aggregate.is_abandoned:
+            return label("Published, abandoned", "warning")
         return state_label(row)
 
     @display(description="updates", ordering="num_updates")

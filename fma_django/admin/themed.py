@@ -6,6 +6,7 @@ from django.contrib.admin.utils import flatten_fieldsets
 from django.db.models import Model
 from django.http import HttpRequest
 
+from fma_django.admin.once import once_per_row
 from fma_django.admin.started_from import FIELD, StartedFromForm
 
 if TYPE_CHECKING:
@@ -27,6 +28,13 @@ ModelT = TypeVar("ModelT", bound=Model)
 
 class ModelAdmin(_ModelAdmin[ModelT]):
     """Refuses a form that was opened before somebody else changed the row; chooses several rows by checkboxes."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in self.readonly_fields:
+            part = getattr(self, str(name), None)
+            if callable(part):
+                setattr(self, str(name), once_per_row(part))
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         if self._is_edited(request, obj):

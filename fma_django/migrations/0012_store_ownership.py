@@ -1,4 +1,4 @@
-"""The row by which a database is known in its store."""
+"""The ownership of the store, the process that holds a lease, and the key by which a worker reads its tasks."""
 
 
 import uuid
@@ -12,6 +12,16 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.AddField(
+            model_name='round',
+            name='lease_holder',
+            field=models.CharField(blank=True, editable=False, help_text='The process that aggregates it.', max_length=255),
+        ),
+        migrations.AddField(
+            model_name='worker',
+            name='key_fingerprint',
+            field=models.CharField(blank=True, editable=False, max_length=64),
+        ),
         migrations.CreateModel(
             name='StoreOwnership',
             fields=[

@@ -101,6 +101,9 @@ class Round(models.Model):
     attempts = models.PositiveIntegerField(default=0)
     lease_token = models.UUIDField(null=True, blank=True)
     lease_expires_at = models.DateTimeField(null=True, blank=True)
+    lease_holder = models.CharField(
+        max_length=255, blank=True, editable=False, help_text="The process that aggregates it."
+    )
     failure_code = models.CharField(max_length=64, blank=True)
     failure_detail = models.TextField(blank=True)
     opened_on = models.DateTimeField(auto_now_add=True)

@@ -21,7 +21,7 @@ from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
 from fma_django.rounds.ending import end_experiment
 from fma_django.rounds.facts import RecordedFacts
-from fma_django.rounds.rows import move
+from fma_django.rounds.rows import log_of_round, move
 
 log = structlog.get_logger(__name__)
 
@@ -115,6 +115,7 @@ def _note_wait(step: Wait, facts: RecordedFacts) -> None:
         changes["ready_on"] = None
     elif step.is_complete and facts.is_running and held.ready_on is None:
         changes["ready_on"] = timezone.now()
+        log_of_round("round_closed", held, updates=held.num_updates)
     _save(held, **changes)
 
 
@@ -142,6 +143,7 @@ def _close(facts: RecordedFacts) -> None:
     changes: dict[str, object] = _counted(facts)
     if held.ready_on is None:
         changes["ready_on"] = timezone.now()
+        log_of_round("round_closed", held, updates=held.num_updates)
     if held.waits_for:
         changes["waits_for"] = ""
     _save(held, **changes)
@@ -167,6 +169,7 @@ def _fail(step: Fail, facts: RecordedFacts) -> None:
         failure_code=step.code,
         failure_detail=step.detail,
     )
+    log_of_round("round_failed", held, level="error", code=step.code, detail=step.detail)
     end_experiment(held.federated_model, step.code, collecting=None)
 
 

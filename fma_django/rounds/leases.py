@@ -12,6 +12,7 @@ from fma_django import conf
 from fma_django.errors import LeaseLost
 from fma_django.models import Round
 from fma_django.models.round import RoundState
+from fma_django.rounds.holders import has_ended, this_machine, this_process
 from fma_django.rounds.rows import move
 
 
@@ -29,7 +30,12 @@ class Lease:
 
 def take(held: Round, now: datetime, **changes: Any) -> Lease:
     """Move a locked round to `aggregating`, with these changes, under a new lease."""
-    changes |= {"lease_token": uuid.uuid4(), "lease_expires_at": _expiry(now), "claimed_on": now}
+    changes |= {
+        "lease_token": uuid.uuid4(),
+        "lease_expires_at": _expiry(now),
+        "lease_holder": this_process(),
+        "claimed_on": now,
+    }
     move(held, RoundState.AGGREGATING, **changes)
     for name, value in {"state": RoundState.AGGREGATING, **changes}.items():
         setattr(held, name, value)
@@ -48,6 +54,26 @@ def release(lease: Lease) -> None:
     Round.objects.filter(pk=lease.round_id, lease_token=lease.token).update(
         lease_expires_at=timezone.now(), attempts=F("attempts") - 1
     )
+
+
+def end_those_of_the_dead() -> list[int]:
+    """End the leases whose processes ran on this machine and run no more; the rounds that can be taken up now.
+
+    As an attempt, as if the lease had expired: the round may be what killed its worker.
+    """
+    machine = this_machine()
+    if not machine:
+        return []
+    now = timezone.now()
+    held = Round.objects.filter(
+        state=RoundState.AGGREGATING, lease_expires_at__gt=now, lease_holder__startswith=f"{machine}/"
+    )
+    ended = []
+    for round_id, token, holder in held.values_list("pk", "lease_token", "lease_holder"):
+        lease = Round.objects.filter(pk=round_id, state=RoundState.AGGREGATING, lease_token=token)
+        if has_ended(holder) and lease.update(lease_expires_at=now):
+            ended.append(round_id)
+    return ended
 
 
 def lock_leased(lease: Lease) -> Round:

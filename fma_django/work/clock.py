@@ -1,4 +1,4 @@
-"""Act on deadlines within a second of their passing, from a thread of every worker process.
+"""Act on deadlines and dead workers within a second, from a thread of every worker process.
 
 django-q's schedules run twice a minute, which is too coarse for a round of seconds; they catch up when no worker was
 running.
@@ -21,12 +21,14 @@ def start(**_kwargs: Any) -> None:
 
 def _tick_for_ever() -> None:
     from fma_django.rounds.deadlines import fire_deadlines, is_any_due
+    from fma_django.work.sweep import take_up_rounds_of_dead_workers
 
     pause = threading.Event()
     while True:  # for as long as the process lives: a daemon thread
         try:
             if is_any_due():
                 fire_deadlines()
+            take_up_rounds_of_dead_workers()
         except Exception as error:  # noqa: BLE001 - the database or the broker is away: the next tick may reach it
             log.warning("clock_failed", error=repr(error))
             connection.close()

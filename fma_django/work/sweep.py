@@ -13,6 +13,7 @@ from fma_django.models import FederatedModel, IdempotencyKey, Round, Worker
 from fma_django.models.round import RoundState
 from fma_django.record.idempotency import KEPT_FOR
 from fma_django.record.queries.blobs import named_blobs
+from fma_django.rounds import leases
 from fma_django.rounds.advance import advance
 from fma_django.rounds.deadlines import by_itself, fire_deadlines, look_at_the_time
 from fma_django.rounds.rows import find_open_round
@@ -44,6 +45,13 @@ def sweep_rounds() -> None:
     fire_deadlines()
     look_at_the_time()
     close_due_evaluations()
+
+
+def take_up_rounds_of_dead_workers() -> None:
+    """Enqueue again the rounds whose workers have died on this machine, without waiting for their leases."""
+    for round_id in leases.end_those_of_the_dead():
+        log.warning("worker_died", round_id=round_id)
+        queue.aggregate(round_id)
 
 
 def sweep_files() -> int:

@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings
 from django.db import DatabaseError
 from django.utils import timezone
 from rest_framework.test import APIClient
 
 from fma_django.models import Worker
+from fma_django.work import heartbeat
+from fma_django.work.heartbeat import key_fingerprint
 
 pytestmark = pytest.mark.django_db
 
@@ -43,6 +46,22 @@ def test_without_a_worker(anonymous: APIClient, worker: Worker) -> None:
     said = answer.json()
     assert (answer.status_code, said["status"], said["database"]) == (503, "unavailable", "ok")
     assert "fma worker" in said["worker"]
+
+
+@pytest.mark.parametrize("others", [["another"], ["another", "ours"], ["", "another"]])
+def test_with_a_worker_of_another_secret_key(anonymous: APIClient, others: list[str]) -> None:
+    for number, key in enumerate(others):
+        fingerprint = key_fingerprint() if key == "ours" else key
+        Worker.objects.create(name=f"w:{number}", seen_on=timezone.now(), key_fingerprint=fingerprint)
+
+    answer = anonymous.get("/readyz")
+
+    assert answer.status_code == 503
+    assert "FMA_SECRET_KEY" in answer.json()["worker"]
+    Worker.objects.filter(key_fingerprint="another").update(seen_on=timezone.now() - timedelta(minutes=1))
+    heartbeat.beat()
+    assert anonymous.get("/readyz").json()["worker"] == "ok"
+    assert settings.SECRET_KEY not in key_fingerprint()
 
 
 def test_without_a_store(anonymous: APIClient, worker: Worker, storage: Path) -> None:

@@ -1,5 +1,6 @@
 """Every error is a problem (RFC 9457) with a stable code, whoever raises it."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +188,74 @@ def test_a_login_of_megabytes_is_refused_unread(anonymous: APIClient) -> None:
     answer = anonymous.post("/api-token-auth/", {"username": "alice", "password": "x" * 2**20})
 
     assert answer.status_code == 413
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("models/4711/", "federated model 4711"),
+        ("models/4711/rounds/", "federated model 4711"),
+        ("model_aggregates/12/weights/", "model aggregate 12"),
+        ("model_artifacts/9/", "model artifact 9"),
+        ("client_aggregate_scores/8/", "client aggregate score 8"),
+        ("evaluations/7/", "evaluation round 7"),
+        ("clients/0d3e1c4c-9c39-4d6f-8e9b-3ae8d2a7a3fd/", "client 0d3e1c4c-9c39-4d6f-8e9b-3ae8d2a7a3fd"),
+        ("modles/", "/api/v1/modles/"),
+    ],
+)
+def test_a_404_names_what_is_not_there(owner: APIClient, path: str, named: str) -> None:
+    answer = owner.get(f"{API}{path}")
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "not_found")
+    assert named in answer.json()["detail"]
+
+
+@pytest.mark.django_db
+def test_a_404_names_the_round_and_its_model(owner: APIClient, model: FederatedModel) -> None:
+    detail = owner.get(f"{API}models/{model.pk}/rounds/77/").json()["detail"]
+    assert detail.startswith(f"There is no round 77 of {model.pk}")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("path", "taken"),
+    [
+        ("models/", ["application/json"]),
+        ("model_updates/", ["application/json", "application/vnd.safetensors"]),
+        ("/api-token-auth/", ["application/json", "application/x-www-form-urlencoded"]),
+    ],
+)
+def test_a_415_lists_what_is_taken(owner: APIClient, path: str, taken: list[str]) -> None:
+    url = path if path.startswith("/") else f"{API}{path}"
+
+    answer = owner.generic("POST", url, b"<xml/>", "text/xml")
+
+    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
+    assert "text/xml" in answer.json()["detail"]
+    assert all(kind in answer.json()["detail"] for kind in taken)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("accept", ["text/html", "image/png", "application/xml", "text/html,*/*;q=0.8"])
+@pytest.mark.parametrize(
+    ("url", "beginning"), [("/api/schema/", b"openapi: 3.1"), ("/api/docs/", b"<!DOCTYPE")]
+)
+def test_the_documentation_is_shown_whatever_is_accepted(
+    anonymous: APIClient, url: str, beginning: bytes, accept: str
+) -> None:
+    answer = anonymous.get(url, headers={"accept": accept})
+
+    assert answer.status_code == 200
+    assert beginning in answer.content[:200]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("url", ["/api/schema/", "/api/docs/"])
+def test_errors_of_the_documentation_are_problems(anonymous: APIClient, url: str) -> None:
+    wrong = anonymous.post(url)
+    unknown = anonymous.get(url, headers={"client-uuid": "nonsense", "accept": "text/html"})
+
+    for answer, status, code in ((wrong, 405, "method_not_allowed"), (unknown, 401, "unknown_client")):
+        assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/problem+json")
+        assert json.loads(answer.content)["code"] == code

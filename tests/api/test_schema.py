@@ -114,3 +114,20 @@ def require_that_generated_requests_pass() -> None:
         send()
         met += 1
     assert met == len(DOCUMENTED)
+
+
+@pytest.mark.django_db
+def test_weights_may_be_elsewhere(document: dict[str, Any]) -> None:
+    with_redirect = {
+        path
+        for path, methods in document["paths"].items()
+        if "307" in methods.get("get", {}).get("responses", {})
+    }
+    weights = {
+        path for path in document["paths"] if path.endswith(("/weights/", "/state/", "/get_latest_model/"))
+    }
+
+    assert weights <= with_redirect
+    assert "/api/v1/models/" not in with_redirect
+    redirect = document["paths"]["/api/v1/model_updates/{id}/weights/"]["get"]["responses"]["307"]
+    assert redirect["headers"]["Location"]["schema"]["format"] == "uri"

@@ -30,10 +30,10 @@ def arm(point: str, flag: Path) -> None:
     from fma_django.rounds import aggregation, claiming, publishing
     from fma_django.storage.disk import DiskStore
 
-    def die() -> None:
+    def die(of: Callable[[], int] = lambda: -os.getpgrp()) -> None:
         if not flag.exists():
             flag.touch()
-            os.killpg(os.getpgrp(), signal.SIGKILL)
+            os.kill(of(), signal.SIGKILL)
 
     def before(call: Callable[..., Any]) -> Callable[..., Any]:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -42,10 +42,10 @@ def arm(point: str, flag: Path) -> None:
 
         return wrapped
 
-    def after(call: Callable[..., Any]) -> Callable[..., Any]:
+    def after(call: Callable[..., Any], *whom: Callable[[], int]) -> Callable[..., Any]:
         def wrapped(*args: Any, **kwargs: Any) -> Any:
             result = call(*args, **kwargs)
-            die()
+            die(*whom)
             return result
 
         return wrapped
@@ -54,6 +54,8 @@ def arm(point: str, flag: Path) -> None:
         claiming.claim = before(claiming.claim)
     elif point == "after_claim":
         claiming.claim = after(claiming.claim)
+    elif point == "after_claim_alone":
+        claiming.claim = after(claiming.claim, os.getpid)
     elif point == "after_fold":
         aggregation.fold_round = after(aggregation.fold_round)  # type: ignore[attr-defined]
     elif point == "after_store":

@@ -1,6 +1,7 @@
 """kill -9 of the worker, anywhere: after a restart exactly one aggregate, no update lost, none counted twice."""
 
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -122,6 +123,37 @@ def test_a_killed_worker_costs_time_and_nothing_else(point: str, tmp_path: Path)
         assert all(update["status"] == 2 for number, update in updates.items() if number in merged)
         with closing(sqlite3.connect(install.data_dir / "fma.sqlite3")) as database:
             assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+@pytest.mark.parametrize("killed", ["the process that folds", "the whole worker"])
+def test_a_dead_worker_is_known_before_its_lease_is_over(killed: str, tmp_path: Path) -> None:
+    env = {"FMA_LEASE_SECONDS": "300", "FMA_WORKER_PROCESSES": "1"}
+    with FmaInstall(tmp_path / "data", env) as install, ExitStack() as connections:
+        install.migrate()
+        server = install.start_web()
+
+        def open_client(headers: dict[str, str]) -> httpx.Client:
+            return connections.enter_context(
+                httpx.Client(base_url=f"{server.base_url}/api/v1/", headers=headers)
+            )
+
+        owner = open_client({"Authorization": f"Token {install.add_user('alice').token}"})
+        model, clients = make_model(owner, open_client, 1)
+        point = "after_claim_alone" if killed == "the process that folds" else "after_claim"
+        doomed = start_crashing_worker(install, point, tmp_path / "crashed")
+        send(clients[0], model, 1.0, 1)
+        if killed == "the whole worker":
+            assert doomed.wait() == -9
+            install.start_worker()
+        began = time.monotonic()
+
+        answer = clients[0].get(
+            f"models/{model}/get_latest_model/?after=0&wait=40", timeout=70, headers={"Accept": SAFETENSORS}
+        )
+
+        assert answer.status_code == 200, server.process.log_text()[-3000:]
+        assert time.monotonic() - began < 30
+        assert (tmp_path / "crashed").exists()
 
 
 def train(clients: list[httpx.Client], model: int, base: int | None) -> None:

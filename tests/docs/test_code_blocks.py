@@ -56,7 +56,7 @@ WRITTEN_ADDRESS = "127.0.0.1:8000"
 WRITTEN_MACHINES = re.compile(r"10\.0\.0\.[12]")
 WRITTEN_DASK_PORT = "8786"
 INSTALL_HERE = "pip install --editable '.[test]'"
-LANGUAGES = {"console", "python", "text", "json", "http", "mermaid", "env", "yaml", "toml"}
+LANGUAGES = {"console", "nginx", "python", "text", "json", "http", "mermaid", "env", "yaml", "toml"}
 # A release is made by hand, and takes hours.
 BY_HAND = {"RELEASING.md"}
 FIRST_PAGES = {"README.md", "docs/tutorial/first-federation.md"}

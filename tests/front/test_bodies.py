@@ -1,6 +1,7 @@
 """Bodies on their way to Django: which are read before a thread is taken, and how far ahead of their reader."""
 
 import asyncio
+import json
 import threading
 import time
 from typing import Any
@@ -70,7 +71,10 @@ def test_a_large_body_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_small_body_that_stalls_too_long_is_a_408(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "SILENCE_S", 0.05)
     with running(Handler(echo)) as front:
-        assert front.begin(b"half", None, method="POST", size=8).wait().status == 408
+        answered = front.begin(b"half", None, method="POST", size=8).wait()
+        assert answered.status == 408
+        assert json.loads(answered.body)["code"] == "request_timeout"
+        assert answered.headers["content-type"] == "application/problem+json"
 
 
 @pytest.mark.parametrize("headers", [(), [("expect", "100-continue")]], ids=["large", "expected"])

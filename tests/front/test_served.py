@@ -192,6 +192,67 @@ def test_a_chunked_body_is_refused(device: tuple[int, str], connection: Connecti
     assert (status, headers["content-type"]) == (411, "application/problem+json")
 
 
+def chunks(body: bytes, size: int) -> bytes:
+    parts = [body[start : start + size] for start in range(0, len(body), size)]
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+
+
+CHUNKED = ("Content-Type: application/json; charset=utf-8", "Transfer-Encoding: chunked")
+
+
+@pytest.mark.parametrize(("values", "size"), [(2, 7), (2, 10_000), (300_000, 8_000)])
+def test_json_in_chunks_is_taken(
+    server: FmaServer, developer: User, connection: Connection, values: int, size: int
+) -> None:
+    made = {"name": "chunked", "aggregator": "mean", "initial_model": {"w": [0.5] * values}}
+    who = f"Authorization: Token {developer.token}"
+    body = json.dumps(made).encode()
+    connection.say("POST /api/v1/models/", who, *CHUNKED, body=chunks(body, size))
+    status, _, answer = connection.hear()
+    assert status == 201, answer
+    model = json.loads(answer)["id"]
+    connection.say(f"POST /api/v1/models/{model}/register_client/", "Content-Length: 0")
+    uuid = json.loads(connection.hear()[2])["uuid"]
+
+    sent = json.dumps({"federated_model": model, "data": {"w": [1.5] * values}}).encode()
+    connection.say("POST /api/v1/model_updates/", f"CLIENT-UUID: {uuid}", *CHUNKED, body=chunks(sent, size))
+
+    status, _, answer = connection.hear()
+    assert status == 201, answer
+    assert json.loads(answer)["federated_model"] == model
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/x-www-form-urlencoded"])
+def test_a_login_in_chunks_is_read(server: FmaServer, kind: str) -> None:
+    password = "a-long-password-1"
+    name = f"log{len(kind)}"
+    user = server.install.add_user(name, password=password)
+    said = {"username": name, "password": password}
+    body = json.dumps(said) if kind.endswith("json") else f"username={name}&password={password}"
+    # An iterator has no length.
+    answer = httpx.post(
+        f"{server.base_url}/api-token-auth/", content=iter([body[:5].encode(), body[5:].encode()]),
+        headers={"Content-Type": kind},
+    )  # fmt: skip
+    assert (answer.status_code, answer.json()) == (200, {"token": user.token})
+
+
+def test_chunks_beyond_the_limit_of_a_body_are_refused(server: FmaServer) -> None:
+    answer = httpx.post(
+        f"{server.base_url}/api-token-auth/", content=iter([b'{"username": "', b"a" * 20_000, b'"}']),
+        headers={"Content-Type": "application/json"},
+    )  # fmt: skip
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+def test_chunks_of_a_stranger_are_not_read(server: FmaServer, connection: Connection) -> None:
+    for path in ("models/", "model_updates/"):
+        stranger = "CLIENT-UUID: 00000000-0000-4000-8000-000000000000"
+        answer = Connection(server).say(f"POST /api/v1/{path}", stranger, *CHUNKED)
+        assert answer.hear()[0] == 401
+        answer.close()
+
+
 @pytest.mark.parametrize("size", [4_000, 4_000_000])
 def test_who_breaks_off_does_no_harm(server: FmaServer, device: tuple[int, str], size: int) -> None:
     broken = Connection(server).say(

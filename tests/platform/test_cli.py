@@ -291,3 +291,23 @@ def test_a_token_that_was_lost_is_printed_again_or_another_made(fma_install: Fma
     nobody = fma(fma_install, "user", "token", "bob")
     assert nobody.returncode == 1
     assert "no user 'bob'" in nobody.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [["web"], ["worker"], ["serve"], ["user", "add", "anna"], ["client", "add"]], ids=" ".join
+)
+def test_a_database_of_a_later_version_is_refused(fma_install: FmaInstall, command: list[str]) -> None:
+    fma_install.migrate()
+    with sqlite3.connect(fma_install.data_dir / "fma.sqlite3") as database:
+        database.execute(
+            "INSERT INTO django_migrations (app, name, applied) VALUES ('fma_django', '0099_later', '2030-01-01')"
+        )
+    database.close()
+
+    done = fma(
+        fma_install, *command, *(["--port", str(free_port())] if command[0] in ("web", "serve") else [])
+    )
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "a later version of fma (0099_later)" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -8,12 +8,11 @@ from rest_framework.throttling import ScopedRateThrottle
 
 from fma_api.parsers import SmallFormParser, SmallJsonParser
 from fma_api.v1.accounts.serializers import TokenSerializer
-from fma_api.v1.known_queries import KnownQueries
-from fma_api.v1.schema import ProblemSchema
+from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_django.clients.tokens import issue_token
 
 
-class LoginView(KnownQueries):
+class LoginView(AnnouncedBodies):
     """Exchange a username and a password for a token; repeated guesses are throttled (`FMA_LOGIN_RATE`)."""
 
     # A password says who is calling: a stale token beside it is not looked at.
@@ -22,7 +21,6 @@ class LoginView(KnownQueries):
     parser_classes = (SmallJsonParser, SmallFormParser)
     throttle_classes = (ScopedRateThrottle,)
     throttle_scope = "login"
-    schema = ProblemSchema()
 
     @extend_schema(request=AuthTokenSerializer, responses=TokenSerializer, auth=[])
     def post(self, request: Request) -> Response:

@@ -19,6 +19,13 @@ from fma_django.record.queries.configurations import VersionWithChanges, newest_
 HELP_TEXTS = {field.name: field.help_text for field in FederatedModel._meta.concrete_fields}
 
 
+class RequirementArgs(serializers.ListField):
+    """Null for a requirement without arguments, as FMA shows it."""
+
+    def to_representation(self, data: list[Any]) -> list[Any] | None:  # type: ignore[override]
+        return super().to_representation(data) if data else None
+
+
 class FederatedModelSerializer(serializers.ModelSerializer[FederatedModel]):
     allow_aggregation = serializers.BooleanField(default=False)
     aggregator = serializers.CharField(max_length=255)
@@ -36,7 +43,7 @@ class FederatedModelSerializer(serializers.ModelSerializer[FederatedModel]):
         help_text="The number of updates that the strategy needs; null when one of its parts is gone."
     )
     requirement = serializers.CharField(max_length=255, allow_blank=True, allow_null=True, required=False)
-    requirement_args = serializers.ListField(required=False, allow_null=True)
+    requirement_args = RequirementArgs(required=False, allow_null=True)
     developer = serializers.PrimaryKeyRelatedField(
         queryset=User.objects.all(),
         required=False,

@@ -8,21 +8,23 @@ from typing import Any, cast
 
 from django.http import HttpRequest, HttpResponse
 from django.urls import get_script_prefix, reverse
-from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated, UnsupportedMediaType
+from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 from rest_framework.request import Request
 from rest_framework.serializers import ValidationError
 from rest_framework.views import APIView
 
-from fma_api.errors import LengthRequired
+from fma_api.chunked_bodies import is_chunked, require_length
 from fma_api.parsers import OrjsonParser, safetensors_body
+from fma_api.problems import unsupported
 from fma_api.renderers import SAFETENSORS, dumps
-from fma_api.v1.authentication import HEADER
+from fma_api.v1.authentication import CHALLENGE
 from fma_api.v1.callers import user_of
 from fma_api.v1.idempotency import idempotency_key
 from fma_api.v1.known_queries import refuse_unknown_parameters
 from fma_api.v1.updates.facts import SentFacts, facts_in_json, facts_in_query
 from fma_api.v1.updates.serializers import UpdateFactsSerializer
 from fma_core.errors import TruncatedBody
+from fma_django import conf
 from fma_django.clients.registration import find_client, hash_of
 from fma_django.errors import UnknownClient, UnknownModel
 from fma_django.models import Client, FederatedModel, ModelUpdate
@@ -52,11 +54,12 @@ def _of_client(request: HttpRequest, credential: str) -> ModelUpdate:
     credential_hash = hash_of(credential)
     if _names_an_upload(request):
         client = find_client(credential)
+        request.client_id = client.pk  # type: ignore[attr-defined]  # for the log
         refuse_unknown_parameters(request)
         upload = find_upload(client, request.GET.get("upload", ""))
         return finish_upload(upload, idempotency_key=idempotency_key(request))
     try:
-        if _size_bytes(request) > UNKNOWN_BYTES and _media_type(request) == JSON:
+        if (_size_bytes(request) > UNKNOWN_BYTES or is_chunked(request)) and _media_type(request) == JSON:
             find_client(credential)
         key = idempotency_key(request)
         sent, body = _sent(request)
@@ -97,9 +100,8 @@ def _of_user(request: HttpRequest) -> ModelUpdate:
 def _sent(request: HttpRequest) -> tuple[SentFacts, WeightsBody]:
     """The facts of an update and its body: safetensors unread, JSON read."""
     refuse_unknown_parameters(request)
-    if "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("CONTENT_LENGTH"):
-        raise LengthRequired()
     media_type = _media_type(request)
+    require_length(request, read_bytes=conf.current().max_json_bytes if media_type == JSON else None)
     if request.META.get("CONTENT_LENGTH", "0") in ("", "0"):
         if media_type == SAFETENSORS:
             raise TruncatedBody(
@@ -113,7 +115,7 @@ def _sent(request: HttpRequest) -> tuple[SentFacts, WeightsBody]:
         _refuse_facts_in_query(request)
         sent = facts_in_json(members)
     else:
-        raise UnsupportedMediaType(media_type)
+        raise unsupported(media_type, (JSON, SAFETENSORS))
     return sent, JsonBody(sent.data)
 
 
@@ -184,5 +186,5 @@ def _coding(body: WeightsBody) -> str:
 def _unauthenticated(
     error: AuthenticationFailed | NotAuthenticated,
 ) -> AuthenticationFailed | NotAuthenticated:
-    error.auth_header = HEADER  # type: ignore[union-attr]
+    error.auth_header = CHALLENGE  # type: ignore[union-attr]
     return error

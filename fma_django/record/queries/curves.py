@@ -36,8 +36,12 @@ class Curve:
 def curves_of(
     federated_model: FederatedModel, *, metric: str | None = None, num_rounds: int = MAX_POINTS
 ) -> list[Curve]:
-    """The curves of the newest rounds, the usual metrics first, in two queries. metric: only this one."""
-    newest = list(published_rounds(federated_model).order_by("-number")[:num_rounds])
+    """The curves of the newest rounds, the usual metrics first, in two queries. metric: only this one.
+
+    Without rounds that were abandoned by a rewind: they do not lead to the model as it is.
+    """
+    kept = published_rounds(federated_model).filter(aggregate__is_abandoned=False)
+    newest = list(kept.order_by("-number")[:num_rounds])
     points: dict[tuple[Source, str], list[Point]] = {}
     for row in merged_metrics(newest[::-1]):
         if metric in (None, row.metric):

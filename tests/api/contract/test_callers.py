@@ -87,7 +87,24 @@ def test_no_credentials_or_bad_ones_are_401(alice: Any, headers: dict[str, str])
 
     assert answer.status_code == 401
     assert answer.json()["detail"]
-    assert answer.headers["WWW-Authenticate"]
+    assert answer.headers["WWW-Authenticate"] == 'CLIENT-UUID, Basic realm="fma", Token'
+
+
+def test_an_update_of_nobody_is_challenged_as_all_else(anonymous: APIClient) -> None:
+    answer = anonymous.post(f"{API}model_updates/", {})
+
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"] == 'CLIENT-UUID, Basic realm="fma", Token'
+
+
+def test_the_root_lists_the_collections(owner: APIClient, model: FederatedModel) -> None:
+    listed = owner.get(API).json()
+
+    of_fma = ("models", "model_updates", "model_aggregates", "model_artifacts", "client_aggregate_scores")
+    for name in of_fma:
+        assert listed[name] == f"http://testserver{API}{name}/"
+    assert {owner.get(url).status_code for url in listed.values()} == {200}
+    assert owner.get(API.rstrip("/")).json() == listed
 
 
 def test_a_user_who_was_switched_off_is_refused(owner: APIClient, alice: Any) -> None:

@@ -357,3 +357,16 @@ def test_a_failed_round_says_why(owner: APIClient, model: FederatedModel, ann: R
     update = owner.get(f"{API}model_updates/").json()[0]
     assert update["status"] == 3
     assert "overflowed" in update["status_reason"]
+
+
+@pytest.mark.parametrize("sent", [{}, {"requirement_args": None}, {"requirement_args": []}])
+def test_a_requirement_without_arguments_has_none(owner: APIClient, sent: dict[str, Any]) -> None:
+    made = owner.post(MODELS, {"name": "m", "aggregator": "mean", "requirement": "all_clients", **sent})
+
+    assert made.status_code == 201
+    assert made.json()["requirement_args"] is None
+    url = f"{MODELS}{made.json()['id']}/"
+    assert owner.get(url).json()["requirement_args"] is None
+    again = owner.put(url, {**made.json(), "requirement": "require_x_updates", "requirement_args": [2]})
+    assert again.json()["requirement_args"] == [2]
+    assert owner.patch(url, {"requirement": "", "requirement_args": None}).json()["requirement_args"] is None

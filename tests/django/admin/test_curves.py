@@ -9,8 +9,9 @@ from django.test import Client as Browser
 from django.test.utils import CaptureQueriesContext
 
 from fma_django.admin.curves import MAX_CURVES, curves_html, draw
-from fma_django.models import FederatedModel, Round
-from fma_django.record.queries.curves import Curve, Point
+from fma_django.experiments.lifecycle import rewind
+from fma_django.models import FederatedModel, ModelAggregate, Round
+from fma_django.record.queries.curves import Curve, Point, curves_of
 from tests.django.admin.test_pages import url_of
 from tests.records import make_aggregate, make_client, make_model, weights
 
@@ -92,3 +93,22 @@ def test_every_point_is_within_the_picture(values: tuple[float, ...]) -> None:
     for x, y in drawn.dots:
         assert 0 <= float(x) <= 360
         assert 0 <= float(y) <= 150
+
+
+def test_rounds_that_a_rewind_abandoned_are_marked_and_in_no_curve(browser: Browser) -> None:
+    model = model_with(2, "loss")
+    first, second = ModelAggregate.objects.order_by("pk")
+    assert [len(curve.points) for curve in curves_of(model)] == [2]
+
+    rewind(model, first)
+
+    assert [[point.mean for point in curve.points] for curve in curves_of(model)] == [[1.0]]
+    pages = {
+        aggregate: browser.get(url_of(ModelAggregate, "change", aggregate.pk)).content.decode()
+        for aggregate in (first, second)
+    }
+    assert "abandoned" in pages[second]
+    assert "abandoned" not in pages[first]
+    assert "Published, abandoned" in browser.get(url_of(Round, "change", second.round.pk)).content.decode()
+    listed = browser.get(url_of(ModelAggregate, "changelist"), {"is_abandoned__exact": "1"})
+    assert list(listed.context["cl"].result_list) == [second]

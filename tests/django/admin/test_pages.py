@@ -96,6 +96,22 @@ def test_change_page_takes_as_many_queries_for_12_related_rows_as_for_2(
     assert queries_of(browser, url) == few
 
 
+@pytest.mark.parametrize(
+    ("model", "most"), [(FederatedModel, 32), (Round, 16), (Client, 16), (ModelAggregate, 14)]
+)
+def test_every_part_of_a_page_is_computed_once(
+    browser: Browser, rows: None, model: type[Model], most: int
+) -> None:
+    row = model._default_manager.latest("pk")
+    ContentType.objects.get_for_models(*apps.get_models())
+    with CaptureQueriesContext(connection) as captured:
+        browser.get(url_of(model, "change", row.pk))
+    asked = [query["sql"] for query in captured.captured_queries]
+    repeated = {sql: count for sql in asked if (count := asked.count(sql)) > 2}
+    assert repeated == {}
+    assert len(asked) <= most
+
+
 def test_every_row_of_history_links_to_its_model(browser: Browser, rows: None) -> None:
     for model in (Round, ModelUpdate, ModelAggregate, ModelArtifact, ClientAggregateScore):
         for url in (

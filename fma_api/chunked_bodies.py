@@ -1,0 +1,31 @@
+"""Bodies in chunks, whose length nobody announced: small ones are read whole, and have a length from then on."""
+
+from io import BytesIO
+
+from django.http import HttpRequest
+
+from fma_api.errors import LengthRequired
+from fma_core.errors import TooLarge
+
+
+def is_chunked(request: HttpRequest) -> bool:
+    return "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("CONTENT_LENGTH")
+
+
+def require_length(request: HttpRequest, *, read_bytes: int | None) -> None:
+    """Read a body in chunks of at most so many bytes, as if its length had been announced; leave all other bodies.
+
+    Call it when the caller is known: whoever sends chunks decides how much is kept in memory.
+    read_bytes: None for a kind of body whose length must be known before. Raises LengthRequired, TooLarge.
+    """
+    if not is_chunked(request):
+        return
+    # A server that does not say this gives no end of the body.
+    if read_bytes is None or not request.META.get("wsgi.input_terminated"):
+        raise LengthRequired()
+    body = request.META["wsgi.input"].read(read_bytes + 1)
+    if len(body) > read_bytes:
+        raise TooLarge(f"a body of this kind may have {read_bytes} bytes; this one, in chunks, has more")
+    request._stream = BytesIO(body)
+    request.META["CONTENT_LENGTH"] = str(len(body))
+    del request.META["HTTP_TRANSFER_ENCODING"]

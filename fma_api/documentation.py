@@ -1,0 +1,37 @@
+"""The OpenAPI document and its page. They are given to whoever asks, whatever `Accept` says; errors are problems."""
+
+from typing import Any
+
+from django.http import HttpResponseBase
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from rest_framework.exceptions import NotAcceptable
+from rest_framework.negotiation import DefaultContentNegotiation
+
+from fma_api.problems import plain
+from fma_api.v1.known_queries import KnownQueries
+
+
+class _First(DefaultContentNegotiation):
+    """Choose the first form where none of those that are asked for is there (RFC 9110, section 12.5.1)."""
+
+    def select_renderer(self, request: Any, renderers: Any, format_suffix: Any = None) -> Any:
+        try:
+            return super().select_renderer(request, renderers, format_suffix)
+        except NotAcceptable:
+            return renderers[0], renderers[0].media_type
+
+
+class _Shown:
+    content_negotiation_class = _First
+
+    def handle_exception(self, error: Exception) -> HttpResponseBase:
+        # The forms of this view are those of its document: a problem in one of them would be YAML, or a page.
+        return plain(super().handle_exception(error))  # type: ignore[misc]
+
+
+class SchemaView(_Shown, KnownQueries, SpectacularAPIView):
+    pass
+
+
+class DocsView(_Shown, SpectacularSwaggerView):
+    pass

@@ -2,10 +2,12 @@
 
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from itertools import zip_longest
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -27,6 +29,9 @@ MARKS_OF_FIXTURES = {
     "postgres_server": "postgres",
     "s3_server": "s3",
 }
+# A long test is one with such a mark; its file names the mark, or a fixture that brings it.
+LONG = {*MARKS_OF_FIXTURES.values(), "slow"}
+NAMED_IN_LONG = re.compile("|".join(sorted({*MARKS_OF_FIXTURES, *LONG})))
 TORCH_IS_REQUIRED = os.environ.get("REQUIRE_TORCH") == "1"
 
 
@@ -37,10 +42,31 @@ def pytest_configure(config: pytest.Config) -> None:
         )
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no file without long tests for a run of long ones alone (`-m "processes or slow"`): that takes seconds."""
+    wanted = {*config.option.markexpr.split()} - {"or"}
+    if wanted and wanted <= LONG and collection_path.is_file() and not _may_be_long(collection_path):
+        return True
+    return None
+
+
+def _may_be_long(file: Path) -> bool:
+    return NAMED_IN_LONG.search(file.read_text()) is not None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for fixture in MARKS_OF_FIXTURES.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker(MARKS_OF_FIXTURES[fixture])
+    # Seen by the runs that collect all files.
+    if unseen := {
+        item.path
+        for item in items
+        if any(item.get_closest_marker(mark) for mark in LONG) and not _may_be_long(item.path)
+    }:
+        raise pytest.UsageError(
+            f"{unseen} have long tests and name none of {sorted(LONG)}: `-m slow` would not run them"
+        )
     items[:] = _in_order(items)
     _trace_some(items)
     if TORCH_IS_INSTALLED:

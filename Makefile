@@ -12,6 +12,8 @@ endef
 # As many files at a time as there are cores, in the order of tests/conftest.py.
 BY_FILES := -n auto --dist loadfile --no-loadscope-reorder
 PYTEST := .venv/bin/python -m pytest $(BY_FILES)
+# Tests that start servers wait for them half of their time: twice as many files.
+WAITING := PYTEST_XDIST_AUTO_NUM_WORKERS=$$(($$(getconf _NPROCESSORS_ONLN) * 2))
 # The tiers: tests/core loads nothing of the server; of the others, a test is long by its marker, which a fixture that
 # starts a server brings with it.
 CORE := tests/core
@@ -45,7 +47,7 @@ test: .venv/for-development lint ## Lint, then run every test in stages, the sho
 	@echo "Fast: what starts no server"
 	$(PYTEST) --cov --cov-append --cov-report= --durations=10 --ignore=$(CORE) $(FAST)
 	@echo "Processes: what starts servers, and what is slow"
-	$(PYTEST) --cov --cov-append --cov-report= --durations=30 --ignore=$(CORE) -m "$(LONG)"
+	$(WAITING) $(PYTEST) --cov --cov-append --cov-report= --durations=30 --ignore=$(CORE) -m "$(LONG)"
 	@echo "PostgreSQL: what differs between databases, once more"
 	$(PYTEST) -p tests.servers.use_postgres $(ON_POSTGRES)
 	@echo "Coverage, with its floors:"

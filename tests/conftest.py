@@ -2,8 +2,13 @@
 
 import importlib.util
 import os
-from collections.abc import Iterator
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from itertools import zip_longest
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -24,6 +29,9 @@ MARKS_OF_FIXTURES = {
     "postgres_server": "postgres",
     "s3_server": "s3",
 }
+# A long test is one with such a mark; its file names the mark, or a fixture that brings it.
+LONG = {*MARKS_OF_FIXTURES.values(), "slow"}
+NAMED_IN_LONG = re.compile("|".join(sorted({*MARKS_OF_FIXTURES, *LONG})))
 TORCH_IS_REQUIRED = os.environ.get("REQUIRE_TORCH") == "1"
 
 
@@ -34,10 +42,31 @@ def pytest_configure(config: pytest.Config) -> None:
         )
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no file without long tests for a run of long ones alone (`-m "processes or slow"`): that takes seconds."""
+    wanted = {*config.option.markexpr.split()} - {"or"}
+    if wanted and wanted <= LONG and collection_path.is_file() and not _may_be_long(collection_path):
+        return True
+    return None
+
+
+def _may_be_long(file: Path) -> bool:
+    return NAMED_IN_LONG.search(file.read_text()) is not None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         for fixture in MARKS_OF_FIXTURES.keys() & set(getattr(item, "fixturenames", ())):
             item.add_marker(MARKS_OF_FIXTURES[fixture])
+    # Seen by the runs that collect all files.
+    if unseen := {
+        item.path
+        for item in items
+        if any(item.get_closest_marker(mark) for mark in LONG) and not _may_be_long(item.path)
+    }:
+        raise pytest.UsageError(
+            f"{unseen} have long tests and name none of {sorted(LONG)}: `-m slow` would not run them"
+        )
     items[:] = _in_order(items)
     _trace_some(items)
     if TORCH_IS_INSTALLED:
@@ -81,23 +110,64 @@ def _coverage(config: pytest.Config) -> Any:
     return getattr(config.pluginmanager.get_plugin("_cov"), "cov_controller", None)
 
 
+class _TracedImports:
+    """Trace the modules that coverage measures while they are imported, and nothing else: importing tests and libraries
+    under the tracer takes more than twice the time.
+    """
+
+    def __init__(self, coverage: Any) -> None:
+        self._coverage = coverage
+        self._packages = set(coverage.cov.config.source_pkgs)
+        self._depth = 0
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        if name.partition(".")[0] not in self._packages:
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is not None and spec.loader is not None:
+            execute = spec.loader.exec_module
+
+            def traced(module: ModuleType) -> None:
+                self._depth += 1
+                if self._depth == 1:
+                    self._coverage.resume()
+                try:
+                    execute(module)
+                finally:
+                    self._depth -= 1
+                    if self._depth == 0:
+                        self._coverage.pause()
+
+            spec.loader.__dict__["exec_module"] = traced
+        return spec
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """End the measurement that pytest-cov 7.1 begins in a worker of xdist before the one that it keeps.
+    """Pause the measurement that has begun with the process: one that starts workers of xdist runs no test.
 
-    Whenever that one pauses, this would go on in its place, and no test would be untraced.
+    In a worker pytest-cov 7.1 begins a second one, which it keeps. Whenever that one pauses, the first would go on in
+    its place, and no test would be untraced.
     """
-    if "PYTEST_XDIST_WORKER" in os.environ and (coverage := _coverage(session.config)):
+    if coverage := _coverage(session.config):
         coverage.pause()
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection(session: pytest.Session) -> Iterator[None]:
-    """Trace nothing but what is imported while tests are collected, and the tests that are chosen for it."""
-    collected = yield
-    if coverage := _coverage(session.config):
-        coverage.pause()
-    return collected
+    """Trace nothing but what is imported of our packages while tests are collected, and the tests that are chosen."""
+    coverage = _coverage(session.config)
+    if coverage is None:
+        return (yield)
+    coverage.pause()  # in a worker: the second measurement
+    traced_imports = _TracedImports(coverage)
+    sys.meta_path.insert(0, traced_imports)
+    try:
+        return (yield)
+    finally:
+        sys.meta_path.remove(traced_imports)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

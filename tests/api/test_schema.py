@@ -4,7 +4,6 @@ import re
 from typing import Any
 
 import pytest
-import schemathesis
 from django.core.management import call_command
 from django.core.signals import request_finished, request_started
 from django.core.wsgi import get_wsgi_application
@@ -12,7 +11,6 @@ from django.db import close_old_connections
 from hypothesis import HealthCheck, given, settings
 from jsonschema import Draft202012Validator
 from rest_framework.test import APIClient
-from schemathesis.specs.openapi.checks import status_code_conformance
 
 from fma_django.clients.tokens import issue_token
 from fma_django.models import FederatedModel
@@ -22,11 +20,6 @@ from tests.records import make_user
 DOCUMENTED = {
     (method, path) for method, path in EXPECTED if path.startswith(("/api/v1/", "/api-token-auth/"))
 }
-
-
-@schemathesis.serializer("application/vnd.safetensors", "application/offset+octet-stream")
-def as_bytes(_context: Any, value: Any) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode()
 
 
 @pytest.fixture
@@ -98,6 +91,14 @@ def test_generated_requests_meet_no_server_error_and_no_undocumented_status(mode
 
 
 def require_that_generated_requests_pass() -> None:
+    # Here, because the import takes a second of every process that collects tests.
+    import schemathesis
+    from schemathesis.specs.openapi.checks import status_code_conformance
+
+    @schemathesis.serializer("application/vnd.safetensors", "application/offset+octet-stream")
+    def as_bytes(_context: Any, value: Any) -> bytes:
+        return value if isinstance(value, bytes) else str(value).encode()
+
     document = schemathesis.openapi.from_wsgi("/api/schema/?format=json", get_wsgi_application())
     token = issue_token(make_user(staff=True))
     headers = {"Authorization": f"Token {token}", "Host": "localhost"}

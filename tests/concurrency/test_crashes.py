@@ -1,7 +1,6 @@
 """kill -9 of the worker, anywhere: after a restart exactly one aggregate, no update lost, none counted twice."""
 
 import sqlite3
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -24,6 +23,7 @@ OpenClient = Callable[[dict[str, str]], httpx.Client]
 SAFETENSORS = "application/vnd.safetensors"
 # A lease that is over by the time a new worker is up, so that the new one takes the round up at once.
 ENV = {"FMA_LEASE_SECONDS": "1", "FMA_WORKER_PROCESSES": "2"}
+OF_A_STATE = ("after_fold", "after_store", "after_stores", "before_commit")
 
 
 def start_crashing_worker(install: FmaInstall, point: str, flag: Path) -> ServerProcess:
@@ -71,7 +71,8 @@ def send(client: httpx.Client, model: int, value: float, num_examples: int, base
     return int(answer.json()["id"])
 
 
-@pytest.mark.parametrize("point", POINTS)
+# Where an optimiser has more to lose, the next test looks at both.
+@pytest.mark.parametrize("point", [point for point in POINTS if point not in OF_A_STATE])
 def test_a_killed_worker_costs_time_and_nothing_else(point: str, tmp_path: Path) -> None:
     with FmaInstall(tmp_path / "data", ENV) as install, ExitStack() as connections:
         install.migrate()
@@ -145,20 +146,20 @@ def test_a_dead_worker_is_known_before_its_lease_is_over(killed: str, tmp_path: 
         if killed == "the whole worker":
             assert doomed.wait() == -9
             install.start_worker()
-        began = time.monotonic()
 
         answer = clients[0].get(
             f"models/{model}/get_latest_model/?after=0&wait=40", timeout=70, headers={"Accept": SAFETENSORS}
         )
 
         assert answer.status_code == 200, server.process.log_text()[-3000:]
-        assert time.monotonic() - began < 30
         assert (tmp_path / "crashed").exists()
 
 
-def train(clients: list[httpx.Client], model: int, base: int | None) -> None:
-    for place, client in enumerate(clients):
+def train(clients: list[httpx.Client], model: int, base: int | None) -> set[int]:
+    return {
         send(client, model, 1.0 + place**2 + (base is None), place + 1, base)
+        for place, client in enumerate(clients)
+    }
 
 
 def newer(client: httpx.Client, model: int, than: int | None) -> httpx.Response:
@@ -172,8 +173,8 @@ def newer(client: httpx.Client, model: int, than: int | None) -> httpx.Response:
     return answer
 
 
-@pytest.mark.parametrize("point", ["after_fold", "after_store", "after_stores", "before_commit"])
-def test_a_killed_worker_leaves_the_optimisers_state_as_it_was(point: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("point", OF_A_STATE)
+def test_a_killed_worker_costs_neither_updates_nor_the_optimisers_state(point: str, tmp_path: Path) -> None:
     with FmaInstall(tmp_path / "data", ENV) as install, ExitStack() as connections:
         install.migrate()
         server = install.start_web()
@@ -200,13 +201,24 @@ def test_a_killed_worker_leaves_the_optimisers_state_as_it_was(point: str, tmp_p
             first = int(newer(clients[0], model, None).headers["FMA-Aggregate"])
             if is_doomed:
                 flag.unlink()
-            train(clients, model, first)
+            sent = train(clients, model, first)
+            early = None
             if is_doomed:
                 assert doomed.wait() == -9
+                early = send(clients[0], model, 7.0, 1, first)  # belongs to the next round
                 install.start_worker()
-            second = newer(clients[0], model, first)
-            state = owner.get(f"model_aggregates/{second.headers['FMA-Aggregate']}/state/")
-            results.append((second.content, state.content))
+            answer = newer(clients[0], model, first)
+            second = int(answer.headers["FMA-Aggregate"])
+            results.append((answer.content, owner.get(f"model_aggregates/{second}/state/").content))
+
+            aggregates = owner.get("model_aggregates/").json()
+            assert {it["id"] for it in aggregates if it["federated_model"] == model} == {first, second}
+            updates = owner.get("model_updates/", params={"page_size": 100}).json()
+            merged = {it["id"]: it["status"] for it in updates if it["applied_aggregate"] == second}
+            assert merged == dict.fromkeys(sent, 2)
+            assert [it["status"] for it in updates if it["id"] == early] == [0] * is_doomed
 
         assert results[0] == results[1]
+        with closing(sqlite3.connect(install.data_dir / "fma.sqlite3")) as database:
+            assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert decode(results[0][1])["num_steps"] == 2

@@ -35,21 +35,23 @@ def test_every_selector_is_under_test() -> None:
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=30)
 @given(data=st.data())
-def test_every_candidate_is_chosen_or_refused_with_a_reason(name: str, data: st.DataObject) -> None:
+def test_in_any_order_the_same_candidates_are_chosen_and_the_others_refused_with_a_reason(
+    name: str, data: st.DataObject
+) -> None:
     candidates = data.draw(drawn_candidates())
     num = data.draw(st.none() | st.integers(1, 8))
     past = data.draw(drawn_past([each.client for each in candidates]))
-    found = select(
-        candidates,
-        filters=[EUROPE],
-        selector=SELECTORS[name],
-        num=num,
-        seed=7,
-        round_number=len(past) + 1,
-        past=past,
-    )
+    filters = data.draw(st.sampled_from([[], [EUROPE]]))
+    options: dict[str, Any] = {
+        "filters": filters,
+        "selector": SELECTORS[name],
+        "num": num,
+        "seed": 7,
+        "round_number": len(past) + 1,
+    }
+    found = select(candidates, past=past, **options)
 
-    eligible = {each.client for each in candidates if "europe" in each.tags}
+    eligible = {each.client for each in candidates if not filters or "europe" in each.tags}
     assert set(found.chosen) <= eligible
     assert {*found.chosen, *found.refused} == {each.client for each in candidates}
     assert len(found.chosen) + len(found.refused) == len(candidates)
@@ -57,22 +59,6 @@ def test_every_candidate_is_chosen_or_refused_with_a_reason(name: str, data: st.
     assert list(found.chosen) == sorted(found.chosen)
     if SELECTORS[name].takes_num and num is not None:
         assert len(found.chosen) <= num
-
-
-@pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=30)
-@given(data=st.data())
-def test_the_order_of_what_is_known_changes_nothing(name: str, data: st.DataObject) -> None:
-    candidates = data.draw(drawn_candidates())
-    past = data.draw(drawn_past([each.client for each in candidates]))
-    options: dict[str, Any] = {
-        "selector": SELECTORS[name],
-        "num": 3,
-        "seed": 1,
-        "round_number": len(past) + 1,
-    }
-    found = select(candidates, past=past, **options)
-
     assert found == select(data.draw(st.permutations(candidates)), past=past[::-1], **options)
 
 
@@ -90,9 +76,9 @@ def test_the_same_seed_gives_the_same_choice_and_rounds_differ(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("num_candidates", [1000, 100_000])
-def test_many_clients(name: str, num_candidates: int) -> None:
-    candidates = candidates_of(num_candidates)
+def test_many_clients(name: str) -> None:
+    # A selector that compares each with each would take minutes.
+    candidates = candidates_of(30_000)
     past = [
         PastRound(number, chosen=tuple(f"c{index:06}" for index in range(number * 10, number * 10 + 10)))
         for number in range(1, 30)
@@ -100,7 +86,7 @@ def test_many_clients(name: str, num_candidates: int) -> None:
     found = select(candidates, selector=SELECTORS[name], num=100, seed=0, round_number=30, past=past)
 
     assert len(found.chosen) > 0
-    assert len(found.chosen) + len(found.refused) == num_candidates
+    assert len(found.chosen) + len(found.refused) == 30_000
 
 
 def test_nobody_is_eligible() -> None:

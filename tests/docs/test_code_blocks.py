@@ -28,7 +28,7 @@ import pytest
 
 from tests.docs.page import PAGES, REPOSITORY, Block, blocks_of, commands_of, name_of
 from tests.docs.python_session import PythonSession
-from tests.servers.fma import StartFma, put_migrated_into
+from tests.servers.fma import StartFma, put_migrated_into, without_numba
 from tests.servers.free_port import free_port
 from tests.servers.process import ServerProcess
 
@@ -220,13 +220,13 @@ class Reader:
     def _start_dask(self, command: str) -> str:
         log = self._folder.with_name(f"dask-{len(self._dask)}.log")
         arguments = [sys.executable, "-m", *command.split()]
-        self._dask.append(ServerProcess(arguments, env=self._env, cwd=self._folder, log=log))
+        self._dask.append(ServerProcess(arguments, env=self._server_env(), cwd=self._folder, log=log))
         return ""
 
     def _serve(self, assignments: str, options: str) -> str:
         if self._server is not None:
             self._server.stop()
-        env = self._env | dict(pair.split("=", 1) for pair in assignments.split())
+        env = self._server_env() | dict(pair.split("=", 1) for pair in assignments.split())
         arguments = [*options.split(), "--port", str(self._port)]
         self._server = ServerProcess(
             [sys.executable, "-m", "fma_api.cli", "serve", *arguments],
@@ -236,6 +236,13 @@ class Reader:
         )
         self._server.wait_until(self._is_ready, "it says so and /readyz answers 200", limit_s=60)
         return self._server.log_text()
+
+    def _server_env(self) -> dict[str, str]:
+        if name_of(self._page) in FIRST_PAGES:
+            return self._env
+        # As the servers of other tests; what the page has installed comes first.
+        paths = [self._env.get("PYTHONPATH"), str(without_numba())]
+        return self._env | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
 
     def _is_ready(self) -> bool:
         if self._server is None or "Ctrl-C ends the server" not in self._server.log_text():

@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import httpx
@@ -18,9 +19,13 @@ from fma_core import read_file
 from tests.servers.fma import REPOSITORY
 from tests.servers.process import ServerProcess
 
-pytest.importorskip("sklearn", reason="the demo needs scikit-learn")
-pytest.importorskip("matplotlib", reason="the demo needs matplotlib")
-pytestmark = [pytest.mark.slow, pytest.mark.processes]
+# Not importorskip: importing both takes seconds, and only the demo's own process needs them.
+MISSING = [name for name in ("sklearn", "matplotlib") if find_spec(name) is None]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.processes,
+    pytest.mark.skipif(bool(MISSING), reason=f"the demo needs {' and '.join(MISSING)}"),
+]
 
 ROUNDS = 8
 LIMIT_S = 240  # on a quiet machine it takes about fifteen seconds

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
+from fma_api.cli.application import application
 from tests.servers.fma import COMMAND, REPOSITORY, FmaInstall, put_migrated_into
 from tests.servers.free_port import free_port
 
@@ -38,8 +40,8 @@ def fma(install: FmaInstall, *arguments: str, stdin: str = "") -> subprocess.Com
     ],
     ids=" ".join,
 )
-def test_help_teaches_by_example(fma_install: FmaInstall, command: list[str]) -> None:
-    said = fma_install.run(*command, "--help")
+def test_help_teaches_by_example(command: list[str]) -> None:
+    said = CliRunner().invoke(application, [*command, "--help"], prog_name="fma", terminal_width=100).stdout
 
     assert f"fma {' '.join(command)}" in said.partition("Example")[2]
     assert "--data" in said

@@ -14,8 +14,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Self
 
-from distributed import Client
-
 from tests.servers.fma import REPOSITORY
 from tests.servers.free_port import free_port
 from tests.servers.process import ServerProcess
@@ -59,6 +57,8 @@ class DaskCluster(AbstractContextManager["DaskCluster"]):
         self.wait_for_workers(sum(worker.exit_code is None for worker in self.workers))
 
     def wait_for_workers(self, number: int) -> None:
+        from distributed import Client  # takes a second, which only tests with a cluster should
+
         with Client(self.address, timeout=START_LIMIT_S, set_as_default=False) as client:
             client.wait_for_workers(number, timeout=START_LIMIT_S)
 

@@ -101,7 +101,7 @@ class FmaInstall:
             "PYTHONUNBUFFERED": "1",
         }
         if migrated.FOLDER in os.environ:  # a run of tests; a benchmark measures servers as they are
-            self.env["PYTHONPATH"] = str(_without_numba())
+            self.env["PYTHONPATH"] = str(without_numba())
         self.change_env(env or {})
         self.processes: list[ServerProcess] = []
 
@@ -216,10 +216,10 @@ def put_migrated_into(data_dir: Path) -> Path:
 
 
 @cache
-def _without_numba() -> Path:
+def without_numba() -> Path:
     """A folder whose `numba` cannot be imported: numpy's kernels, which give the same bits, are there at once.
 
-    Loading the compiled ones takes each worker a second. The pages of the documentation and the demo run with them.
+    Loading the compiled ones takes each worker a second. The first pages of the docs and the demo run with them.
     """
     folder = Path(os.environ[migrated.FOLDER]).with_name("without-numba")
     folder.mkdir(exist_ok=True)

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from fma_core import kernels
 from fma_core.aggregation.aggregators import Block, Float64
+from fma_core.arrays.casting import cast
 from fma_core.arrays.codecs.values import first_bad_value
 from fma_core.engine import widths
 from fma_core.engine.array_reader import FileArrays
-from fma_core.engine.casting import cast
 from fma_core.engine.file_block import FileBlock, MixedBlock, read_states
 from fma_core.engine.integers import integer_mean, integer_median
 from fma_core.engine.job import Job

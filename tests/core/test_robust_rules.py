@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from fma_core.aggregation.aggregators import TrimmedMean, aggregators
 from fma_core.aggregation.aggregators.distances import squared_distances
 from fma_core.aggregation.aggregators.krum import sorted_neighbours, sums_of_first
+from fma_core.arrays.casting import cast
 from fma_core.arrays.codecs.safetensors import decode, encode
 from fma_core.arrays.dtypes import NUMPY_DTYPES
 from fma_core.arrays.spec import Spec
 from fma_core.engine import ModelFile, Serial, Threads, widths
-from fma_core.engine.casting import cast
 from fma_core.errors import InvalidParameter, NonFiniteResult, NoUpdates
 from tests.core import robust_references as references
 from tests.core.steps import step_of

@@ -267,6 +267,7 @@ class Client(Connected):
         in the log. base_aggregate: the aggregate that the training started from, or 0 for the initial model; by default
         the last pulled one, or that of the joined round if nothing was pulled.
         quantise: send floating-point arrays as "float16", "bfloat16" or "int8"; the server converts them back.
+        "int8_stochastic" is int8 without bias in the mean of many clients.
         compress: send a zstd frame, which is worth it for int8 and for weights with many equal values.
         Raises InvalidRequest, which names the array, when the weights do not fit the model, and before any call when
         they are not valid weights (a NaN, say: status 0, code "non_finite_value"); NotSelected, LateUpdate, RoundFull

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,10 @@ from numpy.typing import NDArray
 
 from fma_core import kernels
 from fma_core.aggregation.aggregators import Block, Float64
+from fma_core.arrays.casting import cast
 from fma_core.arrays.codecs.values import first_bad_value
 from fma_core.engine import widths
 from fma_core.engine.array_reader import FileArrays
-from fma_core.engine.casting import cast
 from fma_core.engine.file_block import FileBlock, MixedBlock, read_states
 from fma_core.engine.integers import integer_mean, integer_median
 from fma_core.engine.job import Job
@@ -43,12 +44,19 @@ class Combine:
 
     def __call__(self, job: Job, item: int) -> int:
         [part] = self.columns_of(job, item)
+        result = self._result(job, part)
+        offset = part.segment.model_start + part.first * part.segment.item_size
+        job.out.write(result.view(np.uint8).data, offset)
+        return part.num_columns
+
+    def _result(self, job: Job, part: Cut) -> NDArray[Any]:
+        """The columns of the next model, in its dtype."""
         segment = part.segment
         result: NDArray[Any]
         if segment.role == "kept":
             result = FileBlock(job, part).start()
         elif segment.role == "computed":
-            result = _finite(_computed(job, part), part, "the result", part.segment.dtype)
+            result = _finite(self._computed(job, part), part, "the result", part.segment.dtype)
         elif segment.role == "newest":
             result = self._newest(job, part)
         elif segment.role == "stepped":
@@ -59,9 +67,20 @@ class Combine:
             result = self._integers(job, part)
         if segment.holds_variances:
             _require_variances(result, part)
-        offset = segment.model_start + part.first * segment.item_size
-        job.out.write(result.view(np.uint8).data, offset)
-        return part.num_columns
+        return result
+
+    def _computed(self, job: Job, part: Cut) -> Float64:
+        array = part.segment.arrays[0]
+        num_rows = array.shape[0] if array.shape else 1
+        unit = part.segment.num_columns // num_rows
+        first, last = part.first // unit, part.last // unit
+        # What is published is computed here once more: another thread or machine may not have written it yet.
+        arrays = FileArrays(job, published=partial(self._result, job))
+        with np.errstate(over="ignore", invalid="ignore", under="ignore"):
+            values = job.strategy.aggregator.compute(
+                array.name, job.layouts.computed[array.name], first, last, arrays
+            )
+        return np.ascontiguousarray(values, dtype=np.float64).reshape(-1)
 
     def _stepped(self, job: Job, part: Cut) -> NDArray[Any]:
         states = read_states(job, part)
@@ -172,15 +191,3 @@ def _finite(values: Float64, part: Cut, what: str, dtype: str) -> NDArray[Any]:
             f"array {array!r} of {what} must be finite; it overflowed {dtype} or is not a number", array=array
         )
     return result
-
-
-def _computed(job: Job, part: Cut) -> Float64:
-    array = part.segment.arrays[0]
-    num_rows = array.shape[0] if array.shape else 1
-    unit = part.segment.num_columns // num_rows
-    first, last = part.first // unit, part.last // unit
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        values = job.strategy.aggregator.compute(
-            array.name, job.layouts.computed[array.name], first, last, FileArrays(job)
-        )
-    return np.ascontiguousarray(values, dtype=np.float64).reshape(-1)

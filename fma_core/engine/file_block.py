@@ -45,6 +45,7 @@ class FileBlock:
         self._base_of = job.base_of if payload is None else (-1,) * len(job.base_of)
         self._move: np.ufunc = np.subtract
         self._sign = -1.0
+        self._of_values = of_values
         if of_values:
             self._base_of, self._move, self._sign = job.origin_of, np.add, 1.0
 
@@ -126,7 +127,32 @@ class FileBlock:
             if weight != 0:
                 self._read_into(scaled.room, self._job.base_files, base, self._model_start)
                 scaled.add(self._sign * weight)
-        return scaled.total()
+        total = scaled.total()
+        if any(of_bases) and not self._of_values:
+            self._mend_unchanged(total, weights)
+        return total
+
+    def _mend_unchanged(self, total: Float64, weights: Sequence[float] | Float64) -> None:
+        """Sum the changes themselves where what is left of the sum of the weights may be rounding alone.
+
+        Where nobody changed a parameter, the sum must be 0: an adaptive optimiser takes a whole step of any remainder.
+        Everywhere else the bits stay those of one pass over the rows.
+        """
+        counted = [index for index in range(self.num_rows) if weights[index] != 0]
+        size = np.zeros(self.num_columns)
+        for base in range(max(self._base_of) + 1):
+            weight = sum(abs(float(weights[index])) for index in counted if self._base_of[index] == base)
+            values = self._base(base).astype(np.float64)
+            size += np.multiply(np.abs(values, out=values), weight, out=values)
+        # Two roundings for each row and each base: of the product, and of the sum.
+        size *= (2 * len(counted) + 2) * np.finfo(np.float64).eps
+        unclear = np.flatnonzero((np.abs(total) <= size) & (total != 0))
+        if unclear.size == 0:
+            return
+        changes = np.zeros(unclear.size)
+        for index in counted:
+            changes += float(weights[index]) * self.row(index)[unclear]
+        total[unclear] = changes
 
     def state(self, name: str) -> Float64:
         return self._states[name]

@@ -37,18 +37,27 @@ class ErrorSums:
 
 
 def count(question: Question, *, y_true: Any, y_pred: Any, losses: Any = None) -> ErrorSums:
-    """Sum up the errors of examples. Raises InvalidStatistics."""
+    """Sum up the errors of examples. Raises InvalidStatistics.
+
+    Source: Chan, Golub and LeVeque 1983, doi:10.1080/00031305.1983.10483115, the corrected two-pass algorithm.
+    """
     targets = column_of(y_true, "y_true", is_number=True)
     predictions = column_of(y_pred, "y_pred", size=len(targets), is_number=True)
     with np.errstate(over="ignore", invalid="ignore"):
         errors = predictions - targets
-        mean = float(targets.mean())
+        mean = targets.mean()
+        # Far from 0 its rounding is as large as the spread: add what is left, and subtract what then is left.
+        mean += (targets - mean).mean()
+        differences = targets - mean
+        rest = differences.sum()
         sums = {
             "errors": float(errors.sum()),
             "absolute_errors": float(np.abs(errors).sum()),
             "squared_errors": float(errors @ errors),
-            "target_mean": mean,
-            "target_squares": float(np.square(targets - mean).sum()),
+            "target_mean": float(mean),
+            "target_squares": float(
+                np.maximum(0.0, np.square(differences).sum() - rest * rest / len(targets))
+            ),
         }
     for name, value in sums.items():
         sum_of(value, name)
@@ -58,11 +67,14 @@ def count(question: Question, *, y_true: Any, y_pred: Any, losses: Any = None) -
 def merge(question: Question, sums: Iterable[ErrorSums]) -> ErrorSums:
     """Add sums exactly and round once, so that their order does not matter.
 
-    Source: Chan, Golub and LeVeque 1983, doi:10.1080/00031305.1983.10483115, for the spread of the targets.
+    The spread of the targets has a relative error of up to |mean| / spread · 2^-52, because the means were rounded when
+    they were counted. Source: Chan, Golub and LeVeque 1983, doi:10.1080/00031305.1983.10483115.
     """
     parts = list(sums)
     num_examples = sum(part.num_examples for part in parts)
-    mean = fsum(part.num_examples * part.target_mean for part in parts) / num_examples
+    least = min(part.target_mean for part in parts)
+    mean = least + fsum(part.num_examples * (part.target_mean - least) for part in parts) / num_examples
+    rest = fsum(part.num_examples * (part.target_mean - mean) for part in parts)
     return ErrorSums(
         question,
         num_examples,
@@ -70,8 +82,10 @@ def merge(question: Question, sums: Iterable[ErrorSums]) -> ErrorSums:
         absolute_errors=fsum(part.absolute_errors for part in parts),
         squared_errors=fsum(part.squared_errors for part in parts),
         target_mean=mean,
-        target_squares=fsum(
-            part.target_squares + part.num_examples * (part.target_mean - mean) ** 2 for part in parts
+        target_squares=max(
+            0.0,
+            fsum(part.target_squares + part.num_examples * (part.target_mean - mean) ** 2 for part in parts)
+            - rest**2 / num_examples,
         ),
         loss=fsum(part.loss or 0.0 for part in parts) if question.with_loss else None,
     )

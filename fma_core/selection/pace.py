@@ -13,7 +13,10 @@ from hashlib import sha256
 import numpy as np
 
 MAX_CALLS_PER_S = 50.0
-MIN_S, MAX_S = 5.0, 3600.0
+# A day: with more clients than ask in that time, the load counts less than that they come back at all.
+MIN_S, MAX_S = 5.0, 86_400.0
+# Who waits longer for the end of a round misses a new experiment.
+MAX_UNTIL_S = 3600.0
 
 
 def retry_after_s(
@@ -31,11 +34,12 @@ def retry_after_s(
         it is not known.
     max_calls_per_s: the load that the server can bear. The window is 2 · num_clients / max_calls_per_s; the factor 2
         because clients that keep asking wait half of it on average.
-    min_s, max_s: bounds of `until_s`, so that no client asks again at once, or misses a new experiment.
+    min_s, max_s: bounds of the answer. A window that does not fit is as wide as they are, and the load is higher.
+        The end of a round that is more than an hour away counts as an hour.
     """
-    window = 2 * num_clients / max_calls_per_s
-    start = min_s if until_s is None else min(max(until_s, min_s), max_s)
-    return float(start + window * rng.random())
+    window = min(2 * num_clients / max_calls_per_s, max_s - min_s)
+    start = min_s if until_s is None else max(min_s, min(until_s, MAX_UNTIL_S, max_s - window))
+    return float(min(start + window * rng.random(), max_s))
 
 
 def pace_rng(seed: int, round_number: int, client: str) -> np.random.Generator:

@@ -163,13 +163,13 @@ class Experiment:
     def _start(self, step: Start) -> None:
         current = self._open
         if step.cohort is None:
-            current.chosen = tuple(self._clients)
+            current.chosen = dict.fromkeys(self._clients)
         else:
             fresh = set(step.cohort.chosen) - set(current.chosen)
             self._history.asked(fresh, round_number=current.number, now_s=self._now_s)
             current.num_draws = step.cohort.num_draws
             current.refused = step.cohort.refused
-            current.chosen = step.cohort.chosen
+            current.chosen = dict.fromkeys(step.cohort.chosen)
             current.num_asked = len(step.cohort.chosen)
         current.waits_for = ""
         current.started_s = self._now_s
@@ -255,7 +255,7 @@ class Experiment:
         del self._training[update.client]
         refusal = refusal_of(update, current, self._configuration, num_aggregates=self._files.num_aggregates)
         if refusal is None:
-            current.updates[update.client] = update
+            current.count(update, organisation=self._clients[update.client].organisation)
             in_time = not self._configuration.chooses_clients or update.client in current.chosen
             self._history.answered(update, in_time=in_time)
         else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -65,7 +64,7 @@ class SimulatedFacts:
             has_start=self.has_start,
             deadline_passed=self.current.deadline_passed(self.now_s),
             answered=updates,
-            by_organisation=Counter(self.clients[client].organisation or "" for client in updates),
+            by_organisation=self.current.by_organisation,
         )
 
     def candidates(self) -> Iterable[Candidate]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -16,17 +17,18 @@ from fma_core.simulation.files import Update
 class OpenRound:
     """The server's state of a round that collects.
 
+    chosen: in the order of their names, and found at once.
     num_asked: the size of its cohort; None where everybody may answer, who are then all `chosen`.
     started_s: when its clients were chosen; None before that, and while it is opened again.
     began: who was told to train for it; num_trained: of how many of them it is known what came of it.
-    updates: those that count, in the order in which they came.
+    updates: those that count, in the order in which they came; by_organisation: how many of each.
     """
 
     number: int
     opened_s: float
     started_s: float | None = None
     deadline_s: float | None = None
-    chosen: tuple[str, ...] = ()
+    chosen: Mapping[str, None] = field(default_factory=dict)
     refused: Mapping[str, Refusal] = field(default_factory=dict)
     num_asked: int | None = None
     num_draws: int = 0
@@ -35,11 +37,18 @@ class OpenRound:
     began: set[str] = field(default_factory=set)
     num_trained: int = 0
     updates: dict[str, Update] = field(default_factory=dict)
+    # Kept up to date: whoever counted anew at each arrival would take time with the square of the answers.
+    by_organisation: Counter[str] = field(default_factory=Counter)
     dropped: set[str] = field(default_factory=set)
     rejected: dict[str, Refusal] = field(default_factory=dict)
 
     def deadline_passed(self, now_s: float) -> bool:
         return self.deadline_s is not None and self.deadline_s <= now_s
+
+    def count(self, update: Update, *, organisation: str | None) -> None:
+        """Let an update count, in place of an earlier one of its client."""
+        self.by_organisation[organisation or ""] += update.client not in self.updates
+        self.updates[update.client] = update
 
     def reopen(self) -> None:
         """Begin again: updates still count, clients that were asked may answer, those that failed may try again."""

@@ -32,7 +32,7 @@ def row_of(
     return SimulatedRound(
         number=current.number,
         outcome=outcome,
-        chosen=current.chosen,
+        chosen=tuple(current.chosen),
         refused=current.refused,
         answered=tuple(updates),
         stale=stale,

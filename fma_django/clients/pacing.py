@@ -8,8 +8,6 @@ from fma_django.models import Client, FederatedModel, Round
 from fma_django.models.round import RoundState
 from fma_django.rounds.facts import num_clients
 
-# With very many clients their window grows beyond any round; nobody is told to stay away for longer.
-MAX_S = 86_400.0
 COUNTED_FOR_S = 60
 
 
@@ -17,7 +15,7 @@ def retry_after_s(current: Round, client: Client) -> float:
     """Seconds; the same for the same client, round and expected end, and different from one client to the next."""
     population = _population(current.federated_model)
     rng = pace.pace_rng(current.federated_model.seed, current.number, str(client.pk))
-    return min(MAX_S, pace.retry_after_s(rng, num_clients=population, until_s=_until_s(current)))
+    return pace.retry_after_s(rng, num_clients=population, until_s=_until_s(current))
 
 
 def _population(federated_model: FederatedModel) -> int:

@@ -27,6 +27,7 @@ WEIGHTS: dict[str, np.ndarray] = {
 KINDS: tuple[dict[str, Any], ...] = (
     {},
     {"quantise": "int8"},
+    {"quantise": "int8_stochastic"},
     {"quantise": "bfloat16"},
     {"compress": True},
     {"compress": True, "quantise": "int8"},

@@ -1,5 +1,8 @@
 """FedProx, FedNova, q-FedAvg: against their papers' equations, and what they were invented for."""
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 
@@ -147,17 +150,37 @@ def test_qfedavg_listens_to_the_worse_off(tmp_path):
     assert found["w"][1] == pytest.approx(9 * found["w"][0])
 
 
+@pytest.mark.parametrize("q", [0.2, 1.0, 8.0, 8.5, 25.0, 26.0, 30.0, 200.0, 5000.0])
 @pytest.mark.parametrize(
-    ("rule", "metrics"),
-    [
-        (FedNova(), {"num_steps": [1e-300, 1e300, 1.0]}),
-        (QFedAvg(q=200.0), {"base_loss": [1e10, 1.0, 1.0]}),
-    ],
+    "losses", [[1e12, 5e11, 1.0], [1e-12, 2e-12, 3e-12], [3.0, 2.5, 1e-12], [7.0, 7.0, 7.0]]
 )
-def test_metrics_that_overflow_fail_the_round(rule, metrics, tmp_path):
-    rounds = Rounds(tmp_path, Strategy(rule), {"w": X})
+def test_qfedavg_is_exact_for_any_fairness_and_loss(q, losses, tmp_path):
+    # Fractions have no range. q is split into halves, so that only a square root of each loss is rounded.
+    halves, lipschitz = round(2 * q), 8
+    exact = 2 * q == halves
+    roots = [Fraction(math.sqrt(loss)) for loss in losses] if exact else []
+    deltas = np.array([[1.0, 0], [0, -2.0], [0.5, 0.25]])
+    found = Rounds(tmp_path, Strategy(QFedAvg(q=q, client_learning_rate=1 / lipschitz)), {"w": np.zeros(2)})
+    found = found.play([{"w": delta} for delta in deltas], metrics={"base_loss": losses})["w"]
+    norms = [Fraction(float(delta @ delta)) for delta in deltas]
+    if exact:
+        powers = [root**halves for root in roots]
+        slopes = [Fraction(q) * power / root**2 for power, root in zip(powers, roots, strict=True)]
+    else:
+        powers = [Fraction(loss**q) for loss in losses]
+        slopes = [Fraction(q * loss ** (q - 1)) for loss in losses]
+    h = [s * lipschitz**2 * n + lipschitz * p for s, n, p in zip(slopes, norms, powers, strict=True)]
+    for column in range(2):
+        steps = [lipschitz * p * Fraction(d[column]) for p, d in zip(powers, deltas.tolist(), strict=True)]
+        assert found[column] == pytest.approx(
+            float(sum(steps) / sum(h)), rel=1e-10 * max(1, q / 100), abs=1e-300
+        )
+
+
+def test_metrics_that_overflow_fail_the_round(tmp_path):
+    rounds = Rounds(tmp_path, Strategy(FedNova()), {"w": X})
     with pytest.raises(NonFiniteResult, match="'w'"):
-        rounds.play([{"w": X + d} for d in DELTAS], metrics=metrics)
+        rounds.play([{"w": X + d} for d in DELTAS], metrics={"num_steps": [1e-300, 1e300, 1.0]})
 
 
 @pytest.mark.parametrize("rule", [FedProx(), FedNova()])

@@ -4,6 +4,7 @@ import json
 import math
 import warnings
 from contextlib import contextmanager
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -186,6 +187,27 @@ def test_merged_metrics_of_a_regression_are_those_of_the_pooled_examples(oracle,
         "loss": float(losses.mean()),
     }.items():
         assert found[name] == pytest.approx(expected, rel=1e-9, abs=1e-9), name
+
+
+@pytest.mark.parametrize("mean", [0.0, 1e6, -1e9, 1e11, 1e13, -1e14])
+@pytest.mark.parametrize("size", [2, 3, 3000])
+def test_r2_is_exact_however_far_the_targets_are_from_0(mean, size):
+    rng = np.random.default_rng(size)
+    y_true = mean + 3 * rng.normal(size=size)
+    y_pred = y_true + rng.normal(size=size)
+    targets, predictions = ([Fraction(value) for value in column.tolist()] for column in (y_true, y_pred))
+    middle = sum(targets) / size
+    spread = sum((target - middle) ** 2 for target in targets)
+    expected = 1 - sum((a - b) ** 2 for a, b in zip(targets, predictions, strict=True)) / spread
+
+    question = Question("regression")
+    found = metrics_of(statistics_of(question, y_true=y_true, y_pred=y_pred))["r2"]
+    assert found == pytest.approx(float(expected), rel=1e-14)
+    cuts = np.array_split(np.arange(size), 2 if size < 10 else [1, 10, 501, 2000])
+    parts = [statistics_of(question, y_true=y_true[cut], y_pred=y_pred[cut]) for cut in cuts]
+    # The means of the parts are rounded to float64.
+    rounded = 8 * 2.0**-53 * abs(mean) / math.sqrt(spread / size) * (1 + abs(1 - float(expected)))
+    assert metrics_of(merge(parts))["r2"] == pytest.approx(float(expected), rel=1e-12, abs=rounded)
 
 
 @given(st.data())

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from fma_core.aggregation.aggregators import AvgValuesIfData, Mean, aggregators
 from fma_core.aggregation.strategy import Strategy
+from fma_core.arrays.casting import cast
 from fma_core.arrays.codecs.safetensors import decode, encode
 from fma_core.arrays.dtypes import FLOATS, NUMPY_DTYPES
 from fma_core.arrays.spec import Spec
 from fma_core.engine import UpdateFile, fold
-from fma_core.engine.casting import cast
 from fma_core.errors import NonFiniteResult, NoUpdates
 from tests.core.weights import array_of, arrays, fold_bytes, store
 

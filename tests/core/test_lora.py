@@ -6,6 +6,8 @@ import pytest
 from fma_core.aggregation.aggregators import FedExLora, Mean
 from fma_core.aggregation.stages import Exclude, Only
 from fma_core.aggregation.strategy import Strategy
+from fma_core.arrays.dtypes import NUMPY_DTYPES
+from fma_core.arrays.policies import ArrayPolicies
 from fma_core.arrays.spec import Spec
 from fma_core.engine import Serial, Threads
 from fma_core.errors import InvalidStrategy, NonFiniteResult
@@ -57,6 +59,26 @@ def test_fedex_lora_publishes_the_mean_of_the_clients_models(scaling, tmp_path):
             np.testing.assert_allclose(
                 effective(after, after, layer, scaling), expected, rtol=1e-12, atol=1e-12
             )
+
+
+@pytest.mark.parametrize("policies", [{}, {"*lora_A*": "averaged"}, {"*lora_B*": "newest"}])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_the_base_weights_take_what_the_rounding_of_the_adapters_leaves(dtype, policies, tmp_path):
+    # Rounded to float16 the means are a thousandth off; exact to float64 is what is published as a whole.
+    narrow = {name: array.astype(NUMPY_DTYPES[dtype]) for name, array in adapters(0).items()}
+    start = {**whole_model(), **narrow}
+    sent = [
+        {name: array.astype(start[name].dtype) for name, array in sent_by(seed).items()}
+        for seed in range(1, 5)
+    ]
+    strategy = Strategy(FedExLora(scaling=0.3), policies=ArrayPolicies.of(policies))
+    after = Rounds(tmp_path, strategy, start).play(sent, num_examples=EXAMPLES)
+    start, after, *sent = [
+        {name: array.astype(np.float64) for name, array in arrays.items()} for arrays in (start, after, *sent)
+    ]
+    for layer in LAYERS:
+        expected = np.average([effective(start, each, layer, 0.3) for each in sent], axis=0, weights=EXAMPLES)
+        np.testing.assert_allclose(effective(after, after, layer, 0.3), expected, rtol=0, atol=1e-13)
 
 
 def test_the_means_alone_are_far_from_it(tmp_path):

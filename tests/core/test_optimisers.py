@@ -1,16 +1,20 @@
 """Server optimisers against their papers' equations, over rounds whose state goes through real files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
-from fma_core.aggregation.aggregators import Aggregator, Mean
+from fma_core.aggregation.aggregators import Aggregator, FedBuff, Mean, aggregators
 from fma_core.aggregation.optimisers import FedAdagrad, FedAdam, FedAvgM, FedYogi, Optimiser, Sgd, optimisers
+from fma_core.aggregation.stages import Bucketing, ClipNorm, NearestNeighbourMixing
+from fma_core.aggregation.staleness import Polynomial
 from fma_core.aggregation.strategy import Strategy
 from fma_core.engine import Serial, Threads
 from fma_core.errors import NonFiniteResult, UnreadableModel
+from fma_core.in_memory import ArrayRounds, Update
 from tests.core.rounds import Rounds, case_id, normal
+from tests.core.test_contract_suite import AGGREGATORS
 
 SIZE, NUM_ROUNDS = 301, 6
 DELTAS = normal(1, NUM_ROUNDS, SIZE) * np.logspace(-6, 1, SIZE)
@@ -234,3 +238,63 @@ def test_parameters_out_of_range_are_refused(name, params):
     (parameter,) = params
     with pytest.raises(Exception, match=f"parameter '{parameter}'"):
         optimisers.build(name, params)
+
+
+def _strategies():
+    """Every rule that measures from bases, alone and with an optimiser, and what may come before and beside one."""
+    rules = {
+        name: aggregators.build(name, AGGREGATORS[name].params) for name in {*AGGREGATORS} - {"fedex_lora"}
+    }
+    found = {name: Strategy(rule) for name, rule in rules.items() if not rule.acts_on_weights}
+    # The smaller τ is, the further a remainder of rounding would go.
+    found |= {
+        f"{name}, fedadam": Strategy(rule, optimiser=FedAdam(tau=1e-12))
+        for name, rule in rules.items()
+        if rule.takes_optimiser
+    }
+    found |= {
+        f"{type(stage).__name__}, sgd": Strategy(Mean(), stages=(stage,), optimiser=Sgd())
+        for stage in (ClipNorm(1e-3), Bucketing(size=3), NearestNeighbourMixing(f=1))
+    }
+    found["mean, staleness, fedyogi"] = Strategy(Mean(), optimiser=FedYogi(), staleness=Polynomial())
+    found["fedbuff, staleness"] = Strategy(FedBuff(normalise="sum_s"), staleness=Polynomial(0.3))
+    return dict(sorted(found.items()))
+
+
+STRATEGIES = _strategies()
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_what_nobody_changed_stays_as_it_is(name):
+    strategy = STRATEGIES[name]
+    rng = np.random.default_rng(5)
+    model, older = (
+        {"w": rng.normal(size=400), "x": rng.normal(size=400).astype(np.float32)} for _ in range(2)
+    )
+    payloads = {
+        f"{payload}/{key}": np.zeros_like(model[key])
+        for payload in strategy.aggregator.payloads
+        for key in model
+    }
+    # One column differs, so that what is summed once more is a part of a block.
+    updates = []
+    for index in range(strategy.min_updates + 6):
+        from_older = index % 3 == 1 and strategy.aggregator.relative_to == "base"
+        base = older if from_older else model
+        arrays = {key: array.copy() for key, array in base.items()} | payloads
+        arrays["w"][7] += 1 + index
+        updates.append(
+            Update(
+                arrays,
+                num_examples=int(rng.integers(1, 10**12)),
+                staleness=index % 4,
+                client="root" if index == 0 else str(index),
+                base=older if from_older else None,
+                metrics={"num_steps": 1 + index, "base_loss": 1.0 + index},
+            )
+        )
+    rounds = ArrayRounds(strategy, model)
+    for _ in range(2):
+        found = rounds.play([replace(update, base=update.base or model) for update in updates])
+        assert np.delete(found["w"], 7).tobytes() == np.delete(model["w"], 7).tobytes()
+        assert found["x"].tobytes() == model["x"].tobytes()

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from fma_core.aggregation.aggregators import TrimmedMean, aggregators
 from fma_core.aggregation.aggregators.distances import squared_distances
 from fma_core.aggregation.aggregators.krum import sorted_neighbours, sums_of_first
+from fma_core.arrays.casting import cast
 from fma_core.arrays.codecs.safetensors import decode, encode
 from fma_core.arrays.dtypes import NUMPY_DTYPES
 from fma_core.arrays.spec import Spec
 from fma_core.engine import ModelFile, Serial, Threads, widths
-from fma_core.engine.casting import cast
 from fma_core.errors import InvalidParameter, NonFiniteResult, NoUpdates
 from tests.core import robust_references as references
 from tests.core.steps import step_of
@@ -269,7 +269,9 @@ def test_an_even_number_has_the_mean_of_the_two_in_the_middle(tmp_path):
 
 @pytest.mark.parametrize(
     ("beta", "n", "k"),
-    [(0.29, 100, 29), (0.1, 9, 0), (0.1, 10, 1), (0.0, 5, 0), (0.3, 10, 3), (1e-05, 10**5, 1)],
+    [(0.29, 100, 29), (0.1, 10, 1), (0.1, 29, 2), (0.0, 5, 0), (0.3, 10, 3), (1e-05, 10**5, 1)]
+    + [(beta, n, 1) for beta in (1e-300, 0.1) for n in (3, 4, 9)]
+    + [(beta, n, 0) for beta in (0.1, 0.49) for n in (1, 2)],
 )
 def test_the_number_left_out_follows_from_beta_as_it_is_written(beta, n, k):
     assert TrimmedMean(beta).num_trimmed(n) == k
@@ -309,6 +311,15 @@ def test_the_order_of_updates_decides_not_even_between_corners(name, order, tmp_
     expected = step_of(name, params, matrix, tmp_path)
     order = [*order, *(6 + index for index in order)]
     assert step_of(name, params, matrix[order], tmp_path).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("n", range(3, 12))
+def test_the_default_trimmed_mean_of_few_updates_bears_one_attacker(n, tmp_path):
+    honest = normal(n, n - 1)
+    for attack in (1e6, -1e300):
+        found = step_of("trimmed_mean", {}, np.concatenate((honest, np.full((1, 6), attack))), tmp_path)
+        assert (honest.min(axis=0) <= found).all()
+        assert (found <= honest.max(axis=0)).all()
 
 
 def test_of_equal_scores_the_one_with_the_nearer_next_neighbours_is_chosen(tmp_path):

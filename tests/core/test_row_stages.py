@@ -130,6 +130,17 @@ def test_mixed_rows_keep_their_examples(tmp_path):
     assert np.allclose(mean_after(matrix, tmp_path, NNM, num_examples=num_examples), expected)
 
 
+@pytest.mark.parametrize("seed", [0, 7, 2**40])
+def test_buckets_are_not_those_that_the_choice_of_clients_would_give(seed):
+    rows = FakeRows(np.zeros((40, 1)), num_examples=(1,) * 40, round_number=3)
+    buckets = Bucketing(size=1, seed=seed).map_rows(rows).matrix.argmax(axis=1).tolist()
+    assert sorted(buckets) == [*range(40)]
+    for draw in range(3):
+        stream = [seed, 3, draw]
+        assert buckets != np.argsort(np.random.Generator(np.random.PCG64(stream)).random(40)).tolist()
+        assert buckets != np.random.default_rng(stream).permutation(40).tolist()
+
+
 def test_among_equal_updates_each_is_mixed_with_itself():
     row_map = NearestNeighbourMixing(1).map_rows(FakeRows(np.zeros((4, 2))))
     assert np.array_equal(row_map.matrix != 0, [[1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 0, 1]])

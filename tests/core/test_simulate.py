@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import sys
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from typing import Any
 
 import numpy as np
 import pytest
@@ -517,3 +519,46 @@ def test_progress_is_told_and_drawn(out):
     assert "round 2/2  clients 2/2  v 0.5" in printed
     assert printed.count("\n") == (1 if out is Terminal else 2)
     assert ("[" + "#" * 24 + "]" in printed) == (out is Terminal)
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        {"requirement": "require_x_updates", "requirement_args": [0]},
+        {"round_policy": {"goal": 0}, "selector": {"name": "random"}},
+        {
+            "round_policy": {"goal": 0, "quorum_organisations": 2, "deadline_s": 60},
+            "selector": {"name": "random"},
+        },
+    ],
+)
+def test_the_work_grows_with_the_answers_and_not_with_their_square(configuration):
+    def num_calls(num_clients: int) -> int:
+        policy = {**configuration.get("round_policy", {}), "goal": num_clients}
+        clients = [
+            SimulatedClient(
+                f"c{i:04}", lambda *_: Trained({"w": np.zeros(1)}, seconds=1.0), organisation=f"{i % 3}"
+            )
+            for i in range(num_clients)
+        ]
+        changed = (
+            {"round_policy": policy}
+            if "round_policy" in configuration
+            else {"requirement_args": [num_clients]}
+        )
+        count = 0
+
+        def called(frame: Any, event: str, _: Any) -> None:
+            nonlocal count
+            count += event == "call" and ("/simulation/" in frame.f_code.co_filename)
+
+        sys.setprofile(called)
+        try:
+            found = simulate({**configuration, **changed}, clients, rounds=1)
+        finally:
+            sys.setprofile(None)
+        assert len(found.rounds[0].answered) == num_clients
+        return count
+
+    num_calls(8)  # imports
+    assert num_calls(240) < 3.5 * num_calls(80)

@@ -84,6 +84,15 @@ CASES: Mapping[str, Mapping[str, Any]] = {
         "selector": {"name": "power_of_choice", "d": 8},
         "round_policy": {"goal": 3, "over_selection": 1.0},
     },
+    # With alpha the seconds of a client would count, which are real ones on a server.
+    "by utility": {
+        "selector": {"name": "oort", "alpha": 0.0, "epsilon": 0.5},
+        "round_policy": {"goal": 4, "over_selection": 1.0},
+    },
+    "by utility, late ones too": {
+        "selector": {"name": "oort", "alpha": 0.0, "epsilon": 0.5, "pacer_step_s": 1.0, "pacer_window": 1},
+        "round_policy": {"goal": 2, "over_selection": 3.0},
+    },
     "each by chance": {"selector": {"name": "poisson", "q": 0.4}, "round_policy": {"goal": 3}},
     "whoever comes first": {"aggregator": "fedbuff", "round_policy": {"goal": 4}},
     "old ones count less": {

@@ -239,7 +239,7 @@ class Aggregator(CheckedPart, ABC, Generic[DecisionT]):
 
 
 class ArrayReader(Protocol):
-    """Whole arrays of the updates and of the model before the round, in float64."""
+    """Whole arrays of the updates and of the model before and after the round, in float64."""
 
     @property
     def num_examples(self) -> tuple[int, ...]: ...
@@ -249,6 +249,9 @@ class ArrayReader(Protocol):
 
     def before(self, array: str, first: int = 0, last: int | None = None) -> Float64:
         """An array of the model that the round starts from, or its rows from `first` up to `last`."""
+
+    def after(self, array: str, first: int = 0, last: int | None = None) -> Float64:
+        """An array of the result as it is published, rounded to its dtype; not one that is computed itself."""
 
 
 aggregators: Registry[Aggregator[Any]] = Registry("aggregator", "fma.aggregators")

@@ -2,7 +2,8 @@
 
     B̄ = Σ p_i B_i,   Ā = Σ p_i A_i,   W ← W + scaling · (Σ p_i B_i A_i − B̄ Ā),   p_i = n_i / Σ n_j
 
-so that W + scaling · B̄ Ā is the mean of the clients' models afterwards. Source: Singhal et al. 2025, arXiv:2410.09432,
+so that W + scaling · B̄ Ā is the mean of the clients' models afterwards. B̄ and Ā are what is published: means that are
+rounded to the dtype of the adapters leave a residual of their own. Source: Singhal et al. 2025, arXiv:2410.09432,
 where the mean is plain; here it is weighted by examples, like FedAvg's.
 
 Freezing A makes plain means exact as well (FFA-LoRA): that is `mean` and the stage {"name": "only", "patterns":
@@ -89,15 +90,20 @@ class FedExLora(Mean):
         weights = np.array(lowest_terms(arrays.num_examples), dtype=np.float64)
         weights /= np.add.reduce(weights)
         counted = [(int(update), weights[update]) for update in np.flatnonzero(weights)]
-        # One update at a time: memory holds one A and some rows of W and B, however many updates there are.
-        mean_b = sum(weight * arrays.sent(update, name_of_b, first, last) for update, weight in counted)
+        published_a, published_b = arrays.after(name_of_a), arrays.after(name_of_b, first, last)
         result = arrays.before(array, first, last)
-        # Σ p_i (B_i − B̄) A_i is the same residual, since Σ p_i (B_i − B̄) = 0. It needs no second pass over all A for
-        # Ā, and no subtraction of nearly equal numbers.
+        # Σ p_i (B_i − B̄) A_i + B̄ Σ p_i (A_i − Ā) is the same residual, without a subtraction of nearly equal products.
+        # One update at a time: memory holds a few A and some rows of W and B, however many updates there are.
+        left_of_a = np.zeros(published_a.shape)
         for update, weight in counted:
-            difference = arrays.sent(update, name_of_b, first, last) - mean_b
+            a = arrays.sent(update, name_of_a)
+            difference = arrays.sent(update, name_of_b, first, last) - published_b
             difference *= self.scaling * weight
-            result += np.matmul(difference, arrays.sent(update, name_of_a))
+            result += np.matmul(difference, a)
+            a -= published_a
+            a *= weight
+            left_of_a += a
+        result += self.scaling * np.matmul(published_b, left_of_a)
         return result
 
     def _partner(self, name_of_a: str, replacement: str, spec: Spec) -> ArraySpec:

@@ -10,6 +10,7 @@ rate; q = 0 is the plain mean. As in the paper, the number of examples plays no 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
@@ -28,6 +29,9 @@ from fma_core.parameters import Bounds
 
 # Beyond these bounds a power of one client's loss overflows, or outweighs all other clients.
 MIN_LOSS, MAX_LOSS = 1e-12, 1e12
+# Beyond this power of ten, F^q is computed from losses divided by the largest one. Not below it: the last bits differ,
+# and rounds that were published before can still be verified.
+MAX_EXPONENT = 100
 
 
 @aggregators.register("qfedavg")
@@ -65,11 +69,15 @@ class QFedAvg(Aggregator[Float64]):
     def measure(self, rows: Rows) -> Float64:
         """The factors of Δ_i = x_i − x in −Σ δ_i / Σ h_i."""
         losses, lipschitz = rows.metric("base_loss"), 1 / self.client_learning_rate
+        # A common factor of the losses cancels in Σ δ / Σ h, but for the one F that is missing in F^(q−1).
+        largest = losses.max()
+        unit = largest if largest > 0 and self.q * abs(math.log10(largest)) > MAX_EXPONENT else 1.0
+        losses /= unit
         # With q = 0 no norm counts, and nothing has to be read.
         squared_norms = rows.squared_norms() if self.q > 0 else np.zeros(rows.num_rows)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             powers = losses**self.q
-            slopes = self.q * losses ** (self.q - 1) if self.q > 0 else np.zeros(rows.num_rows)
+            slopes = self.q * losses ** (self.q - 1) / unit if self.q > 0 else np.zeros(rows.num_rows)
             h = slopes * (lipschitz**2 * squared_norms) + lipschitz * powers
             total = np.add.reduce(h)
             # It is 0 only when all losses are 0: nothing is left to learn, and there is no step.

@@ -1,6 +1,6 @@
 """The coordinate-wise trimmed mean.
 
-Source: Yin et al. 2018, arXiv:1803.01498, definition 2.
+Source: Yin et al. 2018, arXiv:1803.01498, definition 2, which leaves out nothing where ⌊βn⌋ is 0.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from fma_core.parameters import Bounds
 @aggregators.register("trimmed_mean")
 @dataclass(frozen=True)
 class TrimmedMean(Aggregator[None]):
-    """The mean of each coordinate without its ⌊beta · n⌋ smallest and ⌊beta · n⌋ largest values.
+    """The mean of each coordinate without its ⌊beta · n⌋ smallest and largest values, but at least one at each end.
+
+    Without that least one, fewer than 1 / beta updates would have their plain mean, which a single attacker decides. Of
+    two updates nothing can be left out: they have their mean, as in the median. With a beta of 0 nothing is left out.
 
     >>> import numpy as np
     >>> from fma_core.in_memory import fold_arrays
@@ -30,9 +33,11 @@ class TrimmedMean(Aggregator[None]):
     needs_matrix: ClassVar[bool] = True
     is_translation_equivariant: ClassVar[bool] = True
 
-    beta: Annotated[float, Bounds(ge=0, lt=0.5), "the share of the updates that is left out at each end"] = (
-        0.1
-    )
+    beta: Annotated[
+        float,
+        Bounds(ge=0, lt=0.5),
+        "the share of the updates that is left out at each end; of three updates or more at least one",
+    ] = 0.1
 
     def combine(self, block: Block, decision: None) -> Float64:
         trim = self.num_trimmed(block.num_rows)
@@ -40,4 +45,6 @@ class TrimmedMean(Aggregator[None]):
 
     def num_trimmed(self, num_rows: int) -> int:
         """⌊beta · n⌋, with beta as it is written in decimal: 0.29 · 100 is 29, but the float64 of 0.29 gives less."""
-        return int(Fraction(str(self.beta)) * num_rows)
+        if self.beta == 0 or num_rows < 3:
+            return 0
+        return max(1, int(Fraction(str(self.beta)) * num_rows))

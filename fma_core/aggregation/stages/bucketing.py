@@ -43,7 +43,10 @@ class Bucketing(RowStage):
         return self.size * (min_rows - 1) + 1
 
     def map_rows(self, rows: Rows) -> RowMap:
-        dealt = np.random.default_rng([self.seed, rows.round_number]).permutation(rows.num_rows)
+        # The last two numbers keep the draw apart from that of the round's clients, which may have the same seed. The
+        # numbers of PCG64 are the same in every version of numpy; `permutation` may change.
+        rng = np.random.Generator(np.random.PCG64([self.seed, rows.round_number, 0, 2]))
+        dealt = np.argsort(rng.random(rows.num_rows), kind="stable")
         buckets = [dealt[first : first + self.size] for first in range(0, rows.num_rows, self.size)]
         matrix = np.zeros((len(buckets), rows.num_rows))
         for index, bucket in enumerate(buckets):

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fma_core.arrays import dtypes
+from fma_core.arrays.casting import cast
 from fma_core.arrays.spec import MAX_DIMENSIONS, Arrays, Spec
 from fma_core.errors import MalformedJson, NonFiniteValue, ValueOutOfRange
 
@@ -194,8 +195,7 @@ def _floats(numbers: list[Any], dtype: str, types: set[type]) -> NDArray[Any]:
                 raise _At(ValueOutOfRange, f"float64 cannot hold the integer {_short(numbers[i])} exactly", i)
     if dtype == "float64":
         return wide
-    with np.errstate(over="ignore"):
-        narrow = wide.astype(dtypes.NUMPY_DTYPES[dtype])
+    narrow = cast(wide, dtype)
     finite = np.isfinite(narrow)
     if not finite.all():
         index = int(np.argmin(finite))

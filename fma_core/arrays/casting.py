@@ -1,4 +1,4 @@
-"""Float64 results into the model's dtype, rounded once to the nearest."""
+"""Float64 values into another floating-point dtype, rounded once to the nearest."""
 
 from __future__ import annotations
 

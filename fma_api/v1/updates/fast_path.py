@@ -20,7 +20,7 @@ from fma_api.v1.authentication import HEADER
 from fma_api.v1.callers import user_of
 from fma_api.v1.idempotency import idempotency_key
 from fma_api.v1.known_queries import refuse_unknown_parameters
-from fma_api.v1.updates.facts import SentFacts, facts_in_json, facts_in_query
+from fma_api.v1.updates.facts import METRICS_IN_META, SentFacts, facts_in_json, facts_in_query
 from fma_api.v1.updates.serializers import UpdateFactsSerializer
 from fma_core.errors import TruncatedBody
 from fma_django.clients.registration import find_client, hash_of
@@ -53,6 +53,7 @@ def _of_client(request: HttpRequest, credential: str) -> ModelUpdate:
     if _names_an_upload(request):
         client = find_client(credential)
         refuse_unknown_parameters(request)
+        _refuse_facts_beside_upload(request)
         upload = find_upload(client, request.GET.get("upload", ""))
         return finish_upload(upload, idempotency_key=idempotency_key(request))
     try:
@@ -97,8 +98,7 @@ def _of_user(request: HttpRequest) -> ModelUpdate:
 def _sent(request: HttpRequest) -> tuple[SentFacts, WeightsBody]:
     """The facts of an update and its body: safetensors unread, JSON read."""
     refuse_unknown_parameters(request)
-    if "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("CONTENT_LENGTH"):
-        raise LengthRequired()
+    _require_length(request)
     media_type = _media_type(request)
     if request.META.get("CONTENT_LENGTH", "0") in ("", "0"):
         if media_type == SAFETENSORS:
@@ -125,6 +125,34 @@ def _refuse_facts_in_query(request: HttpRequest) -> None:
         raise ValidationError(
             {name: ["The body is JSON: the facts of the update are members of it."] for name in ignored}
         )
+
+
+def _refuse_facts_beside_upload(request: HttpRequest) -> None:
+    """Raises DRF's ValidationError: what the upload was begun with holds, and nobody reads these."""
+    _require_length(request)
+    said = UpdateFactsSerializer().fields.keys() & request.GET.keys()
+    if METRICS_IN_META in request.META:
+        said |= {"metrics"}
+    if _size_bytes(request):
+        # Some libraries send `{}` where there is nothing to send.
+        is_short_json = _media_type(request) == JSON and _size_bytes(request) <= UNKNOWN_BYTES
+        members = (
+            OrjsonParser().parse(cast("Any", request), parser_context={"request": request})
+            if is_short_json
+            else None
+        )
+        if not isinstance(members, dict):
+            raise ValidationError({"upload": ["The upload has all of the update: send no body."]})
+        said |= members.keys()
+    if said:
+        raise ValidationError(
+            {name: ["The facts of an update are said when its upload begins, and not here."] for name in said}
+        )
+
+
+def _require_length(request: HttpRequest) -> None:
+    if "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("CONTENT_LENGTH"):
+        raise LengthRequired()
 
 
 def shown(update: ModelUpdate, request: HttpRequest, *, to_client: bool) -> dict[str, Any]:

@@ -12,9 +12,10 @@ from fma_api.front.responses import StoredFile
 from fma_api.renderers import SAFETENSORS
 from fma_core.arrays.codecs import json_bytes
 from fma_core.arrays.codecs.safetensors import Limits, decode
+from fma_core.errors import InvalidSpec, InvalidWeights
 from fma_django import conf
 from fma_django.models import EvaluationRound, ModelAggregate, ModelArtifact, ModelUpdate
-from fma_django.storage import get_store
+from fma_django.storage import BlobCorrupt, get_store
 
 Weights = ModelAggregate | ModelArtifact | ModelUpdate | EvaluationRound
 
@@ -76,7 +77,14 @@ def json_weights(weights: Weights) -> bytes:
     # Stored weights were within the limits when they came.
     size = weights.size_bytes
     limits = Limits(max_bytes=size, max_arrays=size, max_header_bytes=size)
-    arrays = decode(b"".join(get_store().open_range(weights.sha256)), limits=limits)
+    data = b"".join(get_store().open_range(weights.sha256, whole_bytes=size))
+    try:
+        arrays = decode(data, limits=limits)
+    except (InvalidSpec, InvalidWeights) as error:
+        # They were valid when they came: the fault is not the caller's.
+        raise BlobCorrupt(
+            f"blob {weights.sha256} is damaged: {error.message}", sha256=weights.sha256
+        ) from error
     return json_bytes.dumps(arrays, weights.federated_model.layout or "named")
 
 
@@ -84,11 +92,14 @@ def _safetensors(request: Request | HttpRequest, sha256: str, size_bytes: int, e
     byte_range = _range(request, size_bytes, etag)
     start, length = byte_range or (0, size_bytes)
     store = get_store()
-    path = store.local_path(sha256)
+    # A file that has been cut would break off an answer, and the client take it for a bad line.
+    path = store.local_path(sha256, whole_bytes=size_bytes)
     options: dict[str, Any] = {"status": 206 if byte_range else 200, "content_type": SAFETENSORS}
     response: StreamingHttpResponse
     if path is None:
-        response = StreamingHttpResponse(store.open_range(sha256, start, length), **options)
+        response = StreamingHttpResponse(
+            store.open_range(sha256, start, length, whole_bytes=size_bytes), **options
+        )
     else:
         part = None if byte_range is None else (start, start + length)
         pieces = _opened_later(sha256, start, length)

@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from fma_django.storage.errors import InvalidBlobName
+from fma_django.storage.errors import BlobCorrupt, InvalidBlobName
 
 PIECE_BYTES = 1 << 20
 
@@ -57,16 +57,20 @@ class BlobStore(Protocol):
     def put_bytes(self, data: bytes, sha256: str) -> None:
         """The same for a blob that is in memory: for small ones, which cost less without a file of their own."""
 
-    def open_range(self, sha256: str, start: int = 0, length: int | None = None) -> Iterator[bytes]:
+    def open_range(
+        self, sha256: str, start: int = 0, length: int | None = None, *, whole_bytes: int | None = None
+    ) -> Iterator[bytes]:
         """The bytes [start, start + length) in pieces of at most 1 MiB; cut at the blob's end, so possibly none.
 
-        Raises BlobMissing at the call, before the first piece.
+        whole_bytes: the size that the whole blob must have.
+        Raises BlobMissing or BlobCorrupt (another size) at the call, before the first piece.
         """
 
-    def local_path(self, sha256: str) -> Path | None:
+    def local_path(self, sha256: str, *, whole_bytes: int | None = None) -> Path | None:
         """The blob as a local file to read, or None for a store that has no local files.
 
-        Raises BlobMissing when the store is local and does not hold the blob.
+        whole_bytes: the size that it must have.
+        Raises BlobMissing when the store is local and does not hold the blob, and BlobCorrupt when it has another size.
         """
 
     def presigned_url(self, sha256: str, *, seconds: int) -> str | None:
@@ -143,6 +147,16 @@ def check_sha256(name: str) -> str:
             f"a blob's name is 64 lower-case hex digits (its sha256); got {name!r}", name=name
         )
     return name
+
+
+def require_whole(sha256: str, found_bytes: int, whole_bytes: int | None) -> None:
+    """Raise BlobCorrupt where a blob has another size than it must have (None: any)."""
+    if whole_bytes is not None and found_bytes != whole_bytes:
+        raise BlobCorrupt(
+            f"blob {sha256} is damaged: it has {found_bytes} bytes, and had {whole_bytes} when it was stored",
+            sha256=sha256,
+            found_bytes=found_bytes,
+        )
 
 
 def fragment_key(name: str) -> str:

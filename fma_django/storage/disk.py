@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fma_core.arrays.codecs.write_all import write_all
-from fma_django.storage.blob_store import Progress, StoredBlob, blob_key, check_sha256
+from fma_django.storage.blob_store import Progress, StoredBlob, blob_key, check_sha256, require_whole
 from fma_django.storage.errors import (
     NO_ROOM,
     BlobMissing,
@@ -77,14 +77,22 @@ class DiskStore:
                     Path(part).unlink()
                 raise
 
-    def open_range(self, sha256: str, start: int = 0, length: int | None = None) -> Pieces:
+    def open_range(
+        self, sha256: str, start: int = 0, length: int | None = None, *, whole_bytes: int | None = None
+    ) -> Pieces:
         """Read from the file itself, which a delete in the meantime does not disturb."""
         target = self._path(sha256)
         with self._translated(f"read {sha256}", sha256):
             # Unbuffered: the pieces are large, and a buffer would copy them once more.
             file = open(target, "rb", buffering=0)
-            left = max(os.fstat(file.fileno()).st_size - start, 0)
+            size_bytes = os.fstat(file.fileno()).st_size
             file.seek(start)
+        try:
+            require_whole(sha256, size_bytes, whole_bytes)
+        except BaseException:
+            file.close()
+            raise
+        left = max(size_bytes - start, 0)
 
         def read(size: int) -> bytes:
             with self._translated(f"read {sha256}"):
@@ -92,10 +100,12 @@ class DiskStore:
 
         return Pieces(read, left if length is None else min(length, left), close=file.close)
 
-    def local_path(self, sha256: str) -> Path | None:
+    def local_path(self, sha256: str, *, whole_bytes: int | None = None) -> Path | None:
         """The stored file itself: read it, never write it."""
-        if self.size_bytes(sha256) is None:
+        size_bytes = self.size_bytes(sha256)
+        if size_bytes is None:
             raise self._missing(sha256)
+        require_whole(sha256, size_bytes, whole_bytes)
         return self._path(sha256)
 
     def presigned_url(self, sha256: str, *, seconds: int) -> None:

@@ -40,7 +40,7 @@ class BlobMissing(StorageError):
 
 
 class BlobCorrupt(StorageError):
-    """The stored bytes do not hash to the name they are stored under. Facts: sha256, found."""
+    """The stored bytes do not hash to the name they are stored under. Facts: sha256, found or found_bytes."""
 
     code: ClassVar[str] = "blob_corrupt"
 

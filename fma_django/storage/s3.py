@@ -14,7 +14,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fma_django.storage.blob_store import Progress, StoredBlob, blob_key, check_sha256, fragment_key
+from fma_django.storage.blob_store import (
+    Progress,
+    StoredBlob,
+    blob_key,
+    check_sha256,
+    fragment_key,
+    require_whole,
+)
 from fma_django.storage.errors import BlobMissing, InvalidBlobName, StorageUnavailable
 from fma_django.storage.pieces import Pieces
 from fma_django.storage.spool import default_spool, ensure_spool, remove_stale
@@ -79,12 +86,16 @@ class S3Store:
         with self._translated(f"store {sha256}"):
             self._client().put_object(Bucket=self.bucket, Key=key, Body=data)
 
-    def open_range(self, sha256: str, start: int = 0, length: int | None = None) -> Pieces:
+    def open_range(
+        self, sha256: str, start: int = 0, length: int | None = None, *, whole_bytes: int | None = None
+    ) -> Pieces:
         """One ranged GET, taken up again where it stopped when the connection breaks."""
-        left = max(self._size_bytes(sha256) - start, 0)
+        size_bytes = self._size_bytes(sha256)
+        require_whole(sha256, size_bytes, whole_bytes)
+        left = max(size_bytes - start, 0)
         return self._pieces(sha256, start, left if length is None else min(length, left))
 
-    def local_path(self, sha256: str) -> Path | None:
+    def local_path(self, sha256: str, *, whole_bytes: int | None = None) -> Path | None:
         """None: objects are not local."""
         check_sha256(sha256)
         return None

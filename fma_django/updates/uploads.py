@@ -16,6 +16,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
 
+from fma_core.arrays.codecs.body_sizes import require_possible_size
 from fma_core.arrays.codecs.zstd import CODING, is_zstd
 from fma_core.errors import InvalidSpec, InvalidWeights, SpecMismatch, TooLarge, TruncatedBody
 from fma_django import conf
@@ -60,8 +61,8 @@ def begin_upload(
 ) -> Upload:
     """An upload of `size_bytes`, none of which is there yet. What can be refused without them is refused now.
 
-    Raises UnsupportedCoding, TooLarge, RateExceeded, TooManyUploads, StorageFull, and what `announce` and
-    `create_once` raise.
+    Raises UnsupportedCoding, TooLarge, SpecMismatch, RateExceeded, TooManyUploads, StorageFull, and what `announce`
+    and `create_once` raise.
     """
     most = conf.current().max_update_bytes
     if size_bytes > most:
@@ -254,6 +255,8 @@ def _announce(upload: Upload, *, allow: Allow, idempotency_key: str | None = Non
 def _allow_beginning(expected: Expected, size_bytes: int, coding: str) -> None:
     _remove_dead_parts()
     require_size(expected, size_bytes)
+    if expected.spec is not None and not coding:
+        require_possible_size(size_bytes, expected.spec)
     # Once for the parts, and once for the file that is made of them.
     require_room(_folder(), size_bytes + plain_bytes(expected, size_bytes, coding))
 

@@ -24,9 +24,10 @@ def as_client(registration: Registration) -> APIClient:
 
 
 def stored_files(folder: Path) -> list[str]:
-    """Every file in the store and its spool, except its lock."""
+    """Every file in the store and its spool, except those of the store itself."""
+    own = {".lock", ".owner"}
     return sorted(
-        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name != ".lock"
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name not in own
     )
 
 

@@ -34,7 +34,7 @@ from tests.records import (
 CALLERS = ("anonymous", "bad", "stranger", "registered", "revoked", "owner", "other", "staff")
 NOT_OURS = ("admin/", "static/")
 PART = "application/offset+octet-stream"
-TUS = {"Tus-Resumable": "1.0.0", "Upload-Length": "100", "Upload-Offset": "0"}
+TUS = {"Tus-Resumable": "1.0.0", "Upload-Length": "400", "Upload-Offset": "0"}
 
 # One line a route and method; the statuses stand in the order of CALLERS.
 TABLE = """
@@ -151,7 +151,7 @@ def world(db: None) -> World:
     make_score(newer, scored.client)
     make_client(model)  # an evaluation needs three contributors
     evaluation = open_to(model)
-    upload = begin_upload(model, registered.client, 100, UpdateFacts(base_aggregate_id=newer.pk))
+    upload = begin_upload(model, registered.client, 400, UpdateFacts(base_aggregate_id=newer.pk))
     revoke_client(revoked.client)
     make_model(make_user("bob"))
     callers = {

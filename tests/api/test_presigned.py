@@ -9,6 +9,7 @@ from rest_framework.test import APIClient
 from fma_core.arrays.codecs.safetensors import decode
 from fma_django.clients.registration import Registration
 from fma_django.models import FederatedModel
+from fma_django.storage import get_store
 from tests.api.callers import API, SAFETENSORS
 from tests.records import arrays, make_aggregate
 from tests.servers.s3 import S3Bucket
@@ -63,3 +64,18 @@ def test_all_else_comes_from_the_server(device: APIClient, url: str, settings: A
 
     assert answer.status_code == 200
     answer.close()
+
+
+@pytest.mark.parametrize("accept", ["application/json", SAFETENSORS])
+@pytest.mark.parametrize("left_bytes", [0, 40])
+def test_weights_that_were_cut_are_not_sent_by_the_server(
+    device: APIClient, url: str, settings: Any, accept: str, left_bytes: int
+) -> None:
+    settings.FMA_S3_PRESIGNED_SECONDS = 0
+    store = get_store()
+    for blob in store.blobs():
+        store.put_bytes(b"".join(store.open_range(blob.sha256))[:left_bytes], blob.sha256)
+
+    answer = device.get(url, headers={"accept": accept})
+
+    assert (answer.status_code, answer.json()["code"]) == (500, "blob_corrupt")

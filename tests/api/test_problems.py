@@ -14,8 +14,8 @@ from fma_api.problems import status_of
 from fma_core.errors import FMAError
 from fma_django.models import FederatedModel
 from fma_django.storage.errors import StorageUnavailable
-from tests.api.callers import API
-from tests.records import WEIGHTS, make_model
+from tests.api.callers import API, as_client
+from tests.records import WEIGHTS, aggregate_now, make_client, make_model, send_update
 
 pytestmark = pytest.mark.django_db
 MEMBERS = {"type", "title", "status", "detail", "code"}
@@ -155,6 +155,53 @@ def test_weights_that_got_lost_are_500(owner: APIClient, alice: Any, storage: Pa
     for accept in ("application/json", "application/vnd.safetensors"):
         answer = owner.get(f"{API}models/{model.pk}/get_latest_model/", headers={"accept": accept})
         require_problem(answer, 500, "blob_missing")
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/vnd.safetensors"])
+@pytest.mark.parametrize("method", ["get", "head"])
+@pytest.mark.parametrize("damage", ["empty", "cut", "longer"])
+def test_weights_that_were_cut_are_500_on_every_route(
+    owner: APIClient, alice: Any, storage: Path, damage: str, method: str, accept: str
+) -> None:
+    model = make_model(alice, initial_model=WEIGHTS, optimiser={"name": "fedadam", "learning_rate": 0.1})
+    ann = make_client(model)
+    update = send_update(model, ann.client)
+    aggregate = aggregate_now(model)
+    artifact = model.artifacts.get()
+    for blob in (storage / "blobs").rglob("*"):
+        if blob.is_file():
+            data = blob.read_bytes()
+            blob.write_bytes({"empty": b"", "cut": data[:-1], "longer": data + b"!"}[damage])
+    paths = [
+        f"models/{model.pk}/get_latest_model/",
+        f"model_aggregates/{aggregate.pk}/weights/",
+        f"model_artifacts/{artifact.pk}/weights/",
+        f"model_updates/{update.pk}/weights/",
+    ]
+    if accept == "application/json":
+        paths.append(f"model_aggregates/{aggregate.pk}/")
+    else:
+        paths.append(f"model_aggregates/{aggregate.pk}/state/")
+
+    asked = [(owner, path) for path in paths] + [(as_client(ann), paths[0]), (as_client(ann), paths[1])]
+    for caller, path in asked:
+        answer = getattr(caller, method)(f"{API}{path}", headers={"accept": accept})
+        assert answer.status_code == 500, path
+        if method == "get":
+            require_problem(answer, 500, "blob_corrupt")
+
+
+def test_weights_with_other_bytes_are_no_fault_of_the_caller(
+    owner: APIClient, alice: Any, storage: Path
+) -> None:
+    model = make_model(alice, initial_model=WEIGHTS)
+    for blob in (storage / "blobs").rglob("*"):
+        if blob.is_file():
+            blob.write_bytes(b"\0" * blob.stat().st_size)
+
+    answer = owner.get(f"{API}models/{model.pk}/get_latest_model/", headers={"accept": "application/json"})
+
+    require_problem(answer, 500, "blob_corrupt")
 
 
 def every(kind: type[FMAError]) -> list[type[FMAError]]:

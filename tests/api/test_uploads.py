@@ -18,8 +18,10 @@ from django.utils import timezone
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
+from fma_connect.encoding import EncodedBody
 from fma_core.arrays.codecs import zstd
 from fma_core.arrays.codecs.safetensors import encode
+from fma_core.arrays.spec import Spec
 from fma_django.clients.joining import join
 from fma_django.clients.registration import Registration, revoke_client
 from fma_django.models import FederatedModel, ModelUpdate, Upload
@@ -186,6 +188,37 @@ def test_more_than_an_update_may_have_is_refused(
     assert code_of(begin(device, model)) == (413, "too_large")
 
 
+@pytest.mark.parametrize("length", [1, 200, 3000 + 2**21, 2**40])
+def test_a_size_that_no_body_of_the_model_has_is_refused_at_the_beginning(
+    alice: Any, settings: Settings, length: int
+) -> None:
+    settings.FMA_MAX_UPDATE_BYTES = 2**41
+    model = make_model(alice, initial_model={"w": [[0.5] * 30] * 10})
+
+    refused = begin(as_client(make_client(model)), model, Upload_Length=str(length))
+
+    assert code_of(refused) == (422, "spec_mismatch")
+    assert str(length) in refused.json()["detail"]
+    assert not Upload.objects.exists()
+
+
+@pytest.mark.parametrize("how", [None, "int8", "float16", "bfloat16"])
+@pytest.mark.parametrize("sides", [(), (1,), (30, 7), (1, 2, 5)])
+def test_each_form_of_the_model_s_arrays_has_a_size_that_is_taken(
+    alice: Any, how: Any, sides: tuple[int, ...]
+) -> None:
+    sent = {"b": np.ones(sides, np.float32), "w": np.ones((2, *sides))}
+    model = make_model(alice, initial_model=weights())
+    FederatedModel.objects.filter(pk=model.pk).update(spec=Spec.of(sent).to_json(), weights_layout="named")
+    device = as_client(make_client(model))
+    body = b"".join(EncodedBody(sent, how).pieces())
+
+    url = begun(device, model, Upload_Length=str(len(body)))
+    send(device, url, body, 0)
+
+    assert finish(device, url).status_code == 201
+
+
 # Parts
 
 
@@ -292,6 +325,41 @@ def test_an_upload_is_one_update_however_often_it_is_posted(device: APIClient, m
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.json()["id"] for answer in answers}) == 1
     assert ModelUpdate.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "options"),
+    [
+        ("&num_examples=7", {}),
+        ("&base_aggregate=0", {}),
+        ("&metrics={}", {}),
+        ("&federated_model=1", {}),
+        ("", {"headers": {"FMA-Metrics": '{"loss": 1}'}}),
+        ("", {"data": {"num_examples": 7}, "format": "json"}),
+        ("", {"data": {"metric": {}}, "format": "json"}),
+        ("", {"data": [1], "format": "json"}),
+        ("", {"data": BODY, "content_type": SAFETENSORS}),
+        ("", {"data": BODY, "content_type": "text/plain"}),
+    ],
+)
+def test_facts_beside_an_upload_are_refused(
+    device: APIClient, model: FederatedModel, query: str, options: dict[str, Any]
+) -> None:
+    url = begun(device, model)
+    send(device, url, BODY, 0)
+
+    refused = device.post(f"{UPDATES}?upload={url.split('/')[-2]}{query}", **options)
+
+    assert code_of(refused) == (400, "invalid")
+    assert not ModelUpdate.objects.exists()
+    assert finish(device, url).status_code == 201
+
+
+def test_an_empty_object_beside_an_upload_says_nothing(device: APIClient, model: FederatedModel) -> None:
+    url = begun(device, model)
+    send(device, url, BODY, 0)
+
+    assert device.post(f"{UPDATES}?upload={url.split('/')[-2]}", {}, "json").status_code == 201
 
 
 def test_who_looked_before_another_one_finished_gets_that_ones_update(

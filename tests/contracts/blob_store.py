@@ -366,6 +366,18 @@ class BlobStoreContract:
             store.fetch(sha256, tmp_path / "copy")
         assert list(tmp_path.glob("*copy*")) == []
 
+    def test_blob_of_another_size_is_said_to_be_corrupt(self, store: BlobStore) -> None:
+        sha256 = put(store, b"weights")
+
+        assert b"".join(store.open_range(sha256, 2, 3, whole_bytes=7)) == b"igh"
+        for whole_bytes in (0, 6, 8):
+            with pytest.raises(BlobCorrupt) as error:
+                store.open_range(sha256, 2, 3, whole_bytes=whole_bytes)  # before anything is read
+            assert error.value.facts["found_bytes"] == 7
+            if store.local_path(sha256) is not None:
+                with pytest.raises(BlobCorrupt):
+                    store.local_path(sha256, whole_bytes=whole_bytes)
+
     def test_deleted_blob_is_gone(self, store: BlobStore) -> None:
         sha256, other = put(store, b"weights"), put(store, b"others")
 

@@ -21,7 +21,7 @@ from fma_api.v1.authentication import CHALLENGE
 from fma_api.v1.callers import user_of
 from fma_api.v1.idempotency import idempotency_key
 from fma_api.v1.known_queries import refuse_unknown_parameters
-from fma_api.v1.updates.facts import SentFacts, facts_in_json, facts_in_query
+from fma_api.v1.updates.facts import METRICS_IN_META, SentFacts, facts_in_json, facts_in_query
 from fma_api.v1.updates.serializers import UpdateFactsSerializer
 from fma_core.errors import TruncatedBody
 from fma_django import conf
@@ -56,6 +56,7 @@ def _of_client(request: HttpRequest, credential: str) -> ModelUpdate:
         client = find_client(credential)
         request.client_id = client.pk  # type: ignore[attr-defined]  # for the log
         refuse_unknown_parameters(request)
+        _refuse_facts_beside_upload(request)
         upload = find_upload(client, request.GET.get("upload", ""))
         return finish_upload(upload, idempotency_key=idempotency_key(request))
     try:
@@ -126,6 +127,29 @@ def _refuse_facts_in_query(request: HttpRequest) -> None:
     ):
         raise ValidationError(
             {name: ["The body is JSON: the facts of the update are members of it."] for name in ignored}
+        )
+
+
+def _refuse_facts_beside_upload(request: HttpRequest) -> None:
+    """Raises DRF's ValidationError: what the upload was begun with holds, and nobody reads these."""
+    require_length(request, read_bytes=UNKNOWN_BYTES if _media_type(request) == JSON else None)
+    said = UpdateFactsSerializer().fields.keys() & request.GET.keys()
+    if METRICS_IN_META in request.META:
+        said |= {"metrics"}
+    if _size_bytes(request):
+        # Some libraries send `{}` where there is nothing to send.
+        is_short_json = _media_type(request) == JSON and _size_bytes(request) <= UNKNOWN_BYTES
+        members = (
+            OrjsonParser().parse(cast("Any", request), parser_context={"request": request})
+            if is_short_json
+            else None
+        )
+        if not isinstance(members, dict):
+            raise ValidationError({"upload": ["The upload has all of the update: send no body."]})
+        said |= members.keys()
+    if said:
+        raise ValidationError(
+            {name: ["The facts of an update are said when its upload begins, and not here."] for name in said}
         )
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from fma_core.arrays import dtypes
+from fma_core.arrays.codecs.body_sizes import largest_header_bytes
 from fma_core.arrays.codecs.hashing_thread import HashingThread
 from fma_core.arrays.codecs.header import (
     CanonicalForm,
@@ -41,8 +42,6 @@ from fma_core.errors import MalformedSafetensors, NonFiniteValue, TooLarge, Trun
 PIECE_BYTES = 2**19
 # An int8 becomes a float64 at most.
 WIDENED_PIECE_BYTES = PIECE_BYTES // 8
-# The largest size of `__metadata__` when the size of the rest of the header is known.
-METADATA_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +190,7 @@ def _read_header(
         return head, parse_header(head, size_bytes=size_bytes, limits=limits)
     form = canonical_form(spec)
     # Parsed JSON takes up to twenty times its size, so a header may not be larger than this spec can need.
-    enough = 2 * len(form.header) + METADATA_BYTES
-    limits = replace(limits, max_header_bytes=min(limits.max_header_bytes, enough))
+    limits = replace(limits, max_header_bytes=min(limits.max_header_bytes, largest_header_bytes(spec)))
     head = read_head(read, size_bytes=size_bytes, limits=limits)
     if head == form.header and size_bytes in (None, form.size_bytes):
         return head, Header(form.entries, len(head), spec)

@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('fma_django', '0010_upload_base_was_sent'),
+        ('fma_django', '0011_verdicts'),
     ]
 
     operations = [

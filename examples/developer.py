@@ -1,6 +1,6 @@
 """A developer: create a model, watch its rounds, publish the last result, download it.
 
-    fma user add anna > anna.json
+    fma user add anna --out anna.json
     python examples/developer.py --user anna.json --inputs 2 --clients 2 --rounds 3
 
 prints the model's id, for the clients (see edge_client.py), and then waits for them.

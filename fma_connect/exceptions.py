@@ -16,7 +16,7 @@
     │   │   ├── TooManyRequests     429, when waiting longer would pass the time limit
     │   │   └── ServerFailed        5xx, after the retries
     │   └── ConnectionFailed    no usable answer within the time limit (also a ConnectionError, hence an OSError)
-    ├── InvalidArgument         an argument that has no meaning here; nothing was sent (also a ValueError)
+    ├── InvalidArgument         an argument that cannot be meant (also a ValueError)
     ├── UnexpectedAnswer        an answer of 2xx or 3xx that is not what the API promises
     └── CredentialError         a credential file that cannot be used: open to others, damaged, of another server
 
@@ -167,7 +167,7 @@ class ConnectionFailed(APIException, ConnectionError):
 
 
 class InvalidArgument(FMAConnectError, ValueError):
-    """An argument of a call that cannot be meant; the message names it. Nothing was sent."""
+    """An argument that cannot be meant; the message names it. Most are found before anything is sent."""
 
 
 class UnexpectedAnswer(FMAConnectError):

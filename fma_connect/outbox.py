@@ -174,7 +174,11 @@ class Outbox:
             return False
 
     def remove(self, facts: Facts) -> None:
-        """Remove the kept update if it is still the one with this key. Windows removes no file that is open."""
+        """Remove the kept update if it is still the one with this key.
+
+        Windows removes no file that is open: who has opened it closes it first. A file that another process is sending
+        stays, is sent again with its key, and counts once.
+        """
         if self.has(facts):
             with suppress(OSError):
                 self.path.unlink()
@@ -230,7 +234,8 @@ class Outbox:
                 return False
             except OSError:
                 pass  # a file system without locks: the server counts the update once
-        return self._is_still(os.fstat(file.fileno()))
+        # On Windows an open file is neither removed nor replaced.
+        return os.name == "nt" or self._is_still(os.fstat(file.fileno()))
 
     def _is_still(self, of_file: os.stat_result) -> bool:
         try:

@@ -18,7 +18,7 @@ import httpx
 
 from fma_connect.exceptions import ConnectionFailed
 
-__all__ = ["EnvironmentProxies", "Proxies"]
+__all__ = ["EnvironmentProxies", "Proxies", "is_this_machine"]
 
 PORTS = {"http": 80, "https": 443}
 UNSPECIFIED = ("0.0.0.0", "::")  # noqa: S104 - nothing listens here
@@ -46,7 +46,7 @@ class Proxies:
     def of(self, url: httpx.URL) -> str | None:
         """The URL of the proxy; None for none."""
         proxy = self.by_scheme.get(url.scheme) or self.by_scheme.get("all")
-        if proxy is None or _is_this_machine(url.host) or self._is_excepted(url):
+        if proxy is None or is_this_machine(url.host) or self._is_excepted(url):
             return None
         return proxy.strip() if "://" in proxy else f"http://{proxy.strip()}"
 
@@ -107,7 +107,8 @@ class EnvironmentProxies(httpx.BaseTransport):
             ) from None
 
 
-def _is_this_machine(host: str) -> bool:
+def is_this_machine(host: str) -> bool:
+    """Whether the name or address is of this machine; a name is not looked up."""
     name = host.lower().rstrip(".")
     if name == "localhost" or name.endswith(".localhost") or name in UNSPECIFIED:
         return True

@@ -1,12 +1,13 @@
-"""Updates on their way to the server: kept until it has confirmed them, at once or in parts.
+"""Sending of updates: at once or in parts, each kept on disk until the server has confirmed it.
 
-Metrics never travel in a query, which stands in the access log of every proxy: they are in a header, or, beyond what
-proxies let through there, in the JSON body that begins an upload.
+Metrics travel in a header, or, beyond what proxies let through there, in the JSON body that begins an upload. Only a
+server that is too old for both gets them in the query, which stands in the access log of every proxy.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from urllib.parse import quote
@@ -21,6 +22,7 @@ from fma_connect.exceptions import (
 )
 from fma_connect.outbox import Facts, Kept, Outbox
 from fma_connect.outgoing_json import dumps
+from fma_connect.retry import RetryPolicy
 from fma_connect.transport import Answer, Transport
 from fma_connect.uploads import Uploads
 
@@ -34,6 +36,10 @@ METRICS = "FMA-Metrics"
 MOST_BYTES_IN_HEADER = 4 * 1024
 # For servers that know neither the header nor uploads.
 MOST_BYTES_IN_QUERY = 32 * 1024
+# To catch up may take this share of the time that a call has left, and pauses after a failure.
+MOST_OF_A_PROMISE = 0.25
+LEAST_PAUSE_S = 5.0
+PAUSES = RetryPolicy(first_delay_s=5.0, max_delay_s=300.0)
 
 
 class Updates:
@@ -56,6 +62,8 @@ class Updates:
         self._knows_header = True
         # The digest and the facts of an update that may have arrived: it may not have got into the outbox.
         self._unsent: tuple[str, Facts] | None = None
+        self._failures = 0
+        self._catch_up_at = -math.inf
 
     def push(self, body: RequestBody, facts: Facts, *, least_bytes: int) -> Answer:
         """Keep an update, send it, and forget it when the server has answered.
@@ -87,6 +95,25 @@ class Updates:
             answer = self._finish(kept, kept.facts, least_bytes, outbox)
         logger.info("kept_update_sent file=%s", outbox.path)
         return answer
+
+    def catch_up(self, *, least_bytes: int, next_one: tuple[RequestBody, Facts] | None = None) -> None:
+        """Send the kept update before another call. A failure is only logged: if it matters, that call fails, too.
+
+        It takes a share of the call's time. After a failure, the next calls leave it for a while, but not a push (with
+        next_one), whose update takes the place of the kept one.
+        """
+        if next_one is None and self._transport.clock() < self._catch_up_at:
+            return
+        try:
+            with self._transport.within_share(MOST_OF_A_PROMISE), self._transport.without_retries():
+                self.send_kept(least_bytes=least_bytes, next_one=next_one)
+        except (FMAConnectError, OSError) as error:
+            logger.warning("kept_update_not_sent cause=%s", error)
+            self._failures += 1
+            pause_s = LEAST_PAUSE_S + PAUSES.delay_s(self._failures, self._transport.rng)
+            self._catch_up_at = self._transport.clock() + pause_s
+        else:
+            self._failures = 0
 
     def _begun_here(self, body: RequestBody, facts: Facts) -> Facts | None:
         """The facts, with the key, of an attempt of this object to send the same update; None without one."""

@@ -85,8 +85,7 @@ class Telemetry:
             return
         try:
             self._next_report_at = self._transport.clock() + REPORT_EVERY_S
-            promised_s = self._transport.promised_s()
-            with self._transport.within(None if promised_s is None else promised_s * MOST_OF_A_PROMISE):
+            with self._transport.within_share(MOST_OF_A_PROMISE):
                 self._report()
         except NotFound:
             self.is_on = False

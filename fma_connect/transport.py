@@ -27,11 +27,11 @@ from fma_connect.digest import expected_sha256
 from fma_connect.encoding import BytesBody, RequestBody
 from fma_connect.exceptions import ConnectionFailed, InvalidArgument, Refused, UnexpectedAnswer, refusal
 from fma_connect.outgoing_json import dumps, to_json
-from fma_connect.proxies import EnvironmentProxies
+from fma_connect.proxies import EnvironmentProxies, is_this_machine
 from fma_connect.redirect import headers_for_store, speak_for_server, store_of, why_unusable
 from fma_connect.retry import RETRYABLE_STATUSES, RetryPolicy, retry_after_s
 from fma_connect.version import __version__
-from fma_connect.wait_limit import WaitLimit
+from fma_connect.wait_limit import WaitCut, WaitLimit
 
 __all__ = ["Answer", "BrokenTransfer", "DamagedTransfer", "Deadline", "Transport", "base_url", "pieces_of"]
 
@@ -204,8 +204,7 @@ class Transport:
         timeout_s: float | None = None,
         deadline: Deadline | None = None,
         silence_s: float = SILENCE_TIMEOUT_S,
-        is_retried: bool = True,
-        is_read_to_end: bool = False,
+        wait_s: float | None = None,
         check: Callable[[Answer], None] | None = None,
     ) -> Answer:
         """Make one call and return its answer of 2xx or 304; other answers raise an error.
@@ -214,8 +213,9 @@ class Transport:
         timeout_s: the limit of the whole call, transfers included; None: that of the transport.
         deadline: the limit of several calls together, in place of timeout_s.
         silence_s: the time without any data from the server after which an attempt has failed.
-        is_read_to_end: whether an answer that has begun is read after the end of the caller's promise, too.
-        is_retried: whether to retry a failed attempt; False when the caller repeats the call itself.
+        wait_s: the most seconds that the server may hold its answer back, sent as `wait`; it is shortened to what gets
+            through and to the caller's promise. There is one attempt, because the caller asks again (waiting.py). An
+            answer that has begun is read to its end, after the promise, too. Raises WaitCut.
         check: raises BrokenTransfer for an answer that must be fetched again.
         """
         sent = dict(headers or {})
@@ -249,8 +249,7 @@ class Transport:
             timeout_s=timeout_s,
             deadline=deadline,
             silence_s=silence_s,
-            is_retried=is_retried,
-            is_read_to_end=is_read_to_end,
+            wait_s=wait_s,
         )
 
     def deadline(self, timeout_s: float | None = None) -> Deadline:
@@ -265,14 +264,26 @@ class Transport:
     @contextmanager
     def within(self, timeout_s: float | None) -> Iterator[None]:
         """Promise that all calls of this thread in the `with` end after timeout_s; None promises nothing."""
+        with self.until(None if timeout_s is None else self.clock() + max(timeout_s, ONE_CALL_S)):
+            yield
+
+    @contextmanager
+    def until(self, ends_at: float | None) -> Iterator[None]:
+        """Promise that all calls of this thread in the `with` end at this moment; None promises nothing."""
         outer = self._promised()
-        if timeout_s is not None:
-            ends_at = self.clock() + max(timeout_s, ONE_CALL_S)
+        if ends_at is not None:
             self._promise.ends_at = ends_at if outer is None else min(outer, ends_at)
         try:
             yield
         finally:
             self._promise.ends_at = outer
+
+    @contextmanager
+    def within_share(self, share: float) -> Iterator[None]:
+        """Promise that the calls of this thread in the `with` take at most this share of the time that it has left."""
+        promised_s = self.promised_s()
+        with self.within(None if promised_s is None else promised_s * share):
+            yield
 
     @contextmanager
     def without_retries(self) -> Iterator[None]:
@@ -304,13 +315,21 @@ class Transport:
         timeout_s: float | None = None,
         deadline: Deadline | None = None,
         silence_s: float = SILENCE_TIMEOUT_S,
-        is_retried: bool = True,
-        is_read_to_end: bool = False,
+        wait_s: float | None = None,
     ) -> T:
         """Make one call and return the result of `read` on the streamed answer; each attempt calls `headers`.
 
         The other arguments are those of `call`.
         """
+        held_s: int | None = None
+        if wait_s is not None:
+            promised_s = self.promised_s()
+            held_s = self.waits.of(wait_s if promised_s is None else min(wait_s, promised_s))
+            params = {**(params or {}), "wait": held_s}
+            silence_s += held_s
+            deadline = Deadline(
+                self.timeout_s + held_s, self.clock, counts_transfers=False, at_latest=self._promised()
+            )
         deadline = deadline or self.deadline(timeout_s)
         limit_s = min(deadline.limit_s, max(self.promised_s() or deadline.limit_s, 0.0))
         attempt = 0
@@ -319,9 +338,7 @@ class Transport:
             attempt += 1
             failure: Refused | Exception
             try:
-                return self._attempt(
-                    method, path, headers(), read, params, body, deadline, silence_s, is_read_to_end
-                )
+                return self._attempt(method, path, headers(), read, params, body, deadline, silence_s, held_s)
             except Refused as refused:
                 if not refused.is_of_the_server:
                     refused.error_message += self._way()
@@ -340,7 +357,7 @@ class Transport:
             delay_s = self.retry.delay_s(attempt, self.rng)
             if isinstance(failure, Refused) and failure.retry_after_s is not None:
                 delay_s = max(delay_s, failure.retry_after_s)
-            is_once = not is_retried or getattr(self._promise, "is_once", False)
+            is_once = held_s is not None or getattr(self._promise, "is_once", False)
             max_attempts = 1 if is_once else self.retry.max_attempts
             out_of_attempts = max_attempts is not None and attempt >= max_attempts
             if out_of_attempts or delay_s >= deadline.remaining_s():
@@ -367,13 +384,19 @@ class Transport:
         body: RequestBody | None,
         deadline: Deadline,
         silence_s: float,
-        is_read_to_end: bool,
+        held_s: int | None,
     ) -> T:
-        remaining_s = max(deadline.remaining_s(), 0.001)
-        first_byte_s = min(silence_s, remaining_s + (LATE_ANSWER_S if is_read_to_end else 0.0))
-        timeout = httpx.Timeout(
-            min(silence_s, remaining_s), connect=min(CONNECT_TIMEOUT_S, remaining_s), read=first_byte_s
-        )
+        late_s = 0.0 if held_s is None else LATE_ANSWER_S
+        timeouts: dict[str, float] = {}
+
+        def renew_timeouts(*_: object) -> None:
+            """Give the next step of the request the time that is left."""
+            left_s = max(deadline.remaining_s(), 0.001)
+            timeouts["connect"] = min(CONNECT_TIMEOUT_S, left_s)
+            timeouts["write"] = timeouts["pool"] = min(silence_s, left_s)
+            timeouts["read"] = min(silence_s, left_s + late_s)
+
+        renew_timeouts()
         deadline.begin()
         sent = dict(headers)
         content: Iterator[bytes] | None = None
@@ -381,38 +404,58 @@ class Transport:
             # A stream with a known length is neither copied nor sent in chunks.
             content, sent["Content-Length"] = _pieces(body, deadline), str(body.size_bytes)
         query = {name: to_json(value, where=name) for name, value in (params or {}).items()}
+        # httpx reads the timeouts at the beginning of each step, and calls `trace` before it: the answer to a long body
+        # has only the time that the body has left.
+        extensions = {"timeout": timeouts, "trace": renew_timeouts}
         try:
             request = self._http.build_request(
-                method, self.url + path, params=query or None, headers=sent, content=content, timeout=timeout
+                method,
+                self.url + path,
+                params=query or None,
+                headers=sent,
+                content=content,
+                extensions=extensions,
             )
         except (TypeError, UnicodeError) as error:
             # Without the cause: its text may quote a credential.
             raise InvalidArgument(
                 f"the headers of {method} {path} must be ASCII text: {type(error).__name__}"
             ) from None
-        response = self._http.send(request, stream=True)
-        store = store_of(response)
+        with self._learning(held_s):
+            response = self._http.send(request, stream=True)
+            store = store_of(response)
+            if store is None:
+                _raise_if_refused(response, deadline)
         if store is not None:
-            response = self._from_store(store, sent, response, timeout)
-        at_latest = deadline.at_latest
-        if is_read_to_end:
+            response = self._from_store(store, sent, response, extensions)
+        if held_s is not None:
             deadline.at_latest = None
-            # httpx reads this for each piece of the body.
-            response.request.extensions["timeout"]["read"] = SILENCE_TIMEOUT_S
+            silence_s, late_s = SILENCE_TIMEOUT_S, 0.0
         deadline.begin()
         try:
-            _raise_if_refused(response, deadline)
             return read(response, deadline)
         finally:
-            deadline.at_latest = at_latest  # the next attempt has it again
             response.close()
 
+    @contextmanager
+    def _learning(self, held_s: int | None) -> Iterator[None]:
+        """Raise WaitCut in place of the error of a wait that something on the way has cut."""
+        sent_at = self.clock()
+        try:
+            yield
+        except (Refused, httpx.TransportError) as error:
+            elapsed_s = self.clock() - sent_at
+            if held_s is None or not self.waits.learn(error, wait_s=held_s, elapsed_s=elapsed_s):
+                raise
+            logger.info("wait_cut waited_s=%.1f cause=%s", elapsed_s, _cause(error))
+            raise WaitCut from error
+
     def _from_store(
-        self, store: httpx.URL, sent: Mapping[str, str], redirect: httpx.Response, timeout: httpx.Timeout
+        self, store: httpx.URL, sent: Mapping[str, str], redirect: httpx.Response, extensions: dict[str, Any]
     ) -> httpx.Response:
         redirect.close()
         request = self._http.build_request(
-            "GET", store, headers=headers_for_store(sent, redirect), timeout=timeout
+            "GET", store, headers=headers_for_store(sent, redirect), extensions=extensions
         )
         response = self._http.send(request, stream=True)
         why = why_unusable(response)
@@ -456,11 +499,15 @@ def _raise_if_refused(response: httpx.Response, deadline: Deadline) -> None:
     if status < httpx.codes.MULTIPLE_CHOICES or status == httpx.codes.NOT_MODIFIED:
         return
     if status < httpx.codes.BAD_REQUEST:
+        response.close()
         target = response.headers.get("location", "nowhere")
         raise UnexpectedAnswer(
             f"{response.request.url} redirects to {target}; redirects are not followed: give the final address as url"
         )
-    text = b"".join(pieces_of(response, deadline)).decode("utf-8", "replace")
+    try:
+        text = b"".join(pieces_of(response, deadline)).decode("utf-8", "replace")
+    finally:
+        response.close()
     raise refusal(
         status, _json_or_text(text), retry_after_s=retry_after_s(response.headers.get("retry-after"))
     )
@@ -503,7 +550,7 @@ def _cause(failure: Exception) -> str:
 
 
 def _warn_of_clear_text(url: httpx.URL) -> None:
-    if url.scheme == "http" and url.host not in ("localhost", "127.0.0.1", "::1", "testserver"):
+    if url.scheme == "http" and not is_this_machine(url.host):
         logger.warning(
             "clear_text host=%s: the credential and the weights travel unencrypted; use https", url.host
         )

@@ -120,10 +120,10 @@ class Uploads:
         except NotFound:
             self.are_known = False
             return None
-        except Conflict as conflict:
-            if conflict.code not in ("idempotency_key_expired", "idempotency_key_reused"):
+        except Refused as refused:  # expired is a 409, reused a 422
+            if refused.code not in ("idempotency_key_expired", "idempotency_key_reused"):
                 raise
-            # The upload of this key was dropped.
+            # The upload of this key was dropped, or announced otherwise by an earlier version.
             answer = self._post(sent, facts, str(uuid.uuid4()), deadline)
         if not isinstance(answer, dict) or "id" not in answer:
             raise UnexpectedAnswer("the server began an upload without saying which")

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import httpx
 
-from fma_connect.exceptions import ConnectionFailed, Refused
+from fma_connect.exceptions import Refused
 
-__all__ = ["WaitLimit"]
+__all__ = ["CUT_STATUSES", "WaitCut", "WaitLimit"]
 
 # A server that is away answers, or refuses the connection, sooner than this.
 LEAST_WAITED_S = 0.5
@@ -16,7 +16,11 @@ LEAST_WAITED_S = 0.5
 SAFE_SHARE = 0.7
 # One cut may have been a restart of the server, and proxies are configured anew.
 REMEMBERED_S = 3600.0
-GATEWAY_STATUSES = frozenset({408, 499, 502, 503, 504, 522, 524})
+CUT_STATUSES = frozenset({408, 499, 502, 503, 504, 522, 524})
+
+
+class WaitCut(Exception):
+    """The end of a wait by something on the way; a shorter one may get through."""
 
 
 class WaitLimit:
@@ -35,14 +39,15 @@ class WaitLimit:
         return seconds if self._most_s is None else min(seconds, self._most_s)
 
     def learn(self, error: Exception, *, wait_s: int, elapsed_s: float) -> bool:
-        """Whether something on the way has probably cut this wait; then the next ones are shorter."""
+        """Whether something on the way has probably cut this wait; then the next ones are shorter.
+
+        error: the end of a request before a successful answer has begun. elapsed_s: since the request was sent.
+        """
         if isinstance(error, Refused):
-            may_be_cut = error.status in GATEWAY_STATUSES and error.retry_after_s is None
+            may_be_cut = error.status in CUT_STATUSES and error.retry_after_s is None
         else:
-            # Nothing at all came, not even an end: no proxy does that.
-            may_be_cut = isinstance(error, ConnectionFailed) and not isinstance(
-                error.__cause__, httpx.TimeoutException | httpx.ConnectError
-            )
+            # A proxy that cuts a wait closes the connection. Silence and a refused connection have other reasons.
+            may_be_cut = isinstance(error, httpx.RemoteProtocolError | httpx.ReadError)
         if wait_s <= 0 or elapsed_s < LEAST_WAITED_S or not may_be_cut:
             return False
         self._most_s, self._learned_at = int(min(elapsed_s, wait_s) * SAFE_SHARE), self._clock()

@@ -3,6 +3,7 @@
     FMAError
     ├── ClusterUnavailable          cluster_unavailable
     ├── WorkersKilled               workers_killed
+    ├── StoreNotOurs                store_not_ours
     └── Refused
         ├── UnknownModel            unknown_model
         ├── UnknownClient           unknown_client
@@ -58,6 +59,12 @@ class WorkersKilled(FMAError):
     """Several machines died of one piece of work. An attempt, which may be repeated, but not for ever."""
 
     code: ClassVar[str] = "workers_killed"
+
+
+class StoreNotOurs(FMAError):
+    """The store belongs to another installation, so that nothing may be swept there."""
+
+    code = "store_not_ours"
 
 
 class Refused(FMAError):

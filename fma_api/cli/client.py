@@ -1,10 +1,9 @@
 """`fma client`: the devices and organisations that train."""
 
-import json
-
 import typer
 
 from fma_api.cli import data_folder
+from fma_api.cli.secret_file import OutOption, for_the_secret
 
 application = typer.Typer(help="Add devices and organisations that train.", no_args_is_help=True)
 
@@ -15,7 +14,7 @@ def client() -> None:
 
 
 @application.command("add")
-def add(data: data_folder.DataOption = data_folder.DEFAULT) -> None:
+def add(data: data_folder.DataOption = data_folder.DEFAULT, out: OutOption = None) -> None:
     """Add a client and print one JSON line: its public id, and its credential, which is shown only once.
 
     Use it where FMA_REGISTRATION is `closed`. Give the `uuid` to the client, which sends it in the header
@@ -24,11 +23,12 @@ def add(data: data_folder.DataOption = data_folder.DEFAULT) -> None:
     **Example**
 
     ```
-    fma client add
+    fma client add --out scanner-3.json
     ```
     """
-    data_folder.open_record(data_folder.use(data))
-    from fma_django.clients.registration import create_client
+    with for_the_secret(out) as line:
+        data_folder.open_record(data_folder.use(data))
+        from fma_django.clients.registration import create_client
 
-    added, credential = create_client()
-    print(json.dumps({"id": str(added.id), "uuid": str(credential)}))
+        added, credential = create_client()
+        line.write({"id": str(added.id), "uuid": str(credential)})

@@ -1,6 +1,5 @@
 """`fma user`: the people who own models."""
 
-import json
 import sys
 from typing import Annotated, Any
 
@@ -8,6 +7,7 @@ import typer
 
 from fma_api.cli import data_folder
 from fma_api.cli.problem import Problem
+from fma_api.cli.secret_file import OutOption, for_the_secret
 
 application = typer.Typer(help="Add people who own models.", no_args_is_help=True)
 
@@ -30,6 +30,7 @@ def add(
             "--password-stdin", help="Read a password from standard input; without it the user has none."
         ),
     ] = False,
+    out: OutOption = None,
 ) -> None:
     """Add a user and print one JSON line: the id, the name and an API token.
 
@@ -39,15 +40,41 @@ def add(
     **Examples**
 
     ```
-    fma user add anna
+    fma user add anna --out anna.json
     echo "$PASSWORD" | fma user add root --staff --password-stdin
     ```
     """
     password = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
     if password == "":
         raise Problem("--password-stdin: standard input has no password")
-    data_folder.open_record(data_folder.use(data))
-    print(json.dumps(add_user(name, password=password, is_staff=staff)))
+    with for_the_secret(out) as line:
+        data_folder.open_record(data_folder.use(data))
+        line.write(add_user(name, password=password, is_staff=staff))
+
+
+@application.command("token")
+def token(
+    name: Annotated[str, typer.Argument(help="The name of a user.", show_default=False)],
+    data: data_folder.DataOption = data_folder.DEFAULT,
+    new: Annotated[
+        bool, typer.Option("--new", help="Make another token; the present one is refused from then on.")
+    ] = False,
+    out: OutOption = None,
+) -> None:
+    """Print the line that `fma user add` printed, with the API token of a user who exists.
+
+    The token is the same one until it is revoked, or the secret key of the server changes.
+
+    **Examples**
+
+    ```
+    fma user token anna --out anna.json
+    fma user token anna --new
+    ```
+    """
+    with for_the_secret(out) as line:
+        data_folder.open_record(data_folder.use(data))
+        line.write(token_of(name, is_new=new))
 
 
 def add_user(name: str, *, password: str | None, is_staff: bool) -> dict[str, Any]:
@@ -66,10 +93,28 @@ def add_user(name: str, *, password: str | None, is_staff: bool) -> dict[str, An
         added.set_password(password)
         with transaction.atomic():
             if User.objects.filter(username=name).exists():
-                raise Problem(f"there is a user '{name}' already; names are given once")
+                raise Problem(f"there is a user '{name}' already; print the token by: fma user token {name}")
             added.full_clean()
             added.save()
             token = issue_token(added)
     except ValidationError as error:
         raise Problem("\n".join(error.messages)) from error
     return {"id": added.pk, "username": name, "token": token}
+
+
+def token_of(name: str, *, is_new: bool) -> dict[str, Any]:
+    """The API token of a user; raise Problem when there is no such user, or the user may not log in."""
+    from django.contrib.auth.models import User
+
+    from fma_django.clients.tokens import issue_token, revoke_token
+
+    user = User.objects.filter(username=name).first()
+    if user is None:
+        raise Problem(f"there is no user '{name}'; add one by: fma user add {name}")
+    if not user.is_active:
+        raise Problem(
+            f"the user '{name}' is not active, and no token works; staff can change that in the admin"
+        )
+    if is_new:
+        revoke_token(user)
+    return {"id": user.pk, "username": name, "token": issue_token(user)}

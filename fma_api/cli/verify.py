@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from fma_django.rounds.verification import Verification
 
 MAX_ID_DIGITS = 18
+# Not 1, with which every command ends that could not do what it was asked, nor 2, for wrong options.
+DIFFERENT = 3
 
 
 def verify(
@@ -34,9 +36,9 @@ def verify(
 ) -> None:
     """Compute a published aggregate again from its stored updates, and compare the hashes.
 
-    Exit code 0 means that the updates give the same aggregate and the same strategy state, bit for bit. Exit code 1
-    means that they give something else, or that the round cannot be computed again: an update is gone or cannot be
-    read, or a plugin is missing. Nothing is changed. The server may be running or not.
+    Exit code 0 means that the updates give the same aggregate and the same strategy state, bit for bit. Exit code 3
+    means that they give something else. Exit code 1 means that the round cannot be computed again: an update is gone or
+    cannot be read, or a plugin is missing. Nothing is changed. The server may be running or not.
 
     **Examples**
 
@@ -62,7 +64,7 @@ def verify(
         print(json.dumps(facts | refused))
         raise typer.Exit(1) from error
     print(json.dumps(facts | _as_json(verified)) if as_json else _as_text(federated_model, verified))
-    raise typer.Exit(0 if verified.is_equal else 1)
+    raise typer.Exit(0 if verified.is_equal else DIFFERENT)
 
 
 def open_existing(data: Path) -> None:

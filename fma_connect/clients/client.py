@@ -20,6 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import httpx
@@ -28,27 +29,25 @@ import numpy.typing as npt
 from fma_connect.clients.connected import Connected
 from fma_connect.credential import Credential, CredentialFile
 from fma_connect.digest import sha256_of_etag
-from fma_connect.encoding import SAFETENSORS, Quantisation, RequestBody, encoded, explained
+from fma_connect.encoding import SAFETENSORS, Quantisation, encoded, explained
 from fma_connect.exceptions import (
     Conflict,
-    ConnectionFailed,
     CredentialError,
-    FMAConnectError,
     InvalidArgument,
     InvalidRequest,
     NotFound,
-    Refused,
     UnexpectedAnswer,
 )
 from fma_connect.joining import Joined, Joining, NotJoined, answer_of
 from fma_connect.outbox import Facts, Outbox
 from fma_connect.outgoing_json import metrics_json, positive_int
 from fma_connect.pulled import Arrays, Pulled
-from fma_connect.retry import RETRYABLE_STATUSES, RetryPolicy
+from fma_connect.retry import RetryPolicy
 from fma_connect.sending import Updates
 from fma_connect.telemetry import Telemetry
-from fma_connect.transport import SILENCE_TIMEOUT_S, Answer, DamagedTransfer, Params, Transport, base_url
+from fma_connect.transport import Answer, DamagedTransfer, Params, Transport, base_url
 from fma_connect.uploads import LEAST_BYTES
+from fma_connect.waiting import Waiting
 from fma_core.arrays.codecs import safetensors
 from fma_core.errors import FMAError
 from fma_core.evaluation import Question, Statistics, to_json
@@ -59,9 +58,7 @@ logger = logging.getLogger("fma_connect")
 
 NO_MODEL_IN_JSON = b"{}"
 LONGEST_WAIT_S = 30
-SHORTEST_PAUSE_S = 0.2
 ANSWER_S = 5.0
-POLLING = RetryPolicy(first_delay_s=1.0, max_delay_s=15.0)
 
 Measure = Callable[[Arrays, Question], Statistics]
 
@@ -209,35 +206,9 @@ class Client(Connected):
         client waits for an unavailable server, too, and raises ConnectionFailed if it is still unavailable when the
         time is over.
         """
-        with self._transport.within(timeout_s):
-            return self._wait_until(self._transport.clock() + timeout_s)
-
-    def _wait_until(self, ends_at: float) -> Pulled | None:
+        waiting = Waiting(self._transport, timeout_s=timeout_s, longest_s=LONGEST_WAIT_S)
         after = (self._pulled.base_aggregate if self._pulled is not None else None) or 0
-        early_answers = 0
-        while True:
-            asked_at = self._transport.clock()
-            wait_s = self._transport.waits.of(min(LONGEST_WAIT_S, ends_at - asked_at))
-            pause_s: float | None = None
-            try:
-                pulled = self._next_after(after, wait_s)
-                if pulled is not None:
-                    return pulled
-            except (ConnectionFailed, Refused) as error:
-                now = self._transport.clock()
-                if self._transport.waits.learn(error, wait_s=wait_s, elapsed_s=now - asked_at):
-                    logger.info("wait_cut while=waiting waited_s=%.1f", now - asked_at)
-                    pause_s = 0.0
-                else:
-                    pause_s = _pause_or_raise(error, is_over=now >= ends_at)
-            # A server without long polling is polled, with growing pauses.
-            early_answers = early_answers + 1 if self._transport.clock() - asked_at < wait_s / 2 else 0
-            remaining_s = ends_at - self._transport.clock()
-            if remaining_s <= 0:
-                return None
-            if early_answers or pause_s is not None or wait_s == 0:
-                polite_s = SHORTEST_PAUSE_S + POLLING.delay_s(max(early_answers, 1), self._transport.rng)
-                self._transport.sleep(min(max(pause_s or 0.0, polite_s), remaining_s))
+        return waiting.until_news(partial(self._next_after, after))
 
     def client_config(self) -> dict[str, Any]:
         """The training configuration: the owner's settings and those of the strategy (FedProx's {"mu": …}).
@@ -320,7 +291,7 @@ class Client(Connected):
         facts = Facts(params, None if metrics is None else _plain_metrics(metrics))
         body = encoded(arrays, compress=compress, quantise=quantise)
         with self._transport.within(timeout_s):
-            self._catch_up(next_one=(body, facts))
+            self._updates.catch_up(least_bytes=LEAST_BYTES, next_one=(body, facts))
             try:
                 answer = self._updates.push(body, facts, least_bytes=LEAST_BYTES)
             except InvalidRequest as refused:
@@ -373,37 +344,15 @@ class Client(Connected):
 
         wait_s: the seconds to wait for one; an empty list when none has come. The call takes at most ANSWER_S more.
         """
-        transport = self._transport
-        ends_at = transport.clock() + wait_s
-        with transport.within(wait_s + ANSWER_S if wait_s else None):
-            while True:
-                asked_at = transport.clock()
-                asked_s = transport.waits.of(ends_at - asked_at)
-                pause_s = SHORTEST_PAUSE_S
-                try:
-                    waiting = self._evaluations(asked_s, is_retried=asked_s == 0)
-                except (ConnectionFailed, Refused) as error:
-                    waiting, now = [], transport.clock()
-                    if not transport.waits.learn(error, wait_s=asked_s, elapsed_s=now - asked_at):
-                        pause_s = POLLING.first_delay_s
-                        pause_s = max(pause_s, _pause_or_raise(error, is_over=now + pause_s >= ends_at))
-                else:
-                    if waiting or asked_s >= int(ends_at - asked_at):
-                        return waiting
-                if transport.clock() + pause_s >= ends_at:
-                    return waiting
-                transport.sleep(pause_s)
+        if wait_s <= 0:
+            return self._evaluations(None)
+        waiting = Waiting(self._transport, timeout_s=wait_s, longest_s=wait_s, grace_s=ANSWER_S)
+        return waiting.until_news(lambda left_s: self._evaluations(left_s) or None) or []
 
-    def _evaluations(self, wait_s: int, *, is_retried: bool) -> list[dict[str, Any]]:
+    def _evaluations(self, wait_s: float | None) -> list[dict[str, Any]]:
         params: dict[str, str | int] = {"federated_model": self.model, "page_size": 200}
         answer = self._transport.call(
-            "GET",
-            "api/v1/evaluations/",
-            params=params | ({"wait": wait_s} if wait_s else {}),
-            headers=self._who(),
-            silence_s=wait_s + SILENCE_TIMEOUT_S,
-            is_retried=is_retried,
-            is_read_to_end=True,
+            "GET", "api/v1/evaluations/", params=params, headers=self._who(), wait_s=wait_s
         )
         waiting: list[dict[str, Any]] = answer.json()
         return waiting
@@ -438,21 +387,13 @@ class Client(Connected):
         caller: dict[str, Any] = self._transport.call("GET", "api/v1/me/", headers=self._who()).json()
         return caller
 
-    def _ask_to_join(self, wait_s: int, is_retried: bool) -> Joined | NotJoined:
+    def _ask_to_join(self, wait_s: float | None) -> Joined | NotJoined:
         self._catch_up()
         # Report first, so that the selection knows the current facts about this device.
         self._telemetry.report_if_due()
-        params = {"wait": wait_s} if wait_s > 0 else None
         answer = answer_of(
             self._transport.call(
-                "POST",
-                f"api/v1/models/{self.model}/join/",
-                params=params,
-                headers=self._who(),
-                silence_s=wait_s + SILENCE_TIMEOUT_S,
-                timeout_s=wait_s + self._transport.timeout_s,
-                is_retried=is_retried,
-                is_read_to_end=True,
+                "POST", f"api/v1/models/{self.model}/join/", headers=self._who(), wait_s=wait_s
             ).json()
         )
         if isinstance(answer, Joined):
@@ -460,13 +401,8 @@ class Client(Connected):
             logger.info("round_joined model=%d round=%d", self.model, answer.round)
         return answer
 
-    def _catch_up(self, next_one: tuple[RequestBody, Facts] | None = None) -> None:
-        """Send the kept update, unless it is the next one anyway; a failure is that of the call that follows."""
-        try:
-            with self._transport.without_retries():
-                self._updates.send_kept(least_bytes=LEAST_BYTES, next_one=next_one)
-        except (FMAConnectError, OSError) as error:
-            logger.warning("kept_update_not_sent cause=%s", error)
+    def _catch_up(self) -> None:
+        self._updates.catch_up(least_bytes=LEAST_BYTES)
 
     def _outbox(self) -> Outbox | None:
         if self._file is None or not self._keeps_unsent:
@@ -482,17 +418,11 @@ class Client(Connected):
         known = self._pulled or self._joined
         return None if known is None else known.base_aggregate or INITIAL
 
-    def _next_after(self, after: int, wait_s: int) -> Pulled | None:
+    def _next_after(self, after: int, wait_s: float) -> Pulled | None:
         self._catch_up()
-        answer = self._fetch(
-            params={"after": after, "wait": wait_s},
-            silence_s=wait_s + SILENCE_TIMEOUT_S,
-            # `wait_for_next` itself repeats the call.
-            is_retried=False,
-            is_read_to_end=True,
-        )
+        answer = self._fetch(params={"after": after}, wait_s=wait_s)
         self._telemetry.report_if_due()
-        if _aggregate_of(answer) is None or (_aggregate_of(answer) or 0) <= after:
+        if (_aggregate_of(answer) or 0) <= after:
             return None  # also from a server that does not know `after`
         return self._keep(answer, None)
 
@@ -501,18 +431,14 @@ class Client(Connected):
         *,
         headers: Mapping[str, str] | None = None,
         params: Params | None = None,
-        silence_s: float = SILENCE_TIMEOUT_S,
-        is_retried: bool = True,
-        is_read_to_end: bool = False,
+        wait_s: float | None = None,
     ) -> Answer:
         return self._transport.call(
             "GET",
             f"api/v1/models/{self.model}/get_latest_model/",
             params=params,
             headers={"Accept": SAFETENSORS, **self._who(), **(headers or {})},
-            silence_s=silence_s,
-            is_retried=is_retried,
-            is_read_to_end=is_read_to_end,
+            wait_s=wait_s,
             check=_check_etag,
         )
 
@@ -590,13 +516,6 @@ def _plain_metrics(metrics: Any) -> dict[str, Any]:
             f"metrics must be a mapping of names to numbers; got a {type(metrics).__name__}"
         )
     return plain
-
-
-def _pause_or_raise(error: ConnectionFailed | Refused, *, is_over: bool) -> float:
-    if is_over or (isinstance(error, Refused) and error.status not in RETRYABLE_STATUSES):
-        raise error
-    logger.warning("server_away while=waiting cause=%s", error)
-    return (error.retry_after_s or 0.0) if isinstance(error, Refused) else 0.0
 
 
 def _aggregate_of(answer: Answer) -> int | None:

@@ -25,11 +25,11 @@ import httpx
 from fma_connect.clients.connected import Connected
 from fma_connect.download import download
 from fma_connect.encoding import SAFETENSORS, encoded
-from fma_connect.exceptions import ConnectionFailed, InvalidArgument, ServerFailed, UnexpectedAnswer
+from fma_connect.exceptions import InvalidArgument, UnexpectedAnswer
 from fma_connect.outgoing_json import dumps
 from fma_connect.pulled import Arrays
 from fma_connect.retry import RetryPolicy
-from fma_connect.transport import SILENCE_TIMEOUT_S, Transport
+from fma_connect.transport import Transport
 from fma_connect.watching import finished_rounds
 from fma_core.evaluation import Question
 
@@ -360,10 +360,7 @@ class DeveloperClient(Connected):
             lambda aggregate, wait_s: self._await_aggregate(model, aggregate, wait_s),
             after_round=after_round,
             timeout_s=timeout_s,
-            sleep=self._transport.sleep,
-            clock=self._transport.clock,
-            rng=self._transport.rng,
-            within=self._transport.within,
+            transport=self._transport,
         )
 
     def download(
@@ -402,25 +399,17 @@ class DeveloperClient(Connected):
             )
         return written
 
-    def _await_aggregate(self, model: int, after: int, wait_s: int) -> None:
+    def _await_aggregate(self, model: int, after: int, wait_s: float) -> None:
         # One byte is enough to know that there is a newer aggregate.
         headers = {"Accept": SAFETENSORS, "Range": "bytes=0-0", **self._who()}
-        asked_at = self._transport.clock()
-        allowed_s = self._transport.waits.of(wait_s)
-        try:
-            self._transport.exchange(
-                "GET",
-                f"api/v1/models/{model}/get_latest_model/",
-                lambda: headers,
-                lambda response, deadline: None,
-                params={"after": after, "wait": allowed_s},
-                silence_s=allowed_s + SILENCE_TIMEOUT_S,
-                is_retried=False,
-                is_read_to_end=True,
-            )
-        except (ConnectionFailed, ServerFailed) as error:
-            self._transport.waits.learn(error, wait_s=allowed_s, elapsed_s=self._transport.clock() - asked_at)
-            raise
+        self._transport.exchange(
+            "GET",
+            f"api/v1/models/{model}/get_latest_model/",
+            lambda: headers,
+            lambda response, deadline: None,
+            params={"after": after},
+            wait_s=wait_s,
+        )
 
     def _act(self, model: int, action: str) -> Json:
         changed: Json = self._transport.call(

@@ -19,6 +19,7 @@ from fma_core.engine.file_block import FileBlock, MixedBlock, read_states
 from fma_core.engine.integers import integer_mean, integer_median
 from fma_core.engine.job import Job
 from fma_core.engine.segments import STATE_DTYPE, Cut
+from fma_core.engine.value_weights import ValueWeights
 from fma_core.errors import NegativeVariance, NonFiniteResult
 
 
@@ -27,15 +28,13 @@ class Combine:
     """The work of `combine`: it writes the item's columns of the result and of the state.
 
     matrix: the row map of all stages together; None without stages.
-    integer_weights: the weights of averaged arrays; empty for their median.
-    discounts: the factors of the model's staleness function, if it has one.
+    values: the weights of averaged arrays; None for their median.
     num_steps: the number of steps that the state has seen, this one included.
     """
 
     decision: Any
     matrix: Float64 | None
-    integer_weights: tuple[int, ...]
-    discounts: Float64 | None
+    values: ValueWeights | None
     num_steps: int
     max_columns: int
 
@@ -98,10 +97,8 @@ class Combine:
     def _averaged(self, job: Job, part: Cut) -> NDArray[Any]:
         """The mean of the values that were sent, or their median under a rule that trusts no single update."""
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-            if job.strategy.aggregator.integers == "mean":
-                weights = np.array(self.integer_weights, np.float64)
-                if self.discounts is not None:
-                    weights *= self.discounts
+            if self.values is not None:
+                weights = self.values.floats
                 values = FileBlock(job, part, of_values=True).weighted_sum(weights)
                 np.divide(values, np.add.reduce(weights), out=values)
             else:
@@ -111,7 +108,7 @@ class Combine:
 
     def _newest(self, job: Job, part: Cut) -> NDArray[Any]:
         # An update without a weight does not count for the mean, either.
-        counted = [index for index, weight in enumerate(self.integer_weights) if weight > 0]
+        counted = [] if self.values is None else np.flatnonzero(self.values.floats).tolist()
         index = counted[-1] if counted else len(job.updates) - 1
         block = FileBlock(job, part, of_values=True)
         if not part.segment.is_float:
@@ -120,9 +117,9 @@ class Combine:
 
     def _integers(self, job: Job, part: Cut) -> NDArray[Any]:
         dtype = part.segment.dtype
-        if job.strategy.aggregator.integers == "mean":
+        if self.values is not None:
             raw = FileBlock(job, part).raw
-            return integer_mean(raw, self.integer_weights, dtype=dtype, num_columns=part.num_columns)
+            return integer_mean(raw, self.values.exact, dtype=dtype, num_columns=part.num_columns)
         medians = []
         for narrow in _narrow(job, part):
             block = FileBlock(job, narrow)

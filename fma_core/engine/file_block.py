@@ -70,8 +70,8 @@ class FileBlock:
             matrix[rows] = self._move(matrix[rows], self._base(base))
         return matrix
 
-    def gram(self) -> Float64:
-        """The inner products of its rows: (rows, rows).
+    def gram(self, *, around: int | None = None) -> Float64:
+        """The inner products of its rows, or of their differences from the row `around`: (rows, rows).
 
         Computed in tiles that stay in the second-level cache: writing a whole block in float64 and reading it again
         took as long as BLAS itself.
@@ -89,6 +89,8 @@ class FileBlock:
             np.copyto(tile, part)
             for rows, base in bases:
                 tile[rows] = self._move(tile[rows], base[first : first + width])
+            if around is not None:
+                tile -= tile[around].copy()
             kernels.add_lower_gram(total, tile)
         return kernels.mirrored(total)
 

@@ -26,6 +26,7 @@ from fma_core.engine.executors import Executor, Threads
 from fma_core.engine.job import FileOutput, Job
 from fma_core.engine.rows import FileRows, MixedRows
 from fma_core.engine.uses import UpdateUse, uses_of
+from fma_core.engine.value_weights import ValueWeights
 from fma_core.engine.weight_files import ModelFile, UpdateFile
 from fma_core.errors import NoUpdates
 
@@ -112,8 +113,7 @@ def fold(
         work = Combine(
             decision=decision,
             matrix=matrix,
-            integer_weights=_integer_weights(aggregator, updates),
-            discounts=sent.discounts,
+            values=_value_weights(aggregator, sent),
             num_steps=num_steps,
             max_columns=width,
         )
@@ -134,11 +134,12 @@ def _after_stages(rows: Rows, strategy: Strategy) -> tuple[Rows, list[Float64]]:
     return rows, matrices
 
 
-def _integer_weights(aggregator: Aggregator[Any], updates: Sequence[UpdateFile]) -> tuple[int, ...]:
+def _value_weights(aggregator: Aggregator[Any], sent: Rows) -> ValueWeights | None:
     # A median has no weights, and must not fail when there are no examples.
     if aggregator.integers == "median":
-        return ()
-    return tuple(lowest_terms(aggregator.integer_weights([update.num_examples for update in updates])))
+        return None
+    counts = lowest_terms(aggregator.integer_weights(sent.num_examples))
+    return ValueWeights.of(counts, aggregator.discounts(sent))
 
 
 def _write_headers(job: Job, out: Path, state_out: Path | None) -> int:

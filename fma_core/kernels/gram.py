@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 Float64 = NDArray[np.float64]
 
-# Rows at a time: a partial product then takes 2 MB at 1000 rows, and not 8 MB for each thread.
-PANEL_ROWS = 256
+# Rows at a time, or fewer: a partial product then takes 2 MB at 1000 rows, and not 8 MB for each thread.
+MAX_PANEL_ROWS = 256
 
 
 def gram(matrix: Float64) -> Float64:
@@ -26,8 +26,9 @@ def add_lower_gram(total: Float64, matrix: Float64) -> None:
     # numpy copies a matrix with gaps between its rows before it calls BLAS: measured 3.5 times slower. With the same
     # array on both sides it calls BLAS's symmetric product: half the work.
     matrix = np.ascontiguousarray(matrix)
-    for first in range(0, len(matrix), PANEL_ROWS):
-        panel = matrix[first : first + PANEL_ROWS]
+    panel_rows = _panel_rows(len(matrix))
+    for first in range(0, len(matrix), panel_rows):
+        panel = matrix[first : first + panel_rows]
         rows = slice(first, first + len(panel))
         if first:
             total[rows, :first] += np.dot(panel, matrix[:first].T)
@@ -36,7 +37,15 @@ def add_lower_gram(total: Float64, matrix: Float64) -> None:
 
 def mirrored(total: Float64) -> Float64:
     """Copy the lower triangle to the upper one, in place, and return the matrix."""
-    for first in range(0, len(total), PANEL_ROWS):
-        rows = slice(first, first + PANEL_ROWS)
+    panel_rows = _panel_rows(len(total))
+    for first in range(0, len(total), panel_rows):
+        rows = slice(first, first + panel_rows)
         total[:first, rows] = total[rows, :first].T
     return total
+
+
+def _panel_rows(num_rows: int) -> int:
+    # Panels of nearly equal height: for one of a single row BLAS uses another algorithm, and the bits of a row's
+    # products would depend on its place.
+    num_panels = -(-num_rows // MAX_PANEL_ROWS)
+    return -(-num_rows // max(1, num_panels)) or 1

@@ -29,6 +29,7 @@ class RoundFacts:
     num_updates: those that count; each is the only one of its client. num_clients: of the model.
     num_asked: the size of the cohort; None where every client may answer.
     answered: which clients they are; asked only where the rule cannot do without some (`required_clients`).
+    gone: which of those cannot answer, because they are not registered or are revoked.
     by_organisation: how many of each organisation; asked only where the policy wants several.
     """
 
@@ -38,6 +39,7 @@ class RoundFacts:
     has_start: bool = True
     deadline_passed: bool = False
     answered: Collection[str] = ()
+    gone: Collection[str] = ()
     by_organisation: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -55,6 +57,16 @@ def verdict_of(rules: RoundRules, facts: RoundFacts) -> Verdict:
     if verdict == "close" and not _has_what_it_needs(rules.strategy, facts):
         return "quorum_not_met" if facts.deadline_passed else "wait"
     return verdict
+
+
+def missing_of(rules: RoundRules, facts: RoundFacts) -> str:
+    """The updates without which the rule cannot aggregate, in words; "" when none is missing."""
+    missing = [
+        f"{client}, which is not registered or is revoked" if client in facts.gone else client
+        for client in rules.strategy.aggregator.required_clients
+        if client not in facts.answered
+    ]
+    return f"an update of the client that the rule needs: {'; '.join(missing)}" if missing else ""
 
 
 def _requirement_met(rules: RoundRules, facts: RoundFacts) -> bool:

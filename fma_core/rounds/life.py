@@ -29,7 +29,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from fma_core.rounds.closing import RoundFacts, RoundRules, verdict_of
+from fma_core.rounds.closing import RoundFacts, RoundRules, missing_of, verdict_of
 from fma_core.rounds.cohorts import Cohort, draw_cohort, num_needed
 from fma_core.selection import Candidate, Filter, PastRound, Selector
 
@@ -47,7 +47,8 @@ TRANSITIONS: Mapping[str, frozenset[str]] = {
 class Wait:
     """Stay in this state.
 
-    reason: what a round that has not started waits for. cohort: the draw that found too few clients.
+    reason: what a round waits for that has not started, or that lacks a client of its rule.
+    cohort: the draw that found too few clients.
     is_complete: whether the answers are enough, so that it will close when it goes on.
     """
 
@@ -208,9 +209,14 @@ def _after_start(rules: Rules, facts: Facts) -> Step:
     if verdict == "close":
         return Close()
     if verdict == "wait":
-        return Wait()
+        return Wait(missing_of(rules.closing, progress))
     policy = rules.closing.policy
     most = policy.max_reopenings
     if policy.on_failed_quorum == "reopen" and (most is None or facts.num_reopenings < most):
         return Reopen()
-    return Fail("quorum_not_met", f"{progress.num_updates} updates at its deadline are not enough")
+    missing = missing_of(rules.closing, progress)
+    return Fail(
+        "quorum_not_met",
+        f"{progress.num_updates} updates at its deadline are not enough"
+        + (f"; it lacks {missing}" if missing else ""),
+    )

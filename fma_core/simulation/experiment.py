@@ -154,8 +154,7 @@ class Experiment:
 
     def _wait(self, step: Wait) -> None:
         current = self._open
-        if current.started_s is None:
-            current.waits_for = step.reason
+        current.waits_for = step.reason
         if step.cohort is not None:
             current.num_draws = step.cohort.num_draws
             current.refused = step.cohort.refused

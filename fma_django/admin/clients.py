@@ -9,7 +9,7 @@ from django.contrib.admin.utils import unquote
 from django.db.models import F, OuterRef, Q, QuerySet, Subquery
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
-from unfold.widgets import UnfoldAdminSelectMultipleWidget
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from fma_core.errors import FMAError
 from fma_django.admin.confirmation import ask, is_confirmed
@@ -44,7 +44,7 @@ class ClientForm(RefusableForm):
     federated_models = forms.ModelMultipleChoiceField(
         queryset=FederatedModel.objects.only("name").order_by("name"),
         required=False,
-        widget=UnfoldAdminSelectMultipleWidget,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
         label="Registered with",
         help_text="A client may also register itself, where the server allows it (FMA_REGISTRATION).",
     )
@@ -137,9 +137,6 @@ class ClientAdmin(RefusalsAdmin[Client]):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # its updates are history and would go with it; it can be revoked
-
-    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        return self.add_fieldsets if obj is None else self.fieldsets
 
     def add_view(
         self, request: HttpRequest, form_url: str = "", extra_context: dict[str, Any] | None = None

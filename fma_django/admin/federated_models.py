@@ -3,8 +3,9 @@
 from typing import Any, get_args
 
 from django.contrib.admin import SimpleListFilter, display, register
+from django.db import transaction
 from django.db.models import F, JSONField, OuterRef, Q, QuerySet, Subquery
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html_join
 
@@ -40,6 +41,7 @@ from fma_django.models import (
 )
 from fma_django.models.federated_model import ModelState
 from fma_django.models.round import RoundState
+from fma_django.rounds.rows import find_open_round
 
 JSON_FIELDS = [field for field in FederatedModel._meta.concrete_fields if isinstance(field, JSONField)]
 
@@ -153,7 +155,7 @@ class FederatedModelAdmin(ExperimentLifeAdmin):
     date_hierarchy = "created_on"
     autocomplete_fields = ("developer",)
     settings_fieldsets: tuple[tuple[str | None, dict[str, Any]], ...] = (
-        (None, {"fields": ("name", "developer", "allow_aggregation")}),
+        (None, {"fields": ("name", "developer")}),
         *((group, {"fields": _fields_of(group)}) for group in get_args(Group)),
     )
     readonly_fields = (*OVERVIEW, "spec_shown")
@@ -182,6 +184,14 @@ class FederatedModelAdmin(ExperimentLifeAdmin):
 
     # Editing
 
+    def changeform_view(self, request: Any, object_id: Any = None, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.method != "POST" or not str(object_id or "").isdecimal():
+            return super().changeform_view(request, object_id, *args, **kwargs)
+        with transaction.atomic():
+            # Whether the form is stale is seen from here on, while nobody else can change the model.
+            find_open_round(FederatedModel(pk=int(object_id)))
+            return super().changeform_view(request, object_id, *args, **kwargs)
+
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         fixed = obj is not None and self._spec_is_fixed(obj)
         settings = [
@@ -196,7 +206,9 @@ class FederatedModelAdmin(ExperimentLifeAdmin):
             )
             for title, options in self.settings_fieldsets
         ]
-        return settings if obj is None else [("Overview", {"fields": OVERVIEW}), *settings]
+        if obj is None:
+            return settings
+        return self.with_started_from([("Overview", {"fields": OVERVIEW}), *settings], request, obj)
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         if db_field.name in ("aggregator", "requirement"):

@@ -1,16 +1,58 @@
 """The base of every admin class: unfold's, seen by the type checker as Django's, which it extends without types."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from django.contrib.admin.utils import flatten_fieldsets
+from django.db.models import Model
+from django.http import HttpRequest
+
+from fma_django.admin.started_from import FIELD, StartedFromForm
 
 if TYPE_CHECKING:
-    from django.contrib.admin import ModelAdmin, action
+    from django.contrib.admin import ModelAdmin as _ModelAdmin
+    from django.contrib.admin import action
 else:
     from unfold.admin import ModelAdmin as UnfoldModelAdmin
     from unfold.decorators import action
 
-    class ModelAdmin(UnfoldModelAdmin):
+    class _ModelAdmin(UnfoldModelAdmin):
         def __class_getitem__(cls, _model: Any) -> type:
             return cls
 
 
 __all__ = ["ModelAdmin", "action"]
+
+ModelT = TypeVar("ModelT", bound=Model)
+
+
+class ModelAdmin(_ModelAdmin[ModelT]):
+    """Refuses a form that was opened before somebody else changed the row; chooses several rows by checkboxes."""
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        if self._is_edited(request, obj):
+            form = kwargs.get("form", self.form)
+            kwargs["form"] = type(form.__name__, (StartedFromForm, form), {})
+        return super().get_form(request, obj, change, **kwargs)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        fieldsets = super().get_fieldsets(request, obj)
+        return self.with_started_from(fieldsets, request, obj)
+
+    def with_started_from(self, fieldsets: Any, request: HttpRequest, obj: Any) -> Any:
+        """The fieldsets of a page, and the hidden field in the last one when the row can be edited."""
+        if not self._is_edited(request, obj) or FIELD in flatten_fieldsets(fieldsets):
+            return fieldsets
+        *others, (title, options) = fieldsets
+        return [*others, (title, {**options, "fields": (*options["fields"], FIELD)})]
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        # In a list of options, a click without Ctrl chooses that one and drops all others.
+        from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
+
+        elsewhere = (*self.get_autocomplete_fields(request), *self.filter_horizontal, *self.filter_vertical)
+        if db_field.name not in elsewhere:
+            kwargs.setdefault("widget", UnfoldAdminCheckboxSelectMultipleWidget())
+        return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+    def _is_edited(self, request: HttpRequest, obj: Any) -> bool:
+        return obj is not None and self.has_change_permission(request, obj)

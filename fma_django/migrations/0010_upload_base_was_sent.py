@@ -22,5 +22,10 @@ class Migration(migrations.Migration):
             name='base_was_sent',
             field=models.BooleanField(default=False),
         ),
+        migrations.AlterField(
+            model_name='round',
+            name='waits_for',
+            field=models.TextField(blank=True, help_text='The reason why it has not started yet, or cannot close.'),
+        ),
         migrations.RunPython(keep_fingerprints, migrations.RunPython.noop),
     ]

@@ -17,6 +17,7 @@ from fma_django.models.model_update import ModelUpdate
 from fma_django.models.organisation import Organisation
 from fma_django.models.participation import Participation
 from fma_django.models.round import Round
+from fma_django.models.store_ownership import StoreOwnership
 from fma_django.models.tag import Tag
 from fma_django.models.upload import Upload
 from fma_django.models.worker import Worker
@@ -39,6 +40,7 @@ __all__ = [
     "Organisation",
     "Participation",
     "Round",
+    "StoreOwnership",
     "Tag",
     "Upload",
     "Worker",

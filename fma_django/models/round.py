@@ -61,7 +61,9 @@ class Round(models.Model):
     num_reopenings = models.PositiveIntegerField(
         default=0, help_text="The number of deadlines that passed without a quorum."
     )
-    waits_for = models.TextField(blank=True, help_text="The reason why it has not started yet.")
+    waits_for = models.TextField(
+        blank=True, help_text="The reason why it has not started yet, or cannot close."
+    )
     num_draws = models.PositiveIntegerField(
         default=0,
         editable=False,

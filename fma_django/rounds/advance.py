@@ -102,6 +102,8 @@ def _note_wait(step: Wait, facts: RecordedFacts) -> None:
     changes: dict[str, object] = {}
     if facts.is_started:
         changes = _counted(facts)
+        if held.waits_for != step.reason:
+            changes["waits_for"] = step.reason
         if isinstance(step, _Unjudged) and held.deadline_at is not None and facts.deadline_passed:
             changes["deadline_at"] = held.deadline_at + UNJUDGED_FOR
     elif facts.is_running:
@@ -140,6 +142,8 @@ def _close(facts: RecordedFacts) -> None:
     changes: dict[str, object] = _counted(facts)
     if held.ready_on is None:
         changes["ready_on"] = timezone.now()
+    if held.waits_for:
+        changes["waits_for"] = ""
     _save(held, **changes)
     queue.aggregate_on_commit(held.pk)
 

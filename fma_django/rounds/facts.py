@@ -4,11 +4,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import cached_property
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 from uuid import UUID
 
 import structlog
 from django.db import connection
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from fma_core.errors import InvalidPart, InvalidStrategy
@@ -168,10 +169,8 @@ class RecordedFacts:
             or num_updates < strategy.min_updates
             or bool(start_of(self.experiment, current.parent)),
             deadline_passed=self.deadline_passed,
-            answered=[
-                str(client_id)
-                for client_id in answered.filter(client__in=_ids(needed)).values_list("client_id", flat=True)
-            ]
+            answered=_names(answered.filter(client__in=_ids(needed)), "client_id") if needed else (),
+            gone=set(needed).difference(_names(self._able.filter(pk__in=_ids(needed)), "pk"))
             if needed
             else (),
             by_organisation=Counter(
@@ -180,6 +179,10 @@ class RecordedFacts:
             if per_organisation
             else {},
         )
+
+    @property
+    def _able(self) -> QuerySet[Client]:
+        return self.current.federated_model.clients.filter(is_active=True)
 
     @cached_property
     def _beside(self) -> _Beside:
@@ -248,6 +251,10 @@ def _beside(federated_model_id: int) -> _Beside:
     with connection.cursor() as cursor:
         (beside,) = _BESIDE.all(cursor, {"model": federated_model_id})
     return beside
+
+
+def _names(rows: QuerySet[Any], column: str) -> list[str]:
+    return [str(value) for value in rows.values_list(column, flat=True)]
 
 
 def _ids(client_ids: Sequence[str]) -> list[UUID]:

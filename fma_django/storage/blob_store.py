@@ -96,6 +96,12 @@ class BlobStore(Protocol):
     def ping(self) -> None:
         """Return when the store can be reached and written, else raise StorageUnavailable within a few seconds."""
 
+    def read_owner(self) -> bytes | None:
+        """The small object that says whose store this is; None before `write_owner`."""
+
+    def write_owner(self, data: bytes) -> None:
+        """Store or replace that object; no reader ever sees a part of it."""
+
     def spool_dir(self) -> Path:
         """The existing local folder in which files are written before `put_file`."""
 

@@ -2,6 +2,7 @@
 
     <root>/blobs/ab/abcdef…    the blobs
     <root>/.spool/             files being written; on the same file system, so that a put is another name
+    <root>/.owner              says which installation sweeps here
     <root>/.lock               keeps a sweep from deleting a blob in the moment it is put again
 
 Several processes may use one root at a time.
@@ -145,6 +146,26 @@ class DiskStore:
                 probe.write_bytes(b"!")
             finally:
                 probe.unlink(missing_ok=True)
+
+    def read_owner(self) -> bytes | None:
+        """The file `.owner`."""
+        with self._translated("say its owner"):
+            try:
+                return (self.root / ".owner").read_bytes()
+            except FileNotFoundError:
+                return None
+
+    def write_owner(self, data: bytes) -> None:
+        """Replace the file by a rename."""
+        part = self.spool_dir() / f"owner-{uuid.uuid4().hex}"
+        with self._translated("take its owner"):
+            try:
+                part.write_bytes(data)
+                _fsync(part)
+                part.replace(self.root / ".owner")
+                _fsync(self.root)
+            finally:
+                part.unlink(missing_ok=True)
 
     def spool_dir(self) -> Path:
         """Inside the root: see the module's docstring."""

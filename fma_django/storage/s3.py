@@ -140,6 +140,21 @@ class S3Store:
                 Bucket=self.bucket, Key=self._below_prefix("ping"), Body=b"!"
             )
 
+    def read_owner(self) -> bytes | None:
+        """The object `owner`."""
+        key = self._below_prefix("owner")
+        try:
+            with self._translated("say its owner", "owner"):
+                data: bytes = self._client().get_object(Bucket=self.bucket, Key=key)["Body"].read()
+        except BlobMissing:
+            return None
+        return data
+
+    def write_owner(self, data: bytes) -> None:
+        """One request."""
+        with self._translated("take its owner"):
+            self._client().put_object(Bucket=self.bucket, Key=self._below_prefix("owner"), Body=data)
+
     def spool_dir(self) -> Path:
         """FMA_SPOOL_DIR, or a folder in the system's temporary folder."""
         return default_spool() if self._spool_dir is None else ensure_spool(self._spool_dir)

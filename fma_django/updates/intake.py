@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import datetime
 from uuid import UUID
 
-from django.db import DEFAULT_DB_ALIAS, IntegrityError, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, IntegrityError, OperationalError, connections, transaction
 from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 
@@ -47,6 +47,9 @@ from fma_django.updates.standing import (
 __all__ = ["Allow", "Expected", "Sender", "UpdateFacts", "accept", "announce"]
 
 Allow = Callable[[Expected, int, str], None]
+
+# While an update waits for the lock of the open round, others may close that round, and the next, and so on.
+MOST_CLAIMS = 100
 
 
 def announce(
@@ -210,7 +213,7 @@ def _count(cursor: CursorWrapper, expected: Expected, once: Once | None, now: da
 
     `num_updates` of the standing is the number before this update.
     """
-    for _ in range(10):
+    for _ in range(MOST_CLAIMS):
         if sql.count_one(cursor, expected.federated_model_id):
             standing = sql.standing_of(
                 cursor,
@@ -221,11 +224,13 @@ def _count(cursor: CursorWrapper, expected: Expected, once: Once | None, now: da
                 once=once,
             )
             if standing is None:
-                break
+                raise NotRegistered.of(expected.federated_model_id)
             return standing._replace(num_updates=standing.num_updates - 1)
         # It was claimed while we waited for its row; the one after it exists since the same commit.
         refuse_ended(expected.federated_model_id)
-    raise NotRegistered.of(expected.federated_model_id)
+    raise OperationalError(
+        f"{MOST_CLAIMS} rounds were claimed while an update waited for the lock of the open one"
+    )
 
 
 def _settle(standing: Standing, expected: Expected, stored: StoredWeights) -> None:

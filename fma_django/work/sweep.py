@@ -3,36 +3,26 @@
 from datetime import datetime, timedelta
 
 import structlog
-from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
 from fma_django import conf, queue
 from fma_django.clients.reports import forget_old_reports
 from fma_django.evaluations.ends import close_due_evaluations
-from fma_django.models import (
-    EvaluationRound,
-    FederatedModel,
-    IdempotencyKey,
-    ModelAggregate,
-    ModelArtifact,
-    ModelUpdate,
-    Round,
-    Worker,
-)
+from fma_django.models import FederatedModel, IdempotencyKey, Round, Worker
 from fma_django.models.round import RoundState
-from fma_django.models.weights import WithWeights
 from fma_django.record.idempotency import KEPT_FOR
+from fma_django.record.queries.blobs import named_blobs
 from fma_django.rounds.advance import advance
 from fma_django.rounds.deadlines import by_itself, fire_deadlines, look_at_the_time
 from fma_django.rounds.rows import find_open_round
 from fma_django.storage import get_store
 from fma_django.updates.uploads import sweep_uploads
+from fma_django.work.store_owner import require_ownership
 
 log = structlog.get_logger(__name__)
 
 LOST_AFTER = timedelta(seconds=30)
-WITH_WEIGHTS: tuple[type[WithWeights], ...] = (ModelUpdate, ModelAggregate, ModelArtifact, EvaluationRound)
 
 
 def sweep_rounds() -> None:
@@ -61,8 +51,10 @@ def sweep_files() -> int:
 
     The grace time protects an upload whose file is stored and whose row is not yet: it must be longer than any
     request. Storing the same content again resets the age of a blob.
+    Raises StoreNotOurs, and removes nothing, where another installation owns the store.
     """
     store = get_store()
+    require_ownership(store)
     deadline = timezone.now() - timedelta(seconds=conf.current().orphan_grace_s)
     removed = 0
     candidates: list[str] = []
@@ -87,12 +79,7 @@ def sweep_memory() -> None:
 
 
 def _remove_orphans(candidates: list[str], deadline: datetime) -> int:
-    kept: set[str] = set()
-    for kind in WITH_WEIGHTS:
-        rows: models.QuerySet[ModelUpdate] = kind._default_manager.filter(sha256__in=candidates)  # type: ignore[assignment]
-        kept.update(rows.values_list("sha256", flat=True))
-    states = ModelAggregate.objects.filter(state_sha256__in=candidates)
-    kept.update(states.values_list("state_sha256", flat=True))
+    kept = named_blobs(candidates)
     removed = 0
     for sha256 in candidates:
         if sha256 not in kept and get_store().delete(sha256, older_than=deadline):

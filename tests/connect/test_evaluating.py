@@ -41,8 +41,12 @@ def test_what_waits_is_asked_of_this_model_only(server: ScriptedServer, client: 
     assert server.seen[-1].query["federated_model"] == "3"
 
 
-def test_the_server_may_wait_for_one(server: ScriptedServer, client: Client) -> None:
-    server.on("GET", "api/v1/evaluations/", json_reply([]))
+def test_the_server_may_wait_for_one(server: ScriptedServer, client: Client, fake_time: FakeTime) -> None:
+    def held(seen: Seen) -> Reply:
+        fake_time.now_s += int(seen.query.get("wait", 0))
+        return json_reply([])
+
+    server.on("GET", "api/v1/evaluations/", held)
     client.evaluations()
     client.evaluations(wait_s=30)
     assert [seen.query.get("wait") for seen in server.seen[-2:]] == [None, "30"]

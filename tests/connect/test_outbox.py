@@ -6,6 +6,7 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fma_connect import Client, outbox, uploads
 from fma_connect.exceptions import ConnectionFailed, LateUpdate, Refused, ServerFailed, UnexpectedAnswer
 from fma_core.arrays.codecs import safetensors
 from tests.connect.conftest import FakeTime
+from tests.connect.recording import Recording
 from tests.connect.scripted_server import DROP, Reply, ScriptedServer, Seen, json_reply
 
 REGISTER = "api/v1/models/3/register_client/"
@@ -430,6 +432,71 @@ def test_server_that_is_still_away_keeps_it_kept(
     assert len(server.calls("POST", UPDATES)) == 1
 
 
+def test_catching_up_leaves_most_of_the_time_to_the_call(
+    server: ScriptedServer, start: MakeClient, path: Path, fake_time: FakeTime
+) -> None:
+    def hangs(seen: Seen) -> Reply:
+        fake_time.now_s += 2.5
+        return DROP
+
+    def held(seen: Seen) -> Reply:
+        fake_time.now_s += int(seen.query["wait"])
+        return NOT_YET
+
+    fail_to_push(start(), server)
+    server.on("POST", UPDATES, hangs)
+    server.on("POST", JOIN, held)
+    server.seen.clear()
+    began_at = fake_time.now_s
+    http = Recording()
+
+    assert start(http=http).join(timeout_s=10) is None
+
+    asked = zip(server.seen, http.first_timeouts, strict=True)
+    assert [round(timeouts["read"], 1) for seen, timeouts in asked if seen.path == f"/{UPDATES}"] == [2.5]
+    assert [seen.query["wait"] for seen in server.calls("POST", JOIN)] == ["7"]
+    assert fake_time.now_s - began_at <= 10.5
+    assert path.exists()
+
+
+@pytest.mark.parametrize("reply", [DROP, Reply(503), Reply(200, b"<html>log in</html>")])
+def test_catching_up_is_not_tried_at_every_poll(
+    server: ScriptedServer, start: MakeClient, path: Path, fake_time: FakeTime, reply: Reply
+) -> None:
+    fail_to_push(start(), server)
+    server.on("POST", UPDATES, reply)
+    soon = {"accepted": False, "round": 4, "reason": "not_chosen", "detail": "why", "retry_after_s": 1}
+    server.on("POST", JOIN, json_reply(soon))
+    server.seen.clear()
+    client = start()
+
+    assert client.join(timeout_s=60) is None
+    for _ in range(20):
+        client.pull()
+
+    assert len(server.calls("POST", JOIN)) > 50
+    assert 2 <= len(server.calls("POST", UPDATES)) <= 12
+
+    server.on("POST", UPDATES, STORED)
+    client.join(timeout_s=400)
+    assert not path.exists()
+
+
+def test_push_sends_the_kept_update_however_recently_that_failed(
+    server: ScriptedServer, start: MakeClient
+) -> None:
+    fail_to_push(start(), server, num_examples=1)
+    client = start()
+    server.on("POST", UPDATES, DROP)
+    client.pull()
+    server.on("POST", UPDATES, STORED)
+    server.seen.clear()
+
+    client.push(ARRAYS, num_examples=2)
+
+    assert [seen.query["num_examples"] for seen in server.calls("POST", UPDATES)] == ["1", "2"]
+
+
 def test_client_that_is_killed_before_the_answer_sends_it_again(
     server: ScriptedServer, start: MakeClient, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -513,6 +580,75 @@ def test_nothing_is_written_where_it_is_not_wanted(
 
     assert not path.exists()
     assert client.send_kept() is None
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No locks, and no file is removed or replaced while it is open."""
+
+    def refuse_if_open(path: str | os.PathLike[str]) -> None:
+        for descriptor in Path("/proc/self/fd").iterdir():
+            try:
+                is_it = os.path.samestat(descriptor.stat(), Path(path).stat())
+            except OSError:  # one of the two is gone
+                continue
+            if is_it:
+                raise PermissionError(13, "The process cannot access the file because it is being used")
+
+    unlink_anyway, replace_anyway = Path.unlink, os.replace
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        refuse_if_open(path)
+        unlink_anyway(path, missing_ok)
+
+    def replace(source: str, target: Path) -> None:
+        refuse_if_open(target)
+        replace_anyway(source, target)
+
+    monkeypatch.setattr(outbox, "fcntl", None)
+    monkeypatch.setattr(Path, "unlink", unlink)
+    monkeypatch.setattr(os, "replace", replace)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs the list of open files")
+@pytest.mark.usefixtures("windows")
+@pytest.mark.parametrize(
+    "reply", [STORED, json_reply({"code": "late_update"}, 409), json_reply({"code": "shape_mismatch"}, 422)]
+)
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda client: client.pull(),
+        lambda client: client.send_kept(),
+        lambda client: client.push(ARRAYS),
+        lambda client: client.push({"w": np.zeros(2)}),
+    ],
+    ids=["catch up", "send", "the same", "another"],
+)
+def test_no_file_is_removed_or_replaced_while_it_is_open(
+    server: ScriptedServer, start: MakeClient, path: Path, act: Callable[[Client], None], reply: Reply
+) -> None:
+    fail_to_push(start(), server)
+    server.on("POST", UPDATES, reply)
+
+    with suppress(Refused):
+        act(start())
+
+    assert not path.exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs the list of open files")
+@pytest.mark.usefixtures("windows")
+def test_damaged_file_is_removed_where_open_files_cannot_be(
+    server: ScriptedServer, start: MakeClient, path: Path
+) -> None:
+    for damage in (lambda content: content[:-1], lambda content: b"garbage" * 9, lambda content: b""):
+        fail_to_push(start(), server)
+        path.write_bytes(damage(path.read_bytes()))
+
+        assert start().send_kept() is None
+
+        assert not path.exists()
 
 
 def test_update_is_sent_although_the_disk_is_full(

@@ -19,7 +19,8 @@ from fma_connect.exceptions import (
 from fma_connect.retry import RetryPolicy
 from fma_connect.transport import Transport, base_url
 from tests.connect.conftest import FakeTime
-from tests.connect.scripted_server import DROP, Reply, ScriptedServer, json_reply
+from tests.connect.recording import Recording
+from tests.connect.scripted_server import DROP, Reply, ScriptedServer, Seen, json_reply
 
 
 def make(url: str, fake_time: FakeTime, **changes: Any) -> Transport:
@@ -227,16 +228,51 @@ def test_promise_limits_every_call_within_it(
     assert transport.promised_s() is None
 
 
-def test_promise_holds_for_the_attempt_after_an_answer_that_was_read_to_its_end(
+def test_answer_to_a_wait_is_read_to_its_end_and_the_next_call_keeps_the_promise(
     server: ScriptedServer, transport: Transport, fake_time: FakeTime
 ) -> None:
+    def late(seen: Seen) -> Reply:
+        fake_time.now_s += 7
+        return OK
+
+    server.on("GET", "news", late)
     server.on("GET", "thing", Reply(503, b"down"))
-    began_at = fake_time.now_s
 
-    with pytest.raises(ServerFailed), transport.within(5):
-        transport.call("GET", "thing", is_read_to_end=True)
+    with transport.within(5):
+        assert transport.call("GET", "news", wait_s=5).json() == {"ok": True}
+        with pytest.raises(ConnectionFailed, match="in 1 attempt"):
+            transport.call("GET", "thing")
 
-    assert fake_time.now_s - began_at <= 5
+    assert server.calls("GET", "news")[0].query == {"wait": "5"}
+    assert len(server.calls("GET", "thing")) == 1
+
+
+class SlowBody(BytesBody):
+    """A body whose sending takes a time that only the fake clock knows."""
+
+    def __init__(self, fake_time: FakeTime, takes_s: float) -> None:
+        super().__init__(bytes(8), "application/x-weights")
+        self._fake_time = fake_time
+        self._takes_s = takes_s
+
+    def pieces(self, start: int = 0) -> Iterator[bytes | memoryview]:
+        yield from super().pieces(start)
+        self._fake_time.now_s += self._takes_s
+
+
+def test_answer_to_a_long_body_has_only_the_time_that_is_left(
+    server: ScriptedServer, fake_time: FakeTime
+) -> None:
+    http = Recording()
+    server.on("POST", "thing", OK)
+    transport = make(server.url, fake_time, http=http)
+
+    with transport.within(40):
+        transport.call("POST", "thing", body=SlowBody(fake_time, 36))
+    transport.call("POST", "thing", body=SlowBody(fake_time, 25), timeout_s=35)
+    transport.call("POST", "thing", body=SlowBody(fake_time, 1))
+
+    assert [round(timeouts["read"]) for timeouts in http.last_timeouts] == [4, 10, 30]
 
 
 def test_untrusted_certificate_is_not_retried(fake_time: FakeTime) -> None:
@@ -294,7 +330,16 @@ def test_clear_text_to_another_machine_is_warned_of(
 
     caplog.clear()
     make("https://fma.example.org", fake_time)
-    make("http://[::1]:8000", fake_time)
+    for host in (
+        "[::1]:8000",
+        "localhost",
+        "LOCALHOST.",
+        "fma.localhost",
+        "127.0.0.1",
+        "127.1.2.3",
+        "0.0.0.0",
+    ):
+        make(f"http://{host}", fake_time)
     assert caplog.text == ""
 
 

@@ -103,6 +103,21 @@ def test_what_arrived_before_a_cut_is_not_sent_again(server: ScriptedServer, cli
     assert len(server.calls("HEAD", "api/v1/uploads/1/")) == 2
 
 
+@pytest.mark.parametrize(
+    ("status", "code"), [(409, "idempotency_key_expired"), (422, "idempotency_key_reused")]
+)
+def test_an_upload_whose_key_is_used_up_is_begun_with_another(
+    server: ScriptedServer, client: Client, status: int, code: str
+) -> None:
+    stand_in = Uploads(server)
+    server.on("POST", "api/v1/uploads/", json_reply({"code": code}, status), stand_in._begin)
+    server.on("POST", "api/v1/model_updates/", json_reply(UPDATE, 201))
+
+    assert client.push(ARRAYS) == UPDATE
+
+    assert stand_in.arrived == BODY
+
+
 def test_an_offset_that_moved_is_asked_for(server: ScriptedServer, client: Client) -> None:
     scripted = Uploads(server)
     scripted.hiccups = [None, json_reply({"code": "wrong_offset"}, 409)]

@@ -6,8 +6,15 @@ from typing import Any
 import pytest
 
 from fma_connect.exceptions import ConnectionFailed, refusal
+from fma_connect.retry import RetryPolicy
+from fma_connect.transport import Transport
 from fma_connect.watching import Round, finished_rounds
 from tests.connect.conftest import FakeTime
+
+
+def make_transport(fake_time: FakeTime) -> Transport:
+    injected: dict[str, Any] = {**fake_time.injected, "rng": random.Random(3)}
+    return Transport("http://localhost", timeout_s=60, retry=RetryPolicy(), **injected)
 
 
 class Model:
@@ -25,9 +32,9 @@ class Model:
         self.rows = 0
 
     def watch(self, **options: Any) -> Iterator[Round]:
-        injected: dict[str, Any] = {**self.fake_time.injected, "rng": random.Random(3)}
         options = {"after_round": None, "timeout_s": 100, **options}
-        return finished_rounds(self.newest_first, self.await_aggregate, **options, **injected)
+        transport = make_transport(self.fake_time)
+        return finished_rounds(self.newest_first, self.await_aggregate, **options, transport=transport)
 
     def newest_first(self) -> Iterable[Round]:
         self._fail_if_away()
@@ -43,7 +50,7 @@ class Model:
                 "aggregate": number * 10 if over and state == "published" else None,
             }
 
-    def await_aggregate(self, after: int, wait_s: int) -> None:
+    def await_aggregate(self, after: int, wait_s: float) -> None:
         self._fail_if_away()
         if not self.holds_back:
             return
@@ -149,7 +156,11 @@ def test_lasting_refusal_ends_the_watch(fake_time: FakeTime) -> None:
         raise refusal(404, {"code": "not_found"})
 
     watch = finished_rounds(
-        refuse, lambda after, wait_s: None, after_round=0, timeout_s=None, **fake_time.injected
+        refuse,
+        lambda after, wait_s: None,
+        after_round=0,
+        timeout_s=None,
+        transport=make_transport(fake_time),
     )
 
     with pytest.raises(Exception, match="404 not_found"):

@@ -105,6 +105,28 @@ class BlobStoreContract:
     def store(self, harness: Harness) -> BlobStore:
         return harness.store
 
+    # its owner
+
+    def test_owner_is_kept_beside_the_blobs_and_is_none_of_them(self, harness: Harness) -> None:
+        store = harness.store
+        assert store.read_owner() is None
+
+        for data in (b"the first", b"another", b""):
+            store.write_owner(data)
+            assert harness.open_again().read_owner() == data
+
+        assert list(store.blobs()) == []
+        assert store.remove_unfinished(datetime.now(UTC) + AN_HOUR) == 0
+        assert store.read_owner() == b""
+
+    def test_owner_that_cannot_be_asked_for_is_not_nobody(self, harness: Harness) -> None:
+        harness.store.write_owner(b"somebody")
+        harness.break_down()
+        with pytest.raises(StorageUnavailable):
+            harness.store.read_owner()
+        with pytest.raises(StorageUnavailable):
+            harness.store.write_owner(b"another")
+
     # putting and reading
 
     def test_blob_comes_back_as_it_was_put(self, store: BlobStore, tmp_path: Path) -> None:

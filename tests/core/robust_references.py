@@ -20,11 +20,12 @@ def trimmed_mean(rows: Array, k: int) -> Array:
     return np.array([statistics.fmean(sorted(column)[k : len(rows) - k]) for column in rows.T.tolist()])
 
 
-def krum_scores(rows: Array, num_neighbours: int) -> list[float]:
+def krum_scores(rows: Array, num_neighbours: int) -> list[tuple[float, ...]]:
+    """The score of each row, and its further distances, which decide between equal scores."""
     scores = []
     for i, row in enumerate(rows):
         distances = sorted(float(np.sum((row - other) ** 2)) for j, other in enumerate(rows) if j != i)
-        scores.append(sum(distances[:num_neighbours]))
+        scores.append((sum(distances[:num_neighbours]), *distances[num_neighbours:]))
     return scores
 
 

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fma_core import simulate
-from fma_core.aggregation.aggregators import FedAsync, FedNova, Krum, Mean, Median, Scaffold, aggregators
+from fma_core.aggregation.aggregators import (
+    FedAsync,
+    FedBuff,
+    FedNova,
+    FedProx,
+    Krum,
+    Mean,
+    Median,
+    QFedAvg,
+    Scaffold,
+    aggregators,
+)
 from fma_core.aggregation.optimisers import FedAdam, FedAvgM, optimisers
 from fma_core.aggregation.stages import ClipNorm, Exclude
-from fma_core.aggregation.staleness import Polynomial
+from fma_core.aggregation.staleness import Constant, Hinge, Polynomial
 from fma_core.aggregation.strategy import Strategy
 from fma_core.arrays.policies import AVERAGED_BY_DEFAULT, ArrayPolicies
 from fma_core.arrays.spec import Spec
@@ -168,6 +182,78 @@ def test_old_statistics_count_less_where_the_model_says_so() -> None:
     ]
     start = {"x.running_mean": np.zeros(1), "w": np.zeros(1)}
     assert fold_arrays(strategy, sent, start)["x.running_mean"].tolist() == [3.0]
+
+
+DISCOUNTED = {
+    "mean": (Strategy(Mean(), staleness=Polynomial()), Polynomial(), True),
+    "mean, constant": (Strategy(Mean(), staleness=Constant()), Constant(), True),
+    "fedprox": (Strategy(FedProx(), staleness=Hinge(a=3.0, b=1)), Hinge(a=3.0, b=1), True),
+    "fedbuff": (Strategy(FedBuff()), Polynomial(0.5), False),
+    "fedbuff, sum_s": (Strategy(FedBuff(normalise="sum_s")), Polynomial(0.5), False),
+    "fedbuff of a model with a discount": (
+        Strategy(FedBuff(), staleness=Polynomial(64.0)),
+        Polynomial(64.0),
+        False,
+    ),
+    "fedasync": (Strategy(FedAsync(a=2.0)), Polynomial(2.0), False),
+    "fedasync of a model with a discount": (
+        Strategy(FedAsync(a=2.0), staleness=Hinge(a=3.0, b=0)),
+        Hinge(a=3.0, b=0),
+        False,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DISCOUNTED)
+@settings(max_examples=15, deadline=None)
+@given(
+    sent=st.lists(
+        st.tuples(
+            st.integers(-(2**63), 2**63 - 1), st.integers(-3, 3), st.integers(1, 2**40), st.integers(0, 5)
+        ),
+        min_size=1,
+        max_size=7,
+    )
+)
+def test_old_values_count_less_also_as_integers_and_exactly(
+    name: str, sent: list[tuple[int, int, int, int]]
+) -> None:
+    strategy, discount, by_examples = DISCOUNTED[name]
+    updates = [
+        Update(
+            {"large": np.array(large), "small": np.array(small, np.int8), "mean": np.array([small / 7])}
+            | {"w": np.zeros(1)},
+            num_examples=count,
+            staleness=age,
+        )
+        for large, small, count, age in sent
+    ]
+    strategy = replace(
+        strategy, policies=ArrayPolicies.of(dict.fromkeys(("large", "small", "mean"), "averaged"))
+    )
+    weights = [Fraction(discount.discount(age)) * (count if by_examples else 1) for *_, count, age in sent]
+
+    def mean_of(values: Iterable[Any]) -> Fraction:
+        pairs = zip(weights, values, strict=True)
+        return sum((weight * Fraction(value) for weight, value in pairs), Fraction(0)) / sum(weights)
+
+    found = fold_arrays(strategy, updates)
+    # Fraction rounds half to even, too.
+    assert int(found["large"]) == round(mean_of(large for large, *_ in sent))
+    assert int(found["small"]) == round(mean_of(small for _, small, *_ in sent))
+    assert found["mean"][0] == pytest.approx(float(mean_of(small / 7 for _, small, *_ in sent)), abs=1e-15)
+
+
+def test_steps_and_losses_do_not_weigh_values() -> None:
+    start = {"n": np.array(0), "v": np.zeros(1), "w": np.zeros(1)}
+    policies = ArrayPolicies.of({"v": "averaged"})
+    for rule, metric in ((FedNova(), "num_steps"), (QFedAvg(), "base_loss")):
+        sent = [
+            Update({"n": np.array(n), "v": np.full(1, float(n)), "w": np.ones(1)}, metrics={metric: n})
+            for n in (1, 9)
+        ]
+        found = fold_arrays(Strategy(rule, policies=policies), sent, start)
+        assert (int(found["n"]), found["v"].tolist()) == (5, [5.0])
 
 
 def test_fedasync_does_not_mix_statistics_with_the_model() -> None:

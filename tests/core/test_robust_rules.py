@@ -1,5 +1,6 @@
 """The robust rules: against the golden vector, their papers line by line, and the laws that they obey."""
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from fma_core.aggregation.aggregators import TrimmedMean, aggregators
 from fma_core.aggregation.aggregators.distances import squared_distances
-from fma_core.aggregation.aggregators.krum import krum_scores
+from fma_core.aggregation.aggregators.krum import sorted_neighbours, sums_of_first
 from fma_core.arrays.codecs.safetensors import decode, encode
 from fma_core.arrays.dtypes import NUMPY_DTYPES
 from fma_core.arrays.spec import Spec
@@ -73,7 +74,8 @@ def test_golden_vector(name, params, expected, tmp_path):
 
 def test_krum_scores_of_the_golden_vector():
     expected = [40.1854, 25.5335, 29.2925, 26.5748, 26.4426, 20.3261, 54.6414, 9832.674, 5412.899]
-    assert np.allclose(krum_scores(squared_distances(GOLDEN @ GOLDEN.T), 5), expected, atol=1e-3)
+    values, _ = sorted_neighbours(squared_distances(GOLDEN @ GOLDEN.T))
+    assert np.allclose(sums_of_first(values, 5), expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("n", [15, 16, 23])
@@ -122,13 +124,13 @@ def test_nothing_near_the_geometric_median_is_nearer_to_all(seed, tmp_path):
 @settings(max_examples=5)
 @given(seed=st.integers(0, 2**32), order=st.permutations(range(1, 15)))
 def test_the_order_of_updates_changes_nothing(name, seed, order, tmp_path_factory):
-    # Normal values have no ties, which the order would decide. What is summed is summed in another order.
+    # What is summed is summed in another order.
     matrix, folder = normal(seed), tmp_path_factory.mktemp("f")
     order = [0, *order]  # the first is FLTrust's root
     expected, found = step(name, matrix, folder), step(name, matrix[order], folder)
     atol = 1e-4 if name == "geometric_median" else 1e-12  # whose search may end a step earlier
     assert np.allclose(found, expected, rtol=0, atol=atol)
-    if name in ("median", "trimmed_mean", "krum"):
+    if name in ("median", "trimmed_mean", "krum", "bulyan"):
         assert found.tobytes() == expected.tobytes()
 
 
@@ -273,11 +275,98 @@ def test_the_number_left_out_follows_from_beta_as_it_is_written(beta, n, k):
     assert TrimmedMean(beta).num_trimmed(n) == k
 
 
-def test_of_equal_scores_the_first_is_chosen(tmp_path):
-    matrix = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0], [0, 0, -1]])
-    assert step_of("krum", {"f": 1}, matrix, tmp_path).tolist() == [0, 0, 1]
-    found = step_of("multi_krum", {"f": 1, "m": 2}, matrix, tmp_path)
-    assert found.tolist() == [0.5, 0, 0.5]
+TIES = [
+    ("krum", {"f": 0}),
+    ("krum", {"f": 1}),
+    ("multi_krum", {"f": 1, "m": 2}),
+    ("multi_krum", {"f": 2}),
+    ("bulyan", {"f": 1}),
+]
+
+
+@pytest.mark.parametrize(("name", "params"), TIES)
+@settings(max_examples=10)
+@given(
+    rows=st.lists(st.tuples(st.integers(-2, 2), st.integers(-2, 2)), min_size=7, max_size=12),
+    data=st.data(),
+)
+def test_the_order_of_updates_decides_between_no_equals(name, params, rows, data, tmp_path_factory):
+    # On a small grid nearly every choice is one between equal distances; the sums of integers are exact.
+    matrix, folder = np.array(rows, np.float64), tmp_path_factory.mktemp("f")
+    expected = step_of(name, params, matrix, folder)
+    for _ in range(3):
+        found = step_of(name, params, matrix[data.draw(st.permutations(range(len(rows))))], folder)
+        assert found.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("name", ["krum", "multi_krum", "bulyan"])
+@pytest.mark.parametrize("order", [[0, 1, 2, 3, 4, 5], [5, 3, 1, 0, 2, 4], [2, 5, 4, 0, 3, 1]])
+def test_the_order_of_updates_decides_not_even_between_corners(name, order, tmp_path):
+    # All distances of a corner are those of all others: only what it holds tells it from them.
+    corners = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1, 0], [0, 0, -1]])
+    matrix = np.concatenate((corners, corners + 100))
+    params = {"f": 2, "m": 3} if name == "multi_krum" else {"f": 2}
+    expected = step_of(name, params, matrix, tmp_path)
+    order = [*order, *(6 + index for index in order)]
+    assert step_of(name, params, matrix[order], tmp_path).tobytes() == expected.tobytes()
+
+
+def test_of_equal_scores_the_one_with_the_nearer_next_neighbours_is_chosen(tmp_path):
+    # 7 and 7.5 are each other's nearest: a score of 0.25 both. The next is 4 from 7 and 4.5 from 7.5.
+    matrix = np.array([[0.0], [1], [3], [7], [7.5], [20], [30]])
+    assert step_of("krum", {"f": 2}, matrix, tmp_path).tolist() == references.krum(matrix, 2).tolist()
+    for rows in (matrix, matrix[::-1], matrix[[3, 1, 6, 0, 4, 2, 5]]):
+        assert step_of("bulyan", {"f": 1}, rows, tmp_path) == pytest.approx(35 / 6)
+    for rows in ([0.0, 1, 5], [5.0, 1, 0], [1.0, 0, 5]):
+        assert step_of("krum", {"f": 0}, np.array([rows]).T, tmp_path).tolist() == [1]
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]])
+def test_the_order_of_updates_decides_between_no_neighbours(order, tmp_path):
+    # 0 is as far from −1 as from 1, and mixes with one of them.
+    matrix = np.array([[-1.0, 3], [0, 3], [1, 3], [9, 3]])
+    stages = [{"name": "nnm", "f": 1}]
+    found = step_of("median", {}, matrix[order], tmp_path, stages=stages)
+    expected = step_of("median", {}, matrix, tmp_path, stages=stages)
+    assert found.tobytes() == expected.tobytes()
+
+
+SPREAD = 1e-7
+CLOSE: dict[str, tuple[dict[str, Any], Callable[[np.ndarray], np.ndarray]]] = {
+    "krum": ({"f": 3}, lambda rows: references.krum(rows, 3)),
+    "multi_krum": ({"f": 3}, lambda rows: references.multi_krum(rows, 3)),
+    "bulyan": ({"f": 3}, lambda rows: references.bulyan(rows, 3)),
+}
+
+
+@pytest.mark.parametrize("far", [0.0, 1.0, 1e6, 1e200])
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("name", CLOSE)
+def test_updates_that_share_nearly_all_are_told_apart(name, seed, far, tmp_path):
+    # The squares of whole weights leave two digits of these distances; attackers must not be what is measured from.
+    params, reference = CLOSE[name]
+    matrix = normal(seed + 1000, 1, 50) + SPREAD * normal(seed, 15, 50)
+    matrix[[0, 6, 14]] += far * normal(seed + 2000, 3, 50)
+    shared = matrix[3]
+    # Rows whose squares overflow are infinitely far to the rule, and far enough for the reference.
+    expected = reference(np.clip(matrix - shared, -1e9, 1e9))
+    found = step_of(name, params, matrix, tmp_path)
+    assert np.allclose(found - shared, expected, rtol=1e-9, atol=1e-15)
+
+
+@pytest.mark.parametrize("rows", [2, 3, 15])
+def test_the_geometric_median_of_updates_that_share_nearly_all_is_that_of_their_differences(rows, tmp_path):
+    matrix = normal(23, 1, 50) + SPREAD * normal(24, rows, 50)
+    found = step_of("geometric_median", {"nu": 1e-13}, matrix, tmp_path)
+    expected = step_of("geometric_median", {"nu": 1e-13}, matrix - matrix[0], tmp_path)
+    assert np.allclose(found - matrix[0], expected, rtol=1e-4, atol=1e-11)
+
+
+def test_mixed_neighbours_share_nearly_all_too(tmp_path):
+    matrix = normal(25, 1, 50) + SPREAD * normal(26, 15, 50)
+    expected = references.median(references.nnm(matrix - matrix[0], 3))
+    found = step_of("median", {}, matrix, tmp_path, stages=[{"name": "nnm", "f": 3}])
+    assert np.allclose(found - matrix[0], expected, rtol=1e-7, atol=1e-15)
 
 
 @pytest.mark.parametrize("name", ["krum", "multi_krum", "bulyan", "geometric_median", "norm_bounded_mean"])

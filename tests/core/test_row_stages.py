@@ -36,6 +36,9 @@ class FakeRows:
     def gram(self):
         return self.matrix @ self.matrix.T
 
+    def reduce(self, measure):
+        return np.zeros(self.num_rows)
+
     def squared_norms(self):
         return np.diagonal(self.gram()).copy()
 
@@ -127,7 +130,7 @@ def test_mixed_rows_keep_their_examples(tmp_path):
     assert np.allclose(mean_after(matrix, tmp_path, NNM, num_examples=num_examples), expected)
 
 
-def test_of_equally_near_updates_the_first_are_mixed_and_always_the_update_itself():
+def test_among_equal_updates_each_is_mixed_with_itself():
     row_map = NearestNeighbourMixing(1).map_rows(FakeRows(np.zeros((4, 2))))
     assert np.array_equal(row_map.matrix != 0, [[1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 1, 0], [1, 1, 0, 1]])
 

@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from fma_core.arrays.codecs.safetensors import encode
 from fma_core.errors import InvalidStrategy, MissingArray, SpecMismatch, UnexpectedArray
+from fma_django.clients.registration import revoke_client
 from fma_django.errors import InvalidValue, NoInitialModel
 from fma_django.experiments.changes import change_federated_model, set_initial_model
 from fma_django.models import Client, FederatedModel, ModelUpdate, Round
@@ -152,9 +153,24 @@ def test_fltrust_waits_for_its_root_client(asked: list[int]) -> None:
     for client in others:
         send(model, client)
     assert asked == []
+    assert collecting(model).waits_for == f"an update of the client that the rule needs: {root.pk}"
     send(model, root)
     assert asked == [collecting(model).pk]
+    assert collecting(model).waits_for == ""
     assert aggregate_now(model).round.num_updates == 4
+
+
+def test_a_round_says_that_its_root_client_is_gone(asked: list[int]) -> None:
+    model = make_model(initial_model=WEIGHTS)
+    root, *others = some_clients(model, 4)
+    change_federated_model(
+        model, {"aggregator": "fltrust", "aggregator_params": {"root_client": str(root.pk)}}
+    )
+    for client in others:
+        send(model, client)
+    revoke_client(root)
+    assert collecting(model).waits_for.endswith(f"{root.pk}, which is not registered or is revoked")
+    assert asked == []
 
 
 def test_fltrust_without_a_readable_update_of_its_root_client_fails_the_round() -> None:

@@ -105,12 +105,14 @@ def test_old_files_without_a_row_are_removed_and_all_others_kept(
 
 
 def test_a_young_file_is_kept_for_its_row_may_be_on_the_way(model: FederatedModel) -> None:
+    sweep_files()
     nobodys = orphan()
     assert sweep_files() == 0
     assert get_store().size_bytes(nobodys) is not None
 
 
 def test_the_files_of_a_deleted_model_go(storage: Path) -> None:
+    sweep_files()  # as a worker does when it starts, and so takes the new store
     model = make_model(initial_model=weights())
     model.delete()
     make_old(storage)

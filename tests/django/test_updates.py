@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from django.db import OperationalError
 
 from fma_core.arrays.codecs.safetensors import decode, encode
 from fma_core.errors import DtypeMismatch, FMAError, NonFiniteValue, ShapeMismatch, TooLarge, TruncatedBody
@@ -322,4 +323,15 @@ def test_schema_that_changed_on_the_way_counts() -> None:
     with pytest.raises(InvalidValue, match="update_schema changed"):
         accept(expected, body)
 
+    assert not ModelUpdate.objects.exists()
+
+
+def test_an_update_that_rounds_overtake_for_ever_ends_as_a_busy_database(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = make_model()
+    client = make_client(model).client
+    monkeypatch.setattr("fma_django.updates.sql.count_one", lambda cursor, model: False)
+    with pytest.raises(OperationalError, match="rounds were claimed while an update waited"):
+        send_update(model, client)
     assert not ModelUpdate.objects.exists()

@@ -60,7 +60,7 @@ LANGUAGES = {"console", "python", "text", "json", "http", "mermaid", "env", "yam
 # A release is made by hand, and takes hours.
 BY_HAND = {"RELEASING.md"}
 FIRST_PAGES = {"README.md", "docs/tutorial/first-federation.md"}
-ANNAS_SERVER = ["fma serve", "fma user add anna > anna.json"]
+ANNAS_SERVER = ["fma serve", "fma user add anna --out anna.json"]
 # Guides that begin with these commands too, and yet need a server of their own.
 APART = {
     "docs/how-to/send-large-updates.md": "its model is number 1",
@@ -78,6 +78,15 @@ RUNNABLE = [
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_blocks_say_their_language(page: Path) -> None:
     assert {block.language for block in blocks_of(page)} <= LANGUAGES
+
+
+def test_a_guide_says_where_its_server_runs() -> None:
+    """Two guides in one folder would write the same files, and number models and users on from the first one's."""
+    for page in (REPOSITORY / "docs/how-to").glob("*.md"):
+        for block in blocks_of(page):
+            if block.language == "console" and any(SERVE.fullmatch(it.text) for it in commands_of(block)):
+                text = "\n".join(page.read_text().splitlines()[: block.line])
+                assert "empty folder" in " ".join(text.split()), name_of(page)
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.servers.fma import COMMAND, FmaInstall, put_migrated_into
+from tests.servers.fma import COMMAND, REPOSITORY, FmaInstall, put_migrated_into
 from tests.servers.free_port import free_port
 
 pytestmark = pytest.mark.processes
@@ -24,7 +25,17 @@ def fma(install: FmaInstall, *arguments: str, stdin: str = "") -> subprocess.Com
 
 @pytest.mark.parametrize(
     "command",
-    [["serve"], ["web"], ["worker"], ["manage"], ["user", "add"], ["client", "add"], ["verify"], ["demo"]],
+    [
+        ["serve"],
+        ["web"],
+        ["worker"],
+        ["manage"],
+        ["user", "add"],
+        ["client", "add"],
+        ["store", "take-over"],
+        ["verify"],
+        ["demo"],
+    ],
     ids=" ".join,
 )
 def test_help_teaches_by_example(fma_install: FmaInstall, command: list[str]) -> None:
@@ -221,3 +232,62 @@ def test_manage_without_a_command_shows_its_help(fma_install: FmaInstall) -> Non
     assert shown.returncode == 2
     assert "fma manage migrate" in shown.stdout
     assert "Traceback" not in shown.stderr
+
+
+def test_a_server_whose_error_stream_is_closed_answers(fma_install: FmaInstall) -> None:
+    script = 'exec "$0" -m fma_api.cli "$@" <&- 2>&-'
+    with FmaInstall(fma_install.data_dir, command=["bash", "-c", script, sys.executable]) as install:
+        put_migrated_into(install.data_dir)
+        install.env["PYTHONPATH"] = str(REPOSITORY)
+        server = install.start_serve()
+        server.wait_until_ready()
+
+        answer = httpx.post(f"{server.base_url}/api/v1/models/7/register_client/", trust_env=False)
+
+    assert answer.status_code == 404, answer.text
+
+
+@pytest.mark.parametrize(
+    ("command", "secret"),
+    [(["user", "add", "anna"], "token"), (["client", "add"], "uuid")],
+    ids=["user", "client"],
+)
+def test_a_secret_goes_into_a_new_file_of_this_user_and_never_over_another(
+    fma_install: FmaInstall, tmp_path: Path, command: list[str], secret: str
+) -> None:
+    out = tmp_path / "secret.json"
+
+    printed = json.loads(fma_install.run(*command, "--out", str(out)))
+
+    kept = json.loads(out.read_text())
+    assert {**printed, secret: kept[secret]} == {**kept, "file": str(out)}
+    assert secret not in printed
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
+    before = out.read_bytes()
+    for path in (out, tmp_path / "nowhere" / "secret.json", tmp_path):
+        done = fma(fma_install, *command, "--out", str(path))
+        assert (done.returncode, done.stdout) == (1, "")
+        assert str(path) in done.stderr
+    assert out.read_bytes() == before
+    assert [path.name for path in tmp_path.glob("*secret*")] == ["secret.json"]
+
+
+def test_a_file_that_is_refused_costs_no_user(fma_install: FmaInstall, tmp_path: Path) -> None:
+    (tmp_path / "anna.json").write_text("mine")
+    assert fma(fma_install, "user", "add", "anna", "--out", str(tmp_path / "anna.json")).returncode == 1
+    assert json.loads(fma_install.run("user", "add", "anna", "--out", str(tmp_path / "new.json")))["id"] == 1
+
+
+def test_a_token_that_was_lost_is_printed_again_or_another_made(fma_install: FmaInstall) -> None:
+    added = json.loads(fma_install.run("user", "add", "anna"))
+
+    again = fma(fma_install, "user", "add", "anna")
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "fma user token anna" in again.stderr
+    assert json.loads(fma_install.run("user", "token", "anna")) == added
+    other = json.loads(fma_install.run("user", "token", "anna", "--new"))
+    assert other["token"] != added["token"]
+    assert json.loads(fma_install.run("user", "token", "anna")) == other
+    nobody = fma(fma_install, "user", "token", "bob")
+    assert nobody.returncode == 1
+    assert "no user 'bob'" in nobody.stderr

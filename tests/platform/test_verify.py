@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fma_django.experiments.changes import create_federated_model
-from fma_django.models import ModelUpdate
+from fma_django.models import ModelAggregate, ModelUpdate
 from tests.records import make_user
 from tests.servers.fma import COMMAND, REPOSITORY, FmaInstall
 
@@ -118,6 +118,18 @@ def test_a_changed_byte_of_a_stored_update_is_found(install: FmaInstall) -> None
     assert "Traceback" not in changed.stderr
     assert "is no longer what it was when it was stored" in changed.stderr
     assert before.returncode == 0, before.stderr
+
+
+def test_an_aggregate_that_its_updates_do_not_give_has_an_exit_code_of_its_own(install: FmaInstall) -> None:
+    with install.database():
+        second, first = ModelAggregate.objects.filter(federated_model=MEAN).order_by("-pk")
+        ModelAggregate.objects.filter(pk=second.pk).update(sha256=first.sha256)
+
+    told, said = verify(install, MEAN), verify(install, MEAN, "--json")
+
+    assert (told.returncode, said.returncode) == (3, 3), told.stderr
+    assert told.stdout.endswith("different: the published aggregate is not what the stored updates give\n")
+    assert json.loads(said.stdout)["result"] == "different"
 
 
 def test_an_update_that_is_gone_is_said(install: FmaInstall) -> None:

@@ -110,7 +110,11 @@ class Rows(Protocol):
         """‖row‖² of each row: (rows,)."""
 
     def gram(self) -> Float64:
-        """The inner products of the rows: (rows, rows), read-only. Computed once and kept."""
+        """The inner products of the rows: (rows, rows), read-only. Computed once and kept.
+
+        For a rule that `measures_distances` and is translation equivariant they may be those of the differences from
+        one of the rows, whose distances are the same and have more exact digits.
+        """
 
     def reduce(self, measure: Callable[[Block], Float64]) -> Float64 | None:
         """The sum of `measure(block)` over all columns; None when there are none. `measure` must pickle."""
@@ -210,8 +214,15 @@ class Aggregator(CheckedPart, ABC, Generic[DecisionT]):
         return None
 
     def integer_weights(self, num_examples: Sequence[int]) -> Sequence[int]:
-        """The weights with which integers, booleans and averaged arrays are averaged."""
+        """The weights with which integers, booleans and averaged arrays are averaged, before `discounts`."""
         return num_examples
+
+    def discounts(self, rows: Rows) -> Float64 | None:
+        """The factors of the updates by their age, in (0, 1], for integers, booleans and averaged arrays too.
+
+        By default those of the model's staleness function, if it has one.
+        """
+        return rows.discounts
 
     def computed_arrays(self, spec: Spec) -> Mapping[str, Sequence[str]]:
         """The arrays that clients do not send, each with the arrays that `compute` derives it from.

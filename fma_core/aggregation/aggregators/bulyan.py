@@ -22,12 +22,15 @@ from fma_core.aggregation.aggregators.aggregator import (
 from fma_core.aggregation.aggregators.attackers import Attackers
 from fma_core.aggregation.aggregators.distances import squared_distances, too_far_apart
 from fma_core.aggregation.aggregators.krum import sorted_neighbours, sums_of_first
+from fma_core.aggregation.aggregators.ties import Contents, best_rows, contents_of
 
 
 @aggregators.register("bulyan")
 @dataclass(frozen=True)
 class Bulyan(Aggregator[tuple[int, ...]]):
     """The mean, in each coordinate, of the n − 4f values nearest to the median, among n − 2f updates that Krum picks.
+
+    Of equal scores, Krum picks the update whose next distances are smaller. The order of the updates plays no part.
 
     >>> import numpy as np
     >>> from fma_core.in_memory import fold_arrays
@@ -49,7 +52,8 @@ class Bulyan(Aggregator[tuple[int, ...]]):
         return 4 * self.f + 3
 
     def measure(self, rows: Rows) -> tuple[int, ...]:
-        return krum_picks(squared_distances(rows.gram()), count=rows.num_rows - 2 * self.f, f=self.f)
+        squared = squared_distances(rows.gram())
+        return krum_picks(squared, count=rows.num_rows - 2 * self.f, f=self.f, contents=contents_of(rows))
 
     def combine(self, block: Block, decision: tuple[int, ...]) -> Float64:
         ordered = block.order_statistics(rows=decision)
@@ -61,11 +65,11 @@ class Bulyan(Aggregator[tuple[int, ...]]):
         return RowWeights(weights)
 
 
-def krum_picks(squared: Float64, *, count: int, f: int) -> tuple[int, ...]:
+def krum_picks(squared: Float64, *, count: int, f: int, contents: Contents) -> tuple[int, ...]:
     """The rows that Krum picks one after another, each from the remaining ones; in the order of the rows.
 
     Krum looks at the r − f − 2 nearest neighbours among r rows. Too few rows remain for the last picks: they look at
-    one neighbour, if there is one.
+    one neighbour, if there is one. contents: as in `best_rows`.
     """
     num_rows = len(squared)
     values, order = sorted_neighbours(squared)
@@ -74,7 +78,7 @@ def krum_picks(squared: Float64, *, count: int, f: int) -> tuple[int, ...]:
     for _ in range(count):
         num_neighbours = max(1, len(left) - f - 2) if len(left) > 1 else 0
         scores = sums_of_first(values, num_neighbours)
-        best = int(np.argmin(scores))
+        [best] = best_rows(scores, 1, values[:, num_neighbours:], lambda left=left: contents()[left])
         if np.isinf(scores[best]):
             raise too_far_apart()
         # Removed from the sorted arrays: sorting again for every pick took 30 s for 1000 updates.

@@ -59,10 +59,7 @@ class FedAsync(Aggregator[Float64]):
 
     def measure(self, rows: Rows) -> Float64:
         """The factor of each x_i − x: α_i Π (1 − α_j) over all j after i."""
-        discounts = rows.discounts
-        if discounts is None:
-            discounts = np.array([Polynomial(self.a).discount(age) for age in rows.staleness])
-        alphas = self.alpha * discounts
+        alphas = self.alpha * self.discounts(rows)
         kept_after = np.ones(rows.num_rows)
         kept_after[:-1] = np.cumprod(1 - alphas[:0:-1])[::-1]
         return alphas * kept_after
@@ -75,3 +72,8 @@ class FedAsync(Aggregator[Float64]):
 
     def integer_weights(self, num_examples: Sequence[int]) -> Sequence[int]:
         return [1] * len(num_examples)
+
+    def discounts(self, rows: Rows) -> Float64:
+        if rows.discounts is not None:
+            return rows.discounts
+        return np.array([Polynomial(self.a).discount(age) for age in rows.staleness])

@@ -54,9 +54,7 @@ class FedBuff(Aggregator[Weights]):
     ] = "k"
 
     def measure(self, rows: Rows) -> Weights:
-        discounts = rows.discounts
-        if discounts is None:
-            discounts = np.array([Polynomial(0.5).discount(age) for age in rows.staleness])
+        discounts = self.discounts(rows)
         total = rows.num_rows if self.normalise == "k" else np.add.reduce(discounts)
         return Weights(discounts, float(total))
 
@@ -69,3 +67,8 @@ class FedBuff(Aggregator[Weights]):
 
     def integer_weights(self, num_examples: Sequence[int]) -> Sequence[int]:
         return [1] * len(num_examples)
+
+    def discounts(self, rows: Rows) -> Float64:
+        if rows.discounts is not None:
+            return rows.discounts
+        return np.array([Polynomial(0.5).discount(age) for age in rows.staleness])

@@ -21,12 +21,15 @@ from fma_core.aggregation.aggregators.aggregator import (
 )
 from fma_core.aggregation.aggregators.attackers import Attackers
 from fma_core.aggregation.aggregators.distances import squared_distances, too_far_apart
+from fma_core.aggregation.aggregators.ties import best_rows, contents_of
 
 
 @aggregators.register("krum")
 @dataclass(frozen=True)
 class Krum(Aggregator[int]):
-    """The update with the smallest sum of squared distances to its n − f − 2 nearest others; the first of equals.
+    """The update with the smallest sum of squared distances to its n − f − 2 nearest others.
+
+    Of equal sums, the one whose next distances are smaller. The order of the updates plays no part.
 
     >>> import numpy as np
     >>> from fma_core.in_memory import fold_arrays
@@ -47,11 +50,8 @@ class Krum(Aggregator[int]):
         return 2 * self.f + 3
 
     def measure(self, rows: Rows) -> int:
-        scores = krum_scores(squared_distances(rows.gram()), rows.num_rows - self.f - 2)
-        best = int(np.argmin(scores))
-        if np.isinf(scores[best]):
-            raise too_far_apart()
-        return best
+        [best] = krum_choice(rows, f=self.f, count=1)
+        return int(best)
 
     def combine(self, block: Block, decision: int) -> Float64:
         return block.row(decision)
@@ -60,10 +60,15 @@ class Krum(Aggregator[int]):
         return RowWeights((np.arange(num_rows) == decision).astype(np.float64))
 
 
-def krum_scores(squared: Float64, num_neighbours: int) -> Float64:
-    """The sum of the squared distances of each row to its `num_neighbours` nearest others."""
-    values, _ = sorted_neighbours(squared)
-    return sums_of_first(values, num_neighbours)
+def krum_choice(rows: Rows, *, f: int, count: int) -> NDArray[np.intp]:
+    """The `count` rows with the best scores. Raises NonFiniteResult when they are too far apart."""
+    values, _ = sorted_neighbours(squared_distances(rows.gram()))
+    num_neighbours = rows.num_rows - f - 2
+    scores = sums_of_first(values, num_neighbours)
+    best = best_rows(scores, count, values[:, num_neighbours:], contents_of(rows))
+    if np.isinf(scores[best]).any():
+        raise too_far_apart()
+    return best
 
 
 def sorted_neighbours(squared: Float64) -> tuple[Float64, NDArray[np.int32]]:

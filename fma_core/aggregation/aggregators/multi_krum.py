@@ -19,15 +19,16 @@ from fma_core.aggregation.aggregators.aggregator import (
     aggregators,
 )
 from fma_core.aggregation.aggregators.attackers import Attackers
-from fma_core.aggregation.aggregators.distances import squared_distances, too_far_apart
-from fma_core.aggregation.aggregators.krum import krum_scores
+from fma_core.aggregation.aggregators.krum import krum_choice
 from fma_core.parameters import Bounds
 
 
 @aggregators.register("multi_krum")
 @dataclass(frozen=True)
 class MultiKrum(Aggregator[Float64]):
-    """The plain mean of the m updates with the best Krum scores; of equal scores the first.
+    """The plain mean of the m updates with the best Krum scores.
+
+    Of equal scores, those whose next distances are smaller. The order of the updates plays no part.
 
     >>> import numpy as np
     >>> from fma_core.in_memory import fold_arrays
@@ -49,12 +50,8 @@ class MultiKrum(Aggregator[Float64]):
         return max(2 * self.f + 3, (self.m or 0) + self.f)
 
     def measure(self, rows: Rows) -> Float64:
-        scores = krum_scores(squared_distances(rows.gram()), rows.num_rows - self.f - 2)
-        best = np.argsort(scores, kind="stable")[: self.m or rows.num_rows - self.f]
-        if np.isinf(scores[best[-1]]):
-            raise too_far_apart()
         chosen = np.zeros(rows.num_rows)
-        chosen[best] = 1
+        chosen[krum_choice(rows, f=self.f, count=self.m or rows.num_rows - self.f)] = 1
         return chosen
 
     def combine(self, block: Block, decision: Float64) -> Float64:

@@ -12,7 +12,7 @@ from django.urls import reverse
 
 from fma_django.clients.registration import find_client
 from fma_django.clients.tokens import find_user, issue_token
-from fma_django.experiments.lifecycle import cancel_experiment, pause
+from fma_django.experiments.lifecycle import cancel_experiment, pause, resume
 from fma_django.models import Client, FederatedModel, ModelUpdate, Round
 from fma_django.models.federated_model import CONFIGURATION
 from fma_django.models.model_update import UpdateStatus
@@ -127,11 +127,11 @@ def test_parts_that_cannot_go_together_are_said_at_the_one_that_is_too_many(
 def test_change_goes_through_the_service(browser: Browser, model: FederatedModel) -> None:
     send_update(model, make_client(model).client)
     pause(model)
-    assert model.rounds.get().ready_on is None
-    # One update is enough from now on, so the round that has one is due at once.
-    form = form_of(model, requirement_args="[1]", allow_aggregation="on")
-    answer = browser.post(url_of(FederatedModel, "change", model.pk), form)
+    # One update is enough from now on, so the round that has one is due once the model runs.
+    answer = browser.post(url_of(FederatedModel, "change", model.pk), form_of(model, requirement_args="[1]"))
     assert answer.status_code == 302
+    assert model.rounds.get().ready_on is None
+    resume(model)
     assert model.rounds.get().ready_on is not None
 
 

@@ -1,0 +1,106 @@
+"""One installation sweeps a store, and no other: the rows of a second one say nothing about the files of the first.
+
+The store has a small object beside its blobs: the id of its owner, and a turn that changes with each sweep. The owner's
+database has the same two. Another id is another installation. The same id with another turn is a copy of the database:
+both have a claim, so neither sweeps until an operator says which one is the owner (`fma store take-over`).
+"""
+
+import json
+import uuid
+from dataclasses import dataclass
+from itertools import islice
+from typing import Literal
+
+from fma_django.errors import StoreNotOurs
+from fma_django.models import StoreOwnership
+from fma_django.record.queries.blobs import named_blobs
+from fma_django.storage import BlobStore
+
+DISPUTED = "disputed"
+HOW = "if this installation owns the store, stop all others that use it and run: fma store take-over"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """The object in the store."""
+
+    owner: str
+    turn: str
+
+
+def require_ownership(store: BlobStore) -> None:
+    """Return when this installation may delete blobs that none of its rows name; the store then has its next turn.
+
+    Raises StoreNotOurs.
+    """
+    mark, ours = read_mark(store), _ours()
+    if mark is None:
+        # Of a version before this one, or new. What no row here names is somebody else's.
+        if ours.turn is None and _content(store) == "of others":
+            raise StoreNotOurs(f"the store has no owner, and files that no row here names; {HOW}")
+    elif mark.turn == DISPUTED:
+        raise StoreNotOurs(
+            f"two installations claim the store, one with a copy of the other's database; {HOW}"
+        )
+    elif mark.owner != str(ours.owner):
+        if ours.turn is None and _content(store) == "ours":
+            _write(store, Mark(mark.owner, DISPUTED))
+        raise StoreNotOurs(f"the store belongs to another installation, {mark.owner}; {HOW}")
+    elif not _is_its_turn(store):
+        _write(store, Mark(mark.owner, DISPUTED))
+        raise StoreNotOurs(f"another installation, with a copy of this database, has swept the store; {HOW}")
+    _take_turn(store)
+
+
+def take_over(store: BlobStore) -> uuid.UUID:
+    """Make this installation the owner, under a new id, and return that; no other one sweeps the store from now on."""
+    ours = _ours()
+    StoreOwnership.objects.update(owner=uuid.uuid4(), turn=None, next_turn=None)
+    _take_turn(store)
+    ours.refresh_from_db()
+    return ours.owner
+
+
+def read_mark(store: BlobStore) -> Mark | None:
+    """The owner of a store; None while it has none."""
+    data = store.read_owner()
+    if data is None:
+        return None
+    try:
+        said = json.loads(data)
+        return Mark(str(said["owner"]), str(said["turn"]))
+    except (ValueError, TypeError, KeyError):
+        return Mark("unknown", DISPUTED)
+
+
+def _ours() -> StoreOwnership:
+    row, _ = StoreOwnership.objects.get_or_create(pk=1)
+    return row
+
+
+def _content(store: BlobStore) -> Literal["none", "ours", "of others"]:
+    some = [blob.sha256 for blob in islice(store.blobs(), 500)]
+    if not some:
+        return "none"
+    return "ours" if named_blobs(some) else "of others"
+
+
+def _is_its_turn(store: BlobStore) -> bool:
+    for _ in range(2):  # between the two reads, another sweep of ours may have gone on
+        mark, ours = read_mark(store), _ours()
+        if mark is not None and mark.turn in (str(ours.turn), str(ours.next_turn)):
+            return True
+    return False
+
+
+def _take_turn(store: BlobStore) -> None:
+    StoreOwnership.objects.filter(next_turn=None).update(next_turn=uuid.uuid4())
+    ours = _ours()
+    if ours.next_turn is None:  # another sweep of ours has just taken it
+        return
+    _write(store, Mark(str(ours.owner), str(ours.next_turn)))
+    StoreOwnership.objects.filter(next_turn=ours.next_turn).update(turn=ours.next_turn, next_turn=None)
+
+
+def _write(store: BlobStore, mark: Mark) -> None:
+    store.write_owner(json.dumps({"owner": mark.owner, "turn": mark.turn}).encode())

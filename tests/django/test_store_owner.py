@@ -1,0 +1,173 @@
+"""A store is swept by one installation, also when others have copies of its database."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fma_django.errors import StoreNotOurs
+from fma_django.models import FederatedModel, StoreOwnership
+from fma_django.storage import get_store
+from fma_django.work import store_owner, tasks
+from fma_django.work.sweep import sweep_files
+from tests.django.test_sweep import make_old, orphan
+from tests.records import make_model, weights
+
+pytestmark = pytest.mark.django_db
+
+Row = dict[str, Any]
+
+
+@pytest.fixture(params=["folder", pytest.param("bucket", marks=pytest.mark.s3)])
+def place(request: pytest.FixtureRequest, settings: Any) -> None:
+    """The store of the tests, or a bucket; what lies there is old."""
+    if request.param == "bucket":
+        bucket = request.getfixturevalue("s3_bucket")
+        settings.FMA_STORAGE_URL = f"s3://{bucket.name}/weights"
+        settings.FMA_S3_ENDPOINT_URL = bucket.server.endpoint_url
+    settings.FMA_ORPHAN_GRACE_SECONDS = -3600
+
+
+def this_database() -> Row | None:
+    return StoreOwnership.objects.values().first()
+
+
+def be(database: Row | None) -> None:
+    """Go on with a database as it was: another installation, or a dump that was restored."""
+    StoreOwnership.objects.all().delete()
+    if database is not None:
+        StoreOwnership.objects.create(**database)
+
+
+@pytest.fixture
+def model(place: None) -> FederatedModel:
+    """A model of an installation that has swept its store."""
+    sweep_files()
+    return make_model(initial_model=weights())
+
+
+def sha256_of(model: FederatedModel) -> str:
+    return str(model.artifacts.get().sha256)
+
+
+def test_a_second_installation_deletes_nothing_of_the_first(model: FederatedModel) -> None:
+    sha256, first = sha256_of(model), this_database()
+    model.delete()  # the second one has no rows
+    be(None)
+    for _ in range(3):
+        with pytest.raises(StoreNotOurs, match="belongs to another installation.*fma store take-over"):
+            sweep_files()
+    assert get_store().size_bytes(sha256) is not None
+    be(first)  # and the first one goes on as before
+    assert sweep_files() == 1
+
+
+@pytest.mark.parametrize("who_sweeps_first", ["the copy", "the first"])
+def test_a_restored_dump_and_its_origin_do_not_sweep_each_others_files(
+    model: FederatedModel, who_sweeps_first: str
+) -> None:
+    dump = this_database()
+    nobodys = orphan()
+    if who_sweeps_first == "the first":
+        sweep_files()
+        be(dump)
+        with pytest.raises(StoreNotOurs, match="copy of this database"):
+            sweep_files()
+    else:
+        sweep_files()
+        be(dump)
+        with pytest.raises(StoreNotOurs):
+            sweep_files()
+    for database in (dump, this_database()):  # neither knows which one is meant to go on
+        be(database)
+        with pytest.raises(StoreNotOurs, match=r"two installations claim"):
+            sweep_files()
+    assert get_store().size_bytes(nobodys) is None
+
+
+def test_taking_over_lets_one_installation_sweep_and_no_copy_of_it(model: FederatedModel) -> None:
+    dump = this_database()
+    sweep_files()
+    be(dump)
+    with pytest.raises(StoreNotOurs):
+        sweep_files()
+
+    owner = store_owner.take_over(get_store())
+
+    assert owner != dump["owner"]
+    orphan()
+    assert [sweep_files() for _ in range(3)] == [1, 0, 0]
+    be(dump)
+    with pytest.raises(StoreNotOurs, match=f"belongs to another installation, {owner}"):
+        sweep_files()
+    with pytest.raises(StoreNotOurs, match="belongs to another"):
+        sweep_files()
+
+
+def test_a_store_of_an_earlier_version_belongs_to_the_database_that_names_its_files(place: None) -> None:
+    model = make_model(initial_model=weights())
+    nobodys = orphan()
+    sha256 = sha256_of(model)
+    assert store_owner.read_mark(get_store()) is None
+    model.delete()
+    with pytest.raises(StoreNotOurs, match="no owner"):
+        sweep_files()
+    assert get_store().size_bytes(sha256) is not None
+
+    make_model(initial_model=weights())
+
+    assert sweep_files() == 1
+    assert get_store().size_bytes(nobodys) is None
+
+
+def test_a_copy_of_a_database_that_never_swept_stops_at_the_owner(model: FederatedModel) -> None:
+    """Production was dumped before it knew owners: copy and origin have no row, and the copy swept first."""
+    owner = this_database()
+    be(None)
+    for _ in range(2):
+        with pytest.raises(StoreNotOurs):
+            sweep_files()
+    be(owner)
+    with pytest.raises(StoreNotOurs, match="two installations claim"):
+        sweep_files()
+
+
+@pytest.mark.parametrize("crash", ["before the store has it", "after the store has it"])
+def test_a_crash_between_store_and_row_is_no_difference(
+    model: FederatedModel, monkeypatch: pytest.MonkeyPatch, crash: str
+) -> None:
+    store = get_store()
+    write: Callable[[bytes], None] = store.write_owner
+
+    def die(data: bytes) -> None:
+        if crash.startswith("after"):
+            write(data)
+        raise ConnectionError
+
+    monkeypatch.setattr(store, "write_owner", die)
+    with pytest.raises(ConnectionError):
+        sweep_files()
+    monkeypatch.undo()
+    orphan()
+    assert [sweep_files(), sweep_files()] == [1, 0]
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b"\xff", b'{"owner": 1}'])
+def test_an_owner_that_cannot_be_read_is_nobody(model: FederatedModel, data: bytes) -> None:
+    get_store().write_owner(data)
+    with pytest.raises(StoreNotOurs):
+        sweep_files()
+    store_owner.take_over(get_store())
+    assert sweep_files() == 0
+
+
+def test_the_task_says_why_nothing_is_swept(storage: Path, caplog: pytest.LogCaptureFixture) -> None:
+    get_store().write_owner(json.dumps({"owner": "x", "turn": "y"}).encode())
+    nobodys = orphan()
+    make_old(storage)
+    assert tasks.sweep_files() == 0
+    assert get_store().size_bytes(nobodys) is not None
+    assert "sweep_refused" in caplog.text
+    assert "fma store take-over" in caplog.text

@@ -8,6 +8,8 @@ from typing import Any
 import structlog
 from structlog.typing import Processor
 
+from fma_api.uncaught import log_uncaught
+
 # The processors of our own events, and of the records of other libraries.
 _SHARED: tuple[Processor, ...] = (
     structlog.contextvars.merge_contextvars,
@@ -21,6 +23,8 @@ def configure(*, level: str, form: str) -> dict[str, Any]:
 
     form: "console" or "json".
     """
+    if form == "json":
+        log_uncaught()
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

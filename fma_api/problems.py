@@ -220,6 +220,17 @@ def bad_request(request: HttpRequest, exception: Exception | None = None) -> Htt
     return _plain(request, 400, "bad_request", "The request is malformed.")
 
 
+def too_many_logins(request: HttpRequest, *, seconds: int) -> HttpResponse:
+    response = _plain(
+        request,
+        429,
+        "throttled",
+        f"Too many wrong passwords from this address; try again in {seconds} seconds.",
+    )
+    response["Retry-After"] = str(seconds)
+    return response
+
+
 def server_error(request: HttpRequest) -> HttpResponse:
     return _plain(request, 500, "internal_error", "The server met an unexpected error; its log says more.")
 

@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from fma_api import health
+from fma_api import admin_login, health
 from fma_api.documentation import DocsView, SchemaView
 from fma_api.v1.accounts.login import LoginView
 
@@ -13,6 +13,7 @@ admin.autodiscover()
 urlpatterns = [
     path("api/v1/", include("fma_api.v1.urls")),
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
+    path("admin/login/", admin_login.login),
     path("admin/", admin.site.urls),
     path("api-token-auth/", LoginView.as_view(), name="login"),
     path("api/schema/", SchemaView.as_view(), name="schema"),

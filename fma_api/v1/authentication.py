@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.contrib.auth.models import User
+from django.http import HttpRequest
 from drf_spectacular import authentication as authentication_schemes
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework import authentication
@@ -54,10 +55,10 @@ class WrongPasswords(SimpleRateThrottle):
     num_requests: int
     duration: int
 
-    def get_cache_key(self, request: Request, view: Any) -> str:
-        return f"wrong_passwords_{self.get_ident(request)}"
+    def get_cache_key(self, request: Request | HttpRequest, view: Any) -> str:
+        return f"wrong_passwords_{self.get_ident(request)}"  # type: ignore[arg-type]  # it reads META alone
 
-    def require_some_left(self, request: Request) -> None:
+    def require_some_left(self, request: Request | HttpRequest) -> None:
         """Raises Throttled."""
         self.key = self.get_cache_key(request, None)
         self.now = self.timer()

@@ -21,7 +21,7 @@ from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
 from fma_django.rounds.ending import end_experiment
 from fma_django.rounds.facts import RecordedFacts
-from fma_django.rounds.rows import move
+from fma_django.rounds.rows import log_of_round, move
 
 log = structlog.get_logger(__name__)
 
@@ -113,6 +113,7 @@ def _note_wait(step: Wait, facts: RecordedFacts) -> None:
         changes["ready_on"] = None
     elif step.is_complete and facts.is_running and held.ready_on is None:
         changes["ready_on"] = timezone.now()
+        log_of_round("round_closed", held, updates=held.num_updates)
     _save(held, **changes)
 
 
@@ -140,6 +141,7 @@ def _close(facts: RecordedFacts) -> None:
     changes: dict[str, object] = _counted(facts)
     if held.ready_on is None:
         changes["ready_on"] = timezone.now()
+        log_of_round("round_closed", held, updates=held.num_updates)
     _save(held, **changes)
     queue.aggregate_on_commit(held.pk)
 
@@ -163,6 +165,7 @@ def _fail(step: Fail, facts: RecordedFacts) -> None:
         failure_code=step.code,
         failure_detail=step.detail,
     )
+    log_of_round("round_failed", held, level="error", code=step.code, detail=step.detail)
     end_experiment(held.federated_model, step.code, collecting=None)
 
 

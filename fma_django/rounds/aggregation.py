@@ -76,6 +76,7 @@ def aggregate_round(round_id: int) -> ModelAggregate | None:
     log.info(
         "round_published",
         model=aggregate.federated_model_id,
+        round=lease.claimed.number,
         round_id=round_id,
         aggregate=aggregate.pk,
         seconds=round(time.monotonic() - started, 3),
@@ -147,5 +148,3 @@ def _fail(lease: Lease, code: str, detail: str) -> None:
         publishing.fail(lease, code=code, detail=detail)
     except LeaseLost:
         log.warning("lease_lost", round_id=lease.round_id)
-        return
-    log.error("round_failed", round_id=lease.round_id, code=code, detail=detail)

@@ -21,7 +21,7 @@ from fma_django.rounds.advance import facts_if_due
 from fma_django.rounds.facts import num_clients
 from fma_django.rounds.leases import Lease, take
 from fma_django.rounds.publishing import fail
-from fma_django.rounds.rows import lock_round, open_round_after
+from fma_django.rounds.rows import lock_round, log_of_round, open_round_after
 
 
 def claim(round_id: int) -> Lease | None:
@@ -44,6 +44,7 @@ def claim(round_id: int) -> Lease | None:
         lease = take(wanted, now, attempts=1, ready_on=wanted.ready_on or now, **inputs)
         wanted.model_updates.filter(status=UpdateStatus.PENDING).update(status=UpdateStatus.RUNNING)
         open_round_after(wanted)
+        log_of_round("round_claimed", wanted, updates=wanted.num_updates, attempt=1)
         return lease
 
 
@@ -62,6 +63,7 @@ def _reclaim(wanted: Round, now: datetime) -> Lease | None:
             detail=f"{attempts} workers began to aggregate it and none finished",
         )
         return None
+    log_of_round("round_claimed", wanted, updates=wanted.num_updates, attempt=before + 1)
     return lease
 
 

@@ -16,7 +16,7 @@ from fma_django.models.round import RoundState
 from fma_django.rounds.advance import advance
 from fma_django.rounds.facts import is_complete
 from fma_django.rounds.leases import Lease, end_leased, lock_leased, renew
-from fma_django.rounds.rows import find_open_round, move, open_round
+from fma_django.rounds.rows import find_open_round, log_of_round, move, open_round
 from fma_django.rounds.waiting_updates import drop_updates, drop_updates_that_no_longer_count, recount
 
 
@@ -57,6 +57,7 @@ def fail(lease: Lease, *, code: str, detail: str) -> None:
         failed.model_updates.filter(status=UpdateStatus.RUNNING).update(
             status=UpdateStatus.FAILED, status_reason=f"round {failed.number} failed: {detail}"
         )
+        log_of_round("round_failed", failed, level="error", code=code, detail=detail)
         _lead_to_next(failed.federated_model)
 
 

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from django.db import connection
+import structlog
+from django.db import connection, transaction
 from django.db.models import QuerySet
 
 from fma_core.rounds.life import TRANSITIONS
@@ -13,6 +14,8 @@ from fma_django.record.configuration import record_version
 from fma_django.record.queries.aggregates import latest_aggregate
 from fma_django.record.queries.joined_rows import JoinedRows
 from fma_django.record.sql import Statement
+
+log = structlog.get_logger(__name__)
 
 _READ = JoinedRows(
     """FROM {r} JOIN {m} ON {m.id} = {r.federated_model_id} LEFT JOIN {v} ON {v.id} = {r.config_version_id}
@@ -33,21 +36,25 @@ _LOCK_OPEN = Statement(
 def open_round(federated_model: FederatedModel) -> Round:
     """The next round of a model that has none collecting."""
     last = federated_model.rounds.order_by("-number").values_list("number", flat=True).first()
-    return Round.objects.create(
-        federated_model=federated_model,
-        number=(last or 0) + 1,
-        parent=latest_aggregate(federated_model),
-        config_version=record_version(federated_model),
+    return _opened(
+        Round.objects.create(
+            federated_model=federated_model,
+            number=(last or 0) + 1,
+            parent=latest_aggregate(federated_model),
+            config_version=record_version(federated_model),
+        )
     )
 
 
 def open_round_after(claimed: Round) -> Round:
     """The next round, beside one that was collecting until now; it goes on from what that one makes."""
-    return Round.objects.create(
-        federated_model=claimed.federated_model,
-        number=claimed.number + 1,
-        parent=claimed.parent,
-        config_version=record_version(claimed.federated_model),
+    return _opened(
+        Round.objects.create(
+            federated_model=claimed.federated_model,
+            number=claimed.number + 1,
+            parent=claimed.parent,
+            config_version=record_version(claimed.federated_model),
+        )
     )
 
 
@@ -138,6 +145,19 @@ def move(moved: Round, to: RoundState, **changes: object) -> None:
     count = Round.objects.filter(pk=moved.pk, state=moved.state).update(state=to, **changes)
     if count != 1:
         raise InvalidTransition(f"round {moved.pk} is no longer {moved.state}", round_id=moved.pk)
+    if to == RoundState.CANCELLED:
+        log_of_round("round_cancelled", moved)
+
+
+def log_of_round(event: str, of: Round, *, level: str = "info", **facts: object) -> None:
+    """Log what became of a round, once the transaction that made it so has committed."""
+    said = {"model": of.federated_model_id, "round": of.number, "round_id": of.pk, **facts}
+    transaction.on_commit(lambda: getattr(log, level)(event, **said))
+
+
+def _opened(opened: Round) -> Round:
+    log_of_round("round_opened", opened)
+    return opened
 
 
 def _locked(statement: Statement, row_id: int) -> Any:

@@ -1,0 +1,58 @@
+"""A wrong password at the admin's login page is logged, is a failure, and counts against FMA_LOGIN_RATE."""
+
+from collections.abc import Iterator
+
+import pytest
+from django.core.cache import cache
+from django.test import Client as Browser
+
+from fma_api.v1.authentication import WrongPasswords
+from tests.records import PASSWORD, make_user
+
+pytestmark = pytest.mark.django_db
+
+URL = "/admin/login/"
+
+
+@pytest.fixture(autouse=True)
+def three_a_minute(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    cache.clear()
+    monkeypatch.setattr(WrongPasswords, "rate", "3/min", raising=False)
+    yield
+    cache.clear()
+
+
+def test_a_failed_login_is_a_failure_in_the_log(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_user("root", staff=True)
+    answer = Browser().post(URL, {"username": "root", "password": "guess-1"})
+
+    assert answer.status_code == 403
+    assert b"Please enter the correct" in answer.content
+    assert "login_failed" in caplog.text
+    assert "guess-1" not in caplog.text
+    assert "status=403" in capsys.readouterr().err
+
+
+def test_guesses_are_limited_together_with_those_of_the_api() -> None:
+    make_user("root", staff=True)
+    browser = Browser()
+    assert browser.get("/api/v1/me/", headers={"authorization": "Basic cm9vdDpndWVzcw=="}).status_code == 401
+    for _ in range(2):
+        assert browser.post(URL, {"username": "root", "password": "guess"}).status_code == 403
+
+    refused = browser.post(URL, {"username": "root", "password": PASSWORD})
+
+    assert refused.status_code == 429
+    assert 0 < int(refused.headers["Retry-After"]) <= 61
+    assert browser.get("/admin/").status_code == 302  # not logged in
+    assert browser.get(URL).status_code == 200
+
+
+def test_right_passwords_cost_nothing() -> None:
+    make_user("root", staff=True)
+    for _ in range(5):
+        browser = Browser()
+        assert browser.post(URL, {"username": "root", "password": PASSWORD}).status_code == 302
+        assert browser.get("/admin/").status_code == 200

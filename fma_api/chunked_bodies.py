@@ -26,6 +26,6 @@ def require_length(request: HttpRequest, *, read_bytes: int | None) -> None:
     body = request.META["wsgi.input"].read(read_bytes + 1)
     if len(body) > read_bytes:
         raise TooLarge(f"a body of this kind may have {read_bytes} bytes; this one, in chunks, has more")
-    request._stream = BytesIO(body)  # type: ignore[attr-defined]
+    request._stream = BytesIO(body)
     request.META["CONTENT_LENGTH"] = str(len(body))
     del request.META["HTTP_TRANSFER_ENCODING"]

@@ -9,5 +9,5 @@ class PrefixedStaticFiles(StaticFilesStorage):
     """Puts the files below the prefix of each request (fma_api.url_prefix); Django's keeps the one of the first."""
 
     @property
-    def base_url(self) -> str:  # type: ignore[override]
+    def base_url(self) -> str:
         return f"{get_script_prefix()}{settings.STATIC_URL.lstrip('/')}"

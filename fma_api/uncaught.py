@@ -21,7 +21,7 @@ def log_uncaught() -> None:
     sys.unraisablehook = _of_nobody
     process = multiprocessing.context.ForkProcess
     if not hasattr(process.run, "__wrapped__"):
-        process.run = _logged(process.run)  # type: ignore[method-assign]
+        process.run = _logged(process.run)  # type: ignore[assignment, method-assign]
 
 
 def _logged(run: Callable[[Any], None]) -> Callable[[Any], None]:

@@ -36,7 +36,7 @@ class ThemedGroupAdmin(GroupAdmin, ModelAdmin[Group]):
     pass
 
 
-class ThemedUserAdmin(UserAdmin, ModelAdmin[AbstractUser]):  # type: ignore[type-arg]
+class ThemedUserAdmin(UserAdmin, ModelAdmin[AbstractUser]):  # type: ignore[misc, type-arg]
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm

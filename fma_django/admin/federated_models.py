@@ -24,7 +24,6 @@ from fma_django.admin.pretty_json import IndentedEncoder, pretty_json
 from fma_django.admin.refusals import RefusableForm
 from fma_django.admin.rounds import short_table_of_rounds
 from fma_django.admin.row_count import row_count
-from fma_django.admin.themed import ModelAdmin
 from fma_django.experiments.changes import (
     change_federated_model,
     create_federated_model,
@@ -109,7 +108,7 @@ class ActivityFilter(SimpleListFilter):
     title = "state"
     parameter_name = "state"
 
-    def lookups(self, request: HttpRequest, model_admin: ModelAdmin[Any]) -> list[tuple[str, str]]:
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [("active", "Running"), ("paused", "Not started, or paused"), ("ended", "Ended")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:

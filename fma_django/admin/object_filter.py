@@ -10,8 +10,6 @@ from django.core.exceptions import ValidationError
 from django.db.models import Model, QuerySet
 from django.http import HttpRequest
 
-from fma_django.admin.themed import ModelAdmin
-
 NEWEST = 10
 
 
@@ -24,7 +22,7 @@ def object_filter(
     """
 
     class ObjectFilter(SimpleListFilter):
-        def lookups(self, request: HttpRequest, model_admin: ModelAdmin[Any]) -> list[tuple[str, str]]:
+        def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
             rows = related._default_manager.order_by("-pk")[:newest] if newest else []
             offered = [(str(row.pk), str(row)) for row in rows]
             chosen = self.value()

@@ -58,7 +58,7 @@ class StartedFromForm(forms.ModelForm):  # type: ignore[type-arg]  # Django's is
 
     def _now(self, name: str) -> str:
         field, value = self.fields[name], self._stored()[name]
-        if isinstance(field, forms.ModelChoiceField):
+        if isinstance(field, forms.ModelChoiceField) and field.queryset is not None:
             rows = field.queryset.filter(pk__in=value if isinstance(value, list) else [value])
             value = ", ".join(sorted(str(row) for row in rows))
         return str(value)[:500] if value not in ("", None) else "empty"

@@ -12,7 +12,6 @@ from fma_django import conf
 from fma_django.admin.durations import ago, between
 from fma_django.admin.history import HistoryAdmin
 from fma_django.admin.labels import label
-from fma_django.admin.themed import ModelAdmin
 from fma_django.models import Worker
 
 
@@ -25,7 +24,7 @@ class AliveFilter(SimpleListFilter):
     title = "state"
     parameter_name = "alive"
 
-    def lookups(self, request: HttpRequest, model_admin: ModelAdmin[Any]) -> list[tuple[str, str]]:
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
         return [("yes", "Alive"), ("no", "Silent")]
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Worker]) -> QuerySet[Worker]:

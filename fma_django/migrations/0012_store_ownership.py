@@ -1,4 +1,4 @@
-"""Who owns the store, which process holds a lease, and by which key a worker reads its tasks."""
+"""The ownership of the store, the process that holds a lease, and the key by which a worker reads its tasks."""
 
 
 import uuid

@@ -24,7 +24,7 @@ def login(request: HttpRequest) -> HttpResponseBase:
         wrong_passwords.require_some_left(request)
     except Throttled as error:
         log.warning("login_refused", reason="too many wrong passwords")
-        return too_many_logins(request, seconds=ceil(error.wait or 1))
+        return too_many_logins(request, seconds=ceil(getattr(error, "wait", None) or 1))
     response = admin.site.login(request)
     if response.status_code == 200:  # the page again, with what is wrong; a success is a redirect
         wrong_passwords.count()

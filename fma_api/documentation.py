@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from django.http import HttpResponseBase
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.exceptions import NotAcceptable
 from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.views import APIView
 
 from fma_api.problems import plain
 from fma_api.v1.known_queries import KnownQueries
@@ -21,12 +21,12 @@ class _First(DefaultContentNegotiation):
             return renderers[0], renderers[0].media_type
 
 
-class _Shown:
+class _Shown(APIView):
     content_negotiation_class = _First
 
-    def handle_exception(self, error: Exception) -> HttpResponseBase:
+    def handle_exception(self, exc: Exception) -> Any:
         # The forms of this view are those of its document: a problem in one of them would be YAML, or a page.
-        return plain(super().handle_exception(error))  # type: ignore[misc]
+        return plain(super().handle_exception(exc))
 
 
 class SchemaView(_Shown, KnownQueries, SpectacularAPIView):

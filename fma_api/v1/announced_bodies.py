@@ -18,5 +18,6 @@ class AnnouncedBodies(KnownQueries):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        parser: Any = request.negotiator.select_parser(request, request.parsers)
+        asked: Any = request
+        parser = asked.negotiator.select_parser(request, asked.parsers)
         require_length(request._request, read_bytes=getattr(parser, "most_bytes", None))

@@ -1,6 +1,7 @@
 """Server optimisers against their papers' equations, over rounds whose state goes through real files."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -268,9 +269,10 @@ STRATEGIES = _strategies()
 def test_what_nobody_changed_stays_as_it_is(name):
     strategy = STRATEGIES[name]
     rng = np.random.default_rng(5)
-    model, older = (
+    models: list[dict[str, Any]] = [
         {"w": rng.normal(size=400), "x": rng.normal(size=400).astype(np.float32)} for _ in range(2)
-    )
+    ]
+    model, older = models
     payloads = {
         f"{payload}/{key}": np.zeros_like(model[key])
         for payload in strategy.aggregator.payloads

@@ -72,7 +72,7 @@ def test_a_lease_that_is_taken_over_is_another_attempt(caplog: pytest.LogCapture
     for _ in range(2):
         claiming.claim(due.pk)
         Round.objects.filter(pk=due.pk).update(lease_expires_at=due.opened_on)
-    attempts = [record.msg["attempt"] for record in caplog.records if "'round_claimed'" in str(record.msg)]  # type: ignore[index]
+    attempts = [record.msg["attempt"] for record in caplog.records if "'round_claimed'" in str(record.msg)]
     assert attempts == [1, 2]
 
 

@@ -31,7 +31,8 @@ def place(request: pytest.FixtureRequest, settings: Any) -> None:
 
 
 def this_database() -> Row | None:
-    return StoreOwnership.objects.values().first()
+    row = StoreOwnership.objects.values().first()
+    return None if row is None else dict(row)
 
 
 def be(database: Row | None) -> None:

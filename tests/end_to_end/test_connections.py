@@ -51,7 +51,7 @@ def test_a_web_process_and_workers_hold_no_more_than_the_guide_says(
                         "SELECT count(*) FROM pg_stat_activity"
                         " WHERE datname = current_database() AND pid <> pg_backend_pid()"
                     )
-                    most = max(most, cursor.fetchone()[0])  # type: ignore[index]
+                    most = max(most, cursor.fetchone()[0])
                     time.sleep(0.05)
             for thread in asking:
                 thread.join()

@@ -122,7 +122,7 @@ def test_a_changed_byte_of_a_stored_update_is_found(install: FmaInstall) -> None
 
 def test_an_aggregate_that_its_updates_do_not_give_has_an_exit_code_of_its_own(install: FmaInstall) -> None:
     with install.database():
-        second, first = ModelAggregate.objects.filter(federated_model=MEAN).order_by("-pk")
+        second, first = ModelAggregate.objects.filter(federated_model=int(MEAN)).order_by("-pk")
         ModelAggregate.objects.filter(pk=second.pk).update(sha256=first.sha256)
 
     told, said = verify(install, MEAN), verify(install, MEAN, "--json")

@@ -45,6 +45,11 @@ class Folded:
     uses: tuple[UpdateUse, ...]
 
 
+# Raise it with every change of the arithmetic, of a rule's too, after which the same updates may give other bits.
+# Rounds name theirs, so that `fma verify` knows whose bits it compares.
+ENGINE_VERSION = 2
+
+
 def fold(
     updates: Sequence[UpdateFile],
     *,

@@ -32,8 +32,8 @@ class Round(models.Model):
     clients_counted: the number of clients that the model had when they were last counted. They are counted when the
     round starts, and if its rules ask for them, again when one of them leaves and when as many have answered, so that
     an update need not count them.
-    strategy, num_clients, start_sha256: all that its result depends on beside its updates and the state of its parent,
-    written down by the claim, so that the aggregate can be computed again.
+    strategy, num_clients, start_sha256, engine_version: all that its result depends on beside its updates and the state
+    of its parent, written down by the claim, so that the aggregate can be computed again.
     started_on, deadline_at: it waits for enough clients before it starts, and its time counts from there (UTC).
     lease_token, lease_expires_at: who may publish, and until when (UTC, the server's clock).
     """
@@ -91,6 +91,9 @@ class Round(models.Model):
         blank=True,
         editable=False,
         help_text="The number of clients that the model had at the claim.",
+    )
+    engine_version = models.PositiveSmallIntegerField(
+        default=1, editable=False, help_text="The version of the arithmetic that aggregates it."
     )
     start_sha256 = models.CharField(
         max_length=64,

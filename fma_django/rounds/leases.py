@@ -8,6 +8,7 @@ from typing import Any
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
+from fma_core.engine import ENGINE_VERSION
 from fma_django import conf
 from fma_django.errors import LeaseLost
 from fma_django.models import Round
@@ -35,6 +36,7 @@ def take(held: Round, now: datetime, **changes: Any) -> Lease:
         "lease_expires_at": _expiry(now),
         "lease_holder": this_process(),
         "claimed_on": now,
+        "engine_version": ENGINE_VERSION,
     }
     move(held, RoundState.AGGREGATING, **changes)
     for name, value in {"state": RoundState.AGGREGATING, **changes}.items():

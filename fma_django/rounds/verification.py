@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from fma_core.engine import ENGINE_VERSION
 from fma_django.errors import NotVerifiable
 from fma_django.models import FederatedModel, ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus
@@ -63,7 +64,7 @@ def verify_round(
     _require_intact(published, updates)
     with spool_file() as weights, spool_file() as state:
         folded = fold_round(published, updates, spec, Results(weights, state), check=progress)
-    return Verification(
+    verified = Verification(
         round_number=published.number,
         num_updates=len(updates),
         published_sha256=aggregate.sha256,
@@ -71,6 +72,12 @@ def verify_round(
         published_state_sha256=aggregate.state_sha256,
         computed_state_sha256="" if folded.state is None else folded.state.sha256,
     )
+    if not verified.is_equal and published.engine_version != ENGINE_VERSION:
+        raise NotVerifiable(
+            f"round {published.number} was published by version {published.engine_version} of the arithmetic; "
+            f"this fma has version {ENGINE_VERSION}, which gives other bits for these updates"
+        )
+    return verified
 
 
 def _require_intact(published: Round, updates: Sequence[ModelUpdate]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from fma_core.engine import ENGINE_VERSION
 from fma_django.clients.registration import revoke_client
 from fma_django.errors import NotVerifiable
 from fma_django.experiments.changes import change_federated_model
@@ -125,6 +126,21 @@ def test_a_tampered_number_of_examples_is_found_out() -> None:
     play(model, people, 1)
     ModelUpdate.objects.filter(client=people[0]).update(num_examples=77)
     assert not verify_round(model).is_equal
+
+
+def test_a_round_of_an_older_arithmetic_is_equal_or_says_so() -> None:
+    model, people = make(**STRATEGIES["mean"])
+    play(model, people, 2)
+    assert set(model.rounds.filter(state=RoundState.PUBLISHED).values_list("engine_version", flat=True)) == {
+        ENGINE_VERSION
+    }
+    model.rounds.update(engine_version=ENGINE_VERSION - 1)
+    assert verify_round(model, 1).is_equal
+    ModelUpdate.objects.filter(client=people[0]).update(num_examples=77)
+    with pytest.raises(
+        NotVerifiable, match=r"was published by version \d of the arithmetic; this fma has version \d"
+    ):
+        verify_round(model, 1)
 
 
 def test_updates_that_were_left_out_are_not_counted() -> None:

@@ -1,6 +1,7 @@
 """Server optimisers against their papers' equations, over rounds whose state goes through real files."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -268,9 +269,10 @@ STRATEGIES = _strategies()
 def test_what_nobody_changed_stays_as_it_is(name):
     strategy = STRATEGIES[name]
     rng = np.random.default_rng(5)
-    model, older = (
+    models: list[dict[str, Any]] = [
         {"w": rng.normal(size=400), "x": rng.normal(size=400).astype(np.float32)} for _ in range(2)
-    )
+    ]
+    model, older = models
     payloads = {
         f"{payload}/{key}": np.zeros_like(model[key])
         for payload in strategy.aggregator.payloads
@@ -295,6 +297,6 @@ def test_what_nobody_changed_stays_as_it_is(name):
         )
     rounds = ArrayRounds(strategy, model)
     for _ in range(2):
-        found = rounds.play([replace(update, base=update.base or model) for update in updates])
+        found: Any = rounds.play([replace(update, base=update.base or model) for update in updates])
         assert np.delete(found["w"], 7).tobytes() == np.delete(model["w"], 7).tobytes()
         assert found["x"].tobytes() == model["x"].tobytes()

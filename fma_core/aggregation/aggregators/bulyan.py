@@ -6,9 +6,11 @@ Source: El Mhamdi et al. 2018, arXiv:1802.07927, section 4.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fma_core import kernels
 from fma_core.aggregation.aggregators.aggregator import Aggregator, Block, Float64, Rows, aggregators
@@ -66,7 +68,7 @@ def krum_picks(squared: Float64, *, count: int, f: int, contents: Contents) -> t
     for _ in range(count):
         num_neighbours = max(1, len(left) - f - 2) if len(left) > 1 else 0
         scores = sums_of_first(values, num_neighbours)
-        [best] = best_rows(scores, 1, values[:, num_neighbours:], lambda left=left: contents()[left])
+        [best] = best_rows(scores, 1, values[:, num_neighbours:], partial(_contents_of, left, contents))
         if np.isinf(scores[best]):
             raise too_far_apart()
         # Removed from the sorted arrays: sorting again for every pick took 30 s for 1000 updates.
@@ -76,3 +78,7 @@ def krum_picks(squared: Float64, *, count: int, f: int, contents: Contents) -> t
         values = values[is_kept].reshape(len(left), len(left))
         order = order[is_kept].reshape(len(left), len(left))
     return tuple(sorted({*range(num_rows)} - {*left.tolist()}))
+
+
+def _contents_of(left: NDArray[np.intp], contents: Contents) -> Float64:
+    return contents()[left]

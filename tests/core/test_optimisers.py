@@ -297,6 +297,6 @@ def test_what_nobody_changed_stays_as_it_is(name):
         )
     rounds = ArrayRounds(strategy, model)
     for _ in range(2):
-        found = rounds.play([replace(update, base=update.base or model) for update in updates])
+        found: Any = rounds.play([replace(update, base=update.base or model) for update in updates])
         assert np.delete(found["w"], 7).tobytes() == np.delete(model["w"], 7).tobytes()
         assert found["x"].tobytes() == model["x"].tobytes()

@@ -1,4 +1,7 @@
-"""A cluster of two worker processes that all tests here share, and a bucket that the workers know."""
+"""A cluster of two worker processes for each file, and a bucket that the workers know.
+
+It ends with the file: left alone, its three processes take a seventh of a core to the end of the run.
+"""
 
 from collections.abc import Iterator
 
@@ -14,7 +17,7 @@ def bucket(s3_server: S3Server) -> S3Bucket:
     return s3_server.new_bucket()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster(bucket: S3Bucket, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
     folder = tmp_path_factory.mktemp("dask")
     spool = folder / "spool"

@@ -311,6 +311,7 @@ def _receive(upload: Upload, fd: int, first: Upload) -> ModelUpdate:
         wire_sha256=upload.sha256 or None,
         content_encoding=upload.content_encoding,
         digest_header="Repr-Digest",
+        file=_part_of(upload).path,
     )
     try:
         return accept(expected, body)

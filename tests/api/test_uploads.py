@@ -650,6 +650,60 @@ def test_an_unreadable_digest_is_told_by_its_name(device: APIClient, model: Fede
     assert "Repr-Digest" in refused.json()["detail"]
 
 
+def test_an_upload_that_another_machine_has_is_told_so(
+    device: APIClient, model: FederatedModel, settings: Settings, tmp_path: Path, caplog: Any
+) -> None:
+    """Two machines with one database, each with a spool of its own: a request comes to the other one."""
+    url = begun(device, model, Idempotency_Key="k")
+    send(device, url, BODY[:10], 0)
+    first = settings.FMA_STORAGE_URL
+    settings.FMA_STORAGE_URL = (tmp_path / "other machine").as_uri()
+
+    answers = [
+        send(device, url, BODY[10:], 10),
+        device.get(url, headers=TUS),
+        finish(device, url),
+        finish(device, url, Idempotency_Key="f"),
+        begin(device, model, Idempotency_Key="k"),
+    ]
+    assert {code_of(answer) for answer in answers} == {(409, "upload_elsewhere")}
+    assert all("FMA_SPOOL_DIR" in answer.json()["detail"] for answer in answers)
+    assert device.head(url, headers=TUS).status_code == 409
+    assert "upload_elsewhere" in caplog.text
+
+    settings.FMA_STORAGE_URL = first
+    assert send(device, url, BODY[10:], 10).status_code == 204
+    made = finish(device, url).json()["id"]
+    settings.FMA_STORAGE_URL = (tmp_path / "other machine").as_uri()
+    assert finish(device, url).json()["id"] == made
+    assert offset(device, url) == len(BODY)
+
+
+@pytest.mark.parametrize("spool", ["shared", "of a version before"])
+def test_parts_that_are_gone_from_their_own_spool_are_unknown(
+    device: APIClient, model: FederatedModel, storage: Path, spool: str
+) -> None:
+    url = begun(device, model)
+    if spool != "shared":
+        Upload.objects.update(spool=None)
+    for path in storage.rglob("*.part"):
+        path.unlink()
+
+    assert code_of(send(device, url, BODY, 0)) == (404, "unknown_upload")
+
+
+def test_a_young_upload_of_another_machine_does_not_give_way(
+    device: APIClient, model: FederatedModel, settings: Settings, tmp_path: Path
+) -> None:
+    settings.FMA_MAX_UPLOADS = 1
+    begun(device, model)
+    settings.FMA_STORAGE_URL = (tmp_path / "other machine").as_uri()
+
+    assert code_of(begin(device, model)) == (429, "too_many_uploads")
+    Upload.objects.update(created_on=timezone.now() - timedelta(minutes=11))
+    begun(device, model)
+
+
 def test_an_upload_expires(
     device: APIClient, model: FederatedModel, storage: Path, settings: Settings
 ) -> None:

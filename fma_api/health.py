@@ -11,9 +11,12 @@ from django.views.decorators.cache import never_cache
 from fma_django import conf
 from fma_django.models import Worker
 from fma_django.storage import get_store
+from fma_django.wakeups.probe import are_heard
 from fma_django.work.heartbeat import key_fingerprint
 
 log = structlog.get_logger(__name__)
+
+POLLING = "polling: wake-ups do not reach this process; a pooler such as PgBouncer must pool by session"
 
 
 @never_cache
@@ -24,10 +27,14 @@ def healthz(request: HttpRequest) -> JsonResponse:
 
 @never_cache
 def readyz(request: HttpRequest) -> JsonResponse:
-    """200 when the database and the store answer and a worker was seen in the last seconds; else 503, saying which."""
+    """200 when the database and the store answer and a worker was seen in the last seconds; else 503, saying which.
+
+    `wakeups` says "polling" where they do not arrive: all works, but later, so that is no reason for a 503.
+    """
     parts = {"database": _database(), "storage": _storage()}
     parts["worker"] = _worker() if parts["database"] == "ok" else "not known without the database"
     ready = all(state == "ok" for state in parts.values())
+    parts["wakeups"] = "ok" if are_heard() else POLLING
     return JsonResponse({"status": "ok" if ready else "unavailable", **parts}, status=200 if ready else 503)
 
 

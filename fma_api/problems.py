@@ -70,6 +70,7 @@ STATUS: Mapping[type[FMAError], int] = {
     record.TooManyUploads: 429,
     record.UploadBusy: 429,
     record.UnknownUpload: 404,
+    record.UploadElsewhere: 409,
     record.WrongOffset: 409,
     record.UploadIncomplete: 409,
     record.ChecksumMismatch: 460,  # of tus

@@ -41,6 +41,9 @@ LEAST_BYTES = 8 * 2**20
 PART_BYTES = 8 * 2**20
 MOST_BEGINNINGS = 3
 PAUSE_S = 0.2
+# The answer of a machine that has no parts of an upload because another one has; asked again, a balancer may find that.
+ELSEWHERE = "upload_elsewhere"
+MOST_MACHINES = 8
 # The lowest speed at which the server checks a complete body before it answers.
 LOOKS_AT_BYTES_PER_S = 8 * 2**20
 
@@ -85,8 +88,11 @@ class Uploads:
             try:
                 upload.send()
                 return upload.finish(facts.key)
-            except NotFound as gone:
-                # The server has dropped it: it has expired, or others needed the space.
+            except (NotFound, Conflict) as gone:
+                # The server has dropped it: it has expired, or others needed the space, or its machine is gone.
+                if isinstance(gone, Conflict) and gone.code != ELSEWHERE:
+                    self._keep_or_give_up(facts.key, upload_id, gone, headers)
+                    raise
                 if attempt == MOST_BEGINNINGS:
                     raise
                 logger.warning("upload_lost cause=%s", gone)
@@ -95,12 +101,17 @@ class Uploads:
                 self._unfinished[facts.key] = upload_id
                 raise
             except Refused as refused:
-                if refused.is_of_the_server:
-                    _give_up(self._transport, upload_id, headers)
-                else:
-                    self._unfinished[facts.key] = upload_id
+                self._keep_or_give_up(facts.key, upload_id, refused, headers)
                 raise
         raise AssertionError("unreachable")
+
+    def _keep_or_give_up(
+        self, key: str, upload_id: str, refused: Refused, headers: Mapping[str, str]
+    ) -> None:
+        if refused.is_of_the_server:
+            _give_up(self._transport, upload_id, headers)
+        else:
+            self._unfinished[key] = upload_id
 
     def _begin(
         self, body: RequestBody, facts: Facts, attempt: int, headers: Mapping[str, str], deadline: Deadline
@@ -121,9 +132,9 @@ class Uploads:
             self.are_known = False
             return None
         except Refused as refused:  # expired is a 409, reused a 422
-            if refused.code not in ("idempotency_key_expired", "idempotency_key_reused"):
+            if refused.code not in ("idempotency_key_expired", "idempotency_key_reused", ELSEWHERE):
                 raise
-            # The upload of this key was dropped, or announced otherwise by an earlier version.
+            # The upload of this key was dropped, announced otherwise by an earlier version, or is on another machine.
             answer = self._post(sent, facts, str(uuid.uuid4()), deadline)
         if not isinstance(answer, dict) or "id" not in answer:
             raise UnexpectedAnswer("the server began an upload without saying which")
@@ -189,6 +200,7 @@ class _Upload:
 
     def send(self) -> None:
         """Send all parts that have not arrived."""
+        misses = 0
         while self._offset < self._body.size_bytes:
             try:
                 self._offset = self._transport.exchange(
@@ -201,15 +213,31 @@ class _Upload:
                 )
             except Conflict as conflict:
                 # A part of an attempt that seemed to be lost has arrived after all.
-                if conflict.code != "wrong_offset" or self._deadline.remaining_s() <= 0:
+                misses += conflict.code == ELSEWHERE
+                if (
+                    conflict.code not in ("wrong_offset", ELSEWHERE)
+                    or misses == MOST_MACHINES
+                    or self._deadline.remaining_s() <= 0
+                ):
                     raise
                 self._transport.sleep(PAUSE_S)
                 continue
             self._is_unsure = False
+            misses = 0
             self._deadline.renew()
 
     def finish(self, key: str) -> Answer:
         """Turn the complete upload into an update."""
+        for _ in range(MOST_MACHINES - 1):
+            try:
+                return self._finish(key)
+            except Conflict as conflict:
+                if conflict.code != ELSEWHERE or self._deadline.remaining_s() <= 0:
+                    raise
+            self._transport.sleep(PAUSE_S)
+        return self._finish(key)
+
+    def _finish(self, key: str) -> Answer:
         return self._transport.call(
             "POST",
             UPDATES,

@@ -33,6 +33,7 @@
         ├── ResultTaken             result_taken
         ├── RateExceeded            rate_exceeded
         ├── UnknownUpload           unknown_upload
+        ├── UploadElsewhere         upload_elsewhere
         ├── TooManyUploads          too_many_uploads
         ├── UploadBusy              upload_busy
         ├── WrongOffset             wrong_offset
@@ -219,6 +220,12 @@ class UnknownUpload(Refused):
     @classmethod
     def of(cls, upload_id: str) -> "UnknownUpload":
         return cls(f"this client has no upload {upload_id:.40}", field="upload")
+
+
+class UploadElsewhere(Refused):
+    """The parts of an upload are in the spool of another machine."""
+
+    code = "upload_elsewhere"
 
 
 class TooManyUploads(Refused):

@@ -4,9 +4,10 @@ import asyncio
 import threading
 from collections.abc import Callable
 
-from fma_django.wakeups import ALL, Listener
+from django.db import connection
 
-WAIT_S = 60.0
+from fma_django.wakeups import ALL, Listener
+from fma_django.wakeups.probe import Probe
 
 
 def listen_for(
@@ -15,11 +16,14 @@ def listen_for(
     """Call `wake` in the loop with what is heard, from now on. The thread makes its listener itself."""
 
     def hear() -> None:
-        listener = listen()
+        listener, probe = listen(), Probe()
         heard = frozenset({ALL})  # what was said before it listened
         while not loop.is_closed():  # for as long as the process serves: a daemon thread
             if heard:
                 loop.call_soon_threadsafe(wake, heard)
-            heard = listener.wait(WAIT_S)
+            wait_s = probe.wait_s()
+            connection.close()  # of this thread, opened for a probe once a minute
+            heard = listener.wait(wait_s)
+            probe.take(heard)
 
     threading.Thread(target=hear, name="wakeups", daemon=True).start()

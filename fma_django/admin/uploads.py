@@ -8,7 +8,7 @@ from django.template.defaultfilters import filesizeformat
 from fma_django.admin.history import HistoryAdmin
 from fma_django.admin.links import NOTHING, link_to
 from fma_django.admin.object_filter import object_filter
-from fma_django.errors import UnknownUpload
+from fma_django.errors import UnknownUpload, UploadElsewhere
 from fma_django.models import Client, FederatedModel, Upload
 from fma_django.updates.uploads import offset_of
 
@@ -46,7 +46,7 @@ class UploadAdmin(HistoryAdmin[Upload]):
     def arrived(self, row: Upload) -> str:
         try:
             return filesizeformat(offset_of(row))
-        except UnknownUpload:
+        except (UnknownUpload, UploadElsewhere):
             return NOTHING
 
     @display(description="size", ordering="size_bytes")

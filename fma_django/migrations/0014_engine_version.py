@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('fma_django', '0012_store_ownership'),
+        ('fma_django', '0013_upload_spool'),
     ]
 
     operations = [

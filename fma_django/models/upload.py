@@ -17,7 +17,8 @@ class Upload(models.Model):
 
     base_is_known: whether it has a base; that is the initial model when there is no base_aggregate.
     base_was_sent: whether its sender named it; otherwise it follows from the rounds that the client has joined.
-    size_bytes, content_encoding, sha256: of the bytes as they travel. update: what became of it, once it is complete;
+    size_bytes, content_encoding, sha256: of the bytes as they travel. spool: the id of the folder that has its file;
+    None for an upload that began before they had ids. update: what became of it, once it is complete;
     kept until it expires, so that the same upload is the same update.
     """
 
@@ -34,6 +35,7 @@ class Upload(models.Model):
     size_bytes = models.PositiveBigIntegerField()
     content_encoding = models.CharField(max_length=16, blank=True)
     sha256 = models.CharField(max_length=64, blank=True)
+    spool = models.UUIDField(null=True, blank=True, editable=False)
     update = models.ForeignKey(
         ModelUpdate, on_delete=models.CASCADE, null=True, blank=True, related_name="uploads"
     )

@@ -13,7 +13,7 @@ from typing import Any
 from fma_core.arrays.codecs import json_layouts
 from fma_core.arrays.codecs.header import read_exactly
 from fma_core.arrays.codecs.json_layouts import Layout
-from fma_core.arrays.codecs.receive import receive_canonical, receive_safetensors
+from fma_core.arrays.codecs.receive import Received, check_canonical, receive_canonical, receive_safetensors
 from fma_core.arrays.codecs.safetensors import Limits, decode, encode_as, layout_within, read_file
 from fma_core.arrays.codecs.zstd import is_zstd
 from fma_core.arrays.spec import Spec
@@ -35,6 +35,7 @@ class SafetensorsBody:
 
     size_bytes, wire_sha256: of the bytes as they come; the hash (hex) is what the sender says of them.
     content_encoding: "" or "zstd". digest_header: the header that had the hash.
+    file: a local file of these bytes, which never changes again: it is stored under a second name, if it is canonical.
     """
 
     read: Callable[[int], bytes | memoryview]
@@ -42,6 +43,7 @@ class SafetensorsBody:
     wire_sha256: str | None = None
     content_encoding: str = ""
     digest_header: str = "Content-Digest"
+    file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -100,25 +102,50 @@ def _store(
             get_store().put_bytes(data, received.sha256)
             return StoredWeights(received.sha256, received.size_bytes, spec, layout or "named")
         body = replace(body, read=io.BytesIO(data).read)
-    with spool_file() as path:
-        fd = os.open(path, os.O_RDWR)
-        try:
-            received = receive_safetensors(
-                body.read,
-                fd,
-                size_bytes=body.size_bytes,
-                spec=spec,
-                limits=limits(),
-                is_zstd=coded,
-                hash_wire=body.wire_sha256 is not None,
-            )
-        finally:
-            os.close(fd)
+    with _received_file(body, spec) as (path, received):
         _require_digest(body, received.wire_sha256)
         if schema is not None:
             require_schema(json_layouts.json_of(read_file(path), layout or "named"), schema, field=field)
         get_store().put_file(path, received.sha256)
     return StoredWeights(received.sha256, received.size_bytes, received.spec, layout or "named")
+
+
+@contextmanager
+def _received_file(body: SafetensorsBody, spec: Spec | None) -> Iterator[tuple[Path, Received]]:
+    """The canonical file of a body in the spool, removed unless it was moved away."""
+    coded = is_zstd(body.content_encoding)
+    with spool_file() as path:
+        received = None
+        if body.file is not None and not coded and _link(body.file, path):
+            with open(path, "rb", buffering=0) as file:
+                received = check_canonical(file.read, size_bytes=body.size_bytes, spec=spec, limits=limits())
+            if received is None:
+                path.unlink()
+        if received is None:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                received = receive_safetensors(
+                    body.read,
+                    fd,
+                    size_bytes=body.size_bytes,
+                    spec=spec,
+                    limits=limits(),
+                    is_zstd=coded,
+                    hash_wire=body.wire_sha256 is not None,
+                )
+            finally:
+                os.close(fd)
+        yield path, received
+
+
+def _link(file: Path, path: Path) -> bool:
+    """Replace `path` by a second name of `file`; False on a file system without second names."""
+    path.unlink()
+    try:
+        os.link(file, path)
+    except OSError:
+        return False
+    return True
 
 
 def _store_json(

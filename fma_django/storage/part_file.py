@@ -73,7 +73,7 @@ class PartFile:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise PartBusy from error
-            if not os.fstat(fd).st_nlink:
+            if not self._is(fd):
                 raise PartGone
             yield fd
         finally:
@@ -101,15 +101,39 @@ class PartFile:
                         if digest is not None:
                             digest.update(piece)
                     if digest is not None and end == at + length and digest.digest() != sha256:
-                        _cut(fd, at, if_longer_than=end)
+                        self._cut(fd, at, if_longer_than=end)
                         raise PartDamaged
                 finally:
-                    _force(fd, at)
-            if not os.fstat(fd).st_nlink:
+                    self._force(fd, at)
+            if not self._is(fd):
                 raise PartGone
         finally:
             os.close(fd)
         return end
+
+    def _cut(self, fd: int, end: int, *, if_longer_than: int) -> None:
+        with _locked(fd):
+            status = os.fstat(fd)
+            # A file with a second name, or without this one, may be one of the store by now.
+            if status.st_size >= if_longer_than and status.st_nlink == 1 and self._is(fd):
+                os.ftruncate(fd, end)
+
+    def _force(self, fd: int, start: int) -> None:
+        try:
+            os.fsync(fd)
+        except OSError as error:
+            if error.errno == errno.EINVAL:
+                return
+            # Nobody knows which of the bytes are on the disk.
+            self._cut(fd, start, if_longer_than=start)
+            raise
+
+    def _is(self, fd: int) -> bool:
+        # The number of names does not tell: the store may have made a second one.
+        try:
+            return os.path.samestat(os.fstat(fd), self.path.stat())
+        except FileNotFoundError:
+            return False
 
 
 @contextmanager
@@ -143,20 +167,3 @@ def _add(fd: int, piece: bytes, end: int) -> None:
         while left:
             written = os.pwrite(fd, left, end)
             left, end = left[written:], end + written
-
-
-def _cut(fd: int, end: int, *, if_longer_than: int) -> None:
-    with _locked(fd):
-        if os.fstat(fd).st_size >= if_longer_than:
-            os.ftruncate(fd, end)
-
-
-def _force(fd: int, start: int) -> None:
-    try:
-        os.fsync(fd)
-    except OSError as error:
-        if error.errno == errno.EINVAL:
-            return
-        # Nobody knows which of the bytes are on the disk.
-        _cut(fd, start, if_longer_than=start)
-        raise

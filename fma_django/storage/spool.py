@@ -6,17 +6,32 @@ import os
 import shutil
 import stat
 import tempfile
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from uuid import UUID, uuid4
 
 from fma_django.storage.errors import StorageFull, StorageUnavailable
 
 UPLOADS = "uploads"
+SPOOL_ID = ".spool-id"
 
 
 def uploads_dir(spool: Path) -> Path:
     """The folder of unfinished uploads in a spool; `remove_stale` does not touch it."""
     return ensure_spool(spool / UPLOADS)
+
+
+def spool_id(folder: Path) -> UUID:
+    """The id of a folder of uploads, kept in a file of it: machines with the same one share the folder."""
+    path = folder / SPOOL_ID
+    with suppress(FileNotFoundError, ValueError):
+        return UUID(path.read_text())
+    new = folder / f"{SPOOL_ID}.{uuid4().hex}"
+    new.write_text(str(uuid4()))
+    # Of two processes that begin at once, the last one names it: nobody asks for the id where the parts are there.
+    new.replace(path)
+    return UUID(path.read_text())
 
 
 def require_room(folder: Path, size_bytes: int) -> None:

@@ -1,6 +1,7 @@
 """Bodies that come in parts: begun, added to, given up, and made an update when all of it is there.
 
-The parts lie in the spool of the store: several machines that serve one model need a spool in common.
+The parts lie in the spool of the store: several machines that serve one model share a spool, or a balancer sends each
+client to the same machine. A machine that has no parts of an upload says whether they are on another one.
 """
 
 import hashlib
@@ -12,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from time import time
 
+import structlog
 from django.db import transaction
 from django.db.models import Q, QuerySet
 from django.utils import timezone
@@ -28,6 +30,7 @@ from fma_django.errors import (
     TooManyUploads,
     UnknownUpload,
     UploadBusy,
+    UploadElsewhere,
     UploadIncomplete,
     WrongOffset,
 )
@@ -36,11 +39,13 @@ from fma_django.record.idempotency import Once, create_once
 from fma_django.record.weights import SafetensorsBody
 from fma_django.storage import get_store
 from fma_django.storage.part_file import PartBusy, PartDamaged, PartFile, PartGone, PartMoved
-from fma_django.storage.spool import UPLOADS, require_room, uploads_dir
+from fma_django.storage.spool import UPLOADS, require_room, spool_id, uploads_dir
 from fma_django.updates.facts import INITIAL
 from fma_django.updates.intake import Allow, Expected, Sender, UpdateFacts, accept, announce
 from fma_django.updates.limits import plain_bytes, require_size
 from fma_django.updates.rates import ask_for_bytes, count_arrived, count_begun
+
+log = structlog.get_logger(__name__)
 
 SUFFIX = ".part"
 # An upload to which nothing came for so long gives way to a new one of its client.
@@ -83,6 +88,7 @@ def begin_upload(
         size_bytes=size_bytes,
         content_encoding=content_encoding,
         sha256=sha256,
+        spool=spool_id(_folder()),
         expires_on=timezone.now() + timedelta(seconds=conf.current().upload_s),
     )
     once = None
@@ -119,13 +125,13 @@ def find_upload(client: Client | None, upload_id: str) -> Upload:
 
 
 def offset_of(upload: Upload) -> int:
-    """The number of bytes that have arrived. Raises UnknownUpload."""
+    """The number of bytes that have arrived. Raises UnknownUpload, UploadElsewhere."""
     if upload.update_id is not None:
         return upload.size_bytes
     try:
         return _part_of(upload).size_bytes()
     except PartGone as error:
-        raise _unknown(upload) from error
+        raise _gone(upload) from error
 
 
 def add_to_upload(
@@ -135,7 +141,7 @@ def add_to_upload(
 
     at: how many had before. sha256: of these bytes, when the sender says it. An update that is not wanted any more is
     refused before its bytes travel.
-    Raises WrongOffset, TooLarge, RateExceeded, ChecksumMismatch, UnknownUpload, StorageFull, and what
+    Raises WrongOffset, TooLarge, RateExceeded, ChecksumMismatch, UnknownUpload, UploadElsewhere, StorageFull, and what
     `announce` raises; TruncatedBody when fewer came.
     """
     if at + length > upload.size_bytes:
@@ -162,7 +168,7 @@ def add_to_upload(
     try:
         end = _part_of(upload).append(read_and_count, at=at, length=length, sha256=sha256)
     except PartGone as error:
-        raise _unknown(upload) from error
+        raise _gone(upload) from error
     except PartMoved as error:
         raise _wrong_offset(at, error.size_bytes) from error
     except PartDamaged as error:
@@ -179,15 +185,15 @@ def finish_upload(upload: Upload, *, idempotency_key: str | None = None) -> Mode
 
     idempotency_key: of whoever begins an upload again, because the first one seems lost, so that it is one update.
     An upload whose bytes are refused is given up.
-    Raises UploadIncomplete, UploadBusy, UnknownUpload, StorageFull, and what `announce`, `accept` and `create_once`
-    raise.
+    Raises UploadIncomplete, UploadBusy, UnknownUpload, UploadElsewhere, StorageFull, and what `announce`, `accept` and
+    `create_once` raise.
     """
     first = upload if idempotency_key is None else _first_with(idempotency_key, upload)
     if first.update is not None:
         return first.update
     try:
         offset = offset_of(upload)
-    except UnknownUpload:
+    except (UnknownUpload, UploadElsewhere):
         return _finished_meanwhile(upload)
     if offset != upload.size_bytes:
         raise UploadIncomplete(
@@ -287,7 +293,9 @@ def _make_way(client: Client, size_bytes: int) -> None:
 
     given_up = []
     for upload in list(unfinished):
-        if is_too_much() and _part_of(upload).written_at() < quiet_since:
+        # That of another machine is as quiet as it is old.
+        written_at = _part_of(upload).written_at() or upload.created_on.timestamp()
+        if is_too_much() and written_at < quiet_since:
             unfinished.remove(upload)
             given_up.append(upload)
     if is_too_much():
@@ -311,6 +319,7 @@ def _receive(upload: Upload, fd: int, first: Upload) -> ModelUpdate:
         wire_sha256=upload.sha256 or None,
         content_encoding=upload.content_encoding,
         digest_header="Repr-Digest",
+        file=_part_of(upload).path,
     )
     try:
         return accept(expected, body)
@@ -333,7 +342,7 @@ def _first_with(key: str, upload: Upload) -> Upload:
 def _finished_meanwhile(upload: Upload) -> ModelUpdate:
     current = Upload.objects.select_related("update").filter(pk=upload.pk).first()
     if current is None or current.update is None:
-        raise _unknown(upload)
+        raise _gone(upload)
     return current.update
 
 
@@ -359,8 +368,15 @@ def _part_of(upload: Upload) -> PartFile:
     return PartFile(_folder() / f"{upload.pk.hex}{SUFFIX}")
 
 
-def _unknown(upload: Upload) -> UnknownUpload:
-    return UnknownUpload(f"there is no upload {upload.pk} any more")
+def _gone(upload: Upload) -> UnknownUpload | UploadElsewhere:
+    here = spool_id(_folder())
+    if upload.spool in (None, here) or not Upload.objects.filter(pk=upload.pk).exists():
+        return UnknownUpload(f"there is no upload {upload.pk} any more")
+    log.warning("upload_elsewhere", upload=str(upload.pk), spool=str(upload.spool), here=str(here))
+    return UploadElsewhere(
+        f"the parts of upload {upload.pk} are in the spool of another machine; machines that serve uploads share one "
+        "spool (FMA_SPOOL_DIR), or a balancer sends each client to the same machine"
+    )
 
 
 def _wrong_offset(announced: int, arrived: int) -> WrongOffset:

@@ -22,7 +22,7 @@ def send(topic: str) -> None:
 
     Never raises: a listener that was not woken finds the news a little later by itself.
     """
-    transaction.on_commit(lambda: _say(topic), robust=True)
+    transaction.on_commit(lambda: say(topic), robust=True)
 
 
 def listen(*channels: str) -> Listener:
@@ -50,7 +50,8 @@ def _folder_of_pipes() -> Path:
     return Path(tempfile.gettempdir(), f"fma-{digest[:16]}.wakeups")
 
 
-def _say(topic: str) -> None:
+def say(topic: str) -> None:
+    """Wake all listeners of a topic at once, whatever transaction is open. Never raises."""
     try:
         get_carrier().say(topic)
     except Exception as error:  # noqa: BLE001 - whatever the carrier's library raises

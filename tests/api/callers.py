@@ -25,7 +25,7 @@ def as_client(registration: Registration) -> APIClient:
 
 def stored_files(folder: Path) -> list[str]:
     """Every file in the store and its spool, except those of the store itself."""
-    own = {".lock", ".owner"}
+    own = {".lock", ".owner", ".spool-id"}
     return sorted(
         str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and path.name not in own
     )

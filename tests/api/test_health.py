@@ -11,6 +11,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from fma_django.models import Worker
+from fma_django.wakeups import probe
 from fma_django.work import heartbeat
 from fma_django.work.heartbeat import key_fingerprint
 
@@ -35,7 +36,35 @@ def test_readyz_is_200_with_everything(anonymous: APIClient, worker: Worker) -> 
     answer = anonymous.get("/readyz")
 
     assert answer.status_code == 200
-    assert answer.json() == {"status": "ok", "database": "ok", "storage": "ok", "worker": "ok"}
+    assert answer.json() == {
+        "status": "ok",
+        "database": "ok",
+        "storage": "ok",
+        "worker": "ok",
+        "wakeups": "ok",
+    }
+
+
+def test_wake_ups_that_do_not_arrive_are_said_and_do_not_fail_readiness(
+    anonymous: APIClient, worker: Worker, monkeypatch: Any, caplog: Any
+) -> None:
+    monkeypatch.setattr(probe, "WITHIN_S", 0.0)
+    monkeypatch.setattr(probe, "_is_deaf", False)
+    listener = probe.Probe()
+    for _ in range(2):
+        listener.wait_s()
+        listener.take(["model:7"])
+
+    answer = anonymous.get("/readyz")
+
+    said = answer.json()
+    assert (answer.status_code, said["status"], said["wakeups"][:7]) == (200, "ok", "polling")
+    assert caplog.text.count("wakeups_not_heard") == 1
+
+    listener.take(["*"])
+    assert listener.wait_s() == 0  # the next probe is sent at once after a lost connection
+    listener.take([probe.PROBE])
+    assert anonymous.get("/readyz").json()["wakeups"] == "ok"
 
 
 def test_without_a_worker(anonymous: APIClient, worker: Worker) -> None:

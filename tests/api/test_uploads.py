@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from django.db import OperationalError
 from django.utils import timezone
 from pytest_django import Settings
 from rest_framework.test import APIClient
@@ -362,6 +363,103 @@ def test_an_empty_object_beside_an_upload_says_nothing(device: APIClient, model:
     assert device.post(f"{UPDATES}?upload={url.split('/')[-2]}", {}, "json").status_code == 201
 
 
+LARGE = encode({"w": np.arange(300_000, dtype=np.float64)})
+
+
+def begun_with(device: APIClient, model: FederatedModel, body: bytes) -> str:
+    url = begun(device, model, Upload_Length=str(len(body)))
+    assert send(device, url, body, 0).status_code == 204
+    return url
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["first", "later"])
+def test_a_finished_upload_is_stored_without_a_copy(
+    device: APIClient, model: FederatedModel, storage: Path, is_known: bool
+) -> None:
+    if is_known:
+        finish(device, begun_with(device, model, encode({"w": np.zeros(300_000)})))
+    url = begun_with(device, model, LARGE)
+    [part] = storage.rglob("*.part")
+    inode = part.stat().st_ino
+
+    sha256 = finish(device, url).json()["sha256"]
+
+    assert sha256 == hashlib.sha256(LARGE).hexdigest()
+    [blob] = storage.rglob(sha256)
+    assert (blob.stat().st_ino, blob.read_bytes() == LARGE) == (inode, True)
+    assert not list(storage.rglob("*.part"))
+
+
+def test_an_upload_that_is_no_canonical_file_is_stored_as_one(
+    device: APIClient, model: FederatedModel, storage: Path
+) -> None:
+    header = LARGE[8 : 8 + int.from_bytes(LARGE[:8], "little")] + b" " * 8
+    url = begun_with(device, model, len(header).to_bytes(8, "little") + header + LARGE[8 + len(header) - 8 :])
+
+    assert finish(device, url).json()["sha256"] == hashlib.sha256(LARGE).hexdigest()
+    assert not list(storage.rglob("*.part"))
+
+
+def test_a_file_system_without_second_names_is_served(
+    device: APIClient, model: FederatedModel, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    url = begun_with(device, model, LARGE)
+
+    assert finish(device, url).json()["sha256"] == hashlib.sha256(LARGE).hexdigest()
+    assert not list(storage.rglob("*.part"))
+
+
+def test_a_value_that_is_not_finite_is_found_in_a_file_that_is_not_copied(
+    device: APIClient, model: FederatedModel, storage: Path
+) -> None:
+    url = begun_with(device, model, LARGE[:-8] + np.float64("inf").tobytes())
+
+    assert code_of(finish(device, url)) == (422, "non_finite_value")
+    assert stored_files(storage) == []
+
+
+def test_an_upload_whose_update_is_refused_is_there_for_another_try(
+    device: APIClient, model: FederatedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the file has got its name in the store, the transaction may fail."""
+    url = begun_with(device, model, LARGE)
+
+    def fail(*_: Any) -> None:
+        raise OperationalError("database is locked")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("fma_django.updates.intake._take", fail)
+        assert finish(device, url).status_code == 503
+
+    assert offset(device, url) == len(LARGE)
+    assert finish(device, url).json()["sha256"] == hashlib.sha256(LARGE).hexdigest()
+
+
+def test_a_late_checksum_of_the_last_part_does_not_cut_a_stored_file(
+    device: APIClient, model: FederatedModel, storage: Path
+) -> None:
+    """A part is cut off when its checksum is of other bytes, and meanwhile another request has finished the upload."""
+    url = begun_with(device, model, LARGE[:-9])
+    [path] = storage.rglob("*.part")
+    pieces = iter([LARGE[-9:]])
+
+    class Late(part_file.PartFile):
+        def _cut(self, fd: int, end: int, *, if_longer_than: int) -> None:
+            assert finish(device, url).status_code == 201
+            super()._cut(fd, end, if_longer_than=if_longer_than)
+
+    Upload.objects.update(size_bytes=len(LARGE))
+    with pytest.raises(part_file.PartDamaged):
+        Late(path).append(lambda _: next(pieces), at=len(LARGE) - 9, length=9, sha256=b"other")
+
+    [blob] = storage.rglob(hashlib.sha256(LARGE).hexdigest())
+    assert blob.read_bytes() == LARGE
+
+
 def test_who_looked_before_another_one_finished_gets_that_ones_update(
     device: APIClient, model: FederatedModel
 ) -> None:
@@ -550,6 +648,60 @@ def test_an_unreadable_digest_is_told_by_its_name(device: APIClient, model: Fede
 
     assert code_of(refused) == (400, "invalid_header")
     assert "Repr-Digest" in refused.json()["detail"]
+
+
+def test_an_upload_that_another_machine_has_is_told_so(
+    device: APIClient, model: FederatedModel, settings: Settings, tmp_path: Path, caplog: Any
+) -> None:
+    """Two machines with one database, each with a spool of its own: a request comes to the other one."""
+    url = begun(device, model, Idempotency_Key="k")
+    send(device, url, BODY[:10], 0)
+    first = settings.FMA_STORAGE_URL
+    settings.FMA_STORAGE_URL = (tmp_path / "other machine").as_uri()
+
+    answers = [
+        send(device, url, BODY[10:], 10),
+        device.get(url, headers=TUS),
+        finish(device, url),
+        finish(device, url, Idempotency_Key="f"),
+        begin(device, model, Idempotency_Key="k"),
+    ]
+    assert {code_of(answer) for answer in answers} == {(409, "upload_elsewhere")}
+    assert all("FMA_SPOOL_DIR" in answer.json()["detail"] for answer in answers)
+    assert device.head(url, headers=TUS).status_code == 409
+    assert "upload_elsewhere" in caplog.text
+
+    settings.FMA_STORAGE_URL = first
+    assert send(device, url, BODY[10:], 10).status_code == 204
+    made = finish(device, url).json()["id"]
+    settings.FMA_STORAGE_URL = (tmp_path / "other machine").as_uri()
+    assert finish(device, url).json()["id"] == made
+    assert offset(device, url) == len(BODY)
+
+
+@pytest.mark.parametrize("spool", ["shared", "of a version before"])
+def test_parts_that_are_gone_from_their_own_spool_are_unknown(
+    device: APIClient, model: FederatedModel, storage: Path, spool: str
+) -> None:
+    url = begun(device, model)
+    if spool != "shared":
+        Upload.objects.update(spool=None)
+    for path in storage.rglob("*.part"):
+        path.unlink()
+
+    assert code_of(send(device, url, BODY, 0)) == (404, "unknown_upload")
+
+
+def test_a_young_upload_of_another_machine_does_not_give_way(
+    device: APIClient, model: FederatedModel, settings: Settings, tmp_path: Path
+) -> None:
+    settings.FMA_MAX_UPLOADS = 1
+    begun(device, model)
+    settings.FMA_STORAGE_URL = (tmp_path / "other machine").as_uri()
+
+    assert code_of(begin(device, model)) == (429, "too_many_uploads")
+    Upload.objects.update(created_on=timezone.now() - timedelta(minutes=11))
+    begun(device, model)
 
 
 def test_an_upload_expires(

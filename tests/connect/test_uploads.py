@@ -292,6 +292,45 @@ def test_a_server_that_is_killed_in_the_middle_keeps_what_arrived(fma: FmaServer
     assert update["sha256"] == hashlib.sha256(body).hexdigest()
 
 
+@pytest.mark.parametrize("step", ["PATCH", "POST"])
+def test_an_upload_on_another_machine_is_found_by_asking_again(
+    server: ScriptedServer, client: Client, step: str
+) -> None:
+    scripted = Uploads(server)
+    elsewhere = json_reply({"code": "upload_elsewhere"}, 409)
+    if step == "PATCH":
+        scripted.hiccups = [elsewhere, elsewhere, None, elsewhere]
+        server.on("POST", "api/v1/model_updates/", json_reply(UPDATE, 201))
+    else:
+        server.on("POST", "api/v1/model_updates/", elsewhere, elsewhere, json_reply(UPDATE, 201))
+
+    assert client.push(ARRAYS) == UPDATE
+
+    assert (scripted.begun, scripted.arrived) == (1, BODY)
+    assert server.calls("DELETE", "api/v1/uploads/1/") == []
+
+
+@pytest.mark.parametrize("step", ["PATCH", "POST"])
+def test_an_upload_whose_machine_is_gone_is_begun_again(
+    server: ScriptedServer, client: Client, step: str
+) -> None:
+    scripted = Uploads(server)
+    elsewhere = json_reply({"code": "upload_elsewhere"}, 409)
+    answers = [elsewhere] * uploads.MOST_MACHINES
+    if step == "PATCH":
+        scripted.hiccups = [None, *answers]
+    server.on(
+        "POST",
+        "api/v1/model_updates/",
+        *(answers if step == "POST" else []),
+        json_reply(UPDATE, 201),
+    )
+
+    assert client.push(ARRAYS) == UPDATE
+
+    assert (scripted.begun, scripted.arrived) == (2, BODY)
+
+
 def begun(http: httpx.Client, model: int, size_bytes: int) -> tuple[str, str]:
     answer = http.post(
         "uploads/", params={"federated_model": model}, headers={"Upload-Length": str(size_bytes)}

@@ -70,7 +70,7 @@ def test_a_task_is_one_workers_and_the_next_is_for_the_other(broker: WokenBroker
 
 
 def test_who_is_not_woken_looks_now_and_then(broker: WokenBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choose, "_say", lambda topic: None)
+    monkeypatch.setattr(choose, "say", lambda topic: None)
     monkeypatch.setattr(Conf, "POLL", 0.1)
     late = made()
     pk = broker.enqueue("payload")

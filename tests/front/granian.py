@@ -128,10 +128,10 @@ class Handler:
 
 
 class Silence:
-    """A listener that hears nothing."""
+    """A listener that hears nothing, and does not come back to find that out."""
 
     def wait(self, timeout_s: float) -> frozenset[str]:
-        threading.Event().wait(timeout_s)
+        threading.Event().wait()
         return frozenset()
 
 

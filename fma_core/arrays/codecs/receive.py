@@ -72,6 +72,29 @@ def receive_canonical(body: bytes, spec: Spec, *, limits: Limits = DEFAULT_LIMIT
     return Received(spec, sha256, len(body), wire_sha256=sha256)
 
 
+def check_canonical(
+    read: Callable[[int], bytes | memoryview],
+    *,
+    size_bytes: int,
+    spec: Spec | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Received | None:
+    """Check and hash a body that is in a file already; None when that is not a canonical file, of `spec` if given.
+
+    read: as of `receive_safetensors`, which takes every other body; after None, only the header has been read.
+    """
+    head, header = _read_header(read, size_bytes, spec, limits)
+    form = canonical_form(header.spec)
+    if head != form.header or spec not in (None, header.spec):
+        return None
+    layout_within(header.spec, limits)
+    with HashingThread() as digest:
+        for _, piece in _same_pieces(read, form):
+            digest.update(piece)
+        sha256 = digest.hexdigest()
+    return Received(header.spec, sha256, form.size_bytes, wire_sha256=sha256)
+
+
 def receive_safetensors(
     read: Callable[[int], bytes | memoryview],
     out_fd: int,

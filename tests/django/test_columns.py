@@ -26,7 +26,7 @@ def test_a_model_has_every_column_in_the_api_and_takes_it() -> None:
 
 def test_every_column_stands_in_the_form_of_the_admin_once() -> None:
     shown = [name for _, options in FederatedModelAdmin.settings_fieldsets for name in options["fields"]]
-    assert sorted(shown) == sorted([*NAMES, "name", "developer", "allow_aggregation", "spec"])
+    assert sorted(shown) == sorted([*NAMES, "name", "developer", "spec"])
 
 
 def test_the_client_of_developers_takes_every_column() -> None:

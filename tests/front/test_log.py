@@ -60,7 +60,12 @@ def test_the_line_of_an_upload_that_becomes_an_update_names_its_client(capsys: A
     ann = make_client(model)
     upload = begin_upload(model, ann.client, 1000, UpdateFacts())
 
-    client.post(f"/api/v1/model_updates/?upload={upload.pk}", headers={"client-uuid": str(ann.credential)})
+    client.post(
+        f"/api/v1/model_updates/?upload={upload.pk}",
+        data=b"",
+        content_type="application/octet-stream",
+        headers={"client-uuid": str(ann.credential)},
+    )
 
     line = capsys.readouterr().err.splitlines()[-1]
     assert f"user_id={ann.client.pk}" in line

@@ -36,14 +36,13 @@ class Clipped:
 class CenteredClipping(Aggregator[Clipped]):
     """The last aggregate plus the mean of the updates' differences from it, each clipped to length tau; repeated.
 
-        An update whose squared distance overflows float64 counts as one that changed nothing.
+    An update whose squared distance overflows float64 counts as one that changed nothing.
 
-        >>> import numpy as np
-    from numpy.typing import NDArray
-        >>> from fma_core.in_memory import fold_arrays
-        >>> updates = [{"w": np.array([1.0])}, {"w": np.array([900.0])}]
-        >>> fold_arrays(CenteredClipping(tau=3.0), updates, start={"w": np.array([0.0])})["w"]
-        array([2.])
+    >>> import numpy as np
+    >>> from fma_core.in_memory import fold_arrays
+    >>> updates = [{"w": np.array([1.0])}, {"w": np.array([900.0])}]
+    >>> fold_arrays(CenteredClipping(tau=3.0), updates, start={"w": np.array([0.0])})["w"]
+    array([2.])
     """
 
     source: ClassVar[str] = "Karimireddy et al. 2021, arXiv:2012.10333"

@@ -8,7 +8,7 @@ from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.views import APIView
 
 from fma_api.problems import plain
-from fma_api.v1.known_queries import KnownQueries
+from fma_api.v1.known_queries import DESCRIBING, KnownQueries
 
 
 class _First(DefaultContentNegotiation):
@@ -30,7 +30,9 @@ class _Shown(APIView):
 
 
 class SchemaView(_Shown, KnownQueries, SpectacularAPIView):
-    pass
+    def _get_schema_response(self, request: Any) -> Any:
+        with DESCRIBING:
+            return super()._get_schema_response(request)  # type: ignore[no-untyped-call]
 
 
 class DocsView(_Shown, SpectacularSwaggerView):

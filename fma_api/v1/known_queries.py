@@ -5,6 +5,7 @@ A misspelt parameter would otherwise be ignored: an update with the weight 1, a 
 
 from difflib import get_close_matches
 from functools import cache
+from threading import RLock
 from typing import Any, cast
 from urllib.parse import parse_qsl
 
@@ -17,6 +18,9 @@ from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
 LONGEST_NAME = 80
+# The first use of drf-spectacular's extensions replaces their names by classes, which another thread must not see half
+# done: it would take them for missing, for ever.
+DESCRIBING = RLock()
 
 
 class KnownQueries(APIView):
@@ -45,11 +49,12 @@ def refuse_unknown_parameters(request: HttpRequest) -> None:
 @cache
 def parameters_of(callback: Any, method: str) -> frozenset[str]:
     """The names that the OpenAPI document lists for an operation, and `format`, which every view of DRF reads."""
-    generator = cast("Any", SchemaGenerator)()  # it is not typed
-    view: Any = generator.create_view(callback, method)
-    view.request = spectacular_settings.GET_MOCK_REQUEST(method, "/", view, None)
-    # None for the document itself, in which it is not described.
-    operation = view.schema.get_operation("/", "/", "", method, generator.registry) or {}
+    with DESCRIBING:
+        generator = cast("Any", SchemaGenerator)()  # it is not typed
+        view: Any = generator.create_view(callback, method)
+        view.request = spectacular_settings.GET_MOCK_REQUEST(method, "/", view, None)
+        # None for the document itself, in which it is not described.
+        operation = view.schema.get_operation("/", "/", "", method, generator.registry) or {}
     listed = {each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"}
     return frozenset(listed | {str(api_settings.URL_FORMAT_OVERRIDE)})
 

@@ -57,6 +57,11 @@ class FileBlock:
     def num_columns(self) -> int:
         return self._cut.num_columns
 
+    @property
+    def place(self) -> int:
+        # A segment has at least as many bytes as columns, so that the next one begins behind.
+        return self._cut.segment.model_start + self._cut.first
+
     def row(self, index: int) -> Float64:
         row = self.raw(index).astype(np.float64)
         base = self._base_of[index]
@@ -219,6 +224,10 @@ class MixedBlock:
     @property
     def num_columns(self) -> int:
         return self._block.num_columns
+
+    @property
+    def place(self) -> int:
+        return self._block.place
 
     def row(self, index: int) -> Float64:
         return self._block.weighted_sum(self._matrix[index])

@@ -114,16 +114,23 @@ class FileRows:
     def _centre_of(self, gram: Float64) -> int | None:
         """The row to measure the others from, where their distances would cancel; None where they do not.
 
-        The one whose nearest half lies within the smallest distance: neither the mean nor a row chosen blindly, which
-        attackers could move so far away that all other distances cancel.
+        The one whose nearest majority lies within the smallest distance: neither the mean nor a row chosen blindly,
+        which attackers could move so far away that all other distances cancel. A majority of the examples, where the
+        rule bears attackers by these: there most rows may be theirs.
         """
         if self.num_rows == 1:
             return None
-        distances = np.sort(squared_distances(gram), axis=1)
-        half = self.num_rows // 2
-        [centre] = best_rows(distances[:, half], 1, distances[:, half + 1 :], contents_of(self))
+        votes = np.ones(self.num_rows)
+        if self._job.strategy.aggregator.bears_by_examples and any(self.num_examples):
+            votes = np.array(self.num_examples, np.float64)
+        distances = squared_distances(gram)
+        nearest = np.argsort(distances, axis=1, kind="stable")
+        distances = np.take_along_axis(distances, nearest, axis=1)
+        is_majority = np.cumsum(votes[nearest], axis=1) > votes.sum() / 2
+        reached = distances[np.arange(self.num_rows), is_majority.argmax(axis=1)]
+        [centre] = best_rows(reached, 1, distances, contents_of(self))
         length = gram[centre, centre]
-        return int(centre) if distances[centre, half] <= CANCELLING * length < np.inf and length > 0 else None
+        return int(centre) if reached[centre] <= CANCELLING * length < np.inf and length > 0 else None
 
     def reduce(self, measure: Callable[[Block], Float64]) -> Float64 | None:
         return self._sum(measure, max_columns=widths.matrix_columns(self.num_rows))

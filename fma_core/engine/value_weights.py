@@ -30,6 +30,7 @@ class ValueWeights:
             count * Fraction(factor) for count, factor in zip(counts, discounts.tolist(), strict=True)
         ]
         denominator = lcm(*(product.denominator for product in products))
-        return cls(
-            floats * discounts, tuple(lowest_terms([int(product * denominator) for product in products]))
-        )
+        # Divided by the largest: equally old updates then have the weights of fresh ones.
+        largest = discounts.max(initial=0.0)
+        shares = discounts / largest if largest > 0 else discounts
+        return cls(floats * shares, tuple(lowest_terms([int(product * denominator) for product in products])))

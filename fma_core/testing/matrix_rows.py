@@ -27,6 +27,10 @@ class MatrixBlock:
     def num_columns(self) -> int:
         return int(self.values.shape[1])
 
+    @property
+    def place(self) -> int:
+        return 0
+
     def row(self, index: int) -> Float64:
         row: Float64 = self.values[index].copy()
         return row

@@ -1,11 +1,16 @@
 """A parameter that a route does not take is refused on every route, once the caller is known."""
 
-from typing import Any
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
 
 import pytest
 from django.db import transaction
+from django.urls import resolve
 from rest_framework.test import APIClient
 
+from fma_api.v1.known_queries import parameters_of
+from fma_api.v1.schema import ProblemSchema
 from fma_core.arrays.codecs.safetensors import encode
 from fma_django.clients.registration import Registration
 from fma_django.models import FederatedModel, ModelUpdate
@@ -164,3 +169,28 @@ def test_another_member_of_an_update_is_ignored_as_by_fma(device: APIClient, mod
     body = {"federated_model": model.pk, "data": [1.0], "note": "from the field"}
 
     assert device.post(f"{API}model_updates/", body).status_code == 201
+
+
+def test_one_thread_at_a_time_describes_operations(
+    monkeypatch: pytest.MonkeyPatch, anonymous: APIClient
+) -> None:
+    describe, running, most = ProblemSchema.get_operation, 0, 0
+
+    def watched(self: ProblemSchema, *args: Any) -> Any:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        time.sleep(0.05)
+        try:
+            return describe(self, *args)
+        finally:
+            running -= 1
+
+    monkeypatch.setattr(ProblemSchema, "get_operation", watched)
+    callback = cast("Any", resolve(f"{API}models/")).func
+    parameters_of.cache_clear()
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: parameters_of(callback, "GET"), range(8)))
+
+    assert most == 1
+    assert all("page_size" in names for names in found)

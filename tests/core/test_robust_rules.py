@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fma_core.aggregation.aggregators import TrimmedMean, aggregators
+from fma_core.aggregation.aggregators import GeometricMedian, Krum, TrimmedMean, aggregators
 from fma_core.aggregation.aggregators.distances import squared_distances
 from fma_core.aggregation.aggregators.krum import sorted_neighbours, sums_of_first
 from fma_core.arrays.casting import cast
@@ -18,6 +18,7 @@ from fma_core.arrays.dtypes import NUMPY_DTYPES
 from fma_core.arrays.spec import Spec
 from fma_core.engine import ModelFile, Serial, Threads, widths
 from fma_core.errors import InvalidParameter, NonFiniteResult, NoUpdates
+from fma_core.in_memory import Update, fold_arrays
 from tests.core import robust_references as references
 from tests.core.steps import step_of
 from tests.core.weights import fold_bytes, store
@@ -524,3 +525,26 @@ def test_rules_describe_themselves(name):
     assert "arXiv" in description.source
     assert description.minimum
     assert len(description.description) > 30
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (2, 1, 0)])
+@pytest.mark.parametrize("dtypes", [("float32", "float64"), ("float64", "float64")])
+def test_what_updates_hold_in_each_block_decides_between_equals(order, dtypes):
+    values = [(1.0, 0.0), (0.0, 1.0), (10.0, 10.0)]
+    updates = [
+        {"a": np.array([values[i][0]], dtypes[0]), "b": np.array([values[i][1]], dtypes[1])} for i in order
+    ]
+    first = [{"a": np.array([a], dtypes[0]), "b": np.array([b], dtypes[1])} for a, b in values]
+    found, expected = (fold_arrays(Krum(f=0), each) for each in (updates, first))
+    assert {name: array.tobytes() for name, array in found.items()} == {
+        name: array.tobytes() for name, array in expected.items()
+    }
+
+
+@pytest.mark.parametrize("length", [1e6, 1e9, 1e12, 1e100])
+@pytest.mark.parametrize("examples", [1, 0])
+def test_most_rows_of_few_examples_do_not_steer_the_geometric_median(length, examples):
+    rows = [(0.0, 100), (1.0, 50), *[(length, examples)] * 3]
+    updates = [Update({"w": np.array([value])}, num_examples=weight) for value, weight in rows]
+    found = fold_arrays(GeometricMedian(), updates, start={"w": np.array([0.0])})
+    assert abs(found["w"][0]) < 1e-4

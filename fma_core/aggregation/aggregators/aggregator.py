@@ -41,6 +41,10 @@ class Block(Protocol):
     @property
     def num_columns(self) -> int: ...
 
+    @property
+    def place(self) -> int:
+        """The number of the first column; the next have the next numbers, and no column of another block has one."""
+
     def row(self, index: int) -> Float64:
         """One row of the block: (columns,)."""
 
@@ -158,6 +162,8 @@ class Aggregator(CheckedPart, ABC, Generic[DecisionT]):
     is_translation_equivariant: ClassVar[bool] = False
     # Whether it decides by the Gram matrix; its rows are then changes, wherever the base of an update is known.
     measures_distances: ClassVar[bool] = False
+    # Whether the attackers that it bears are bounded by their share of the examples; otherwise of the rows.
+    bears_by_examples: ClassVar[bool] = False
     # Whether, without stages and an optimiser, its rows are the weights that were sent and not the changes.
     acts_on_weights: ClassVar[bool] = False
     # A row is the difference from the weights that its client trained from, or from those that the round starts from.

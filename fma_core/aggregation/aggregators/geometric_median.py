@@ -50,6 +50,7 @@ class GeometricMedian(Aggregator[Float64]):
     source: ClassVar[str] = "Pillutla et al. 2022 (RFA), arXiv:1912.13445"
     is_translation_equivariant: ClassVar[bool] = True
     measures_distances: ClassVar[bool] = True
+    bears_by_examples: ClassVar[bool] = True
 
     nu: Annotated[
         float, Bounds(gt=0), "the smallest distance: an update that is nearer counts as this far away"

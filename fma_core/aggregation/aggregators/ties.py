@@ -51,7 +51,8 @@ def best_rows(scores: Float64, count: int, further: Float64, contents: Contents)
 
 def _contents(block: Block) -> Float64:
     # The numbers of PCG64 are the same in every version of numpy.
-    vector = np.random.Generator(np.random.PCG64(0)).random(block.num_columns)
+    stream = np.random.PCG64(0).advance(block.place)
+    vector = np.random.Generator(stream).random(block.num_columns)
     found = np.empty(block.num_rows)
     for index in range(block.num_rows):
         row = block.row(index)

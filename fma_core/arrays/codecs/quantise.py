@@ -1,8 +1,8 @@
 """Quantisation of weights for the upload; the server widens them again (`fma_core.arrays.codecs.quantised`).
 
 float16 and bfloat16 round each value to the nearest. int8 is symmetric, with one scale s = max|x| / 127 in float32 for
-each array: q = rint(x / s). The error of a value is at most s / 2, plus half a unit in the last place of the product
-s q in float32, and half a one in the model's dtype if that is narrower.
+each array: q = rint(x / s). While s is no denormal, the error of a value is at most s / 2, plus half a unit in the last
+place of the product s q in float32, and half a one in the model's dtype if that is narrower.
 
 int8_stochastic sends the same format: x / s is rounded up with a probability of its fraction, and down otherwise. An
 error may be as large as s, but its mean is 0: values far below s, which rint makes 0 at every client, survive in the

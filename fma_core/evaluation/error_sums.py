@@ -15,6 +15,7 @@ from fma_core.evaluation.values import column_of, losses_of
 from fma_core.evaluation.wire import count_of, members_of, sum_of
 
 NAMES = ("num_examples", "errors", "absolute_errors", "squared_errors", "target_mean", "target_squares")
+SMALLEST = 5e-324  # the smallest float64 above 0
 SLACK = 1e-6  # between two sums of the same numbers in another order
 
 
@@ -107,8 +108,8 @@ def from_json(question: Question, value: Any) -> ErrorSums:
     errors = sum_of(members["errors"], "errors")
     if abs(errors) > absolute * (1 + SLACK):
         raise InvalidStatistics("errors cannot sum up to more than absolute_errors", where="errors")
-    # Cauchy and Schwarz, with square roots, which neither overflow nor underflow.
-    if absolute > sqrt(num_examples) * sqrt(squared) * (1 + SLACK):
+    # Cauchy and Schwarz, with square roots, which neither overflow nor underflow. The square of a tiny error may be 0.
+    if absolute > sqrt(num_examples) * sqrt(squared + num_examples * SMALLEST) * (1 + SLACK):
         raise InvalidStatistics(
             "absolute_errors cannot be above the root of num_examples * squared_errors",
             where="absolute_errors",

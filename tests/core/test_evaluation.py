@@ -189,6 +189,13 @@ def test_merged_metrics_of_a_regression_are_those_of_the_pooled_examples(oracle,
         assert found[name] == pytest.approx(expected, rel=1e-9, abs=1e-9), name
 
 
+@pytest.mark.parametrize("error", [5e-324, 4.7e-306, 1e-200, 1e-160])
+def test_errors_whose_squares_underflow_are_taken(error):
+    targets = np.zeros(3)
+    found = metrics_of(merged(Question("regression"), [(targets, targets + error)], ("y_true", "y_pred")))
+    assert found["mae"] == pytest.approx(error)
+
+
 @pytest.mark.parametrize("mean", [0.0, 1e6, -1e9, 1e11, 1e13, -1e14])
 @pytest.mark.parametrize("size", [2, 3, 3000])
 def test_r2_is_exact_however_far_the_targets_are_from_0(mean, size):

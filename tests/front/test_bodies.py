@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 
 from fma_api.front import body as bodies
 from fma_api.front.body import AHEAD_BYTES
+from fma_api.front.front import SMALL_BYTES
 from tests.front.granian import Handler, running
 
 PIECE = bytes(range(256)) * 1024  # 256 KiB
@@ -45,6 +46,51 @@ def test_a_small_body_that_is_announced_and_stalls_holds_none_either() -> None:
 
         assert front.begin().wait().status == 200
         assert front.front.num_threads == 1
+
+
+CHUNKED = [("transfer-encoding", "chunked")]
+
+
+def test_a_body_in_chunks_that_never_ends_holds_no_thread() -> None:
+    with running(Handler(echo)) as front:
+        for pieces in ((None,), (b"{", None), (b"x" * SMALL_BYTES, None)):
+            asked = front.begin(*pieces, method="POST", size=0, headers=CHUNKED)
+            asked.has_been_read.wait(5)
+
+        assert front.front.num_threads == 0
+        assert front.begin().wait().status == 200
+
+
+def test_a_small_body_in_chunks_has_a_length_once_it_has_ended() -> None:
+    def length(request: HttpRequest) -> HttpResponse:
+        said = request.META["CONTENT_LENGTH"], request.META.get("HTTP_TRANSFER_ENCODING")
+        return HttpResponse(f"{said} {len(request.read())}")
+
+    with running(Handler(length)) as front:
+        for pieces in ((), (b"in ", b"two"), (b"x" * SMALL_BYTES,)):
+            asked = front.begin(*pieces, method="POST", size=0, headers=CHUNKED).wait()
+            size = len(b"".join(pieces))
+            assert asked.body.decode() == f"('{size}', None) {size}"
+
+
+@pytest.mark.parametrize("pieces", [(b"x" * SMALL_BYTES, b"y"), (PIECE,), (b"few", PIECE, PIECE, b"end")])
+def test_a_large_body_in_chunks_arrives_whole(pieces: Any) -> None:
+    def stream(request: HttpRequest) -> HttpResponse:
+        assert "CONTENT_LENGTH" not in request.META
+        return HttpResponse(request.META["wsgi.input"].read(2**24))
+
+    with running(Handler(stream)) as front:
+        asked = front.begin(*pieces, method="POST", size=0, headers=CHUNKED).wait()
+
+        assert asked.body == b"".join(pieces)
+
+
+def test_a_body_in_chunks_that_is_small_and_stalls_too_long_is_a_408(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "SILENCE_S", 0.05)
+    with running(Handler(echo)) as front:
+        asked = front.begin(b"{", None, method="POST", size=0, headers=CHUNKED).wait()
+
+        assert (asked.status, front.front.num_threads) == (408, 0)
 
 
 def test_a_large_body_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

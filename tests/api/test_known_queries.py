@@ -164,3 +164,11 @@ def test_another_member_of_an_update_is_ignored_as_by_fma(device: APIClient, mod
     body = {"federated_model": model.pk, "data": [1.0], "note": "from the field"}
 
     assert device.post(f"{API}model_updates/", body).status_code == 201
+
+
+def test_the_collections_are_the_same_in_every_format(owner: APIClient) -> None:
+    plain = owner.get(API).json()
+
+    assert len(plain) > 5
+    assert owner.get(f"{API}?format=json").json().keys() == plain.keys()
+    assert all(f"/{name}/" in url for name, url in plain.items())

@@ -3,6 +3,7 @@
 from typing import Any, get_args
 
 from django.contrib.admin import SimpleListFilter, display, register
+from django.contrib.admin.utils import unquote
 from django.db import transaction
 from django.db.models import F, JSONField, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
@@ -184,11 +185,14 @@ class FederatedModelAdmin(ExperimentLifeAdmin):
     # Editing
 
     def changeform_view(self, request: Any, object_id: Any = None, *args: Any, **kwargs: Any) -> HttpResponse:
-        if request.method != "POST" or not str(object_id or "").isdecimal():
+        row = None
+        if request.method == "POST" and object_id is not None:
+            row = self.get_object(request, unquote(object_id))  # it knows which ids cannot be
+        if row is None:
             return super().changeform_view(request, object_id, *args, **kwargs)
         with transaction.atomic():
             # Whether the form is stale is seen from here on, while nobody else can change the model.
-            find_open_round(FederatedModel(pk=int(object_id)))
+            find_open_round(row)
             return super().changeform_view(request, object_id, *args, **kwargs)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:

@@ -6,6 +6,7 @@ import pytest
 from django.db import transaction
 from rest_framework.test import APIClient
 
+from fma_api.v1.known_queries import LONGEST_NAME
 from fma_core.arrays.codecs.safetensors import encode
 from fma_django.clients.registration import Registration
 from fma_django.models import FederatedModel, ModelUpdate
@@ -164,6 +165,15 @@ def test_another_member_of_an_update_is_ignored_as_by_fma(device: APIClient, mod
     body = {"federated_model": model.pk, "data": [1.0], "note": "from the field"}
 
     assert device.post(f"{API}model_updates/", body).status_code == 201
+
+
+def test_no_more_of_a_long_name_comes_back(owner: APIClient) -> None:
+    for path in ("algorithms/", "models/", "model_updates/"):
+        answer = owner.get(f"{API}{path}?{'n' * 60_000}=1&{'page_size' * 7_000}=2")
+
+        assert answer.status_code == 400
+        assert max(len(name) for name in answer.json()["errors"]) == LONGEST_NAME
+        assert len(answer.content) < 3_000
 
 
 def test_the_collections_are_the_same_in_every_format(owner: APIClient) -> None:

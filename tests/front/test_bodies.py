@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from django.http import HttpRequest, HttpResponse
 
+from fma_api.chunked_bodies import require_length
 from fma_api.front import body as bodies
 from fma_api.front.body import AHEAD_BYTES
 from fma_api.front.front import SMALL_BYTES
+from fma_core.errors import TruncatedBody
 from tests.front.granian import Handler, running
 
 PIECE = bytes(range(256)) * 1024  # 256 KiB
@@ -205,3 +207,32 @@ def test_a_few_bytes_do_not_begin_the_minute_anew_twice(monkeypatch: pytest.Monk
 
         assert front.begin(b"few", None, method="POST", size=10_000_000).wait().body == b"few"
         assert time.monotonic() - since < 0.55
+
+
+@pytest.mark.parametrize("large", [b"", b" " * SMALL_BYTES], ids=["small", "large"])
+def test_a_body_in_chunks_that_breaks_off_is_not_taken_for_whole(large: bytes) -> None:
+    def whole(request: HttpRequest) -> HttpResponse:
+        try:
+            require_length(request, read_bytes=2**20)
+        except TruncatedBody:
+            return HttpResponse("truncated")
+        return HttpResponse("whole")
+
+    # granian gives one empty piece for the end, and one more before it for a fault.
+    ends = [((b"",), (), b"whole"), ((b"", b""), (), b"truncated")]
+    ends.append(((b"", b""), (("trailer", "Digest"),), b"whole"))
+    with running(Handler(whole)) as front:
+        for end, headers, answered in ends:
+            asked = front.begin(b"{}" + large, *end, method="POST", size=0, headers=[*CHUNKED, *headers])
+            assert asked.wait().body == answered
+
+
+def test_a_body_in_chunks_that_is_waited_for_too_long_is_not_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "SILENCE_S", 0.2)
+
+    def broken(request: HttpRequest) -> HttpResponse:
+        stream = request.META["wsgi.input"]
+        return HttpResponse(f"{len(stream.read(2**20))} {stream.is_broken}")
+
+    with running(Handler(broken)) as front:
+        assert front.begin(PIECE, None, method="POST", size=0, headers=CHUNKED).wait().body == b"262144 True"

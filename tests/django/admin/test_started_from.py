@@ -166,3 +166,12 @@ def test_what_no_page_has_carried_is_no_failure(browser: Browser, carried: str) 
 
     assert browser.post(url, sent).status_code == 302
     assert FederatedModel.objects.get().name == "renamed"
+
+
+def test_json_that_is_nested_too_deeply_is_an_error_of_its_field(browser: Browser) -> None:
+    url = url_of(FederatedModel, "change", make_model().pk)
+    nested = {"client_config": '{"a":' * 50_000, "round_policy": "[" * 50_000}
+
+    errors = errors_of(browser.post(url, {**sent_by(browser.get(url)), **nested}))
+
+    assert errors.keys() == nested.keys()

@@ -21,13 +21,14 @@ def login(request: HttpRequest) -> HttpResponseBase:
         return admin.site.login(request)
     wrong_passwords = WrongPasswords()
     try:
-        wrong_passwords.require_some_left(request)
+        wrong_passwords.count(request)
     except Throttled as error:
         log.warning("login_refused", reason="too many wrong passwords")
         return too_many_logins(request, seconds=ceil(getattr(error, "wait", None) or 1))
     response = admin.site.login(request)
-    if response.status_code == 200:  # the page again, with what is wrong; a success is a redirect
-        wrong_passwords.count()
+    if response.status_code != 200:  # a success is a redirect
+        wrong_passwords.give_back()
+    else:  # the page again, with what is wrong
         log.warning("login_failed")
         response.status_code = 403
     return response

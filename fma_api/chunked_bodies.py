@@ -5,7 +5,7 @@ from io import BytesIO
 from django.http import HttpRequest
 
 from fma_api.errors import LengthRequired
-from fma_core.errors import TooLarge
+from fma_core.errors import TooLarge, TruncatedBody
 
 
 def is_chunked(request: HttpRequest) -> bool:
@@ -16,16 +16,21 @@ def require_length(request: HttpRequest, *, read_bytes: int | None) -> None:
     """Read a body in chunks of at most so many bytes, as if its length had been announced; leave all other bodies.
 
     Call it when the caller is known: whoever sends chunks decides how much is kept in memory.
-    read_bytes: None for a kind of body whose length must be known before. Raises LengthRequired, TooLarge.
+    read_bytes: None for a kind of body whose length must be known before.
+    Raises LengthRequired, TooLarge, TruncatedBody.
     """
     if not is_chunked(request):
         return
     # A server that does not say this gives no end of the body.
     if read_bytes is None or not request.META.get("wsgi.input_terminated"):
         raise LengthRequired()
-    body = request.META["wsgi.input"].read(read_bytes + 1)
+    stream = request.META["wsgi.input"]
+    body = stream.read(read_bytes + 1)
     if len(body) > read_bytes:
         raise TooLarge(f"a body of this kind may have {read_bytes} bytes; this one, in chunks, has more")
+    # Trailers look like a fault to the front. Who announces some is believed.
+    if getattr(stream, "is_broken", False) and "HTTP_TRAILER" not in request.META:
+        raise TruncatedBody(f"the body ended after {len(body)} bytes, without its last chunk")
     request._stream = BytesIO(body)
     request.META["CONTENT_LENGTH"] = str(len(body))
     del request.META["HTTP_TRANSFER_ENCODING"]

@@ -20,21 +20,34 @@ class StreamedBody:
     """Reads from the event loop's side what comes, and at most AHEAD_BYTES (and one piece) ahead of its reader.
 
     Nothing is read before somebody asks for it: only then does a client that sent `Expect: 100-continue` begin to send.
-    A body that ends early ends without an error; its announced size tells.
+    A body that ends early ends without an error; its announced size tells, or `is_broken`.
+
+    begins_with: the bytes that were read of it before. goes_on: their iterator; an exchange has one alone.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, exchange: Exchange) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        exchange: Exchange,
+        *,
+        begins_with: bytes = b"",
+        goes_on: Any = None,
+        is_broken: bool = False,
+    ) -> None:
         self._loop = loop
         self._exchange = exchange
+        self._goes_on = goes_on
         self._changed = threading.Condition(threading.Lock())
-        self._pieces: deque[memoryview] = deque()
-        self._held_bytes = 0
+        self._pieces = deque([memoryview(begins_with)] if begins_with else [])
+        self._held_bytes = len(begins_with)
         self._wanted_bytes = 0
         self._taken_bytes = 0
         self._waited_s = 0.0
         self._came_at = 0.0
         self._has_begun = False
-        self._has_ended = False
+        self._has_ended = is_broken
+        self.is_broken = is_broken
+        """Whether it ended before its end. A body with trailers seems to: granian shows them like a fault."""
         self._paused: asyncio.Future[None] | None = None
         self._reading: asyncio.Task[None] | None = None
 
@@ -102,6 +115,7 @@ class StreamedBody:
         earned_s = (self._taken_bytes + self._held_bytes) / LEAST_BYTES_PER_S
         patience_s = SILENCE_S + min(-silent_s, earned_s - self._waited_s)
         if patience_s <= 0:
+            self.is_broken = True
             return False
         self._changed.wait(patience_s)
         self._waited_s += time.monotonic() - since
@@ -122,15 +136,14 @@ class StreamedBody:
             self._reading = self._loop.create_task(self._read_ahead())
 
     async def _read_ahead(self) -> None:
-        pieces: Any = self._exchange.__aiter__()
+        pieces: Any = self._exchange.__aiter__() if self._goes_on is None else self._goes_on
         while True:
-            try:
-                piece = await pieces.__anext__()
-            except Exception:  # noqa: BLE001 - granian's own, for a connection that broke
-                piece = b""
+            piece = await _next(pieces)
+            is_broken = not piece and await _is_broken(pieces)
             with self._changed:
                 if not piece or self._has_ended:
                     self._has_ended = True
+                    self.is_broken |= is_broken
                     self._changed.notify()
                     return
                 self._pieces.append(memoryview(piece))
@@ -142,6 +155,42 @@ class StreamedBody:
                     continue
                 paused = self._paused = self._loop.create_future()
             await paused
+
+
+async def read_small(
+    loop: asyncio.AbstractEventLoop, exchange: Exchange, *, limit: int
+) -> bytes | StreamedBody:
+    """A body whose length nobody announced: whole when it ends within `limit` bytes, and otherwise as a stream."""
+    read = bytearray()
+    pieces: Any = exchange.__aiter__()
+    while len(read) <= limit:
+        piece = await _next(pieces)
+        if not piece:
+            if await _is_broken(pieces):
+                return StreamedBody(loop, exchange, begins_with=bytes(read), is_broken=True)
+            return bytes(read)
+        read += piece
+    return StreamedBody(loop, exchange, begins_with=bytes(read), goes_on=pieces)
+
+
+async def _next(pieces: Any) -> bytes:
+    """The next piece; empty at the end."""
+    try:
+        piece: bytes = await pieces.__anext__()
+    except Exception:  # noqa: BLE001 - granian's own, for a connection that broke
+        return b""
+    return piece
+
+
+async def _is_broken(pieces: Any) -> bool:
+    """Whether the empty piece before was a fault: granian goes on after one, and not after the end."""
+    try:
+        await pieces.__anext__()
+    except StopAsyncIteration:
+        return False
+    except Exception:  # noqa: BLE001 - granian's own
+        return True
+    return True
 
 
 def _go_on(paused: asyncio.Future[None]) -> None:

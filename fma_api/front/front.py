@@ -4,7 +4,7 @@ import asyncio
 import signal
 from collections.abc import Callable
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from django.core.handlers.wsgi import WSGIHandler
@@ -12,7 +12,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from fma_api import problems
 from fma_api.front import body as bodies
 from fma_api.front import django
-from fma_api.front.body import StreamedBody
+from fma_api.front.body import StreamedBody, read_small
 from fma_api.front.environ import environ_of
 from fma_api.front.listening import listen_for
 from fma_api.front.protocol import Exchange, Reading, Scope
@@ -26,7 +26,7 @@ from fma_django import wakeups
 log = structlog.get_logger(__name__)
 
 SMALL_BYTES = 64 * 1024
-"""Bodies up to this size are read before a thread is taken."""
+"""Bodies up to this size, and as much of those whose size nobody announced, are read before a thread is taken."""
 HANG_UP = [("Connection", "close"), ("Content-Type", problems.CONTENT_TYPE)]
 TOO_SLOW = dumps(
     problems.problem_of(
@@ -36,6 +36,7 @@ TOO_SLOW = dumps(
 LOOK_EVERY_S = 20.0
 """A wake-up may be lost (fma_django.wakeups): who waits looks by itself now and then."""
 
+BodyT = TypeVar("BodyT")
 Environ = dict[str, Any]
 
 
@@ -82,6 +83,8 @@ class Front:
             await self._answer(exchange, {**environ, "wsgi.input": body}, may_wait=False)
             body.close()
             return
+        if "CONTENT_LENGTH" not in environ and environ.pop("HTTP_TRANSFER_ENCODING", None) is not None:
+            environ["CONTENT_LENGTH"] = str(len(body))
         since = self.room.moment
         kept = await self._answer(exchange, {**environ, "wsgi.input": BytesIO(body)}, may_wait=True)
         if kept is None:
@@ -100,17 +103,20 @@ class Front:
     async def _body(self, scope: Scope, exchange: Exchange) -> bytes | StreamedBody:
         size = scope.headers.get("content-length")
         if size is None and scope.headers.get("transfer-encoding") is not None:
-            return StreamedBody(self._loop, exchange)
+            chunks = read_small(self._loop, exchange, limit=SMALL_BYTES)
+            return await self._in_time(exchange, self._loop.create_task(chunks))
         if size is None or size == "0":
             return b""
         if int(size) <= SMALL_BYTES:
-            reading = exchange()
-            too_late = self._loop.call_later(bodies.SILENCE_S, _give_up, exchange, reading)
-            try:
-                return await reading
-            finally:
-                too_late.cancel()
+            return await self._in_time(exchange, exchange())
         return StreamedBody(self._loop, exchange)
+
+    async def _in_time(self, exchange: Exchange, reading: Reading[BodyT]) -> BodyT:
+        too_late = self._loop.call_later(bodies.SILENCE_S, _give_up, exchange, reading)
+        try:
+            return await reading
+        finally:
+            too_late.cancel()
 
     async def _answer(self, exchange: Exchange, environ: Environ, *, may_wait: bool) -> NothingYet | None:
         """The response, in a thread: sent, or kept (and returned) when it is worth waiting for another one."""
@@ -143,6 +149,6 @@ class Front:
             self._loop.call_soon_threadsafe(done.set_result, kept)
 
 
-def _give_up(exchange: Exchange, reading: Reading) -> None:
+def _give_up(exchange: Exchange, reading: Reading[Any]) -> None:
     exchange.response_bytes(408, HANG_UP, TOO_SLOW)
     reading.cancel()  # as long as somebody reads, granian keeps the connection

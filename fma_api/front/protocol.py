@@ -4,8 +4,9 @@ Source: https://github.com/emmett-framework/granian/blob/master/docs/spec/RSGI.m
 """
 
 from collections.abc import Awaitable
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
+ReadT_co = TypeVar("ReadT_co", covariant=True)
 Headers = list[tuple[str, str]]
 
 
@@ -28,14 +29,14 @@ class Scope(Protocol):
     headers: RequestHeaders
 
 
-class Reading(Awaitable[bytes], Protocol):
+class Reading(Awaitable[ReadT_co], Protocol[ReadT_co]):
     def cancel(self) -> bool: ...
 
 
 class Exchange(Protocol):
     """One request and its answer. Answers may be given from any thread, everything else is for the event loop."""
 
-    def __call__(self) -> Reading:
+    def __call__(self) -> Reading[bytes]:
         """The whole body; raises when it does not arrive."""
 
     def __aiter__(self) -> "Exchange": ...

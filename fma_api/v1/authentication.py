@@ -1,5 +1,6 @@
 """Authentication of the caller: a client by its credential, a user by a token, a password or a session."""
 
+from threading import Lock
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -20,6 +21,8 @@ from fma_django.models import Client
 HEADER = "CLIENT-UUID"
 CHALLENGE = f'{HEADER}, Basic realm="fma", Token'
 """The ways to say who is calling, as a 401 lists them (WWW-Authenticate)."""
+_COUNTING = Lock()
+"""Held while a count is read and written: the threads of a process are the ones that guess together."""
 
 
 class ClientAuthentication(BaseAuthentication):
@@ -58,19 +61,27 @@ class WrongPasswords(SimpleRateThrottle):
     def get_cache_key(self, request: Request | HttpRequest, view: Any) -> str:
         return f"wrong_passwords_{self.get_ident(request)}"  # type: ignore[arg-type]  # it reads META alone
 
-    def require_some_left(self, request: Request | HttpRequest) -> None:
-        """Raises Throttled."""
+    def count(self, request: Request | HttpRequest) -> None:
+        """One more, before the password is looked at: guesses that come together count, too. Raises Throttled."""
         self.key = self.get_cache_key(request, None)
-        self.now = self.timer()
-        self.history = [
-            moment for moment in self.cache.get(self.key, []) if moment > self.now - self.duration
-        ]
-        if len(self.history) >= self.num_requests:
-            raise Throttled(wait=self.wait())
+        with _COUNTING:
+            self.now = self.timer()
+            self.history = self._recent()
+            if len(self.history) >= self.num_requests:
+                raise Throttled(wait=self.wait())
+            self.cache.set(self.key, [self.now, *self.history], self.duration)
 
-    def count(self) -> None:
-        """One more, of the address that was asked about last."""
-        self.cache.set(self.key, [self.now, *self.history], self.duration)
+    def give_back(self) -> None:
+        """The password was right: take away what was counted last."""
+        with _COUNTING:
+            history = self._recent()
+            if self.now in history:
+                history.remove(self.now)
+                self.cache.set(self.key, history, self.duration)
+
+    def _recent(self) -> list[float]:
+        since = self.timer() - self.duration
+        return [moment for moment in self.cache.get(self.key, []) if moment > since]
 
 
 class BasicAuthentication(authentication.BasicAuthentication):
@@ -84,12 +95,10 @@ class BasicAuthentication(authentication.BasicAuthentication):
         if request is None:
             return super().authenticate_credentials(userid, password, request)
         wrong_passwords = WrongPasswords()
-        wrong_passwords.require_some_left(request)
-        try:
-            return super().authenticate_credentials(userid, password, request)
-        except AuthenticationFailed:
-            wrong_passwords.count()
-            raise
+        wrong_passwords.count(request)
+        found = super().authenticate_credentials(userid, password, request)
+        wrong_passwords.give_back()
+        return found
 
 
 class BasicScheme(authentication_schemes.BasicScheme):  # type: ignore[no-untyped-call]

@@ -18,6 +18,7 @@ from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
 LONGEST_NAME = 80
+"""An answer shows no more of a name that it was asked with."""
 # The first use of drf-spectacular's extensions replaces their names by classes, which another thread must not see half
 # done: it would take them for missing, for ever.
 DESCRIBING = RLock()
@@ -41,7 +42,9 @@ def refuse_unknown_parameters(request: HttpRequest) -> None:
     callback = cast("Any", request.resolver_match).func
     known = parameters_of(callback, "GET" if request.method == "HEAD" else str(request.method))
     # Half the time of request.GET, which a small update does not need.
-    unknown = [name for name, _ in parse_qsl(query, keep_blank_values=True) if name not in known]
+    unknown = [
+        name[:LONGEST_NAME] for name, _ in parse_qsl(query, keep_blank_values=True) if name not in known
+    ]
     if unknown:
         raise ValidationError({name: [_said_of(name, known)] for name in unknown})
 
@@ -61,6 +64,6 @@ def parameters_of(callback: Any, method: str) -> frozenset[str]:
 
 def _said_of(name: str, known: frozenset[str]) -> str:
     close = get_close_matches(name, known, n=1)
-    return f"The query takes no {name[:LONGEST_NAME]!r}; " + (
+    return f"The query takes no {name!r}; " + (
         f"did you mean {close[0]!r}?" if close else f"it takes {', '.join(sorted(known))}."
     )

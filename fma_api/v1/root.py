@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.urls import URLPattern
+from django.urls import reverse as path_of
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -28,5 +29,9 @@ class RootView(AnnouncedBodies):
             for route in self.routes
             if isinstance(route, URLPattern) and getattr(route.callback, "actions", {}).get("get") == "list"
         ]
-        found = [reverse(name, request=request) for name in lists]
-        return Response({url.rstrip("/").rpartition("/")[2]: url for url in found})
+        # An address may carry the query of the request (`format`); a path does not.
+        return Response({_last_piece(path_of(name)): reverse(name, request=request) for name in lists})
+
+
+def _last_piece(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]

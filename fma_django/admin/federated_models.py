@@ -3,6 +3,7 @@
 from typing import Any, get_args
 
 from django.contrib.admin import SimpleListFilter, display, register
+from django.contrib.admin.utils import unquote
 from django.db import transaction
 from django.db.models import F, JSONField, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest, HttpResponse
@@ -20,7 +21,7 @@ from fma_django.admin.experiment_life import ExperimentLifeAdmin, user_of
 from fma_django.admin.labels import Kind, label
 from fma_django.admin.links import NOTHING, catalogue_link, link, link_to, list_url
 from fma_django.admin.object_filter import object_filter
-from fma_django.admin.pretty_json import IndentedEncoder, pretty_json
+from fma_django.admin.pretty_json import IndentedEncoder, ShallowDecoder, pretty_json
 from fma_django.admin.refusals import RefusableForm
 from fma_django.admin.rounds import short_table_of_rounds
 from fma_django.admin.row_count import row_count
@@ -84,6 +85,7 @@ class FederatedModelForm(RefusableForm):
         for json_field in JSON_FIELDS:
             if json_field.name in self.fields:
                 self.fields[json_field.name].encoder = IndentedEncoder  # type: ignore[attr-defined]
+                self.fields[json_field.name].decoder = ShallowDecoder  # type: ignore[attr-defined]
 
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean() or {}
@@ -184,11 +186,14 @@ class FederatedModelAdmin(ExperimentLifeAdmin):
     # Editing
 
     def changeform_view(self, request: Any, object_id: Any = None, *args: Any, **kwargs: Any) -> HttpResponse:
-        if request.method != "POST" or not str(object_id or "").isdecimal():
+        row = None
+        if request.method == "POST" and object_id is not None:
+            row = self.get_object(request, unquote(object_id))  # it knows which ids cannot be
+        if row is None:
             return super().changeform_view(request, object_id, *args, **kwargs)
         with transaction.atomic():
             # Whether the form is stale is seen from here on, while nobody else can change the model.
-            find_open_round(FederatedModel(pk=int(object_id)))
+            find_open_round(row)
             return super().changeform_view(request, object_id, *args, **kwargs)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:

@@ -30,3 +30,13 @@ def pretty_json(value: object) -> str:
 def one_line(value: object, *, length: int = 60) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
+class ShallowDecoder(json.JSONDecoder):
+    """Finds fault with JSON that is nested too deeply to be read, as with any other."""
+
+    def decode(self, s: str, *args: Any) -> Any:
+        try:
+            return super().decode(s, *args)
+        except RecursionError:
+            raise json.JSONDecodeError("nested too deeply", s, 0) from None

@@ -46,7 +46,7 @@ class StartedFromForm(forms.ModelForm):  # type: ignore[type-arg]  # Django's is
     def _changed_meanwhile(self, carried: str) -> list[str]:
         try:
             opened_with = json.loads(carried)
-        except ValueError:
+        except (ValueError, RecursionError):  # no page sends such a thing
             return []
         if not isinstance(opened_with, dict):
             return []

@@ -50,6 +50,31 @@ def test_guesses_are_limited_together_with_those_of_the_api() -> None:
     assert browser.get(URL).status_code == 200
 
 
+@pytest.mark.parametrize("path", [URL, "/api/v1/me/"])
+def test_guesses_that_come_together_are_limited_together(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    """While one password is hashed, the next ones come."""
+    statuses: list[int] = []
+
+    def ask() -> None:
+        headers = {} if path == URL else {"authorization": "Basic cm9vdDpndWVzcw=="}
+        said = {"username": "root", "password": "guess"}
+        browser = Browser(headers=headers)
+        statuses.append((browser.post(path, said) if path == URL else browser.get(path)).status_code)
+
+    def slow(**_: object) -> None:
+        if len(asked) < 6:
+            asked.append(1)
+            ask()
+
+    asked: list[int] = []
+    make_user("root", staff=True)
+    monkeypatch.setattr("django.contrib.auth.forms.authenticate", lambda request, **_: slow())
+    monkeypatch.setattr("rest_framework.authentication.authenticate", slow)
+    ask()
+
+    assert sorted(statuses) == [403 if path == URL else 401] * 3 + [429]
+
+
 def test_right_passwords_cost_nothing() -> None:
     make_user("root", staff=True)
     for _ in range(5):

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.urls import resolve
 from rest_framework.test import APIClient
 
-from fma_api.v1.known_queries import parameters_of
+from fma_api.v1.known_queries import LONGEST_NAME, parameters_of
 from fma_api.v1.schema import ProblemSchema
 from fma_core.arrays.codecs.safetensors import encode
 from fma_django.clients.registration import Registration
@@ -194,3 +194,20 @@ def test_one_thread_at_a_time_describes_operations(
 
     assert most == 1
     assert all("page_size" in names for names in found)
+
+
+def test_no_more_of_a_long_name_comes_back(owner: APIClient) -> None:
+    for path in ("algorithms/", "models/", "model_updates/"):
+        answer = owner.get(f"{API}{path}?{'n' * 60_000}=1&{'page_size' * 7_000}=2")
+
+        assert answer.status_code == 400
+        assert max(len(name) for name in answer.json()["errors"]) == LONGEST_NAME
+        assert len(answer.content) < 3_000
+
+
+def test_the_collections_are_the_same_in_every_format(owner: APIClient) -> None:
+    plain = owner.get(API).json()
+
+    assert len(plain) > 5
+    assert owner.get(f"{API}?format=json").json().keys() == plain.keys()
+    assert all(f"/{name}/" in url for name, url in plain.items())

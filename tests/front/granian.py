@@ -49,6 +49,7 @@ class Exchange:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, pieces: Sequence[bytes | None] = ()) -> None:
         self._pieces = list(pieces)
+        self._is_iterated = False
         self._hung_up = asyncio.Event()
         self._loop = loop
         self._answered = threading.Event()
@@ -67,6 +68,8 @@ class Exchange:
         return self._loop.create_task(whole())
 
     def __aiter__(self) -> "Exchange":
+        assert not self._is_iterated, "granian gives the iterator once"
+        self._is_iterated = True
         return self
 
     async def __anext__(self) -> bytes:

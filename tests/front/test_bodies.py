@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 from django.http import HttpRequest, HttpResponse
 
+from fma_api.chunked_bodies import require_length
 from fma_api.front import body as bodies
 from fma_api.front.body import AHEAD_BYTES
+from fma_api.front.front import SMALL_BYTES
+from fma_core.errors import TruncatedBody
 from tests.front.granian import Handler, running
 
 PIECE = bytes(range(256)) * 1024  # 256 KiB
@@ -45,6 +48,51 @@ def test_a_small_body_that_is_announced_and_stalls_holds_none_either() -> None:
 
         assert front.begin().wait().status == 200
         assert front.front.num_threads == 1
+
+
+CHUNKED = [("transfer-encoding", "chunked")]
+
+
+def test_a_body_in_chunks_that_never_ends_holds_no_thread() -> None:
+    with running(Handler(echo)) as front:
+        for pieces in ((None,), (b"{", None), (b"x" * SMALL_BYTES, None)):
+            asked = front.begin(*pieces, method="POST", size=0, headers=CHUNKED)
+            asked.has_been_read.wait(5)
+
+        assert front.front.num_threads == 0
+        assert front.begin().wait().status == 200
+
+
+def test_a_small_body_in_chunks_has_a_length_once_it_has_ended() -> None:
+    def length(request: HttpRequest) -> HttpResponse:
+        said = request.META["CONTENT_LENGTH"], request.META.get("HTTP_TRANSFER_ENCODING")
+        return HttpResponse(f"{said} {len(request.read())}")
+
+    with running(Handler(length)) as front:
+        for pieces in ((), (b"in ", b"two"), (b"x" * SMALL_BYTES,)):
+            asked = front.begin(*pieces, method="POST", size=0, headers=CHUNKED).wait()
+            size = len(b"".join(pieces))
+            assert asked.body.decode() == f"('{size}', None) {size}"
+
+
+@pytest.mark.parametrize("pieces", [(b"x" * SMALL_BYTES, b"y"), (PIECE,), (b"few", PIECE, PIECE, b"end")])
+def test_a_large_body_in_chunks_arrives_whole(pieces: Any) -> None:
+    def stream(request: HttpRequest) -> HttpResponse:
+        assert "CONTENT_LENGTH" not in request.META
+        return HttpResponse(request.META["wsgi.input"].read(2**24))
+
+    with running(Handler(stream)) as front:
+        asked = front.begin(*pieces, method="POST", size=0, headers=CHUNKED).wait()
+
+        assert asked.body == b"".join(pieces)
+
+
+def test_a_body_in_chunks_that_is_small_and_stalls_too_long_is_a_408(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "SILENCE_S", 0.05)
+    with running(Handler(echo)) as front:
+        asked = front.begin(b"{", None, method="POST", size=0, headers=CHUNKED).wait()
+
+        assert (asked.status, front.front.num_threads) == (408, 0)
 
 
 def test_a_large_body_that_drips_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -159,3 +207,34 @@ def test_a_few_bytes_do_not_begin_the_minute_anew_twice(monkeypatch: pytest.Monk
 
         assert front.begin(b"few", None, method="POST", size=10_000_000).wait().body == b"few"
         assert time.monotonic() - since < 0.55
+
+
+@pytest.mark.parametrize("large", [b"", b" " * SMALL_BYTES], ids=["small", "large"])
+def test_a_body_in_chunks_that_breaks_off_is_not_taken_for_whole(large: bytes) -> None:
+    def whole(request: HttpRequest) -> HttpResponse:
+        try:
+            require_length(request, read_bytes=2**20)
+        except TruncatedBody:
+            return HttpResponse("truncated")
+        return HttpResponse("whole")
+
+    # granian gives one empty piece for the end, and one more before it for a fault.
+    announced = ("trailer", "Digest")
+    ends: list[Any] = [
+        ((b"",), (), b"whole"), ((b"", b""), (), b"truncated"), ((b"", b""), (announced,), b"whole")
+    ]  # fmt: skip
+    with running(Handler(whole)) as front:
+        for end, headers, answered in ends:
+            asked = front.begin(b"{}" + large, *end, method="POST", size=0, headers=[*CHUNKED, *headers])
+            assert asked.wait().body == answered
+
+
+def test_a_body_in_chunks_that_is_waited_for_too_long_is_not_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "SILENCE_S", 0.2)
+
+    def broken(request: HttpRequest) -> HttpResponse:
+        stream = request.META["wsgi.input"]
+        return HttpResponse(f"{len(stream.read(2**20))} {stream.is_broken}")
+
+    with running(Handler(broken)) as front:
+        assert front.begin(PIECE, None, method="POST", size=0, headers=CHUNKED).wait().body == b"262144 True"

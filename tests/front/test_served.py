@@ -182,10 +182,14 @@ def test_an_update_that_is_refused_need_not_be_sent(
     assert connection.hear()[0] == status
 
 
-def test_a_chunked_body_is_refused(device: tuple[int, str], connection: Connection) -> None:
+BEGUN = b"%x\r\n%s\r\n" % (70_000, b" " * 70_000)
+"""A body in chunks that is not small, and does not end."""
+
+
+def test_a_large_chunked_body_is_refused(device: tuple[int, str], connection: Connection) -> None:
     connection.say(
         f"POST /api/v1/model_updates/?federated_model={device[0]}",
-        f"CLIENT-UUID: {device[1]}", f"Content-Type: {SAFETENSORS}", "Transfer-Encoding: chunked",
+        f"CLIENT-UUID: {device[1]}", f"Content-Type: {SAFETENSORS}", "Transfer-Encoding: chunked", body=BEGUN,
     )  # fmt: skip
 
     status, headers, _ = connection.hear()
@@ -245,10 +249,19 @@ def test_chunks_beyond_the_limit_of_a_body_are_refused(server: FmaServer) -> Non
     assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
 
 
-def test_chunks_of_a_stranger_are_not_read(server: FmaServer, connection: Connection) -> None:
+def test_more_chunks_of_a_stranger_are_not_waited_for(
+    server: FmaServer, device: tuple[int, str], connection: Connection
+) -> None:
+    for path in (
+        "/api-token-auth/",
+        f"/api/v1/models/{device[0]}/register_client/",
+    ):  # nobody is asked for a name there
+        answer = Connection(server).say(f"POST {path}", *CHUNKED, body=BEGUN)
+        assert answer.hear()[0] == 413
+        answer.close()
     for path in ("models/", "model_updates/"):
         stranger = "CLIENT-UUID: 00000000-0000-4000-8000-000000000000"
-        answer = Connection(server).say(f"POST /api/v1/{path}", stranger, *CHUNKED)
+        answer = Connection(server).say(f"POST /api/v1/{path}", stranger, *CHUNKED, body=BEGUN)
         assert answer.hear()[0] == 401
         answer.close()
 

@@ -12,7 +12,7 @@ from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from fma_api.parsers import OrjsonParser, SafetensorsParser
+from fma_api.parsers import OrjsonParser, SafetensorsParser, SmallJsonParser
 from fma_api.renderers import SAFETENSORS, OrjsonRenderer, SafetensorsRenderer
 from fma_api.v1 import authentication
 from fma_api.v1.aggregates.serializers import ModelAggregateSerializer
@@ -162,7 +162,13 @@ class FederatedModelViewSet(
         ],
         auth=[],
     )
-    @action(methods=["post"], detail=True, permission_classes=[AllowAny], authentication_classes=[])
+    @action(
+        methods=["post"],
+        detail=True,
+        permission_classes=[AllowAny],
+        authentication_classes=[],
+        parser_classes=[SmallJsonParser],
+    )
     def register_client(self, request: Request, pk: str) -> Response:
         """A new client without the header `CLIENT-UUID`, the same client with it. The credential is shown only here.
 

@@ -148,3 +148,30 @@ def test_no_page_chooses_rows_in_a_list_where_one_click_drops_the_others(
         for url in (url_of(model, "add"), url_of(model, "change", model.objects.latest("pk").pk)):
             for select in re.findall(r"<select[^>]*multiple[^>]*>", browser.get(url).content.decode()):
                 assert "admin-autocomplete" in select, (url, select)
+
+
+@pytest.mark.parametrize("row_id", ["9" * 19, "9" * 30, "9" * 5000, "0", "x", "_5F"])
+def test_a_form_of_no_model_is_answered_like_its_page(browser: Browser, row_id: str) -> None:
+    url = url_of(FederatedModel, "change", row_id)
+
+    assert browser.post(url, {"name": "x"}).status_code == browser.get(url).status_code == 302
+
+
+@pytest.mark.parametrize("carried", ["[" * 50_000, '{"a":' * 50_000, "[]", "1", "x", "9" * 5000])
+def test_what_no_page_has_carried_is_no_failure(browser: Browser, carried: str) -> None:
+    model = make_model()
+    url = url_of(FederatedModel, "change", model.pk)
+
+    sent = {**sent_by(browser.get(url)), "started_from": carried, "name": "renamed"}
+
+    assert browser.post(url, sent).status_code == 302
+    assert FederatedModel.objects.get().name == "renamed"
+
+
+def test_json_that_is_nested_too_deeply_is_an_error_of_its_field(browser: Browser) -> None:
+    url = url_of(FederatedModel, "change", make_model().pk)
+    nested = {"client_config": '{"a":' * 50_000, "round_policy": "[" * 50_000}
+
+    errors = errors_of(browser.post(url, {**sent_by(browser.get(url)), **nested}))
+
+    assert errors.keys() == nested.keys()

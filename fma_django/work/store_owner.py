@@ -35,8 +35,9 @@ def require_ownership(store: BlobStore) -> None:
     """
     mark, ours = read_mark(store), _ours()
     if mark is None:
-        # Of a version before this one, or new. What no row here names is somebody else's.
-        if ours.turn is None and _content(store) == "of others":
+        # Of a version before this one, or new, or another store than at the last sweep. What no row here names is
+        # somebody else's.
+        if _content(store) == "of others":
             raise StoreNotOurs(f"the store has no owner, and files that no row here names; {HOW}")
     elif mark.turn == DISPUTED:
         raise StoreNotOurs(

@@ -123,6 +123,20 @@ def test_a_store_of_an_earlier_version_belongs_to_the_database_that_names_its_fi
     assert get_store().size_bytes(nobodys) is None
 
 
+def test_an_owner_that_is_pointed_at_a_store_without_a_mark_deletes_nothing_of_others(
+    model: FederatedModel, settings: Any, tmp_path: Path
+) -> None:
+    settings.FMA_STORAGE_URL = f"file://{tmp_path / 'of others'}"
+    assert sweep_files() == 0  # an empty one is taken
+    settings.FMA_STORAGE_URL = f"file://{tmp_path / 'of yet others'}"
+    others = orphan()
+    for _ in range(3):
+        with pytest.raises(StoreNotOurs, match="no owner"):
+            sweep_files()
+    assert get_store().size_bytes(others) is not None
+    assert store_owner.read_mark(get_store()) is None
+
+
 def test_a_copy_of_a_database_that_never_swept_stops_at_the_owner(model: FederatedModel) -> None:
     """Production was dumped before it knew owners: copy and origin have no row, and the copy swept first."""
     owner = this_database()

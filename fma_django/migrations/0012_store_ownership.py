@@ -29,6 +29,7 @@ class Migration(migrations.Migration):
                 ('owner', models.UUIDField(default=uuid.uuid4)),
                 ('turn', models.UUIDField(null=True)),
                 ('next_turn', models.UUIDField(null=True)),
+                ('taken_on', models.DateTimeField(null=True)),
             ],
             options={
                 'verbose_name': 'ownership of the store',

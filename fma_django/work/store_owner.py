@@ -3,6 +3,10 @@
 The store has a small object beside its blobs: the id of its owner, and a turn that changes with each sweep. The owner's
 database has the same two. Another id is another installation. The same id with another turn is a copy of the database:
 both have a claim, so neither sweeps until an operator says which one is the owner (`fma store take-over`).
+
+A copy that is the first to sweep has the right turn. So a turn that was taken before these workers started, maybe by
+the database of which theirs is a copy, only lets them take the next one; they delete when that one still stands at the
+next sweep. The owner has the time between the two to find the turn changed.
 """
 
 import json
@@ -11,10 +15,13 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
+from django.utils import timezone
+
 from fma_django.errors import StoreNotOurs
 from fma_django.models import StoreOwnership
 from fma_django.record.queries.blobs import named_blobs
 from fma_django.storage import BlobStore
+from fma_django.work import heartbeat
 
 DISPUTED = "disputed"
 HOW = "if this installation owns the store, stop all others that use it and run: fma store take-over"
@@ -28,10 +35,10 @@ class Mark:
     turn: str
 
 
-def require_ownership(store: BlobStore) -> None:
-    """Return when this installation may delete blobs that none of its rows name; the store then has its next turn.
+def require_ownership(store: BlobStore) -> bool:
+    """Give the store its next turn; return whether these workers may delete blobs that none of their rows name.
 
-    Raises StoreNotOurs.
+    They may when the turn that the store had was taken since they started. Raises StoreNotOurs.
     """
     mark, ours = read_mark(store), _ours()
     if mark is None:
@@ -51,12 +58,13 @@ def require_ownership(store: BlobStore) -> None:
         _write(store, Mark(mark.owner, DISPUTED))
         raise StoreNotOurs(f"another installation, with a copy of this database, has swept the store; {HOW}")
     _take_turn(store)
+    return mark is not None and ours.taken_on is not None and ours.taken_on > heartbeat.STARTED_ON
 
 
 def take_over(store: BlobStore) -> uuid.UUID:
     """Make this installation the owner, under a new id, and return that; no other one sweeps the store from now on."""
     ours = _ours()
-    StoreOwnership.objects.update(owner=uuid.uuid4(), turn=None, next_turn=None)
+    StoreOwnership.objects.update(owner=uuid.uuid4(), turn=None, next_turn=None, taken_on=None)
     _take_turn(store)
     ours.refresh_from_db()
     return ours.owner
@@ -100,7 +108,9 @@ def _take_turn(store: BlobStore) -> None:
     if ours.next_turn is None:  # another sweep of ours has just taken it
         return
     _write(store, Mark(str(ours.owner), str(ours.next_turn)))
-    StoreOwnership.objects.filter(next_turn=ours.next_turn).update(turn=ours.next_turn, next_turn=None)
+    StoreOwnership.objects.filter(next_turn=ours.next_turn).update(
+        turn=ours.next_turn, next_turn=None, taken_on=timezone.now()
+    )
 
 
 def _write(store: BlobStore, mark: Mark) -> None:

@@ -1,11 +1,14 @@
 """A store is swept by one installation, also when others have copies of its database."""
 
 import json
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.utils import timezone
 
 from fma_django.errors import StoreNotOurs
@@ -212,6 +215,45 @@ def test_a_crash_between_store_and_row_is_no_difference(
     monkeypatch.undo()
     orphan()
     assert [sweep_files(), sweep_files()] == [1, 0]
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("sweeper", ["takes its turn", "finds another turn"])
+def test_a_take_over_while_a_worker_writes_its_turn_is_what_the_store_keeps(
+    model: FederatedModel, monkeypatch: pytest.MonkeyPatch, sweeper: str
+) -> None:
+    store = get_store()
+    write: Callable[[bytes], None] = store.write_owner
+    if sweeper == "finds another turn":
+        write(json.dumps({"owner": str(StoreOwnership.objects.get().owner), "turn": "another"}).encode())
+    writing, taken_over = threading.Event(), threading.Event()
+
+    def write_slowly(data: bytes) -> None:
+        if threading.current_thread() is worker:
+            writing.set()
+            taken_over.wait(1)  # in vain, where the take-over waits for this
+        write(data)
+
+    def sweep() -> None:
+        try:
+            with suppress(StoreNotOurs):
+                sweep_files()
+        finally:
+            connection.close()
+
+    monkeypatch.setattr(store, "write_owner", write_slowly)
+    worker = threading.Thread(target=sweep)
+    worker.start()
+    assert writing.wait(10)
+    owner = store_owner.take_over(store)
+    taken_over.set()
+    worker.join()
+
+    mark, ours = store_owner.read_mark(store), StoreOwnership.objects.get()
+    assert mark is not None
+    assert (mark.owner, mark.turn) == (str(owner), str(ours.turn))
+    orphan()
+    assert sweep_files() == 1
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[1]", b"\xff", b'{"owner": 1}'])

@@ -15,12 +15,12 @@ class Migration(migrations.Migration):
         migrations.AddField(
             model_name='round',
             name='lease_holder',
-            field=models.CharField(blank=True, editable=False, help_text='The process that aggregates it.', max_length=255),
+            field=models.CharField(blank=True, db_default='', default='', editable=False, help_text='The process that aggregates it.', max_length=255),
         ),
         migrations.AddField(
             model_name='worker',
             name='key_fingerprint',
-            field=models.CharField(blank=True, editable=False, max_length=64),
+            field=models.CharField(blank=True, db_default='', default='', editable=False, max_length=64),
         ),
         migrations.CreateModel(
             name='StoreOwnership',
@@ -29,6 +29,7 @@ class Migration(migrations.Migration):
                 ('owner', models.UUIDField(default=uuid.uuid4)),
                 ('turn', models.UUIDField(null=True)),
                 ('next_turn', models.UUIDField(null=True)),
+                ('taken_on', models.DateTimeField(null=True)),
             ],
             options={
                 'verbose_name': 'ownership of the store',

@@ -14,7 +14,7 @@ class Migration(migrations.Migration):
             model_name='round',
             name='engine_version',
             field=models.PositiveSmallIntegerField(
-                default=1, editable=False, help_text='The version of the arithmetic that aggregates it.'
+                db_default=1, default=1, editable=False, help_text='The version of the arithmetic that aggregates it.'
             ),
         ),
     ]

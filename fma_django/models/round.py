@@ -93,7 +93,7 @@ class Round(models.Model):
         help_text="The number of clients that the model had at the claim.",
     )
     engine_version = models.PositiveSmallIntegerField(
-        default=1, editable=False, help_text="The version of the arithmetic that aggregates it."
+        default=1, db_default=1, editable=False, help_text="The version of the arithmetic that aggregates it."
     )
     start_sha256 = models.CharField(
         max_length=64,
@@ -105,7 +105,12 @@ class Round(models.Model):
     lease_token = models.UUIDField(null=True, blank=True)
     lease_expires_at = models.DateTimeField(null=True, blank=True)
     lease_holder = models.CharField(
-        max_length=255, blank=True, editable=False, help_text="The process that aggregates it."
+        max_length=255,
+        default="",
+        db_default="",
+        blank=True,
+        editable=False,
+        help_text="The process that aggregates it.",
     )
     failure_code = models.CharField(max_length=64, blank=True)
     failure_detail = models.TextField(blank=True)

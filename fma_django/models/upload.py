@@ -29,7 +29,7 @@ class Upload(models.Model):
         ModelAggregate, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
     base_is_known = models.BooleanField(default=False)
-    base_was_sent = models.BooleanField(default=False)
+    base_was_sent = models.BooleanField(default=False, db_default=False)
     num_examples = models.PositiveBigIntegerField(default=1)
     metrics = models.JSONField(default=dict, blank=True)
     size_bytes = models.PositiveBigIntegerField()

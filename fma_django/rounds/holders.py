@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 PROC = Path("/proc")
+MOST_DIGITS = 9  # of the id of a process: Linux counts to 2^22, and the system's calls take 31 bits
 
 
 def this_process() -> str:
@@ -30,7 +31,7 @@ def this_machine() -> str:
 def has_ended(holder: str) -> bool:
     """Whether the process ran on this machine and runs no more; False for all that cannot be known here."""
     machine, _, process = holder.rpartition("/")[0].rpartition("/")
-    if not machine or machine != this_machine() or not process.isdecimal():
+    if not machine or machine != this_machine() or not process.isdecimal() or len(process) > MOST_DIGITS:
         return False
     started = _started(int(process))
     if not started and _is_hidden(int(process)):

@@ -8,6 +8,7 @@ import hmac
 import os
 import socket
 import threading
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
@@ -19,6 +20,9 @@ from django.utils import timezone
 from fma_django import conf
 
 log = structlog.get_logger(__name__)
+
+# Of `fma worker`, where worker processes are forked: the ones that follow a finished one have it, too.
+STARTED_ON = datetime.now(UTC)
 
 
 def start(**_kwargs: Any) -> None:

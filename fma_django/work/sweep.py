@@ -58,11 +58,13 @@ def sweep_files() -> int:
     """Remove the blobs to which no row refers and that are older than FMA_ORPHAN_GRACE_SECONDS; return how many.
 
     The grace time protects an upload whose file is stored and whose row is not yet: it must be longer than any
-    request. Storing the same content again resets the age of a blob.
+    request. Storing the same content again resets the age of a blob. The first sweep after the workers started removes
+    nothing: an owner with a copy of this database has until the next one to object.
     Raises StoreNotOurs, and removes nothing, where another installation owns the store.
     """
     store = get_store()
-    require_ownership(store)
+    if not require_ownership(store):
+        return 0
     deadline = timezone.now() - timedelta(seconds=conf.current().orphan_grace_s)
     removed = 0
     candidates: list[str] = []

@@ -45,6 +45,11 @@ def test_a_process_of_another_machine_is_not_guessed_about(name: str) -> None:
     assert not holders.has_ended(name)
 
 
+@pytest.mark.parametrize("pid", [2**31, 2**63, 2**64, 10**200, "9" * 5000], ids=lambda pid: len(str(pid)))
+def test_a_process_id_beyond_all_that_the_system_has_is_not_guessed_about(pid: int | str) -> None:
+    assert not holders.has_ended(f"{holders.this_machine()}/{pid}/1")
+
+
 @pytest.mark.django_db
 def test_only_the_lease_of_a_dead_process_of_this_machine_ends() -> None:
     dead = f"{holders.this_machine()}/{2**22 + 7}/1"

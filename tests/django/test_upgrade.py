@@ -5,12 +5,14 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
-from django.db import connection
+from django.apps import apps
+from django.db import connection, transaction
 from django.db.migrations.executor import MigrationExecutor
+from django.db.models import Model
 from django.utils import timezone
 
 from fma_django.errors import NotVerifiable
-from fma_django.models import FederatedModel, Round
+from fma_django.models import FederatedModel, Round, Upload, Worker
 from fma_django.rounds import claiming
 from fma_django.rounds.aggregation import aggregate_round
 from fma_django.rounds.verification import verify_round
@@ -79,6 +81,46 @@ def test_integers_of_models_that_exist_stay_averaged() -> None:
     found = FederatedModel.objects.get(pk=model.pk)
     assert found.array_policies == {"ids": "averaged"}
     change_now(found, {"furthest_base_agg": 3})
+
+
+@pytest.mark.usefixtures("newest_afterwards")
+def test_processes_of_the_version_before_write_rows_after_the_migration() -> None:
+    model = make_model(initial_model=WEIGHTS)
+    client = make_client(model).client
+    send_update(model, client)
+    Upload.objects.create(client=client, federated_model=model, size_bytes=1, expires_on=timezone.now())
+    Worker.objects.create(name="of the version before", seen_on=timezone.now())
+    MigrationExecutor(connection).migrate([("fma_django", "0009_array_policies")])
+    models = [kind for kind in apps.get_app_config("fma_django").get_models() if _columns(kind)]
+    known = {kind: _columns(kind) for kind in models}
+    _migrate_to_newest()
+    added = {kind: _columns(kind) - known[kind] for kind in models if _columns(kind) != known[kind]}
+    assert {Round, Upload, Worker} <= set(added)
+
+    for kind, columns in added.items():
+        _write_anew(kind, known[kind])
+        fields = [field.attname for field in kind._meta.concrete_fields if field.column in columns]
+        rows = list(kind._default_manager.values(*fields))
+        assert rows
+        assert rows == [{name: getattr(kind(), name) for name in fields}] * len(rows)
+
+
+def _columns(kind: type[Model]) -> set[str]:
+    with connection.cursor() as cursor:
+        if kind._meta.db_table not in connection.introspection.table_names(cursor):
+            return set()
+        cursor.execute(f"SELECT * FROM {kind._meta.db_table} LIMIT 0")
+        return {column[0] for column in cursor.description}
+
+
+def _write_anew(kind: type[Model], columns: set[str]) -> None:
+    """Write all rows of a table again, as by a process that knows these columns only."""
+    table, names = kind._meta.db_table, ", ".join(f'"{name}"' for name in sorted(columns))
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(f"CREATE TEMPORARY TABLE kept AS SELECT {names} FROM {table}")
+        cursor.execute(f"DELETE FROM {table}")
+        cursor.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM kept")
+        cursor.execute("DROP TABLE kept")
 
 
 def _migrate_to_newest() -> None:

@@ -90,7 +90,8 @@ def _weighted_mean(column: Sequence[tuple[float, float]], total: float) -> float
         mean = math.inf
     if math.isfinite(mean):
         return mean
-    return math.fsum(weight / total * value for weight, value in column)
+    # Of halves: the shares may add up to a little more than 1, and the largest numbers would overflow.
+    return 2 * math.fsum(weight / total * (value / 2) for weight, value in column)
 
 
 def _percentile(values: Sequence[float], share: float) -> float:

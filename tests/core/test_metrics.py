@@ -1,5 +1,6 @@
 import json
 import math
+import sys
 from random import Random
 
 import numpy as np
@@ -55,6 +56,13 @@ def test_order_of_the_rows_does_not_matter(rows: list[tuple[int, float]], random
     random.shuffle(shuffled)
 
     assert merge((w, {"x": x}) for w, x in rows) == merge((w, {"x": x}) for w, x in shuffled)
+
+
+def test_shares_that_add_up_to_more_than_1_do_not_overflow() -> None:
+    largest = sys.float_info.max
+    for sign in (1, -1):
+        rows = [(1, sign * largest / 2), (2**53, sign * largest)]
+        assert merge((w, {"x": x}) for w, x in rows)["x"]["mean"] == sign * largest
 
 
 def test_numbers_at_the_end_of_the_range_stay_finite() -> None:

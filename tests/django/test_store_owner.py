@@ -242,6 +242,8 @@ def test_a_take_over_while_a_worker_writes_its_turn_is_what_the_store_keeps(
             connection.close()
 
     monkeypatch.setattr(store, "write_owner", write_slowly)
+    # Here all files are old, also the one that the take-over is writing.
+    monkeypatch.setattr(store, "remove_unfinished", lambda older_than: 0)
     worker = threading.Thread(target=sweep)
     worker.start()
     assert writing.wait(10)

@@ -1,8 +1,8 @@
 """kill -9 of the worker, anywhere: after a restart exactly one aggregate, no update lost, none counted twice."""
 
 import sqlite3
-from collections.abc import Callable
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pytest
 from fma_core.arrays.codecs.safetensors import decode, encode
 from tests.concurrency.crashing_worker import POINTS
 from tests.servers import fma
-from tests.servers.fma import FmaInstall
+from tests.servers.fma import FmaInstall, FmaServer
 from tests.servers.process import ServerProcess
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
@@ -36,6 +36,23 @@ def start_crashing_worker(install: FmaInstall, point: str, flag: Path) -> Server
     )
     install.processes.append(process)
     return process
+
+
+@contextmanager
+def web_server(
+    folder: Path, env: Mapping[str, str]
+) -> Iterator[tuple[FmaInstall, FmaServer, httpx.Client, OpenClient]]:
+    """A web server without a worker, a developer's client of it, and a way to open more."""
+    with FmaInstall(folder, env) as install, ExitStack() as connections:
+        install.migrate()
+        server = install.start_web()
+
+        def open_client(headers: dict[str, str]) -> httpx.Client:
+            return connections.enter_context(
+                httpx.Client(base_url=f"{server.base_url}/api/v1/", headers=headers)
+            )
+
+        yield install, server, open_client(install.add_user("alice").headers), open_client
 
 
 def make_model(
@@ -74,17 +91,7 @@ def send(client: httpx.Client, model: int, value: float, num_examples: int, base
 # Where an optimiser has more to lose, the next test looks at both.
 @pytest.mark.parametrize("point", [point for point in POINTS if point not in OF_A_STATE])
 def test_a_killed_worker_costs_time_and_nothing_else(point: str, tmp_path: Path) -> None:
-    with FmaInstall(tmp_path / "data", ENV) as install, ExitStack() as connections:
-        install.migrate()
-        server = install.start_web()
-
-        def open_client(headers: dict[str, str]) -> httpx.Client:
-            return connections.enter_context(
-                httpx.Client(base_url=f"{server.base_url}/api/v1/", headers=headers)
-            )
-
-        token = install.add_user("alice").token
-        owner = open_client({"Authorization": f"Token {token}"})
+    with web_server(tmp_path / "data", ENV) as (install, server, owner, open_client):
         model, clients = make_model(owner, open_client, 3)
         doomed = start_crashing_worker(install, point, tmp_path / "crashed")
 
@@ -129,16 +136,7 @@ def test_a_killed_worker_costs_time_and_nothing_else(point: str, tmp_path: Path)
 @pytest.mark.parametrize("killed", ["the process that folds", "the whole worker"])
 def test_a_dead_worker_is_known_before_its_lease_is_over(killed: str, tmp_path: Path) -> None:
     env = {"FMA_LEASE_SECONDS": "300", "FMA_WORKER_PROCESSES": "1"}
-    with FmaInstall(tmp_path / "data", env) as install, ExitStack() as connections:
-        install.migrate()
-        server = install.start_web()
-
-        def open_client(headers: dict[str, str]) -> httpx.Client:
-            return connections.enter_context(
-                httpx.Client(base_url=f"{server.base_url}/api/v1/", headers=headers)
-            )
-
-        owner = open_client({"Authorization": f"Token {install.add_user('alice').token}"})
+    with web_server(tmp_path / "data", env) as (install, server, owner, open_client):
         model, clients = make_model(owner, open_client, 1)
         point = "after_claim_alone" if killed == "the process that folds" else "after_claim"
         doomed = start_crashing_worker(install, point, tmp_path / "crashed")
@@ -175,16 +173,7 @@ def newer(client: httpx.Client, model: int, than: int | None) -> httpx.Response:
 
 @pytest.mark.parametrize("point", OF_A_STATE)
 def test_a_killed_worker_costs_neither_updates_nor_the_optimisers_state(point: str, tmp_path: Path) -> None:
-    with FmaInstall(tmp_path / "data", ENV) as install, ExitStack() as connections:
-        install.migrate()
-        server = install.start_web()
-
-        def open_client(headers: dict[str, str]) -> httpx.Client:
-            return connections.enter_context(
-                httpx.Client(base_url=f"{server.base_url}/api/v1/", headers=headers)
-            )
-
-        owner = open_client({"Authorization": f"Token {install.add_user('alice').token}"})
+    with web_server(tmp_path / "data", ENV) as (install, server, owner, open_client):
         flag = tmp_path / "crashed"
         flag.touch()  # while it is there the worker works as it should
         doomed = start_crashing_worker(install, point, flag)

@@ -144,14 +144,19 @@ def test_a_rule_that_needs_more_holds_a_round_that_was_due(asked: list[int]) -> 
     assert claiming.claim(collecting(model).pk) is None
 
 
-def test_fltrust_waits_for_its_root_client(asked: list[int]) -> None:
+def all_but_the_root_answered(num_others: int) -> tuple[FederatedModel, Client]:
     model = make_model(initial_model=WEIGHTS)
-    root, *others = some_clients(model, 4)
+    root, *others = some_clients(model, num_others + 1)
     change_federated_model(
         model, {"aggregator": "fltrust", "aggregator_params": {"root_client": str(root.pk)}}
     )
     for client in others:
         send(model, client)
+    return model, root
+
+
+def test_fltrust_waits_for_its_root_client(asked: list[int]) -> None:
+    model, root = all_but_the_root_answered(3)
     assert asked == []
     assert collecting(model).waits_for == f"an update of the client that the rule needs: {root.pk}"
     send(model, root)
@@ -161,26 +166,14 @@ def test_fltrust_waits_for_its_root_client(asked: list[int]) -> None:
 
 
 def test_a_round_says_that_its_root_client_is_gone(asked: list[int]) -> None:
-    model = make_model(initial_model=WEIGHTS)
-    root, *others = some_clients(model, 4)
-    change_federated_model(
-        model, {"aggregator": "fltrust", "aggregator_params": {"root_client": str(root.pk)}}
-    )
-    for client in others:
-        send(model, client)
+    model, root = all_but_the_root_answered(3)
     revoke_client(root)
     assert collecting(model).waits_for.endswith(f"{root.pk}, which is not registered or is revoked")
     assert asked == []
 
 
 def test_fltrust_without_a_readable_update_of_its_root_client_fails_the_round() -> None:
-    model = make_model(initial_model=WEIGHTS)
-    root, *others = some_clients(model, 3)
-    change_federated_model(
-        model, {"aggregator": "fltrust", "aggregator_params": {"root_client": str(root.pk)}}
-    )
-    for client in others:
-        send(model, client)
+    model, root = all_but_the_root_answered(2)
     get_store().delete(send(model, root, weights(5.0)).sha256)
     due = collecting(model)
     assert aggregate_round(due.pk) is None

@@ -173,7 +173,7 @@ def newer(client: httpx.Client, model: int, than: int | None) -> httpx.Response:
 
 @pytest.mark.parametrize("point", OF_A_STATE)
 def test_a_killed_worker_costs_neither_updates_nor_the_optimisers_state(point: str, tmp_path: Path) -> None:
-    with web_server(tmp_path / "data", ENV) as (install, server, owner, open_client):
+    with web_server(tmp_path / "data", ENV) as (install, _, owner, open_client):
         flag = tmp_path / "crashed"
         flag.touch()  # while it is there the worker works as it should
         doomed = start_crashing_worker(install, point, flag)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -44,15 +44,20 @@ class Combine:
 
     def __call__(self, job: Job, item: int) -> int:
         [part] = self.columns_of(job, item)
-        result = self._result(job, part)
-        offset = part.segment.model_start + part.first * part.segment.item_size
-        job.out.write(result.view(np.uint8).data, offset)
+        result, states = self._result(job, part)
+        segment = part.segment
+        job.out.write(result.view(np.uint8).data, segment.model_start + part.first * segment.item_size)
+        for name, state in states.items():
+            job.written_state.write(
+                state.view(np.uint8).data, segment.state_starts[name] + part.first * state.itemsize
+            )
         return part.num_columns
 
-    def _result(self, job: Job, part: Cut) -> NDArray[Any]:
-        """The columns of the next model, in its dtype."""
+    def _result(self, job: Job, part: Cut) -> tuple[NDArray[Any], Mapping[str, Float64]]:
+        """The columns of the next model, in its dtype, and of the next state. Nothing is written."""
         segment = part.segment
         result: NDArray[Any]
+        states: Mapping[str, Float64] = {}
         if segment.role == "kept":
             result = FileBlock(job, part).start()
         elif segment.role == "computed":
@@ -60,14 +65,17 @@ class Combine:
         elif segment.role == "newest":
             result = self._newest(job, part)
         elif segment.role == "stepped":
-            result = self._stepped(job, part)
+            result, states = self._stepped(job, part)
         elif segment.is_float:
             result = self._averaged(job, part)
         else:
             result = self._integers(job, part)
         if segment.holds_variances:
             _require_variances(result, part)
-        return result
+        return result, states
+
+    def _published(self, job: Job, part: Cut) -> NDArray[Any]:
+        return self._result(job, part)[0]
 
     def _computed(self, job: Job, part: Cut) -> Float64:
         array = part.segment.arrays[0]
@@ -75,14 +83,14 @@ class Combine:
         unit = part.segment.num_columns // num_rows
         first, last = part.first // unit, part.last // unit
         # What is published is computed here once more: another thread or machine may not have written it yet.
-        arrays = FileArrays(job, published=partial(self._result, job))
+        arrays = FileArrays(job, published=partial(self._published, job))
         with np.errstate(over="ignore", invalid="ignore", under="ignore"):
             values = job.strategy.aggregator.compute(
                 array.name, job.layouts.computed[array.name], first, last, arrays
             )
         return np.ascontiguousarray(values, dtype=np.float64).reshape(-1)
 
-    def _stepped(self, job: Job, part: Cut) -> NDArray[Any]:
+    def _stepped(self, job: Job, part: Cut) -> tuple[NDArray[Any], Mapping[str, Float64]]:
         states = read_states(job, part)
         files = FileBlock(job, part, states=_states_of("aggregator", states))
         block: Block = files if self.matrix is None else MixedBlock(files, self.matrix)
@@ -98,10 +106,7 @@ class Combine:
             result = _finite(combined, part, "the result", part.segment.dtype)
         for name, state in states.items():
             _finite(state, part, f"the state {name!r}", STATE_DTYPE)
-            job.written_state.write(
-                state.view(np.uint8).data, part.segment.state_starts[name] + part.first * state.itemsize
-            )
-        return result
+        return result, states
 
     def _combined(self, job: Job, block: Block) -> Float64:
         aggregator = job.strategy.aggregator

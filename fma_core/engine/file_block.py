@@ -43,11 +43,10 @@ class FileBlock:
         self._start = segment.update_start if payload is None else segment.payload_starts[payload]
         # A payload is not a change of weights: nothing is subtracted from it.
         self._base_of = job.base_of if payload is None else (-1,) * len(job.base_of)
-        self._move: np.ufunc = np.subtract
-        self._sign = -1.0
+        self._move: np.ufunc = np.add if of_values else np.subtract
         self._of_values = of_values
         if of_values:
-            self._base_of, self._move, self._sign = job.origin_of, np.add, 1.0
+            self._base_of = job.origin_of
 
     @property
     def num_rows(self) -> int:
@@ -131,7 +130,7 @@ class FileBlock:
         for base, weight in enumerate(of_bases):
             if weight != 0:
                 self._read_into(scaled.room, self._job.base_files, base, self._model_start)
-                scaled.add(self._sign * weight)
+                scaled.add(weight if self._of_values else -weight)
         total = scaled.total()
         if any(of_bases) and not self._of_values:
             self._mend_unchanged(total, weights)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -101,10 +100,8 @@ def fold(
     with kernels.one_blas_thread(), job:
         num_steps = _write_headers(job, out, state_out)
         sent = FileRows(job, executor, progress=report.measured)
-        rows, matrices = _after_stages(sent, strategy)
-        matrix = (
-            functools.reduce(lambda before, after: np.matmul(after, before), matrices) if matrices else None
-        )
+        rows, matrices, mixes = _after_stages(sent, strategy)
+        matrix = mixes[-1] if mixes else None
         aggregator = strategy.aggregator
         width = block_columns or widths.STREAM_COLUMNS
         if aggregator.needs_matrix:
@@ -114,7 +111,7 @@ def fold(
             most = widths.matrix_columns(len(updates), values=values)
             width = min(max(width, widths.MIN_MATRIX_COLUMNS), most)
         decision = aggregator.measure(rows)
-        uses = uses_of(aggregator, decision, sent, strategy.row_stages, matrices)
+        uses = uses_of(aggregator, decision, sent, strategy.row_stages, matrices, mixes)
         work = Combine(
             decision=decision,
             matrix=matrix,
@@ -129,14 +126,16 @@ def fold(
     return folded
 
 
-def _after_stages(rows: Rows, strategy: Strategy) -> tuple[Rows, list[Float64]]:
-    """The rows that the rule sees, and the matrices that make them of the rows of the files, in order."""
-    matrices = []
+def _after_stages(rows: Rows, strategy: Strategy) -> tuple[Rows, list[Float64], list[Float64]]:
+    """The rows that the rule sees; the matrix of each stage; and each that makes its rows of those of the files."""
+    matrices: list[Float64] = []
+    mixes: list[Float64] = []
     for stage in strategy.row_stages:
         row_map = stage.map_rows(rows)
         rows = MixedRows(rows, row_map)
         matrices.append(row_map.matrix)
-    return rows, matrices
+        mixes.append(np.matmul(row_map.matrix, mixes[-1]) if mixes else row_map.matrix)
+    return rows, matrices, mixes
 
 
 def _value_weights(aggregator: Aggregator[Any], sent: Rows) -> ValueWeights | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,6 @@ from fma_core.engine.file_block import mixed_weights
 from fma_core.engine.rows import FileRows
 
 Verdict = Literal["used", "clipped", "rejected"]
-VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,13 @@ def uses_of(
     sent: FileRows,
     row_stages: Sequence[RowStage],
     matrices: Sequence[Float64],
+    mixes: Sequence[Float64],
 ) -> tuple[UpdateUse, ...]:
-    """The use of each row of the files, once the rule has decided. matrices: the row maps of the stages, in order."""
+    """The use of each row of the files, once the rule has decided.
+
+    matrices: the row maps of the stages, in order. mixes[k][i, j]: how much of row j of the files is in row i after
+    stage k.
+    """
     num_sent = sent.num_rows
     verdicts: list[tuple[Verdict, str]] = [("used", "")] * num_sent
 
@@ -61,13 +65,12 @@ def uses_of(
             if is_first:
                 verdicts[row] = (verdict, by)
 
-    # mix[i, j]: how much of update j is in row i; None before any stage.
     mix: Float64 | None = None
-    for stage, matrix in zip(row_stages, matrices, strict=True):
+    for stage, matrix, mixed in zip(row_stages, matrices, mixes, strict=True):
         name = stages.name_of(stage)
         if not stage.mixes:
             judge("clipped", name, _updates_in(np.abs(np.diagonal(matrix)) < 1, mix))
-        mix = matrix if mix is None else np.matmul(matrix, mix)
+        mix = mixed
         judge("rejected", name, ~(mix != 0).any(axis=0))
     name = aggregators.name_of(aggregator)
     told = row_weights_of(aggregator, decision, num_sent if mix is None else len(mix))

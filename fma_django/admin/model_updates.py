@@ -23,7 +23,7 @@ KINDS: dict[int, Kind] = {
 }
 
 
-VERDICTS: dict[str, Kind] = {
+KINDS_OF_VERDICTS: dict[str, Kind] = {
     UpdateVerdict.USED: "success",
     UpdateVerdict.CLIPPED: "warning",
     UpdateVerdict.REJECTED: "danger",
@@ -38,7 +38,8 @@ def verdict_label(row: ModelUpdate) -> str:
     if row.verdict is None:
         return "–"
     return label(
-        f"{row.verdict} by {row.verdict_by}" if row.verdict_by else row.verdict, VERDICTS[row.verdict]
+        f"{row.verdict} by {row.verdict_by}" if row.verdict_by else row.verdict,
+        KINDS_OF_VERDICTS[row.verdict],
     )
 
 

@@ -1,14 +1,16 @@
 """A rejected update is recorded as rejected, and its metrics count nowhere."""
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from structlog.testing import capture_logs
 
+from fma_core.engine.uses import Verdict
 from fma_django.forwarders.forwarder import numbers_of_rounds
 from fma_django.models import Client, FederatedModel, ModelUpdate
+from fma_django.models.model_update import UpdateVerdict
 from fma_django.record.queries.curves import curves_of
 from fma_django.record.queries.metrics import client_metrics, published_rounds
 from fma_django.record.queries.participation_history import participation_of
@@ -199,3 +201,7 @@ def test_the_verdicts_are_written_in_one_statement_or_two(rule: str, statements:
     ]
     assert len(written) == statements
     assert len({row.weight_used for row in ModelUpdate.objects.all()}) == (6 if rule == "mean" else 1)
+
+
+def test_the_record_has_the_words_of_the_engine() -> None:
+    assert UpdateVerdict.values == list(get_args(Verdict))

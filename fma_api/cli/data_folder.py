@@ -39,7 +39,7 @@ def make_ready(data: Path) -> None:
     """Make the folder and its secret key where they are missing, and bring the database up to date."""
     _make_with_key(data)
     _set_up_django()
-    _refuse_newer_schema()
+    _check_migrations()
     with _one_at_a_time(data):
         from django.core.management import call_command
         from django.db import DatabaseError
@@ -53,8 +53,7 @@ def make_ready(data: Path) -> None:
 def require_migrated() -> None:
     """Set up Django, and raise Problem unless the database can be reached and is up to date."""
     _set_up_django()
-    _refuse_newer_schema()
-    if _unapplied_migrations():
+    if _check_migrations():
         raise Problem("the database is not up to date; run: fma manage migrate")
     from django.db import connections
 
@@ -76,8 +75,7 @@ def open_record(data: Path) -> None:
         print(f"fma: making a new data folder, {data}", file=sys.stderr)
     _make_with_key(data)
     _set_up_django()
-    _refuse_newer_schema()
-    if _unapplied_migrations():
+    if _check_migrations():
         make_ready(data)
 
 
@@ -113,13 +111,15 @@ def _set_up_django() -> None:
     gc.enable()
 
 
-def _refuse_newer_schema() -> None:
-    """Raise Problem when a later version of fma has migrated the database."""
+def _check_migrations() -> int:
+    """Refuse a database that a later version of fma has migrated; return how many migrations are to be applied."""
     from django.db import DatabaseError, connection
-    from django.db.migrations.loader import MigrationLoader
+    from django.db.migrations.executor import MigrationExecutor
 
     try:
-        loader = MigrationLoader(connection)
+        executor = MigrationExecutor(connection)
+        loader = executor.loader
+        unapplied = len(executor.migration_plan(loader.graph.leaf_nodes()))
     except DatabaseError as error:
         raise Problem(f"the database cannot be used: {error}") from error
     known = set(loader.disk_migrations)
@@ -133,17 +133,7 @@ def _refuse_newer_schema() -> None:
             f"the database was migrated by a later version of fma ({newer[-1]}); run that version, or restore the "
             "backup from before it"
         )
-
-
-def _unapplied_migrations() -> int:
-    from django.db import DatabaseError, connection
-    from django.db.migrations.executor import MigrationExecutor
-
-    try:
-        executor = MigrationExecutor(connection)
-        return len(executor.migration_plan(executor.loader.graph.leaf_nodes()))
-    except DatabaseError as error:
-        raise Problem(f"the database cannot be used: {error}") from error
+    return unapplied
 
 
 @contextmanager

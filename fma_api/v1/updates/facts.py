@@ -23,6 +23,7 @@ from fma_django.updates.intake import UpdateFacts
 METRICS = "FMA-Metrics"
 """The header of an update's metrics: access logs show the query, and these numbers belong in none."""
 METRICS_IN_META = "HTTP_FMA_METRICS"
+FACTS = frozenset(UpdateFactsSerializer().fields)
 MEMBERS = frozenset(NewModelUpdateSerializer().fields)
 WHOLE = re.compile(r"0|[1-9][0-9]{0,17}")
 

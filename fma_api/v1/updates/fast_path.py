@@ -21,8 +21,7 @@ from fma_api.v1.authentication import CHALLENGE
 from fma_api.v1.callers import user_of
 from fma_api.v1.idempotency import idempotency_key
 from fma_api.v1.known_queries import refuse_unknown_parameters
-from fma_api.v1.updates.facts import METRICS_IN_META, SentFacts, facts_in_json, facts_in_query
-from fma_api.v1.updates.serializers import UpdateFactsSerializer
+from fma_api.v1.updates.facts import FACTS, METRICS_IN_META, SentFacts, facts_in_json, facts_in_query
 from fma_core.errors import TruncatedBody
 from fma_django import conf
 from fma_django.clients.registration import find_client, hash_of
@@ -122,9 +121,7 @@ def _sent(request: HttpRequest) -> tuple[SentFacts, WeightsBody]:
 
 def _refuse_facts_in_query(request: HttpRequest) -> None:
     """Raises DRF's ValidationError: beside a JSON body, nobody reads them."""
-    if request.META.get("QUERY_STRING") and (
-        ignored := UpdateFactsSerializer().fields.keys() & request.GET.keys()
-    ):
+    if request.META.get("QUERY_STRING") and (ignored := FACTS & request.GET.keys()):
         raise ValidationError(
             {name: ["The body is JSON: the facts of the update are members of it."] for name in ignored}
         )
@@ -133,7 +130,7 @@ def _refuse_facts_in_query(request: HttpRequest) -> None:
 def _refuse_facts_beside_upload(request: HttpRequest) -> None:
     """Raises DRF's ValidationError: what the upload was begun with holds, and nobody reads these."""
     require_length(request, read_bytes=UNKNOWN_BYTES if _media_type(request) == JSON else None)
-    said = UpdateFactsSerializer().fields.keys() & request.GET.keys()
+    said = FACTS & request.GET.keys()
     if METRICS_IN_META in request.META:
         said |= {"metrics"}
     if _size_bytes(request):

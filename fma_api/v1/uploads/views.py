@@ -28,7 +28,7 @@ from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.callers import IsClient
 from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key
 from fma_api.v1.ids import UUID
-from fma_api.v1.updates.facts import METRICS, query_and_header
+from fma_api.v1.updates.facts import FACTS, METRICS, query_and_header
 from fma_api.v1.updates.serializers import UpdateFactsSerializer
 from fma_api.v1.uploads.serializers import UploadSerializer
 from fma_django import conf
@@ -232,9 +232,8 @@ def _facts(request: Request) -> Any:
             query["metrics"] = json.loads(query["metrics"])
         except (ValueError, RecursionError):
             raise ValidationError({"metrics": ["Metrics are a JSON object."]}) from None
-    known = UpdateFactsSerializer().fields
     for name in body:
-        if name not in known:
+        if name not in FACTS:
             raise ValidationError({name: ["This is no fact of an update."]})
         if name in query:
             raise ValidationError({name: ["The query, or a header, has it too: one place is enough."]})

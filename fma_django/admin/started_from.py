@@ -28,10 +28,10 @@ class StartedFromForm(forms.ModelForm):  # type: ignore[type-arg]  # Django's is
 
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean()
-        for name in self._changed_meanwhile((cleaned or {}).get(FIELD, "")):
+        changed = self._changed_meanwhile((cleaned or {}).get(FIELD, ""))
+        for name in changed:
             self.add_error(name, f"somebody else changed this meanwhile; it is now {self._now(name)}")
-            self.data_is_stale = True
-        if getattr(self, "data_is_stale", False):
+        if changed:
             self.add_error(None, "Nothing was saved. Load the page again, and make your change there.")
         return cleaned
 

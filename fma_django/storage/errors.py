@@ -40,7 +40,10 @@ class BlobMissing(StorageError):
 
 
 class BlobCorrupt(StorageError):
-    """The stored bytes do not hash to the name they are stored under. Facts: sha256, found or found_bytes."""
+    """Stored bytes that are not as they were stored: another hash, another size, or no weights.
+
+    Facts: sha256, and found or found_bytes where one of them was compared.
+    """
 
     code: ClassVar[str] = "blob_corrupt"
 

@@ -60,6 +60,12 @@ def require_migrated() -> None:
     connections.close_all()  # whoever calls is about to fork, and a connection has one owner
 
 
+def refuse_later_version() -> None:
+    """Set up Django, and raise Problem if a later version of fma has migrated the database."""
+    _set_up_django()
+    _check_migrations()
+
+
 def open_record(data: Path) -> None:
     """Set up Django on the folder.
 

@@ -16,6 +16,26 @@ RAW_ARGUMENTS: dict[str, Any] = {
     "no_args_is_help": True,
 }
 
+# A person must be able to look at a database that a later version has migrated, and to build without a database.
+# `migrate` is no looking: it would take migrations back below those that it does not know.
+LEAVE_THE_RECORD_ALONE = frozenset(
+    {
+        "check",
+        "collectstatic",
+        "dbshell",
+        "diffsettings",
+        "findstatic",
+        "help",
+        "inspectdb",
+        "makemigrations",
+        "showmigrations",
+        "sqlmigrate",
+        "version",
+        "--version",
+    }
+)
+ASK_FOR_HELP = frozenset({"-h", "--help"})
+
 
 def manage(context: typer.Context, data: data_folder.DataOption = data_folder.DEFAULT) -> None:
     """Run one of Django's own commands with the settings of this server.
@@ -35,6 +55,8 @@ def manage(context: typer.Context, data: data_folder.DataOption = data_folder.DE
     data = data_folder.use(data)
     if context.args[0] == "migrate":
         data_folder.make_folder(data)  # SQLite makes the file, and not the folder
+    if context.args[0] not in LEAVE_THE_RECORD_ALONE and ASK_FOR_HELP.isdisjoint(context.args):
+        data_folder.refuse_later_version()
     from django.core.management import ManagementUtility
 
     utility = ManagementUtility(["fma manage", *context.args])

@@ -295,16 +295,34 @@ def test_a_token_that_was_lost_is_printed_again_or_another_made(fma_install: Fma
     assert "no user 'bob'" in nobody.stderr
 
 
-@pytest.mark.parametrize(
-    "command", [["web"], ["worker"], ["serve"], ["user", "add", "anna"], ["client", "add"]], ids=" ".join
-)
-def test_a_database_of_a_later_version_is_refused(fma_install: FmaInstall, command: list[str]) -> None:
-    fma_install.migrate()
-    with sqlite3.connect(fma_install.data_dir / "fma.sqlite3") as database:
+def migrated_by_a_later_version(install: FmaInstall) -> None:
+    install.migrate()
+    with sqlite3.connect(install.data_dir / "fma.sqlite3") as database:
         database.execute(
             "INSERT INTO django_migrations (app, name, applied) VALUES ('fma_django', '0099_later', '2030-01-01')"
         )
     database.close()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["web"],
+        ["worker"],
+        ["serve"],
+        ["user", "add", "anna"],
+        ["client", "add"],
+        ["manage", "migrate"],
+        ["manage", "qcluster"],
+        ["manage", "shell", "-c", "print(1)"],
+        ["manage", "changepassword", "anna"],
+        ["manage", "dumpdata", "fma_django"],
+        ["manage", "flush", "--no-input"],
+    ],
+    ids=" ".join,
+)
+def test_a_database_of_a_later_version_is_refused(fma_install: FmaInstall, command: list[str]) -> None:
+    migrated_by_a_later_version(fma_install)
 
     done = fma(
         fma_install, *command, *(["--port", str(free_port())] if command[0] in ("web", "serve") else [])
@@ -313,3 +331,25 @@ def test_a_database_of_a_later_version_is_refused(fma_install: FmaInstall, comma
     assert (done.returncode, done.stdout) == (1, "")
     assert "a later version of fma (0099_later)" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (["showmigrations", "fma_django"], "[X] 0001_squashed"),
+        (["check"], "no issues"),
+        (["help", "migrate"], "Updates database schema"),
+        (["migrate", "--help"], "Updates database schema"),
+        (["shell", "-h"], "--command"),
+        (["--version"], "."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_person_may_look_at_a_database_of_a_later_version(
+    fma_install: FmaInstall, command: list[str], said: str
+) -> None:
+    migrated_by_a_later_version(fma_install)
+
+    done = fma(fma_install, "manage", *command)
+
+    assert (done.returncode, said in done.stdout) == (0, True), done.stderr

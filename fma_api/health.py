@@ -17,6 +17,11 @@ from fma_django.work.heartbeat import key_fingerprint
 log = structlog.get_logger(__name__)
 
 POLLING = "polling: wake-ups do not reach this process; a pooler such as PgBouncer must pool by session"
+ANOTHER_KEY = (
+    "another key: {strays} of {workers} worker processes have another FMA_SECRET_KEY than this process, and cannot "
+    "read the tasks that they take; give all the same (the log names them: workers_of_another_key)"
+)
+MOST_LOGGED = 20
 
 
 @never_cache
@@ -27,13 +32,16 @@ def healthz(request: HttpRequest) -> JsonResponse:
 
 @never_cache
 def readyz(request: HttpRequest) -> JsonResponse:
-    """200 when the database and the store answer and a worker was seen in the last seconds; else 503, saying which.
+    """200 when the database and the store answer and a worker of this secret key was seen lately; else 503.
 
-    `wakeups` says "polling" where they do not arrive: all works, but later, so that is no reason for a 503.
+    Each part says what is wrong with it. Two things are said with 200, because all works, but later: wake-ups that do
+    not arrive ("polling: …"), and a worker of another key beside those of this one ("another key: …"). A balancer would
+    otherwise take out every web process for one stray worker.
     """
     parts = {"database": _database(), "storage": _storage()}
-    parts["worker"] = _worker() if parts["database"] == "ok" else "not known without the database"
-    ready = all(state == "ok" for state in parts.values())
+    has_worker, worker = _worker() if parts["database"] == "ok" else (False, "not known without the database")
+    ready = has_worker and all(state == "ok" for state in parts.values())
+    parts["worker"] = worker
     parts["wakeups"] = "ok" if are_heard() else POLLING
     return JsonResponse({"status": "ok" if ready else "unavailable", **parts}, status=200 if ready else 503)
 
@@ -56,15 +64,19 @@ def _storage() -> str:
     return "ok"
 
 
-def _worker() -> str:
+def _worker() -> tuple[bool, str]:
+    """Whether a worker can do the tasks of this process, and what is to be said about the workers."""
     seconds = conf.current().worker_seen_s
     try:
         seen = Worker.objects.filter(seen_on__gte=timezone.now() - timedelta(seconds=seconds))
-        keys = set(seen.values_list("key_fingerprint", flat=True))
+        keys = dict(seen.values_list("name", "key_fingerprint"))
     except DatabaseError as error:
-        return f"not known: {type(error).__name__}; has the database been migrated?"
-    if keys - {"", key_fingerprint()}:  # one of an earlier version does not say
-        return "a worker has another FMA_SECRET_KEY than this process, and cannot read the tasks; give both the same"
-    if keys:
-        return "ok"
-    return f"no worker was seen in the last {seconds} seconds; start one with `fma worker`"
+        return False, f"not known: {type(error).__name__}; has the database been migrated?"
+    if not keys:
+        return False, f"no worker was seen in the last {seconds} seconds; start one with `fma worker`"
+    ours = {"", key_fingerprint()}  # one of an earlier version does not say
+    strays = sorted(name for name, key in keys.items() if key not in ours)
+    if not strays:
+        return True, "ok"
+    log.warning("workers_of_another_key", workers=strays[:MOST_LOGGED], others=len(keys) - len(strays))
+    return len(strays) < len(keys), ANOTHER_KEY.format(strays=len(strays), workers=len(keys))

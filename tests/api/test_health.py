@@ -77,20 +77,49 @@ def test_without_a_worker(anonymous: APIClient, worker: Worker) -> None:
     assert "fma worker" in said["worker"]
 
 
-@pytest.mark.parametrize("others", [["another"], ["another", "ours"], ["", "another"]])
-def test_with_a_worker_of_another_secret_key(anonymous: APIClient, others: list[str]) -> None:
-    for number, key in enumerate(others):
+def seen_now(*keys: str) -> None:
+    for number, key in enumerate(keys):
         fingerprint = key_fingerprint() if key == "ours" else key
         Worker.objects.create(name=f"w:{number}", seen_on=timezone.now(), key_fingerprint=fingerprint)
 
+
+@pytest.mark.parametrize("keys", [["another"], ["another", "a third"]])
+def test_without_a_worker_of_this_secret_key(anonymous: APIClient, keys: list[str]) -> None:
+    seen_now(*keys)
+
     answer = anonymous.get("/readyz")
 
-    assert answer.status_code == 503
-    assert "FMA_SECRET_KEY" in answer.json()["worker"]
-    Worker.objects.filter(key_fingerprint="another").update(seen_on=timezone.now() - timedelta(minutes=1))
+    said = answer.json()
+    assert (answer.status_code, said["status"]) == (503, "unavailable")
+    assert said["worker"].startswith("another key: ")
+    assert "FMA_SECRET_KEY" in said["worker"]
+    Worker.objects.update(seen_on=timezone.now() - timedelta(minutes=1))
     heartbeat.beat()
     assert anonymous.get("/readyz").json()["worker"] == "ok"
     assert settings.SECRET_KEY not in key_fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("keys", "strays"),
+    [
+        (["another", "ours"], ["w:0"]),
+        (["", "another"], ["w:1"]),
+        (["ours", "a", "b", "ours"], ["w:1", "w:2"]),
+    ],
+)
+def test_a_stray_worker_of_another_key_is_named_and_takes_no_web_server_out(
+    anonymous: APIClient, caplog: Any, keys: list[str], strays: list[str]
+) -> None:
+    seen_now(*keys)
+
+    answer = anonymous.get("/readyz")
+
+    said = answer.json()
+    assert (answer.status_code, said["status"]) == (200, "ok")
+    assert said["worker"].startswith(f"another key: {len(strays)} of {len(keys)} worker")
+    assert all(name not in said["worker"] for name in strays)  # anybody may ask
+    assert "workers_of_another_key" in caplog.text
+    assert str(strays) in caplog.text
 
 
 def test_without_a_store(anonymous: APIClient, worker: Worker, storage: Path) -> None:

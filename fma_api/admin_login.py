@@ -8,7 +8,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.views.decorators.cache import never_cache
 from rest_framework.exceptions import Throttled
 
-from fma_api.problems import too_many_logins
+from fma_api.problems import too_many_logins, with_code
 from fma_api.v1.authentication import WrongPasswords
 
 log = structlog.get_logger(__name__)
@@ -31,4 +31,5 @@ def login(request: HttpRequest) -> HttpResponseBase:
     else:  # the page again, with what is wrong
         log.warning("login_failed")
         response.status_code = 403
+        with_code(response, "authentication_failed")
     return response

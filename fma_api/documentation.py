@@ -7,7 +7,7 @@ from rest_framework.exceptions import NotAcceptable
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.views import APIView
 
-from fma_api.problems import plain
+from fma_api.problems import rendered
 from fma_api.v1.known_queries import DESCRIBING, KnownQueries
 
 
@@ -26,7 +26,7 @@ class _Shown(APIView):
 
     def handle_exception(self, exc: Exception) -> Any:
         # The forms of this view are those of its document: a problem in one of them would be YAML, or a page.
-        return plain(super().handle_exception(exc))
+        return rendered(super().handle_exception(exc))
 
 
 class SchemaView(_Shown, KnownQueries, SpectacularAPIView):

@@ -7,14 +7,15 @@ One table says which HTTP status each branch of the error tree becomes.
 import re
 from collections.abc import Mapping, Sequence
 from math import ceil
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 from django.core.exceptions import DisallowedHost, PermissionDenied
 from django.db import OperationalError
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.http.request import split_domain_port
 from django.utils.html import escape
+from django.views import csrf
 from rest_framework import exceptions, status
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -27,6 +28,8 @@ from fma_django import errors as record
 from fma_django.storage import errors as storage
 
 log = structlog.get_logger(__name__)
+
+ResponseT = TypeVar("ResponseT", bound=HttpResponseBase)
 
 CONTENT_TYPE = "application/problem+json"
 RESERVED = frozenset({"type", "title", "status", "detail", "code", "instance", "errors"})
@@ -169,19 +172,13 @@ def as_http(error: Exception) -> HttpResponse:
     answered = handle(error, {})
     if answered is None:
         raise error
-    return plain(answered)
+    return rendered(answered)
 
 
-def plain(answered: Response) -> HttpResponse:
-    """The answer of `handle` for a view whose renderers make no JSON."""
-    from fma_api.renderers import dumps
-
+def rendered(answered: Response) -> HttpResponse:
+    """The answer of `handle` as JSON, for a view whose renderers make none."""
     headers = {name: value for name, value in answered.items() if name != "Content-Type"}
-    response = HttpResponse(
-        dumps(answered.data), status=answered.status_code, content_type=CONTENT_TYPE, headers=headers
-    )
-    response.problem_code = answered.data["code"]  # type: ignore[attr-defined]  # for the log
-    return response
+    return _json_response(answered.data, headers)
 
 
 def problem_of(
@@ -206,7 +203,7 @@ def status_of(error: FMAError) -> int:
 
 
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
-    return _plain(request, 404, "not_found", f"There is no path {request.path[:200]} here.")
+    return _page_or_problem(request, 404, "not_found", f"There is no path {request.path[:200]} here.")
 
 
 def bad_request(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
@@ -217,12 +214,23 @@ def bad_request(request: HttpRequest, exception: Exception | None = None) -> Htt
             if split_domain_port(host)[0]
             else f"The host {host!r} is not a host name (RFC 1123): letters, digits, '-' and '.', and a port."
         )
-        return _plain(request, 400, "unknown_host", detail)
-    return _plain(request, 400, "bad_request", "The request is malformed.")
+        return _page_or_problem(request, 400, "unknown_host", detail)
+    return _page_or_problem(request, 400, "bad_request", "The request is malformed.")
+
+
+def permission_denied(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
+    return _page_or_problem(
+        request, 403, "permission_denied", "You do not have permission to perform this action."
+    )
+
+
+def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """Django's page, which says to a person how it came about."""
+    return with_code(csrf.csrf_failure(request, reason), "csrf_failed")
 
 
 def too_many_logins(request: HttpRequest, *, seconds: int) -> HttpResponse:
-    response = _plain(
+    response = _page_or_problem(
         request,
         429,
         "throttled",
@@ -233,21 +241,31 @@ def too_many_logins(request: HttpRequest, *, seconds: int) -> HttpResponse:
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
-    return _plain(request, 500, "internal_error", "The server met an unexpected error; its log says more.")
+    return _page_or_problem(
+        request, 500, "internal_error", "The server met an unexpected error; its log says more."
+    )
 
 
-def _plain(request: HttpRequest, status_code: int, code: str, detail: str) -> HttpResponse:
+def _page_or_problem(request: HttpRequest, status_code: int, code: str, detail: str) -> HttpResponse:
     """Outside the API's views. A page for a browser, a problem for everybody else."""
+    if "text/html" in request.headers.get("Accept", "") and not request.path_info.startswith("/api"):
+        page = f"<!doctype html><title>{status_code}</title><h1>{escape(detail)}</h1>"
+        return with_code(HttpResponse(page, status=status_code), code)
+    return _json_response(problem_of(status_code, code, detail))
+
+
+def _json_response(problem: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> HttpResponse:
     from fma_api.renderers import dumps
 
-    if "text/html" in request.headers.get("Accept", "") and not request.path_info.startswith("/api"):
-        return HttpResponse(
-            f"<!doctype html><title>{status_code}</title><h1>{escape(detail)}</h1>", status=status_code
-        )
     response = HttpResponse(
-        dumps(problem_of(status_code, code, detail)), status=status_code, content_type=CONTENT_TYPE
+        dumps(problem), status=problem["status"], content_type=CONTENT_TYPE, headers=dict(headers or {})
     )
-    response.problem_code = code  # type: ignore[attr-defined]  # for the log
+    return with_code(response, problem["code"])
+
+
+def with_code(response: ResponseT, code: str) -> ResponseT:
+    """The response, which tells the request log its code."""
+    response.problem_code = code  # type: ignore[attr-defined]
     return response
 
 

@@ -162,6 +162,7 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _environment["F
 SECURE_SSL_REDIRECT = _environment["FMA_HTTPS"]
 SECURE_REDIRECT_EXEMPT = [r"(^|/)(healthz|readyz)$"]  # a health check comes from inside, without TLS
 SECURE_HSTS_SECONDS = _environment["FMA_HSTS_SECONDS"] if _environment["FMA_HTTPS"] else 0
+CSRF_FAILURE_VIEW = "fma_api.problems.csrf_failure"
 SESSION_COOKIE_SECURE = _environment["FMA_HTTPS"]
 CSRF_COOKIE_SECURE = _environment["FMA_HTTPS"]
 SILENCED_SYSTEM_CHECKS = [

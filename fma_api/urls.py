@@ -23,5 +23,6 @@ urlpatterns = [
 ]
 
 handler400 = "fma_api.problems.bad_request"
+handler403 = "fma_api.problems.permission_denied"
 handler404 = "fma_api.problems.not_found"
 handler500 = "fma_api.problems.server_error"

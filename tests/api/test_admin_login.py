@@ -1,5 +1,6 @@
 """A wrong password at the admin's login page is logged, is a failure, and counts against FMA_LOGIN_RATE."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -81,3 +82,36 @@ def test_right_passwords_cost_nothing() -> None:
         browser = Browser()
         assert browser.post(URL, {"username": "root", "password": PASSWORD}).status_code == 302
         assert browser.get("/admin/").status_code == 200
+
+
+def codes_in(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """The codes of the requests that were refused, as the request log has them."""
+    lines = [line for line in capsys.readouterr().err.splitlines() if "request_finished" in line]
+    refused = [line for line in lines if re.search(r"status=[45]", line)]
+    return [found[1] if (found := re.search(r" code=(\w+)", line)) else "none" for line in refused]
+
+
+@pytest.mark.parametrize("accept", ["text/html,*/*", "application/json"])
+def test_each_refusal_outside_of_the_api_has_its_code_in_the_log(
+    capsys: pytest.CaptureFixture[str], accept: str
+) -> None:
+    make_user("root", staff=True)
+    browser = Browser(headers={"accept": accept})
+    for _ in range(4):
+        answer = browser.post(URL, {"username": "root", "password": "guess"})
+    browser.get("/nothing/")
+    browser.get("/", headers={"host": "another.example"})
+    Browser(enforce_csrf_checks=True, headers={"accept": accept}).post(URL, {"username": "root"})
+    browser.force_login(make_user("helper", staff=True))
+    browser.get("/admin/auth/user/")
+
+    assert answer.status_code == 429
+    assert ("text/html" in answer.headers["Content-Type"]) == accept.startswith("text/html")
+    assert codes_in(capsys) == [
+        *["authentication_failed"] * 3,
+        "throttled",
+        "not_found",
+        "unknown_host",
+        "csrf_failed",
+        "permission_denied",
+    ]

@@ -27,11 +27,19 @@ log = structlog.get_logger(__name__)
 
 SMALL_BYTES = 64 * 1024
 """Bodies up to this size, and as much of those whose size nobody announced, are read before a thread is taken."""
+FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+FORM_BYTES = 4 * 2**20
+"""The largest form. Django reads forms, those of the admin, before it knows who sent them: also without a thread."""
+FORMS_AT_ONCE = 32
+"""So many forms beyond SMALL_BYTES are read at one time, which limits what strangers can put into memory."""
 HANG_UP = [("Connection", "close"), ("Content-Type", problems.CONTENT_TYPE)]
 TOO_SLOW = dumps(
     problems.problem_of(
         408, "request_timeout", f"the body did not arrive within {bodies.SILENCE_S:g} seconds"
     )
+)
+TOO_LARGE = dumps(
+    problems.problem_of(413, "too_large", f"a form may have {FORM_BYTES} bytes; the API takes larger bodies")
 )
 LOOK_EVERY_S = 20.0
 """A wake-up may be lost (fma_django.wakeups): who waits looks by itself now and then."""
@@ -55,6 +63,7 @@ class Front:
         self._threads = Threads(threads)
         self._waiters = waiters
         self._listen = listen
+        self._forms = asyncio.Semaphore(FORMS_AT_ONCE)
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.start(loop)
@@ -75,8 +84,11 @@ class Front:
     async def __rsgi__(self, scope: Scope, exchange: Exchange) -> None:
         environ = environ_of(scope)
         try:
-            body = await self._body(scope, exchange)
+            body = await self._body(scope, exchange, media_type=_media_type(environ))
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - granian's own: its client has gone, or was given up
+            return
+        if body is None:
+            exchange.response_bytes(413, HANG_UP, TOO_LARGE)
             return
         if isinstance(body, StreamedBody):
             # A body that was read cannot be read again, so this request cannot be repeated.
@@ -100,7 +112,10 @@ class Front:
             # Django and its middleware write into what they are given.
             kept = await self._answer(exchange, {**environ, "wsgi.input": BytesIO(body)}, may_wait=may_wait)
 
-    async def _body(self, scope: Scope, exchange: Exchange) -> bytes | StreamedBody:
+    async def _body(
+        self, scope: Scope, exchange: Exchange, *, media_type: str
+    ) -> bytes | StreamedBody | None:
+        """The body, read or to be read; None for a form that is too large."""
         size = scope.headers.get("content-length")
         if size is None and scope.headers.get("transfer-encoding") is not None:
             chunks = read_small(self._loop, exchange, limit=SMALL_BYTES)
@@ -109,7 +124,15 @@ class Front:
             return b""
         if int(size) <= SMALL_BYTES:
             return await self._in_time(exchange, exchange())
+        if media_type in FORMS:
+            if int(size) > FORM_BYTES:
+                return None
+            return await self._in_time(exchange, self._loop.create_task(self._form(exchange)))
         return StreamedBody(self._loop, exchange)
+
+    async def _form(self, exchange: Exchange) -> bytes:
+        async with self._forms:
+            return await exchange()
 
     async def _in_time(self, exchange: Exchange, reading: Reading[BodyT]) -> BodyT:
         too_late = self._loop.call_later(bodies.SILENCE_S, _give_up, exchange, reading)
@@ -147,6 +170,11 @@ class Front:
             send(exchange, django.server_error())  # without effect when an answer has begun
         finally:
             self._loop.call_soon_threadsafe(done.set_result, kept)
+
+
+def _media_type(environ: Environ) -> str:
+    """As Django reads it."""
+    return str(environ.get("CONTENT_TYPE", "")).partition(";")[0].strip().lower()
 
 
 def _give_up(exchange: Exchange, reading: Reading[Any]) -> None:

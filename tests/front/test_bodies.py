@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from fma_api.chunked_bodies import require_length
 from fma_api.front import body as bodies
 from fma_api.front.body import AHEAD_BYTES
-from fma_api.front.front import SMALL_BYTES
+from fma_api.front.front import FORM_BYTES, FORMS_AT_ONCE, SMALL_BYTES
 from fma_core.errors import TruncatedBody
 from tests.front.granian import Handler, running
 
@@ -61,6 +61,58 @@ def test_a_body_in_chunks_that_never_ends_holds_no_thread() -> None:
 
         assert front.front.num_threads == 0
         assert front.begin().wait().status == 200
+
+
+FORM = [("content-type", "Multipart/Form-Data; boundary=b")]
+
+
+def test_a_large_form_that_stalls_holds_no_thread() -> None:
+    with running(Handler(echo)) as front:
+        for pieces in ((None,), (PIECE, None)):
+            asked = front.begin(*pieces, method="POST", size=2**20, headers=FORM)
+            asked.has_been_read.wait(5)
+
+        assert front.front.num_threads == 0
+        assert front.begin().wait().status == 200
+
+
+def test_a_large_form_arrives_whole() -> None:
+    with running(Handler(echo)) as front:
+        assert (
+            front.begin(PIECE, PIECE, b"end", method="POST", headers=FORM).wait().body == PIECE * 2 + b"end"
+        )
+
+
+def test_a_large_form_that_stalls_too_long_is_a_408(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "SILENCE_S", 0.05)
+    with running(Handler(echo)) as front:
+        asked = front.begin(PIECE, None, method="POST", size=2**20, headers=FORM).wait()
+
+        assert (asked.status, json.loads(asked.body)["code"]) == (408, "request_timeout")
+
+
+def test_forms_beyond_the_limit_of_size_are_refused_unread() -> None:
+    with running(Handler(echo)) as front:
+        asked = front.begin(PIECE, method="POST", size=FORM_BYTES + 1, headers=FORM).wait()
+
+        assert (asked.status, json.loads(asked.body)["code"]) == (413, "too_large")
+        assert not asked.has_been_read.is_set()
+        assert front.front.num_threads == 0
+
+
+def test_so_many_large_forms_are_read_at_one_time_and_others_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bodies, "SILENCE_S", 0.5)
+    with running(Handler(echo)) as front:
+        stalled = [front.begin(None, method="POST", size=2**20, headers=FORM) for _ in range(FORMS_AT_ONCE)]
+        front.until(lambda: all(form.has_been_read.is_set() for form in stalled))
+        one_more = front.begin(PIECE, method="POST", headers=FORM)
+
+        assert front.begin(b"small=1", method="POST", headers=FORM).wait().status == 200
+        assert not one_more.has_been_read.is_set()
+        monkeypatch.setattr(bodies, "SILENCE_S", 60)
+        assert front.begin(PIECE, method="POST", headers=FORM).wait().body == PIECE
 
 
 def test_a_small_body_in_chunks_has_a_length_once_it_has_ended() -> None:

@@ -266,6 +266,33 @@ def test_more_chunks_of_a_stranger_are_not_waited_for(
         answer.close()
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "application/x-www-form-urlencoded",
+        "multipart/form-data; boundary=b",
+        "MULTIPART/Form-Data;boundary=b",
+    ],
+)
+@pytest.mark.parametrize("path", ["/admin/login/", "/admin/auth/user/1/change/"])
+def test_forms_of_strangers_that_stall_hold_no_thread(server: FmaServer, path: str, kind: str) -> None:
+    begun = (
+        b"username="
+        if "urlencoded" in kind
+        else b'--b\r\nContent-Disposition: form-data; name="username"\r\n\r\n'
+    )
+    token = "a" * 32
+    head = (f"Content-Type: {kind}", f"Cookie: csrftoken={token}", "Content-Length: 1000000")
+    body = begun + b"a" * 100_000
+    stalled = [Connection(server).say(f"POST {path}", *head, body=body) for _ in range(4 * THREADS)]
+
+    answer = httpx.get(f"{server.base_url}/healthz", timeout=5)
+
+    assert answer.status_code == 200
+    for connection in stalled:
+        connection.close()
+
+
 @pytest.mark.parametrize("size", [4_000, 4_000_000])
 def test_who_breaks_off_does_no_harm(server: FmaServer, device: tuple[int, str], size: int) -> None:
     broken = Connection(server).say(

@@ -99,6 +99,8 @@ class Strategy:
 
         array_policies: None for a round of before there were any, which steps every array.
         """
+        if not isinstance(stages, Sequence) or isinstance(stages, str):
+            raise _refused("stages", "must be a list of parts, each with its name")
         return cls(
             aggregator,
             stages=tuple(_part(_STAGES, stage, "stages") for stage in stages),

@@ -21,7 +21,7 @@ from fma_django.admin.experiment_life import ExperimentLifeAdmin, user_of
 from fma_django.admin.labels import Kind, label
 from fma_django.admin.links import NOTHING, catalogue_link, link, link_to, list_url
 from fma_django.admin.object_filter import object_filter
-from fma_django.admin.pretty_json import IndentedEncoder, ShallowDecoder, pretty_json
+from fma_django.admin.pretty_json import pretty_json
 from fma_django.admin.refusals import RefusableForm
 from fma_django.admin.rounds import short_table_of_rounds
 from fma_django.admin.row_count import row_count
@@ -82,10 +82,6 @@ class FederatedModelForm(RefusableForm):
                 self.fields[column.name].help_text = f"{field_help} {column.hint}"
         if "seed" in self.fields:
             self.fields["seed"].required = False
-        for json_field in JSON_FIELDS:
-            if json_field.name in self.fields:
-                self.fields[json_field.name].encoder = IndentedEncoder  # type: ignore[attr-defined]
-                self.fields[json_field.name].decoder = ShallowDecoder  # type: ignore[attr-defined]
 
     def clean(self) -> dict[str, Any] | None:
         cleaned = super().clean() or {}

@@ -1,18 +1,10 @@
 """JSON for reading: indented, and cut where nobody reads on."""
 
 import json
-from typing import Any
 
 from django.utils.html import format_html
 
 MAX_LINES = 300
-
-
-class IndentedEncoder(json.JSONEncoder):
-    """For form fields, which offer no other way to have their JSON indented."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**{**options, "indent": 2})
 
 
 def pretty_json(value: object) -> str:
@@ -30,13 +22,3 @@ def pretty_json(value: object) -> str:
 def one_line(value: object, *, length: int = 60) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= length else f"{text[: length - 1]}…"
-
-
-class ShallowDecoder(json.JSONDecoder):
-    """Finds fault with JSON that is nested too deeply to be read, as with any other."""
-
-    def decode(self, s: str, *args: Any) -> Any:
-        try:
-            return super().decode(s, *args)
-        except RecursionError:
-            raise json.JSONDecodeError("nested too deeply", s, 0) from None

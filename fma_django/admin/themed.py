@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.contrib.admin.utils import flatten_fieldsets
-from django.db.models import Model
+from django.db.models import JSONField, Model
 from django.http import HttpRequest
 
+from fma_django.admin.json_field import StorableJSONField
 from fma_django.admin.once import once_per_row
 from fma_django.admin.started_from import FIELD, StartedFromForm
 
@@ -52,6 +53,11 @@ class ModelAdmin(_ModelAdmin[ModelT]):
             return fieldsets
         *others, (title, options) = fieldsets
         return [*others, (title, {**options, "fields": (*options["fields"], FIELD)})]
+
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if isinstance(db_field, JSONField):
+            kwargs["form_class"] = StorableJSONField
+        return super().formfield_for_dbfield(db_field, request, **kwargs)
 
     def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
         # In a list of options, a click without Ctrl chooses that one and drops all others.

@@ -21,7 +21,7 @@ from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
 from fma_django.rounds.ending import end_experiment
 from fma_django.rounds.facts import RecordedFacts
-from fma_django.rounds.rows import log_of_round, move
+from fma_django.rounds.rows import ids_of, log_of_round, move
 
 log = structlog.get_logger(__name__)
 
@@ -63,19 +63,18 @@ def facts_if_due(held: Round) -> RecordedFacts | None:
 
 
 def _ask(facts: RecordedFacts) -> Step:
-    model_id = facts.current.federated_model_id
     try:
         return next_step(facts.rules, facts)
     except (InvalidPart, InvalidStrategy) as error:
         # It was there when the model was saved. Nothing else of the server may stop for that.
-        log.error("model_unusable", model=model_id, error=error.message)
+        log.error("model_unusable", **ids_of(facts.current), error=error.message)
         return _Unjudged(error.message)
     except DatabaseError:
         raise
     except Exception as error:
         # A defect, in a plugin perhaps: it holds up this round, and neither the publication of the one before nor an
         # update that comes.
-        log.exception("round_defect", model=model_id, round=facts.number)
+        log.exception("round_defect", **ids_of(facts.current))
         return _Unjudged(f"{type(error).__name__}: {error}"[:500])
 
 
@@ -124,9 +123,7 @@ def _start(step: Start, facts: RecordedFacts) -> None:
     cohort = step.cohort
     if cohort is not None:
         _write_cohort(held, cohort)
-        log.info(
-            "cohort_chosen", model=held.federated_model_id, round=held.number, clients=len(cohort.chosen)
-        )
+        log.info("cohort_chosen", **ids_of(held), clients=len(cohort.chosen))
     _save(
         held,
         started_on=now,
@@ -207,8 +204,7 @@ def _save(held: Round, **changes: object) -> None:
 def _log_quorum(held: Round) -> None:
     log.warning(
         "quorum_not_met",
-        model=held.federated_model_id,
-        round=held.number,
+        **ids_of(held),
         updates=held.num_updates,
         reopenings=held.num_reopenings,
     )

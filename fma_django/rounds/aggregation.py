@@ -19,13 +19,14 @@ from fma_core.errors import FMAError, UnreadableUpdate
 from fma_django import conf
 from fma_django.errors import ClusterUnavailable, LeaseLost, WorkersKilled
 from fma_django.forwarders.forwarding import ask_to_forward
-from fma_django.models import ModelAggregate, ModelUpdate
+from fma_django.models import ModelAggregate, ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus
 from fma_django.record.weights import spool_file
 from fma_django.rounds import claiming, leases, publishing
 from fma_django.rounds.folding import Results, fold_round
 from fma_django.rounds.leases import Lease
 from fma_django.rounds.metrics import merged_metrics
+from fma_django.rounds.rows import ids_of
 from fma_django.storage import get_store
 from fma_django.storage.errors import StorageUnavailable
 
@@ -56,17 +57,17 @@ def aggregate_round(round_id: int) -> ModelAggregate | None:
             lease, folded.weights, folded.state, metrics=merged_metrics(updates, uses), uses=uses
         )
     except LeaseLost:
-        log.warning("lease_lost", round_id=round_id)
+        log.warning("lease_lost", **ids_of(lease.claimed))
         return None
     except (StorageUnavailable, ClusterUnavailable, OperationalError, OSError) as error:
         # The store, the cluster, the database or room on the disk may be back soon: the sweep tries again, as long as
         # it takes.
-        log.warning("round_postponed", round_id=round_id, error=str(error))
+        log.warning("round_postponed", **ids_of(lease.claimed), error=str(error))
         leases.release(lease)
         return None
     except WorkersKilled as error:
         # As when this process itself had died: the lease runs out, and after FMA_MAX_ATTEMPTS that is the end.
-        log.error("workers_killed", round_id=round_id, error=str(error))
+        log.error("workers_killed", **ids_of(lease.claimed), error=str(error))
         return None
     except FMAError as error:
         _fail(lease, error.code, error.message)
@@ -76,17 +77,15 @@ def aggregate_round(round_id: int) -> ModelAggregate | None:
         raise
     except Exception as error:
         # A defect, in a plugin perhaps. Trying again would meet it again, so the round ends and says so.
-        log.exception("round_defect", round_id=round_id)
+        log.exception("round_defect", **ids_of(lease.claimed))
         _fail(lease, "internal_error", f"{type(error).__name__}: {error}")
         return None
     verdicts = Counter(use.verdict for use in uses.values())
     if verdicts["rejected"]:
-        _log_rejected(round_id, uses)
+        _log_rejected(lease.claimed, uses)
     log.info(
         "round_published",
-        model=aggregate.federated_model_id,
-        round=lease.claimed.number,
-        round_id=round_id,
+        **ids_of(lease.claimed),
         aggregate=aggregate.pk,
         updates=len(uses),
         clipped=verdicts["clipped"],
@@ -116,7 +115,7 @@ def _fold(
             return fold_round(claimed, updates, spec, results, check=check), updates
         except UnreadableUpdate as error:
             unusable = int(str(error.facts["label"]))
-            log.error("update_unreadable", round_id=lease.round_id, update=unusable, error=error.message)
+            log.error("update_unreadable", **ids_of(claimed), update=unusable, error=error.message)
             if not publishing.exclude_update(lease, unusable, error.message):
                 _fail(lease, error.code, f"{error.message}; without it the model's requirement is not met")
                 return None, []
@@ -138,7 +137,7 @@ def _kept(lease: Lease) -> Iterator[Callable[[float], None]]:
                 is_lost.set()
                 break
             except DatabaseError as error:  # it may be back for the next turn, before the term is over
-                log.warning("renewal_failed", round_id=lease.round_id, error=str(error))
+                log.warning("renewal_failed", **ids_of(lease.claimed), error=str(error))
             finally:
                 connection.close()  # this thread's own, which most rounds never need
 
@@ -155,17 +154,17 @@ def _kept(lease: Lease) -> Iterator[Callable[[float], None]]:
         keeper.join()  # it ends with a renewal that is under way
 
 
-def _log_rejected(round_id: int, uses: Mapping[int, UpdateUse]) -> None:
+def _log_rejected(published: Round, uses: Mapping[int, UpdateUse]) -> None:
     by: dict[str, list[int]] = defaultdict(list)
     for update, use in uses.items():
         if use.verdict == "rejected":
             by[use.by].append(update)
     for part, rejected in by.items():
-        log.warning("updates_rejected", round_id=round_id, by=part, updates=rejected[:MOST_LOGGED])
+        log.warning("updates_rejected", **ids_of(published), by=part, update_ids=rejected[:MOST_LOGGED])
 
 
 def _fail(lease: Lease, code: str, detail: str) -> None:
     try:
         publishing.fail(lease, code=code, detail=detail)
     except LeaseLost:
-        log.warning("lease_lost", round_id=lease.round_id)
+        log.warning("lease_lost", **ids_of(lease.claimed))

@@ -14,6 +14,7 @@ from fma_core.rounds.cohorts import num_needed
 from fma_django.models import FederatedModel, Round
 from fma_django.record.configuration import as_configured
 from fma_django.rounds.facts import asked_of
+from fma_django.rounds.rows import ids_of
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +54,7 @@ def forget_clients_that_left(held: Round) -> None:
     try:
         needed = num_needed(experiment.build_round_policy(), experiment.build_strategy())
     except (InvalidPart, InvalidStrategy) as error:
-        log.error("model_unusable", model=experiment.pk, error=error.message)
+        log.error("model_unusable", **ids_of(held), error=error.message)
         return
     if num_asked < needed and held.deadline_at is None:
         _start_again(held)

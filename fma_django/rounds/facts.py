@@ -25,6 +25,7 @@ from fma_django.record.queries.aggregates import start_of
 from fma_django.record.queries.participation import candidates_of, past_rounds
 from fma_django.record.sql import Select
 from fma_django.rounds.ending import reason_to_end
+from fma_django.rounds.rows import ids_of
 
 log = structlog.get_logger(__name__)
 
@@ -203,7 +204,7 @@ def is_complete(current: Round) -> bool:
         return closing.verdict_of(facts.rules.closing, facts.progress()) == "close"
     except (InvalidPart, InvalidStrategy) as error:
         # It was there when the model was saved.
-        log.error("model_unusable", model=current.federated_model_id, error=error.message)
+        log.error("model_unusable", **ids_of(current), error=error.message)
         return False
 
 

@@ -58,7 +58,7 @@ def release(lease: Lease) -> None:
     )
 
 
-def end_those_of_the_dead() -> list[int]:
+def end_those_of_the_dead() -> list[Round]:
     """End the leases whose processes ran on this machine and run no more; the rounds that can be taken up now.
 
     As an attempt, as if the lease had expired: the round may be what killed its worker.
@@ -71,10 +71,10 @@ def end_those_of_the_dead() -> list[int]:
         state=RoundState.AGGREGATING, lease_expires_at__gt=now, lease_holder__startswith=f"{machine}/"
     )
     ended = []
-    for round_id, token, holder in held.values_list("pk", "lease_token", "lease_holder"):
-        lease = Round.objects.filter(pk=round_id, state=RoundState.AGGREGATING, lease_token=token)
-        if has_ended(holder) and lease.update(lease_expires_at=now):
-            ended.append(round_id)
+    for left in held.only("federated_model", "number", "lease_token", "lease_holder"):
+        lease = Round.objects.filter(pk=left.pk, state=RoundState.AGGREGATING, lease_token=left.lease_token)
+        if has_ended(left.lease_holder) and lease.update(lease_expires_at=now):
+            ended.append(left)
     return ended
 
 

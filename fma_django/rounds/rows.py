@@ -151,8 +151,13 @@ def move(moved: Round, to: RoundState, **changes: object) -> None:
 
 def log_of_round(event: str, of: Round, *, level: str = "info", **facts: object) -> None:
     """Log what became of a round, once the transaction that made it so has committed."""
-    said = {"model": of.federated_model_id, "round": of.number, "round_id": of.pk, **facts}
+    said = {**ids_of(of), **facts}
     transaction.on_commit(lambda: getattr(log, level)(event, **said))
+
+
+def ids_of(named: Round) -> dict[str, object]:
+    """The names of a round in every event of the log."""
+    return {"model": named.federated_model_id, "round": named.number, "round_id": named.pk}
 
 
 def _opened(opened: Round) -> Round:

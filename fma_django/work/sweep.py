@@ -16,7 +16,7 @@ from fma_django.record.queries.blobs import named_blobs
 from fma_django.rounds import leases
 from fma_django.rounds.advance import advance
 from fma_django.rounds.deadlines import by_itself, fire_deadlines, look_at_the_time
-from fma_django.rounds.rows import find_open_round
+from fma_django.rounds.rows import find_open_round, ids_of
 from fma_django.storage import get_store
 from fma_django.updates.uploads import sweep_uploads
 from fma_django.work.store_owner import require_ownership
@@ -30,9 +30,7 @@ def sweep_rounds() -> None:
     """Enqueue again every aggregation that is due and that no worker is doing."""
     now = timezone.now()
     for expired in Round.objects.filter(state=RoundState.AGGREGATING, lease_expires_at__lte=now):
-        log.warning(
-            "lease_expired", model=expired.federated_model_id, round=expired.number, attempts=expired.attempts
-        )
+        log.warning("lease_expired", **ids_of(expired), attempts=expired.attempts)
         queue.aggregate(expired.pk)
     waiting = Q(rounds__ready_on__isnull=True) | Q(rounds__ready_on__lte=now - LOST_AFTER)
     for federated_model in FederatedModel.objects.filter(
@@ -49,9 +47,9 @@ def sweep_rounds() -> None:
 
 def take_up_rounds_of_dead_workers() -> None:
     """Enqueue again the rounds whose workers have died on this machine, without waiting for their leases."""
-    for round_id in leases.end_those_of_the_dead():
-        log.warning("worker_died", round_id=round_id)
-        queue.aggregate(round_id)
+    for left in leases.end_those_of_the_dead():
+        log.warning("worker_died", **ids_of(left))
+        queue.aggregate(left.pk)
 
 
 def sweep_files() -> int:

@@ -61,7 +61,7 @@ def test_only_the_lease_of_a_dead_process_of_this_machine_ends() -> None:
         assert claiming.claim(due[holder].pk) is not None
         Round.objects.filter(pk=due[holder].pk).update(lease_holder=holder)
 
-    assert leases.end_those_of_the_dead() == [due[dead].pk]
+    assert [left.pk for left in leases.end_those_of_the_dead()] == [due[dead].pk]
     assert leases.end_those_of_the_dead() == []
 
     still = Round.objects.filter(lease_expires_at__gt=timezone.now() + timedelta(seconds=5))

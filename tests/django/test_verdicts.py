@@ -171,7 +171,7 @@ def test_the_log_says_which_updates_were_rejected() -> None:
 
     [rejected] = [line for line in logs if line["event"] == "updates_rejected"]
     [published] = [line for line in logs if line["event"] == "round_published"]
-    assert (rejected["by"], rejected["updates"]) == ("multi_krum", [attacker.pk])
+    assert (rejected["by"], rejected["update_ids"]) == ("multi_krum", [attacker.pk])
     assert (published["updates"], published["rejected"], published["clipped"]) == (6, 1, 0)
 
 

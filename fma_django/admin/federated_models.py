@@ -3,10 +3,8 @@
 from typing import Any, get_args
 
 from django.contrib.admin import SimpleListFilter, display, register
-from django.contrib.admin.utils import unquote
-from django.db import transaction
 from django.db.models import F, JSONField, OuterRef, Q, QuerySet, Subquery
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html_join
 
@@ -181,16 +179,9 @@ class FederatedModelAdmin(ExperimentLifeAdmin):
 
     # Editing
 
-    def changeform_view(self, request: Any, object_id: Any = None, *args: Any, **kwargs: Any) -> HttpResponse:
-        row = None
-        if request.method == "POST" and object_id is not None:
-            row = self.get_object(request, unquote(object_id))  # it knows which ids cannot be
-        if row is None:
-            return super().changeform_view(request, object_id, *args, **kwargs)
-        with transaction.atomic():
-            # Whether the form is stale is seen from here on, while nobody else can change the model.
-            find_open_round(row)
-            return super().changeform_view(request, object_id, *args, **kwargs)
+    def lock(self, row: FederatedModel) -> None:
+        if find_open_round(row) is None:  # as whoever changes one that has ended
+            super().lock(row)
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
         fixed = obj is not None and self._spec_is_fixed(obj)

@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from django.contrib.admin.utils import flatten_fieldsets
+from django.contrib.admin.utils import flatten_fieldsets, unquote
+from django.db import transaction
 from django.db.models import JSONField, Model
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 
 from fma_django.admin.json_field import StorableJSONField
 from fma_django.admin.once import once_per_row
@@ -36,6 +37,22 @@ class ModelAdmin(_ModelAdmin[ModelT]):
             part = getattr(self, str(name), None)
             if callable(part):
                 setattr(self, str(name), once_per_row(part))
+
+    def changeform_view(self, request: Any, object_id: Any = None, *args: Any, **kwargs: Any) -> HttpResponse:
+        row = None
+        if request.method == "POST" and object_id is not None:
+            row = self.get_object(request, unquote(object_id))  # it knows which ids cannot be
+        if row is None:
+            return super().changeform_view(request, object_id, *args, **kwargs)
+        with transaction.atomic():
+            # Whether the form is stale is seen from here on, while nobody else can change the row.
+            self.lock(row)
+            return super().changeform_view(request, object_id, *args, **kwargs)
+
+    def lock(self, row: ModelT) -> None:
+        """Keep everybody else from changing the row until this transaction is over."""
+        # Not its key: whoever inserts a row that refers to this one need not wait.
+        type(row)._base_manager.select_for_update(no_key=True).filter(pk=row.pk).first()
 
     def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
         if self._is_edited(request, obj):

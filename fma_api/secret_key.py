@@ -1,9 +1,10 @@
 """The secret key that `fma serve` makes once and keeps in the data folder, readable by its owner alone."""
 
-import os
 import secrets
 from contextlib import suppress
 from pathlib import Path
+
+from fma_api import private_file
 
 _NAME = "secret_key"
 
@@ -24,14 +25,5 @@ def make(data_dir: Path) -> None:
     data_dir.mkdir(parents=True, exist_ok=True)
     if read(data_dir):
         return
-    mine = data_dir / f".{_NAME}.{secrets.token_hex(8)}"
-    descriptor = os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with open(descriptor, "w") as file:
-            file.write(secrets.token_urlsafe(48) + "\n")
-            file.flush()
-            os.fsync(descriptor)
-        with suppress(FileExistsError):
-            os.link(mine, data_dir / _NAME)
-    finally:
-        mine.unlink()
+    with private_file.begin(data_dir / _NAME) as begun, suppress(FileExistsError):
+        begun.finish(f"{secrets.token_urlsafe(48)}\n")

@@ -6,12 +6,13 @@ A shell empties the file of `fma user add anna > anna.json` before the command r
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from fma_api import private_file
 from fma_api.cli.problem import Problem
 
 OutOption = Annotated[
@@ -34,19 +35,15 @@ class Printed:
 
 
 class _Written(Printed):
-    def __init__(self, descriptor: int, part: Path, out: Path) -> None:
-        self._descriptor, self._part, self._out = descriptor, part, out
+    def __init__(self, begun: private_file.Begun, out: Path) -> None:
+        self._begun, self._out = begun, out
 
     def write(self, said: dict[str, Any]) -> None:
-        with os.fdopen(os.dup(self._descriptor), "w") as file:
-            file.write(json.dumps(said) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
         try:
-            os.link(self._part, self._out)  # other than a rename, it replaces nothing
+            self._begun.finish(f"{json.dumps(said)}\n")
         except OSError as error:
-            kept = self._part.with_name(f"{self._out.name}.{os.getpid()}.kept")
-            self._part.rename(kept)
+            kept = self._begun.part.with_name(f"{self._out.name}.{os.getpid()}.kept")
+            self._begun.part.rename(kept)
             raise Problem(f"{self._out} cannot be made: {error.strerror}; the line is in {kept}") from error
         print(json.dumps({**{key: said[key] for key in said if key not in SECRETS}, "file": str(self._out)}))
 
@@ -67,13 +64,9 @@ def for_the_secret(out: Path | None) -> Iterator[Printed]:
         raise Problem(
             f"{out} exists already, and may hold a secret that is shown only once; nothing was done"
         )
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise Problem(f"{out} cannot be made: {error.strerror}") from error
-    try:
-        yield _Written(descriptor, part, out)
-    finally:
-        os.close(descriptor)
-        part.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        try:
+            begun = stack.enter_context(private_file.begin(out))
+        except OSError as error:
+            raise Problem(f"{out} cannot be made: {error.strerror}") from error
+        yield _Written(begun, out)

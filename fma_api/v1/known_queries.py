@@ -3,7 +3,6 @@
 A misspelt parameter would otherwise be ignored: an update with the weight 1, a list without its filter.
 """
 
-from difflib import get_close_matches
 from functools import cache
 from threading import RLock
 from typing import Any, cast
@@ -13,12 +12,11 @@ from django.http import HttpRequest
 from drf_spectacular.generators import SchemaGenerator
 from drf_spectacular.settings import spectacular_settings
 from rest_framework.request import Request
-from rest_framework.serializers import ValidationError
 from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
-LONGEST_NAME = 80
-"""An answer shows no more of a name that it was asked with."""
+from fma_api.v1.unknown_names import refuse_unknown
+
 # The first use of drf-spectacular's extensions replaces their names by classes, which another thread must not see half
 # done: it would take them for missing, for ever.
 DESCRIBING = RLock()
@@ -42,11 +40,10 @@ def refuse_unknown_parameters(request: HttpRequest) -> None:
     callback = cast("Any", request.resolver_match).func
     known = parameters_of(callback, "GET" if request.method == "HEAD" else str(request.method))
     # Half the time of request.GET, which a small update does not need.
-    unknown = [
-        name[:LONGEST_NAME] for name, _ in parse_qsl(query, keep_blank_values=True) if name not in known
-    ]
+    unknown = [name for name, _ in parse_qsl(query, keep_blank_values=True) if name not in known]
     if unknown:
-        raise ValidationError({name: [_said_of(name, known)] for name in unknown})
+        otherwise = f"; it takes {', '.join(sorted(known))}."
+        refuse_unknown(unknown, known, says="The query takes no {!r}", otherwise=otherwise)
 
 
 @cache
@@ -60,10 +57,3 @@ def parameters_of(callback: Any, method: str) -> frozenset[str]:
         operation = view.schema.get_operation("/", "/", "", method, generator.registry) or {}
     listed = {each["name"] for each in operation.get("parameters", ()) if each["in"] == "query"}
     return frozenset(listed | {str(api_settings.URL_FORMAT_OVERRIDE)})
-
-
-def _said_of(name: str, known: frozenset[str]) -> str:
-    close = get_close_matches(name, known, n=1)
-    return f"The query takes no {name!r}; " + (
-        f"did you mean {close[0]!r}?" if close else f"it takes {', '.join(sorted(known))}."
-    )

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any
 
 from django.db import connection, transaction
@@ -38,8 +37,8 @@ def publish(
     weights: Received,
     state: Received | None = None,
     *,
-    metrics: Mapping[str, Any] = MappingProxyType({}),
-    uses: Mapping[int, UpdateUse] = MappingProxyType({}),
+    metrics: Mapping[str, Any],
+    uses: Mapping[int, UpdateUse],
 ) -> ModelAggregate:
     """End the round with its aggregate, whose files are stored. Raises LeaseLost, and then nothing has changed.
 

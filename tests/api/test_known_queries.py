@@ -9,8 +9,9 @@ from django.db import transaction
 from django.urls import resolve
 from rest_framework.test import APIClient
 
-from fma_api.v1.known_queries import LONGEST_NAME, parameters_of
+from fma_api.v1.known_queries import parameters_of
 from fma_api.v1.schema import ProblemSchema
+from fma_api.v1.unknown_names import LONGEST_NAME, MOST_NAMES
 from fma_core.arrays.codecs.safetensors import encode
 from fma_django.clients.registration import Registration
 from fma_django.models import FederatedModel, ModelUpdate
@@ -203,6 +204,38 @@ def test_no_more_of_a_long_name_comes_back(owner: APIClient) -> None:
         assert answer.status_code == 400
         assert max(len(name) for name in answer.json()["errors"]) == LONGEST_NAME
         assert len(answer.content) < 3_000
+
+
+@pytest.mark.parametrize("name", ["n" * 60_000, "num_examples" * 5_000])
+def test_no_more_of_a_long_member_comes_back(
+    owner: APIClient, device: APIClient, model: FederatedModel, name: str
+) -> None:
+    tus = {"Tus-Resumable": "1.0.0"}
+    uploads = f"{API}uploads/"
+    begun = device.post(
+        f"{uploads}?federated_model={model.pk}&num_examples=3", headers={**tus, "Upload-Length": "100"}
+    )
+    upload = begun.json()["id"]
+    answers = [
+        device.post(uploads, {"federated_model": model.pk, name: 1}, headers={**tus, "Upload-Length": "100"}),
+        device.post(f"{API}model_updates/?upload={upload}", {name: 1}),
+        device.post(f"{API}clients/me/telemetry/", {name[:10_000]: 1}),
+        owner.post(f"{API}models/{model.pk}/evaluations/", {"metrics": [], name: 1}),
+    ]
+
+    for answer in answers:
+        assert answer.status_code == 400, answer.content[:300]
+        assert max(len(member) for member in answer.json()["errors"]) == LONGEST_NAME
+        assert len(answer.content) < 3_000
+
+
+def test_no_more_than_some_of_many_names_come_back(owner: APIClient, model: FederatedModel) -> None:
+    many = {f"rule{number}": 1 for number in range(5_000)}
+
+    answer = owner.post(f"{API}models/{model.pk}/evaluations/", {"metrics": [], **many})
+
+    assert answer.status_code == 400
+    assert len(answer.json()["errors"]) == MOST_NAMES
 
 
 def test_the_collections_are_the_same_in_every_format(owner: APIClient) -> None:

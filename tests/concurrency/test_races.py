@@ -116,7 +116,9 @@ def test_a_claim_that_waited_for_a_publication_starts_from_it(monkeypatch: pytes
         return claiming.claim(following.pk)
 
     monkeypatch.setattr(publishing, "drop_updates_that_no_longer_count", drop_slowly)
-    aggregate, claimed = all_at_once(partial(publishing.publish, lease, received("a" * 64, 1)), claim)
+    aggregate, claimed = all_at_once(
+        partial(publishing.publish, lease, received("a" * 64, 1), metrics={}, uses={}), claim
+    )
     following.refresh_from_db()
     assert isinstance(claimed, leases.Lease), claimed
     assert (following.parent, following.start_sha256) == (aggregate, aggregate.sha256)

@@ -71,7 +71,7 @@ def test_a_round_that_is_complete_before_its_turn_is_ready_and_is_asked_for_afte
 
     assert current(model).ready_on is not None
     assert asked == []
-    publishing.publish(lease, received("0" * 64, 1))
+    publishing.publish(lease, received("0" * 64, 1), metrics={}, uses={})
     assert asked == [current(model).pk]
 
 
@@ -142,7 +142,7 @@ def test_a_defect_of_the_next_round_undoes_no_publication(request: pytest.Fixtur
     assert lease is not None
     request.getfixturevalue("with_a_defect")
 
-    publishing.publish(lease, received("0" * 64, 1))
+    publishing.publish(lease, received("0" * 64, 1), metrics={}, uses={})
 
     assert Round.objects.get(pk=lease.round_id).state == "published"
     assert current(model).waits_for == "ZeroDivisionError: a plugin's defect"

@@ -114,7 +114,7 @@ def test_an_experiment_that_begins_again_during_a_publication_goes_on_from_what_
         return real(**row)
 
     monkeypatch.setattr(ModelAggregate.objects, "create", start_before)
-    aggregate = publishing.publish(lease, received("a" * 64, 8))
+    aggregate = publishing.publish(lease, received("a" * 64, 8), metrics={}, uses={})
     assert current(model).parent == aggregate
     assert current(model).started_on is not None
 

@@ -82,7 +82,7 @@ def test_from_the_last_update_to_the_aggregate_few_statements_are_waited_for(
     assert lease is not None
     # The aggregate, the round and its updates; lock and read the next, give it its parent, look beside it, start it.
     with django_assert_num_queries(10):
-        publishing.publish(lease, received(SHA256, 1))
+        publishing.publish(lease, received(SHA256, 1), metrics={}, uses={})
 
 
 def test_a_publication_wakes_those_who_wait_once(
@@ -91,7 +91,7 @@ def test_a_publication_wakes_those_who_wait_once(
     lease = claiming.claim(due_round(model).pk)
     assert lease is not None
     with django_capture_on_commit_callbacks() as said:
-        publishing.publish(lease, received(SHA256, 1))
+        publishing.publish(lease, received(SHA256, 1), metrics={}, uses={})
     assert len(said) == 1
 
 
@@ -122,7 +122,7 @@ def test_the_next_round_waits_for_the_one_that_is_aggregated(model: FederatedMod
     assert lease is not None
     second = due_round(model)
     assert claiming.claim(second.pk) is None
-    publishing.publish(lease, received(SHA256, 1))
+    publishing.publish(lease, received(SHA256, 1), metrics={}, uses={})
     assert claiming.claim(second.pk) is not None
 
 
@@ -141,13 +141,13 @@ def test_an_expired_lease_is_taken_over_and_its_former_holder_cannot_publish(mod
     assert dead is not None
     assert alive is not None
     for too_late in (
-        lambda: publishing.publish(dead, received(SHA256, 1)),
+        lambda: publishing.publish(dead, received(SHA256, 1), metrics={}, uses={}),
         lambda: leases.renew(dead),
         lambda: publishing.fail(dead, code="x", detail="y"),
     ):
         with pytest.raises(LeaseLost):
             too_late()
-    aggregate = publishing.publish(alive, received(SHA256, 1))
+    aggregate = publishing.publish(alive, received(SHA256, 1), metrics={}, uses={})
     assert list(model.aggregates.all()) == [aggregate]
 
 
@@ -157,7 +157,7 @@ def test_a_lease_that_expired_does_not_publish_even_when_nobody_took_it_over(mod
     assert lease is not None
     expire_lease(due.pk)
     with pytest.raises(LeaseLost):
-        publishing.publish(lease, received(SHA256, 1))
+        publishing.publish(lease, received(SHA256, 1), metrics={}, uses={})
     assert not model.aggregates.exists()
 
 
@@ -195,7 +195,7 @@ def test_publishing_ties_round_aggregate_and_updates_together(model: FederatedMo
     due = due_round(model)
     lease = claiming.claim(due.pk)
     assert lease is not None
-    aggregate = publishing.publish(lease, received(SHA256, 7))
+    aggregate = publishing.publish(lease, received(SHA256, 7), metrics={}, uses={})
     due.refresh_from_db()
     assert (due.state, due.aggregate, due.lease_token) == (RoundState.PUBLISHED, aggregate, None)
     assert due.closed_on is not None

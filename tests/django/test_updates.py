@@ -130,7 +130,7 @@ def test_an_update_that_becomes_stale_while_it_waits_does_not_count() -> None:
     lease = claiming.claim(model.rounds.get(state="collecting").pk)
     assert lease is not None
     waiting = send_update(model, bob, base_aggregate=base)
-    publishing.publish(lease, received("0" * 64, 1))
+    publishing.publish(lease, received("0" * 64, 1), metrics={}, uses={})
     waiting.refresh_from_db()
     assert waiting.status == UpdateStatus.INVALID
     assert model.rounds.get(state="collecting").num_updates == 0
@@ -290,7 +290,7 @@ class TestSpec:
         assert lease is not None
         with pytest.raises(ModelHasHistory):
             change_federated_model(model, {"spec": self.RIGHT})
-        publishing.publish(lease, received("0" * 64, 1))
+        publishing.publish(lease, received("0" * 64, 1), metrics={}, uses={})
         with pytest.raises(ModelHasHistory):
             change_federated_model(model, {"spec": self.RIGHT})
 

@@ -8,6 +8,7 @@ from rest_framework import serializers
 
 from fma_api.v1.callers import client_of
 from fma_api.v1.ids import MAX_ID
+from fma_api.v1.unknown_names import refuse_unknown
 from fma_api.v1.waiting import Seconds
 from fma_api.v1.weights_url import WeightsUrl
 from fma_core.evaluation.question import MAX_BINS, TASKS
@@ -79,9 +80,7 @@ class NewEvaluationSerializer(serializers.Serializer[Any]):
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping):
             # A rule that is misspelt must not silently be left out.
-            unknown = {str(name): ["There is no such field."] for name in data if name not in self.fields}
-            if unknown:
-                raise serializers.ValidationError(unknown)
+            refuse_unknown(data, self.fields, says="There is no such field", otherwise=".")
         return super().to_internal_value(data)
 
 

@@ -8,8 +8,8 @@ from rest_framework import serializers
 
 from fma_api.v1.callers import user_of
 from fma_api.v1.ids import MAX_ID
-from fma_api.v1.misspelt import refuse_misspelt
 from fma_api.v1.models.fields import ClientsField, FiltersField, OverridesField, PartField, StagesField
+from fma_api.v1.unknown_names import refuse_misspelt
 from fma_core.errors import FMAError
 from fma_core.rounds.columns import MAX_SEED, STRATEGY_COLUMNS
 from fma_django.models import FederatedModel

@@ -4,12 +4,12 @@ gets into the record: there is no field for a name, an address, a user or a path
 
 import sys
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from rest_framework import serializers
 
 from fma_api.v1.ids import MAX_ID
+from fma_api.v1.unknown_names import refuse_unknown
 from fma_django.models import ClientError, ClientTelemetry
 from fma_django.models.client_error import LONGEST_MESSAGE, LONGEST_TRACEBACK
 from fma_django.models.client_telemetry import LONGEST_WORD, MAX_BYTES, DeviceKind
@@ -26,16 +26,8 @@ class StrictSerializer(serializers.Serializer[Any]):
 
     def to_internal_value(self, data: Any) -> Any:
         if isinstance(data, Mapping):
-            unknown = {str(name): [self._said_of(str(name))] for name in data if name not in self.fields}
-            if unknown:
-                raise serializers.ValidationError(unknown)
+            refuse_unknown(data, self.fields, says="There is no {!r} here", otherwise=".")
         return super().to_internal_value(data)
-
-    def _said_of(self, name: str) -> str:
-        close = get_close_matches(name, self.fields, n=1)
-        return f"There is no {name[:LONGEST_WORD]!r} here" + (
-            f"; did you mean {close[0]!r}?" if close else "."
-        )
 
 
 class Number(serializers.FloatField):

@@ -21,6 +21,7 @@ from fma_api.v1.authentication import CHALLENGE
 from fma_api.v1.callers import user_of
 from fma_api.v1.idempotency import idempotency_key
 from fma_api.v1.known_queries import refuse_unknown_parameters
+from fma_api.v1.unknown_names import shown as shown_name
 from fma_api.v1.updates.facts import FACTS, METRICS_IN_META, SentFacts, facts_in_json, facts_in_query
 from fma_core.errors import TruncatedBody
 from fma_django import conf
@@ -146,7 +147,10 @@ def _refuse_facts_beside_upload(request: HttpRequest) -> None:
         said |= members.keys()
     if said:
         raise ValidationError(
-            {name: ["The facts of an update are said when its upload begins, and not here."] for name in said}
+            {
+                shown_name(name): ["The facts of an update are said when its upload begins, and not here."]
+                for name in said
+            }
         )
 
 

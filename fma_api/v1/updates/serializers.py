@@ -6,7 +6,7 @@ from typing import Any
 from rest_framework import serializers
 
 from fma_api.v1.ids import MAX_ID
-from fma_api.v1.misspelt import refuse_misspelt
+from fma_api.v1.unknown_names import refuse_misspelt
 from fma_api.v1.weights_url import WeightsUrl
 from fma_core.aggregation.aggregators.aggregator import MAX_NUM_EXAMPLES
 from fma_django.models import ModelUpdate

@@ -28,6 +28,7 @@ from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.callers import IsClient
 from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key
 from fma_api.v1.ids import UUID
+from fma_api.v1.unknown_names import shown
 from fma_api.v1.updates.facts import FACTS, METRICS, query_and_header
 from fma_api.v1.updates.serializers import UpdateFactsSerializer
 from fma_api.v1.uploads.serializers import UploadSerializer
@@ -234,7 +235,7 @@ def _facts(request: Request) -> Any:
             raise ValidationError({"metrics": ["Metrics are a JSON object."]}) from None
     for name in body:
         if name not in FACTS:
-            raise ValidationError({name: ["This is no fact of an update."]})
+            raise ValidationError({shown(name): ["This is no fact of an update."]})
         if name in query:
             raise ValidationError({name: ["The query, or a header, has it too: one place is enough."]})
     return {**query, **body}

@@ -282,6 +282,8 @@ class Experiment:
             self._finish("failed", failure=Refusal(error.code, error.message))
         else:
             self._weights = self._files.read_model()
+            for update, use in zip(updates, folded.uses, strict=True):
+                self._history.judged(update, use)
             self._finish(
                 "published",
                 sha256=folded.weights.sha256,

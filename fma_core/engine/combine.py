@@ -29,12 +29,14 @@ class Combine:
     """The work of `combine`: it writes the item's columns of the result and of the state.
 
     matrix: the row map of all stages together; None without stages.
+    counted: the updates that neither a stage nor the rule rejected.
     values: the weights of averaged arrays; None for their median.
     num_steps: the number of steps that the state has seen, this one included.
     """
 
     decision: Any
     matrix: Float64 | None
+    counted: tuple[int, ...]
     values: ValueWeights | None
     num_steps: int
     max_columns: int
@@ -58,7 +60,7 @@ class Combine:
         segment = part.segment
         result: NDArray[Any]
         states: Mapping[str, Float64] = {}
-        if segment.role == "kept":
+        if segment.role == "kept" or (segment.role in {"averaged", "newest"} and not self.counted):
             result = FileBlock(job, part).start()
         elif segment.role == "computed":
             result = _finite(self._computed(job, part), part, "the result", part.segment.dtype)
@@ -132,8 +134,8 @@ class Combine:
 
     def _newest(self, job: Job, part: Cut) -> NDArray[Any]:
         # An update without a weight does not count for the mean, either.
-        counted = [] if self.values is None else np.flatnonzero(self.values.floats).tolist()
-        index = counted[-1] if counted else len(job.updates) - 1
+        counted = self.counted if self.values is None else np.flatnonzero(self.values.floats).tolist()
+        index = counted[-1]
         block = FileBlock(job, part, of_values=True)
         if not part.segment.is_float:
             return block.raw(index)

@@ -46,7 +46,7 @@ class Folded:
 
 # Raise it with every change of the arithmetic, of a rule's too, after which the same updates may give other bits.
 # Rounds name theirs, so that `fma verify` knows whose bits it compares.
-ENGINE_VERSION = 2
+ENGINE_VERSION = 3
 
 
 def fold(
@@ -112,10 +112,14 @@ def fold(
             width = min(max(width, widths.MIN_MATRIX_COLUMNS), most)
         decision = aggregator.measure(rows)
         uses = uses_of(aggregator, decision, sent, strategy.row_stages, matrices, mixes)
+        counted = tuple(row for row, use in enumerate(uses) if use.counts)
+        if not counted and not job.has_start:
+            raise NoUpdates("every update was rejected, and there is no model to keep", found=0, expected=1)
         work = Combine(
             decision=decision,
             matrix=matrix,
-            values=_value_weights(aggregator, sent),
+            counted=counted,
+            values=_value_weights(aggregator, sent, counted),
             num_steps=num_steps,
             max_columns=width,
         )
@@ -138,12 +142,19 @@ def _after_stages(rows: Rows, strategy: Strategy) -> tuple[Rows, list[Float64], 
     return rows, matrices, mixes
 
 
-def _value_weights(aggregator: Aggregator[Any], sent: Rows) -> ValueWeights | None:
-    # A median has no weights, and must not fail when there are no examples.
-    if aggregator.integers == "median":
+def _value_weights(aggregator: Aggregator[Any], sent: Rows, counted: Sequence[int]) -> ValueWeights | None:
+    """The weights of averaged arrays, 0 for an update that was rejected; None for their median, which has no weights.
+
+    The median is of all updates: a rule may keep fewer than twice as many as there are attackers, who look harmless in
+    the arrays that it sees. Among all they are the smaller part.
+    """
+    if aggregator.integers == "median" or not counted:
         return None
-    counts = lowest_terms(aggregator.integer_weights(sent.num_examples))
-    return ValueWeights.of(counts, aggregator.discounts(sent))
+    weights = [0] * sent.num_rows
+    given = aggregator.integer_weights(sent.num_examples)
+    for row in counted:
+        weights[row] = given[row]
+    return ValueWeights.of(lowest_terms(weights), aggregator.discounts(sent))
 
 
 def _write_headers(job: Job, out: Path, state_out: Path | None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -14,14 +14,20 @@ from hypothesis import strategies as st
 
 from fma_core import simulate
 from fma_core.aggregation.aggregators import (
+    Aggregator,
+    Bulyan,
     FedAsync,
     FedBuff,
     FedNova,
     FedProx,
+    FLTrust,
+    GeometricMedian,
     Krum,
     Mean,
     Median,
+    MultiKrum,
     QFedAvg,
+    RowWeights,
     Scaffold,
     aggregators,
 )
@@ -29,10 +35,12 @@ from fma_core.aggregation.optimisers import FedAdam, FedAvgM, optimisers
 from fma_core.aggregation.stages import ClipNorm, Exclude
 from fma_core.aggregation.staleness import Constant, Hinge, Polynomial
 from fma_core.aggregation.strategy import Strategy
+from fma_core.arrays.codecs.safetensors import decode
 from fma_core.arrays.policies import AVERAGED_BY_DEFAULT, ArrayPolicies
 from fma_core.arrays.spec import Spec
+from fma_core.engine import Serial
 from fma_core.engine.executors import Threads
-from fma_core.errors import InvalidParameter, InvalidStrategy, NegativeVariance
+from fma_core.errors import InvalidParameter, InvalidStrategy, NegativeVariance, NoUpdates
 from fma_core.in_memory import ArrayRounds, StoredRound, Update, fold_arrays
 from fma_core.simulation import SimulatedClient, Trained
 from fma_core.testing.drawn_updates import draw_updates
@@ -428,6 +436,128 @@ def test_an_update_without_a_weight_is_not_the_newest() -> None:
     strategy = Strategy(Mean(), policies=ArrayPolicies.of({"w": "newest"}))
     sent = [Update({"w": np.array([1.0])}, num_examples=2), Update({"w": np.array([5.0])}, num_examples=0)]
     assert fold_arrays(strategy, sent)["w"].tolist() == [1.0]
+
+
+VALUES = ArrayPolicies.of({"code": "newest", "run*": "averaged", "seen": "averaged", "votes": "averaged"})
+
+
+def valued(step: float, value: int, *, examples: int = 1, client: str = "") -> Update:
+    """An update of one step, and of values whose policies are in VALUES."""
+    arrays = {
+        "code": np.full(3, value, np.uint8),
+        "running": np.full(3, float(value), np.float32),
+        "seen": np.array(value),
+        "votes": np.array([value > 99]),
+        "w": np.full(2, step),
+    }
+    return Update(arrays, num_examples=examples, client=client)
+
+
+def unchanged() -> dict[str, np.ndarray[Any, Any]]:
+    return {**valued(0.0, 7).arrays}
+
+
+@pytest.mark.parametrize(
+    "rule", [MultiKrum(f=1), Krum(f=1), Bulyan(f=1), GeometricMedian(), FLTrust(root_client="root")]
+)
+def test_the_newest_is_the_newest_that_the_rule_used(rule: Aggregator[Any]) -> None:
+    far = 1e200 if isinstance(rule, GeometricMedian) else -900.0
+    sent = [valued(1 + 0.01 * number, number, client="root" if not number else "") for number in range(7)]
+    strategy = Strategy(rule, policies=VALUES)
+    with StoredRound(strategy, [*sent, valued(far, 200)], start=unchanged()) as stored:
+        folded = stored.fold()
+    used = [number for number, use in enumerate(folded.uses) if use.counts]
+
+    assert len(used) < 8
+    assert decode(folded.model)["code"].tolist() == [used[-1]] * 3
+    assert used[-1] != 7
+
+
+@pytest.mark.parametrize("rule", [Mean(), FedNova(), FedBuff(), QFedAvg(q=1.0)])
+def test_a_mean_of_values_leaves_out_what_a_stage_rejected(rule: Aggregator[Any]) -> None:
+    def given(update: Update) -> Update:
+        return replace(update, metrics=dict.fromkeys(rule.required_metrics, 1.0))
+
+    strategy = Strategy(rule, stages=(ClipNorm(max_norm=1.0),), policies=VALUES)
+    honest = [given(valued(0.1, 3, examples=2)), given(valued(0.2, 6))]
+    # Its square is infinite, and clipping leaves nothing of it.
+    beyond = given(valued(1e200, 240, examples=5))
+    expected = fold_arrays(strategy, honest, unchanged(), num_clients=3)
+
+    for sent in ([beyond, *honest], [honest[0], beyond, honest[1]], [*honest, beyond]):
+        found = fold_arrays(strategy, sent, unchanged(), num_clients=3)
+        for name in ("code", "running", "seen", "votes"):
+            np.testing.assert_array_equal(found[name], expected[name])
+
+
+def test_values_stay_when_every_update_is_rejected() -> None:
+    strategy = Strategy(Mean(), stages=(ClipNorm(max_norm=1.0),), policies=VALUES)
+
+    found = fold_arrays(strategy, [valued(1e200, 3), valued(1e201, 9)], unchanged())
+
+    assert {name: array.tolist() for name, array in found.items()} == {
+        name: array.tolist() for name, array in unchanged().items()
+    }
+
+
+def test_without_a_model_to_keep_a_round_of_rejected_updates_fails() -> None:
+    @dataclass(frozen=True)
+    class Nobody(Mean):
+        def measure(self, rows: Any) -> Any:
+            return np.zeros(rows.num_rows)
+
+        def combine(self, block: Any, decision: Any) -> Any:
+            return np.zeros(block.num_columns)
+
+        def row_weights(self, decision: Any, num_rows: int) -> RowWeights:
+            return RowWeights(decision)
+
+    with (
+        aggregators.register_temporarily("nobody", Nobody),
+        pytest.raises(NoUpdates, match="every update was"),
+    ):
+        fold_arrays(Strategy(Nobody(), policies=VALUES), [valued(1.0, 3)])
+
+
+@pytest.mark.parametrize("rule", [Krum(f=2), MultiKrum(f=2, m=2), MultiKrum(f=2, m=4), Bulyan(f=2)])
+def test_attackers_whose_steps_look_harmless_do_not_decide_robust_values(rule: Aggregator[Any]) -> None:
+    """Why their median is of all: Krum takes those that lie closest together, and attackers can agree."""
+    honest = [valued(1 + 0.1 * number, 10 + number) for number in range(max(rule.min_updates, 7) - 2)]
+    attackers = [valued(1.25, 250)] * 2
+    strategy = Strategy(rule, policies=VALUES)
+    for sent in (attackers + honest, honest + attackers):
+        with StoredRound(strategy, sent, start=unchanged()) as stored:
+            folded = stored.fold()
+        used = [update for update, use in zip(sent, folded.uses, strict=True) if use.counts]
+        found = decode(folded.model)
+
+        if not isinstance(rule, Bulyan):
+            assert sum(update in attackers for update in used) * 2 >= len(used)
+        assert 10 <= found["running"].min() <= found["running"].max() <= 10 + len(honest)
+        assert 10 <= found["seen"] <= 10 + len(honest)
+        assert found["votes"].tolist() == [False]
+
+
+@pytest.mark.parametrize("executor", [Serial(), Threads(1), Threads(2), Threads(5)])
+def test_values_of_used_updates_have_the_same_bits_on_any_number_of_threads(executor: Any) -> None:
+    rng = np.random.default_rng(3)
+    start = {"code": np.zeros(70_001, np.uint8), "run": np.zeros(90_001), "w": np.zeros(50_001, np.float32)}
+
+    def drawn(scale: float) -> dict[str, np.ndarray[Any, Any]]:
+        return {
+            "code": rng.integers(0, 255, 70_001, np.uint8),
+            "run": rng.normal(size=90_001),
+            "w": (scale * rng.normal(size=50_001)).astype(np.float32),
+        }
+
+    sent = [drawn(1.0) for _ in range(5)] + [drawn(1e6)]
+    strategy = Strategy(MultiKrum(f=1), policies=ArrayPolicies.of({"code": "newest", "run": "averaged"}))
+    with StoredRound(strategy, sent, start=start) as stored:
+        expected = stored.fold(executor=Serial())
+        found = stored.fold(executor=executor, block_columns=4096)
+
+    assert found == expected
+    assert decode(found.model)["code"].tobytes() == sent[4]["code"].tobytes()
 
 
 def test_the_defaults_are_part_of_old_rounds_and_stay() -> None:

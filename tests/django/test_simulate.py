@@ -126,6 +126,12 @@ CASES: Mapping[str, Mapping[str, Any]] = {
         "optimiser": ADAM,
         "array_policies": {"b": "newest", "steps": "averaged", "norm.*": "averaged"},
     },
+    "newest of those that were used": {
+        **ROBUST,
+        "selector": {"name": "random"},
+        "round_policy": {"goal": 6},
+        "array_policies": {"b": "newest", "steps": "averaged"},
+    },
     "newest of deltas": {
         "aggregator": "fedbuff",
         "update_kind": "delta",

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fma_core import kernels
 from fma_core.aggregation.aggregators import Block, Float64
 from fma_core.arrays.casting import cast
-from fma_core.arrays.codecs.values import first_bad_value
+from fma_core.arrays.codecs.values import first_bad_value, view_of
 from fma_core.engine import widths
 from fma_core.engine.array_reader import FileArrays
 from fma_core.engine.file_block import FileBlock, MixedBlock, read_states
@@ -64,6 +64,8 @@ class Combine:
             result = FileBlock(job, part).start()
         elif segment.role == "computed":
             result = _finite(self._computed(job, part), part, "the result", part.segment.dtype)
+        elif segment.role == "collected":
+            result = self._collected(job, part)
         elif segment.role == "newest":
             result = self._newest(job, part)
         elif segment.role == "stepped":
@@ -140,6 +142,21 @@ class Combine:
         if not part.segment.is_float:
             return block.raw(index)
         return _finite(block.row(index), part, "the result", part.segment.dtype)
+
+    def _collected(self, job: Job, part: Cut) -> NDArray[Any]:
+        """Rows of the array: first what was sent in this round, the newest first, then what was there before."""
+        segment = part.segment
+        new = self.counted[::-1]
+        size_bytes = segment.row_columns * segment.item_size
+        first, last = part.first // segment.row_columns, part.last // segment.row_columns
+        rows = np.empty((last - first, size_bytes), np.uint8)
+        for row, place in zip(rows, range(first, last), strict=True):
+            if place < len(new):
+                job.update_files.read_into(new[place], row.data, segment.update_start)
+            else:
+                offset = segment.model_start + (place - len(new)) * size_bytes
+                job.start_file.read_into(0, row.data, offset)
+        return view_of(rows.reshape(-1).data, segment.dtype)
 
     def _integers(self, job: Job, part: Cut) -> NDArray[Any]:
         dtype = part.segment.dtype

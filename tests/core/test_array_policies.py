@@ -36,6 +36,7 @@ from fma_core.aggregation.stages import ClipNorm, Exclude
 from fma_core.aggregation.staleness import Constant, Hinge, Polynomial
 from fma_core.aggregation.strategy import Strategy
 from fma_core.arrays.codecs.safetensors import decode
+from fma_core.arrays.dtypes import NUMPY_DTYPES
 from fma_core.arrays.policies import AVERAGED_BY_DEFAULT, ArrayPolicies
 from fma_core.arrays.spec import Spec
 from fma_core.engine import Serial
@@ -373,7 +374,7 @@ def test_what_a_stage_leaves_out_is_kept() -> None:
         ([], "must be an object of policies by pattern"),
         ({"": "kept"}, "patterns must have 1 to 1024 characters"),
         ({"w": "avaraged"}, "found 'avaraged'; did you mean 'averaged'"),
-        ({"w": None}, "must be one of stepped, averaged, newest, kept; found None"),
+        ({"w": None}, "must be one of stepped, averaged, newest, collected, kept; found None"),
         ({f"*{number}": "kept" for number in range(65)}, "may have 64 patterns"),
     ],
 )
@@ -558,6 +559,115 @@ def test_values_of_used_updates_have_the_same_bits_on_any_number_of_threads(exec
 
     assert found == expected
     assert decode(found.model)["code"].tobytes() == sent[4]["code"].tobytes()
+
+
+FOREST = ArrayPolicies.of({"trees": "collected", "log": "collected"})
+
+
+def planted(*seeds: int) -> list[dict[str, np.ndarray[Any, Any]]]:
+    return [
+        {"log": np.array(seed), "trees": np.full((2, 3), seed, np.uint8), "w": np.full(2, float(seed))}
+        for seed in seeds
+    ]
+
+
+def bare(num_trees: int, num_logs: int) -> dict[str, np.ndarray[Any, Any]]:
+    return {
+        "log": np.zeros(num_logs, np.int64),
+        "trees": np.zeros((num_trees, 2, 3), np.uint8),
+        "w": np.zeros(2),
+    }
+
+
+def test_collected_arrays_hold_what_all_rounds_sent_the_newest_first() -> None:
+    rounds = ArrayRounds(Strategy(Mean(), policies=FOREST), bare(6, 4))
+
+    rounds.play(planted(1, 2))
+    assert rounds.model is not None
+    assert rounds.model["trees"][:, 0, 0].tolist() == [2, 1, 0, 0, 0, 0]
+    assert rounds.model["log"].tolist() == [2, 1, 0, 0]
+    rounds.play(planted(3, 4, 5))
+
+    assert rounds.model["trees"].shape == (6, 2, 3)
+    assert rounds.model["trees"][:, 0, 0].tolist() == [5, 4, 3, 2, 1, 0]
+    # The oldest give way.
+    assert rounds.model["log"].tolist() == [5, 4, 3, 2]
+    rounds.play(planted(*range(10, 19)))
+    assert rounds.model["trees"][:, 1, 2].tolist() == [18, 17, 16, 15, 14, 13]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "bool", "int64", "float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("update_kind", ["weights", "delta"])
+@pytest.mark.parametrize("optimiser", [None, FedAdam()])
+def test_collected_values_are_bit_for_bit_what_was_sent(dtype: str, update_kind: Any, optimiser: Any) -> None:
+    numpy_dtype = NUMPY_DTYPES[dtype]
+    rng = np.random.default_rng(1)
+    sent = [{"c": rng.integers(0, 2, (7, 2)).astype(numpy_dtype), "w": rng.normal(size=3)} for _ in range(5)]
+    start = {"c": np.ones((8, 7, 2), numpy_dtype), "w": np.zeros(3)}
+    strategy = Strategy(
+        Mean(), optimiser=optimiser, update_kind=update_kind, policies=ArrayPolicies.of({"c": "collected"})
+    )
+
+    found = fold_arrays(strategy, sent, start)["c"]
+
+    assert found.dtype == numpy_dtype
+    expected = [*(each["c"] for each in reversed(sent)), *start["c"][:3]]
+    assert found.tobytes() == np.stack(expected).tobytes()
+
+
+def test_what_is_rejected_is_not_collected() -> None:
+    strategy = Strategy(MultiKrum(f=1), policies=FOREST)
+    sent = planted(1, 2, 3, 4, 5)
+    sent[3]["w"] = np.full(2, 1e6)
+
+    assert fold_arrays(strategy, sent, bare(6, 6))["log"].tolist() == [5, 3, 2, 1, 0, 0]
+
+
+@pytest.mark.parametrize("executor", [Serial(), Threads(1), Threads(3)])
+def test_large_collections_have_the_same_bits_on_any_number_of_threads(executor: Any) -> None:
+    rng = np.random.default_rng(5)
+    sent = [{"t": rng.integers(0, 255, 50_021, np.uint8), "w": rng.normal(size=9)} for _ in range(4)]
+    start = {"t": rng.integers(0, 255, (23, 50_021), np.uint8), "w": np.zeros(9)}
+    strategy = Strategy(Mean(), policies=ArrayPolicies.of({"t": "collected"}))
+    with StoredRound(strategy, sent, start=start) as stored:
+        expected = stored.fold(executor=Serial())
+        found = stored.fold(executor=executor, block_columns=1000)
+
+    assert found == expected
+    trees = [*(each["t"] for each in reversed(sent)), *start["t"][:19]]
+    assert decode(found.model)["t"].tobytes() == np.stack(trees).tobytes()
+
+
+def test_a_collected_array_needs_a_first_axis_and_a_model_to_begin_with() -> None:
+    strategy = Strategy(Mean(), policies=ArrayPolicies.of({"n": "collected"}))
+    with pytest.raises(InvalidParameter, match=r"a collected array has the shape \(most, …\)"):
+        strategy.check_spec(Spec.of({"n": np.zeros((), np.int64), "w": np.zeros(2)}))
+    assert strategy.needs_start
+    spec = Spec.of({"n": np.zeros((9, 4), np.int64), "w": np.zeros(2)})
+    assert strategy.update_spec(spec) == Spec.of({"n": np.zeros(4, np.int64), "w": np.zeros(2)})
+
+
+def test_a_model_may_be_nothing_but_a_collection() -> None:
+    strategy = Strategy(Mean(), policies=ArrayPolicies.of({"t": "collected"}))
+
+    found = fold_arrays(strategy, [{"t": np.array([7, 8], np.uint8)}], {"t": np.zeros((2, 2), np.uint8)})
+
+    assert found["t"].tolist() == [[7, 8], [0, 0]]
+
+
+def test_a_simulation_collects() -> None:
+    def train(weights: Any, config: Any, round_number: int) -> Trained:
+        return Trained({"trees": np.array([round_number, len(weights["trees"])], np.uint8)})
+
+    found = simulate(
+        {"aggregator": "mean", "requirement": "all_clients", "array_policies": {"trees": "collected"}},
+        [SimulatedClient(name, train) for name in "ab"],
+        rounds=2,
+        initial={"trees": np.zeros((5, 2), np.uint8)},
+    )
+
+    assert found.arrays is not None
+    assert found.arrays["trees"].tolist() == [[2, 5], [2, 5], [1, 5], [1, 5], [0, 0]]
 
 
 def test_the_defaults_are_part_of_old_rounds_and_stay() -> None:

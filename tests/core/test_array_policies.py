@@ -433,6 +433,21 @@ def test_opaque_bytes_are_never_averaged() -> None:
         assert fold_arrays(strategy, given, start)["trees"].tobytes() == wanted
 
 
+@pytest.mark.parametrize("array", [np.zeros(3, np.uint8), np.zeros((), np.int8), np.zeros((2, 2), np.int64)])
+def test_integers_of_no_declared_meaning_are_refused_wherever_they_come_in(array: Any) -> None:
+    sent = {"codes": array, "w": np.zeros(1)}
+    message = '\'codes\' holds .* choose "averaged" .*"newest", "collected" or "kept"'
+    with pytest.raises(InvalidParameter, match=message):
+        fold_arrays(Mean(), [sent])
+
+    clients = [SimulatedClient(name, lambda *_: Trained(sent)) for name in "ab"]
+    with pytest.raises(InvalidParameter, match=message):
+        simulate({"aggregator": "mean"}, clients, rounds=1, initial=sent)
+    found = simulate({"aggregator": "mean"}, clients, rounds=1)
+    assert found.end_reason == "stalled"
+    assert [why.code for why in found.rounds[0].rejected.values()] == ["invalid_parameter"] * 2
+
+
 def test_an_update_without_a_weight_is_not_the_newest() -> None:
     strategy = Strategy(Mean(), policies=ArrayPolicies.of({"w": "newest"}))
     sent = [Update({"w": np.array([1.0])}, num_examples=2), Update({"w": np.array([5.0])}, num_examples=0)]

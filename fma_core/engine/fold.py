@@ -73,7 +73,8 @@ def fold(
     out, state_out: existing files; they are overwritten, and invalid after an error.
     num_clients: the number of clients of the model; None for as many as there are updates.
     executor: runs the work. The result does not depend on it.
-    block_columns: columns at a time, or fewer where a rule needs the matrix. The result does not depend on it, either.
+    block_columns: columns at a time, or fewer where a rule needs the matrix; the engine's own number where it needs the
+        matrix of mixed rows. The result does not depend on it, either.
     progress: called in this thread with the share of the work that is done; it never falls, and ends with 1.
     Raises NoUpdates, UnreadableUpdate, UnreadableModel, NonFiniteResult or NegativeVariance.
     """
@@ -108,6 +109,8 @@ def fold(
             # Not narrower than MIN_MATRIX_COLUMNS: for a few columns BLAS uses other algorithms, whose bits may differ.
             # A block that a stage mixes is in memory three times, two of them in float64.
             values = widths.MATRIX_VALUES if matrix is None else widths.MATRIX_VALUES // 2
+            if matrix is not None:
+                width = widths.STREAM_COLUMNS  # the last bits of mixed rows depend on it
             most = widths.matrix_columns(len(updates), values=values)
             width = min(max(width, widths.MIN_MATRIX_COLUMNS), most)
         decision = aggregator.measure(rows)

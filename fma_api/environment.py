@@ -6,6 +6,7 @@ limit at all. `python -m fma_api.environment` prints the table as the page docs/
 """
 
 import difflib
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -281,6 +282,13 @@ SETTINGS: tuple[Setting, ...] = (
         parse=url("tcp", "tls", optional=True),
     ),
     _recorded(
+        "FMA_DASK_TLS_CA",
+        "For a scheduler at `tls://…`: the file of the certificates that its certificate and those of its workers are "
+        "signed by, in PEM format.",
+    ),
+    _recorded("FMA_DASK_TLS_CERTIFICATE", "The file of this machine's own certificate, in PEM format."),
+    _recorded("FMA_DASK_TLS_KEY", "The file of the key of that certificate, without a password."),
+    _recorded(
         "FMA_TELEMETRY_DAYS",
         "The retention of [clients' reports](telemetry.md), in days.",
         parse=whole(least=1),
@@ -454,8 +462,12 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
     if values["FMA_REGISTRATION"] == "token" and not values["FMA_ENROLMENT_TOKEN"]:
         problems.append("FMA_REGISTRATION is 'token', so FMA_ENROLMENT_TOKEN must be set; it is not")
     if values["FMA_EXECUTOR"] == "dask":
-        if not values["FMA_DASK_SCHEDULER"]:
-            problems.append("FMA_EXECUTOR is 'dask', so FMA_DASK_SCHEDULER must be set; it is not")
+        problems.extend(conf.dask_problems(values))
+        problems.extend(
+            f"{name} must be a file that can be read; '{values[name]}' is not"
+            for name in conf.DASK_TLS
+            if values[name] and not os.access(values[name], os.R_OK)
+        )
         if find_spec("distributed") is None:
             problems.append(
                 "FMA_EXECUTOR is 'dask', which is not installed: pip install 'federated-model-aggregation[dask]'"

@@ -44,7 +44,8 @@ def fold_arrays(
 
     strategy: a strategy, or a rule alone. updates: arrays alone are an update of one example.
     start: the model before the round; zeros when it is None and the strategy needs one.
-    Raises the errors of `fold`, and SpecMismatch for arrays that do not match the model.
+    Raises the errors of `fold`, SpecMismatch for arrays that do not match the model, and InvalidParameter for integers
+    whose meaning no policy declares.
 
     >>> from fma_core.aggregation.aggregators import Median
     >>> fold_arrays(Median(), [{"w": np.array([value, 7.0])} for value in (1.0, 2.0, 900.0)])
@@ -53,6 +54,7 @@ def fold_arrays(
     with StoredRound(
         strategy, updates, start=start, num_clients=num_clients, round_number=round_number
     ) as stored:
+        stored.strategy.check_spec(stored.spec)
         return decode(stored.fold(executor=executor).model)
 
 
@@ -139,10 +141,10 @@ class StoredRound:
         out, state_out = self._path("model-out"), self._path("state-out")
         out.touch()
         state_out.touch()
-        keeps_state = self.strategy.state_spec(self._spec) is not None
+        keeps_state = self.strategy.state_spec(self.spec) is not None
         folded = fold(
             self._update_files,
-            spec=self._spec,
+            spec=self.spec,
             strategy=self.strategy,
             out=out,
             start=self._start_file,
@@ -156,13 +158,13 @@ class StoredRound:
         return FoldedBytes(out.read_bytes(), state_out.read_bytes() if keeps_state else b"", folded.uses)
 
     def _store(self) -> None:
-        self._spec = self._model_spec()
+        self.spec = self._model_spec()
         start = self._start
         if start is None and self.strategy.needs_start:
-            start = {array.name: np.zeros(array.shape, array.numpy_dtype) for array in self._spec.arrays}
+            start = {array.name: np.zeros(array.shape, array.numpy_dtype) for array in self.spec.arrays}
         self._start_file = self._store_model("start", start)
         self._state_file = self._store_model("state", self._state)
-        expected = self.strategy.update_spec(self._spec)
+        expected = self.strategy.update_spec(self.spec)
         self._update_files = []
         for index, update in enumerate(self._updates):
             expected.check(update.arrays)

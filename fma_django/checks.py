@@ -22,8 +22,9 @@ def check_values(app_configs: Any, **_kwargs: Any) -> list[CheckMessage]:
         )
     if now.registration == "token" and not now.enrolment_token:
         messages.append(Error("FMA_REGISTRATION=token needs FMA_ENROLMENT_TOKEN", id="fma.E002"))
-    if now.executor == "dask" and not now.dask_scheduler:
-        messages.append(Error("FMA_EXECUTOR=dask needs FMA_DASK_SCHEDULER", id="fma.E004"))
+    if now.executor == "dask":
+        values = {name: getattr(now, field) for name, field in conf.FIELDS.items()}
+        messages.extend(Error(problem, id="fma.E004") for problem in conf.dask_problems(values))
     messages.extend(
         Error(f"{name} must be above 0; found {value}", id="fma.E003")
         for name, value in (

@@ -50,6 +50,9 @@ class Settings:
     executor: Literal["threads", "serial", "dask"] = "threads"
     threads: int = 0
     dask_scheduler: str = ""
+    dask_tls_ca: Path | None = None
+    dask_tls_certificate: Path | None = None
+    dask_tls_key: Path | None = None
 
     telemetry_days: int = 14
     mlflow_tracking_uri: str = ""
@@ -57,6 +60,25 @@ class Settings:
 
     worker_seen_s: float = 15.0
     max_wait_s: float = 60.0
+
+
+DASK_TLS = ("FMA_DASK_TLS_CA", "FMA_DASK_TLS_CERTIFICATE", "FMA_DASK_TLS_KEY")
+
+
+def dask_problems(values: Mapping[str, object]) -> list[str]:
+    """The reasons why these values, by their Django names, do not lead to a Dask cluster."""
+    scheduler = str(values["FMA_DASK_SCHEDULER"])
+    if not scheduler:
+        return ["FMA_EXECUTOR is 'dask', so FMA_DASK_SCHEDULER must be set; it is not"]
+    given = [name for name in DASK_TLS if values[name]]
+    missing = [name for name in DASK_TLS if not values[name]]
+    if scheduler.startswith("tls://"):
+        return [
+            f"FMA_DASK_SCHEDULER begins with tls://, so {name} must be set; it is not" for name in missing
+        ]
+    return [
+        f"{name} is set, so FMA_DASK_SCHEDULER must begin with tls://; found '{scheduler}'" for name in given
+    ]
 
 
 def _django_name(field: str) -> str:

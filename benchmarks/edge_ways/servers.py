@@ -14,13 +14,15 @@ from pathlib import Path
 from bench import Bench, Database, NotInstalled
 from cpu_time import anonymous_bytes, cpu_seconds
 
+from fma_api.environment import SETTINGS
 from tests.servers.fma import FmaInstall
 from tests.servers.free_port import free_port
 from tests.servers.process import ServerProcess
 
 HERE = Path(__file__).parent
 NO_DATABASE = Database("none")
-THREADS = 32  # FMA_WEB_THREADS' default, for all servers in Python
+# For all servers in Python.
+THREADS = int(next(each.default for each in SETTINGS if each.name == "FMA_WEB_THREADS"))
 NGINX = """
 worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;
 events {{ worker_connections 512; }}

@@ -113,8 +113,8 @@ class DeveloperClient(Connected):
 
         stages, optimiser, staleness: the steps before and after the aggregator, each a mapping with its `name` and its
         parameters. update_kind: "delta" when clients send the change of their weights instead of the weights.
-        array_policies: "stepped", "averaged", "newest" or "kept" by pattern of the arrays' names; without it running
-        statistics of normalisation layers are averaged, and the other arrays are stepped.
+        array_policies: "stepped", "averaged", "newest", "collected" or "kept" by pattern of the arrays' names; without
+        it running statistics of normalisation layers are averaged, and the other arrays are stepped.
         requirement: the condition to close a round; None closes it at the first update. allow_aggregation: True by
         default, unlike in the API; with False, call `start` when there are enough clients. furthest_base_agg: an update
         may start from one of so many newest aggregates.

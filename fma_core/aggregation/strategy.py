@@ -25,7 +25,7 @@ from fma_core.errors import InvalidPart, InvalidStrategy
 from fma_core.parameters import MAX_FLOAT
 
 Role = Policy | Literal["computed"]
-SENT: frozenset[Role] = frozenset({"stepped", "averaged", "newest"})
+SENT: frozenset[Role] = frozenset({"stepped", "averaged", "newest", "collected"})
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,9 @@ class Strategy:
 
     def reads_start(self, spec: Spec) -> bool:
         """Whether a round reads the model that it starts from, for a model of this spec."""
-        return not self.acts_on_weights or not SENT.issuperset(self.roles(spec).values())
+        return not self.acts_on_weights or not {"kept", "collected", "computed"}.isdisjoint(
+            self.roles(spec).values()
+        )
 
     def check_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Check that the metrics have the numbers that the rule requires. Raises ValueError."""
@@ -268,8 +270,8 @@ class Strategy:
             if self.policy_of(array.name) == "stepped" and _may_be_opaque(array):
                 raise invalid_policy(
                     f"array {array.name!r} holds {array.dtype}, and the model does not say what they mean: choose "
-                    '"averaged" for counters and quantised numbers, whose rounded mean is meant; "newest" or "kept" '
-                    "for bytes, codes and indices, whose mean is nonsense",
+                    '"averaged" for counters and quantised numbers, whose rounded mean is meant; "newest", "collected" '
+                    'or "kept" for bytes, codes and indices, whose mean is nonsense',
                     pattern=array.name,
                 )
 
@@ -278,10 +280,17 @@ class Strategy:
         return "averaged" if policy == "stepped" and array.dtype not in dtypes.FLOATS else policy
 
     def update_spec(self, spec: Spec) -> Spec:
-        """The arrays that a client of a model of this spec sends: those not kept, and payloads of those stepped."""
+        """The arrays that a client of a model of this spec sends: those not kept, and payloads of those stepped.
+
+        Of a collected array it sends one value, which is one row of it.
+        """
         roles = self.roles(spec)
-        sent = [array for array in spec.arrays if roles[array.name] in SENT]
-        if len(sent) == len(spec.arrays) and not self.aggregator.payloads:
+        sent = [
+            ArraySpec(array.name, array.shape[1:], array.dtype) if roles[array.name] == "collected" else array
+            for array in spec.arrays
+            if roles[array.name] in SENT
+        ]
+        if sent == list(spec.arrays) and not self.aggregator.payloads:
             return spec
         extra = [
             ArraySpec(payload_name(payload, array.name), array.shape, array.dtype)

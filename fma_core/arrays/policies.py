@@ -3,6 +3,7 @@
     stepped    the rule aggregates its changes, and the optimiser takes a step from them: trained parameters
     averaged   the mean of the values that were sent: statistics that are measured and not trained, and counters
     newest     the value of the newest update
+    collected  the values of all updates, one after the other along the first axis: trees of a forest
     kept       the value that the server has; clients do not send it (a personal layer, say)
 
 Running statistics of normalisation layers are averaged unless the model says otherwise. A step of an optimiser can make
@@ -23,7 +24,7 @@ from fma_core.arrays import dtypes
 from fma_core.arrays.spec import Spec
 from fma_core.errors import InvalidParameter
 
-Policy = Literal["stepped", "averaged", "newest", "kept"]
+Policy = Literal["stepped", "averaged", "newest", "collected", "kept"]
 POLICIES: tuple[Policy, ...] = get_args(Policy)
 
 # Part of what a round is computed by: under another list, `fma verify` could not recompute a published round.
@@ -100,8 +101,8 @@ class ArrayPolicies:
 
     @property
     def keeps_any(self) -> bool:
-        """Whether a pattern says `kept`: a round then needs the values that the server has."""
-        return any(policy == "kept" for _, policy in self.chosen)
+        """Whether a pattern says `kept` or `collected`: a round then needs the values that the server has."""
+        return any(policy in {"kept", "collected"} for _, policy in self.chosen)
 
     def is_variance(self, array: str) -> bool:
         """Whether an array holds variances by its name, so that a negative value must not be published."""
@@ -111,7 +112,7 @@ class ArrayPolicies:
         return self._default_of(array) == "averaged" or self.policy_of(array) == "averaged"
 
     def check(self, spec: Spec) -> None:
-        """Check that each pattern matches an array, no two disagree about one, and integers are not stepped.
+        """Check that each pattern matches an array, no two disagree about one, and each array can be what it says.
 
         Raises InvalidParameter.
         """
@@ -129,6 +130,12 @@ class ArrayPolicies:
             if array.dtype not in dtypes.FLOATS and self.chosen_for(array.name) == "stepped":
                 raise invalid_policy(
                     f"array {array.name!r} holds {array.dtype}; only floating-point arrays can be stepped",
+                    pattern=array.name,
+                )
+            if self.policy_of(array.name) == "collected" and not array.shape:
+                raise invalid_policy(
+                    f"array {array.name!r} is a single number; a collected array has the shape (most, …), where most "
+                    "is the largest number of values to keep, and … the shape of the value that a client sends",
                     pattern=array.name,
                 )
 

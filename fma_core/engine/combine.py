@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fma_core import kernels
 from fma_core.aggregation.aggregators import Block, Float64
 from fma_core.arrays.casting import cast
-from fma_core.arrays.codecs.values import first_bad_value
+from fma_core.arrays.codecs.values import first_bad_value, view_of
 from fma_core.engine import widths
 from fma_core.engine.array_reader import FileArrays
 from fma_core.engine.file_block import FileBlock, MixedBlock, read_states
@@ -29,12 +29,14 @@ class Combine:
     """The work of `combine`: it writes the item's columns of the result and of the state.
 
     matrix: the row map of all stages together; None without stages.
+    counted: the updates that neither a stage nor the rule rejected.
     values: the weights of averaged arrays; None for their median.
     num_steps: the number of steps that the state has seen, this one included.
     """
 
     decision: Any
     matrix: Float64 | None
+    counted: tuple[int, ...]
     values: ValueWeights | None
     num_steps: int
     max_columns: int
@@ -58,10 +60,12 @@ class Combine:
         segment = part.segment
         result: NDArray[Any]
         states: Mapping[str, Float64] = {}
-        if segment.role == "kept":
+        if segment.role == "kept" or (segment.role in {"averaged", "newest"} and not self.counted):
             result = FileBlock(job, part).start()
         elif segment.role == "computed":
             result = _finite(self._computed(job, part), part, "the result", part.segment.dtype)
+        elif segment.role == "collected":
+            result = self._collected(job, part)
         elif segment.role == "newest":
             result = self._newest(job, part)
         elif segment.role == "stepped":
@@ -132,12 +136,27 @@ class Combine:
 
     def _newest(self, job: Job, part: Cut) -> NDArray[Any]:
         # An update without a weight does not count for the mean, either.
-        counted = [] if self.values is None else np.flatnonzero(self.values.floats).tolist()
-        index = counted[-1] if counted else len(job.updates) - 1
+        counted = self.counted if self.values is None else np.flatnonzero(self.values.floats).tolist()
+        index = counted[-1]
         block = FileBlock(job, part, of_values=True)
         if not part.segment.is_float:
             return block.raw(index)
         return _finite(block.row(index), part, "the result", part.segment.dtype)
+
+    def _collected(self, job: Job, part: Cut) -> NDArray[Any]:
+        """Rows of the array: first what was sent in this round, the newest first, then what was there before."""
+        segment = part.segment
+        new = self.counted[::-1]
+        size_bytes = segment.row_columns * segment.item_size
+        first, last = part.first // segment.row_columns, part.last // segment.row_columns
+        rows = np.empty((last - first, size_bytes), np.uint8)
+        for row, place in zip(rows, range(first, last), strict=True):
+            if place < len(new):
+                job.update_files.read_into(new[place], row.data, segment.update_start)
+            else:
+                offset = segment.model_start + (place - len(new)) * size_bytes
+                job.start_file.read_into(0, row.data, offset)
+        return view_of(rows.reshape(-1).data, segment.dtype)
 
     def _integers(self, job: Job, part: Cut) -> NDArray[Any]:
         dtype = part.segment.dtype

@@ -46,7 +46,7 @@ class Folded:
 
 # Raise it with every change of the arithmetic, of a rule's too, after which the same updates may give other bits.
 # Rounds name theirs, so that `fma verify` knows whose bits it compares.
-ENGINE_VERSION = 2
+ENGINE_VERSION = 3
 
 
 def fold(
@@ -73,7 +73,8 @@ def fold(
     out, state_out: existing files; they are overwritten, and invalid after an error.
     num_clients: the number of clients of the model; None for as many as there are updates.
     executor: runs the work. The result does not depend on it.
-    block_columns: columns at a time, or fewer where a rule needs the matrix. The result does not depend on it, either.
+    block_columns: columns at a time, or fewer where a rule needs the matrix; the engine's own number where it needs the
+        matrix of mixed rows. The result does not depend on it, either.
     progress: called in this thread with the share of the work that is done; it never falls, and ends with 1.
     Raises NoUpdates, UnreadableUpdate, UnreadableModel, NonFiniteResult or NegativeVariance.
     """
@@ -108,14 +109,20 @@ def fold(
             # Not narrower than MIN_MATRIX_COLUMNS: for a few columns BLAS uses other algorithms, whose bits may differ.
             # A block that a stage mixes is in memory three times, two of them in float64.
             values = widths.MATRIX_VALUES if matrix is None else widths.MATRIX_VALUES // 2
+            if matrix is not None:
+                width = widths.STREAM_COLUMNS  # the last bits of mixed rows depend on it
             most = widths.matrix_columns(len(updates), values=values)
             width = min(max(width, widths.MIN_MATRIX_COLUMNS), most)
         decision = aggregator.measure(rows)
         uses = uses_of(aggregator, decision, sent, strategy.row_stages, matrices, mixes)
+        counted = tuple(row for row, use in enumerate(uses) if use.counts)
+        if not counted and not job.has_start:
+            raise NoUpdates("every update was rejected, and there is no model to keep", found=0, expected=1)
         work = Combine(
             decision=decision,
             matrix=matrix,
-            values=_value_weights(aggregator, sent),
+            counted=counted,
+            values=_value_weights(aggregator, sent, counted),
             num_steps=num_steps,
             max_columns=width,
         )
@@ -138,12 +145,19 @@ def _after_stages(rows: Rows, strategy: Strategy) -> tuple[Rows, list[Float64], 
     return rows, matrices, mixes
 
 
-def _value_weights(aggregator: Aggregator[Any], sent: Rows) -> ValueWeights | None:
-    # A median has no weights, and must not fail when there are no examples.
-    if aggregator.integers == "median":
+def _value_weights(aggregator: Aggregator[Any], sent: Rows, counted: Sequence[int]) -> ValueWeights | None:
+    """The weights of averaged arrays, 0 for an update that was rejected; None for their median, which has no weights.
+
+    The median is of all updates: a rule may keep fewer than twice as many as there are attackers, who look harmless in
+    the arrays that it sees. Among all they are the smaller part.
+    """
+    if aggregator.integers == "median" or not counted:
         return None
-    counts = lowest_terms(aggregator.integer_weights(sent.num_examples))
-    return ValueWeights.of(counts, aggregator.discounts(sent))
+    weights = [0] * sent.num_rows
+    given = aggregator.integer_weights(sent.num_examples)
+    for row in counted:
+        weights[row] = given[row]
+    return ValueWeights.of(lowest_terms(weights), aggregator.discounts(sent))
 
 
 def _write_headers(job: Job, out: Path, state_out: Path | None) -> int:

@@ -113,8 +113,13 @@ class Job:
         return cuts
 
     def fetch_ahead(self, part: Cut) -> None:
-        """Announce that these columns will be read soon; the sources of a computed array are not known here."""
+        """Announce that these columns will be read soon.
+
+        The sources of computed and collected arrays are not known here.
+        """
         segment = part.segment
+        if segment.role == "collected":
+            return
         starts = [(self.start_file, segment.model_start, segment.item_size)]
         if segment.role in SENT:
             starts.append((self.update_files, segment.update_start, segment.item_size))

@@ -17,6 +17,8 @@ from fma_core.arrays.spec import ArraySpec, Spec
 from fma_core.engine.widths import STREAM_COLUMNS
 
 STATE_DTYPE = "float64"
+# Roles whose arrays are segments of their own, made row by row.
+BY_ROW: frozenset[Role] = frozenset({"computed", "collected"})
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,13 @@ class Segment:
     def item_size(self) -> int:
         return dtypes.ITEM_SIZES[self.dtype]
 
+    @property
+    def row_columns(self) -> int:
+        """The number of columns that are made together."""
+        if self.role not in BY_ROW or not self.arrays[0].shape:
+            return 1
+        return self.num_columns // self.arrays[0].shape[0]
+
     def array_at(self, column: int) -> str:
         """The name of the array that holds a column of the segment."""
         for array in self.arrays:
@@ -123,28 +132,22 @@ def segments_of(layouts: Layouts) -> list[Segment]:
 def cut(segments: Sequence[Segment], *, max_columns: int) -> Iterator[Cut]:
     """Cut segments into blocks of nearly equal width, so that no thread has a whole block left at the end.
 
-    A computed array is cut between its rows, because one row may need whole rows of other arrays. It is always cut in
-    the same way: the last bits of a matrix product depend on its shape.
+    Computed and collected arrays are cut between their rows: a row may need whole rows of other arrays, or be of one
+    update. They are always cut in the same way: the last bits of a matrix product depend on its shape.
     """
     for segment in segments:
-        unit = _unit(segment)
+        unit = segment.row_columns
         num_units = segment.num_columns // unit
-        limit = STREAM_COLUMNS if segment.role == "computed" else max_columns
+        limit = STREAM_COLUMNS if segment.role in BY_ROW else max_columns
         num_blocks = -(-num_units // max(1, limit // unit))
         width = -(-num_units // num_blocks) * unit
         for first in range(0, segment.num_columns, width):
             yield Cut(segment, first, min(first + width, segment.num_columns))
 
 
-def _unit(segment: Segment) -> int:
-    if segment.role != "computed" or not segment.arrays[0].shape:
-        return 1
-    return segment.num_columns // segment.arrays[0].shape[0]
-
-
 def _are_neighbours(array: ArraySpec, following: ArraySpec, layouts: Layouts) -> bool:
     role = layouts.roles[array.name]
-    if role != layouts.roles[following.name] or role == "computed" or array.dtype != following.dtype:
+    if role != layouts.roles[following.name] or role in BY_ROW or array.dtype != following.dtype:
         return False
     if _holds_variances(array, layouts) != _holds_variances(following, layouts):
         return False

@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from typing import Any, assert_never
 
 from fma_core import client_config
-from fma_core.arrays.spec import Arrays
+from fma_core.arrays.spec import Arrays, Spec
 from fma_core.errors import AggregationError, FMAError, InvalidStrategy
 from fma_core.rounds.life import Close, End, Fail, Reopen, Start, Wait, next_step
 from fma_core.selection import Refusal
@@ -227,7 +227,9 @@ class Experiment:
             self._open.dropped.add(client.id)
             return None
         try:
-            if self._files.spec is not None:
+            if self._files.spec is None:
+                self._strategy.check_spec(Spec.of(trained.arrays))
+            else:
                 self._strategy.update_spec(self._files.spec).check(trained.arrays)
             self._strategy.check_metrics(trained.metrics)
             path = self._files.write_update(trained.arrays)
@@ -282,6 +284,8 @@ class Experiment:
             self._finish("failed", failure=Refusal(error.code, error.message))
         else:
             self._weights = self._files.read_model()
+            for update, use in zip(updates, folded.uses, strict=True):
+                self._history.judged(update, use)
             self._finish(
                 "published",
                 sha256=folded.weights.sha256,

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fma_core.engine import UpdateUse
 from fma_core.selection import Candidate, PastRound
 from fma_core.simulation.client import SimulatedClient
 from fma_core.simulation.files import Update
@@ -17,7 +18,9 @@ class _Turns:
     times_answered: int = 0
     number: int = 0
     asked_s: float = 0.0
+    times_rejected: int = 0
     newest: Update | None = None
+    used: Update | None = None
 
 
 class History:
@@ -39,6 +42,14 @@ class History:
         turns.times_answered += in_time
         turns.newest = update
 
+    def judged(self, update: Update, use: UpdateUse) -> None:
+        """Note the use that an aggregate made of an update: only of those used is heard what their clients say."""
+        turns = self._turns[update.client]
+        if use.counts:
+            turns.used = update
+        else:
+            turns.times_rejected += 1
+
     def candidates(self, round_number: int, now_s: float) -> list[Candidate]:
         return [
             Candidate(
@@ -56,14 +67,16 @@ class History:
         facts: dict[str, Any] = {
             "times_chosen": turns.times_chosen,
             "times_answered": turns.times_answered,
+            "times_rejected": turns.times_rejected,
         }
         if turns.times_chosen:
             facts["rounds_since_turn"] = round_number - turns.number
             facts["seconds_since_turn"] = now_s - turns.asked_s
+        if turns.used is not None:
+            facts["num_examples"] = turns.used.num_examples
+            facts["loss"] = _number(turns.used.metrics, "loss")
+            facts["loss_rms"] = _number(turns.used.metrics, "loss_rms")
         if turns.newest is not None:
-            facts["num_examples"] = turns.newest.num_examples
-            facts["loss"] = _number(turns.newest.metrics, "loss")
-            facts["loss_rms"] = _number(turns.newest.metrics, "loss_rms")
             facts["round_s"] = turns.newest.seconds
         return facts
 

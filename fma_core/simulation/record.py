@@ -53,10 +53,12 @@ def row_of(
 def as_past(over: SimulatedRound, current: OpenRound) -> PastRound:
     # Where everyone may answer, only those were asked of whom something was heard.
     asked = over.answered if current.num_asked is None else over.chosen
+    answered = sorted(set(asked) & set(over.answered))
     return PastRound(
         number=over.number,
         chosen=tuple(sorted(asked)),
-        answered=tuple(sorted(set(asked) & set(over.answered))),
+        answered=tuple(answered),
+        rejected=tuple(client for client in answered if client in over.uses and not over.uses[client].counts),
         seconds=over.ended_s - (current.opened_s if current.started_s is None else current.started_s),
         metrics=over.means,
     )

@@ -14,10 +14,12 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from distributed import CancelledError, Client, Future, KilledWorker
+from distributed import CancelledError, Client, Future, KilledWorker, Security
 
 from fma_core.engine.executors import Work
 from fma_core.engine.job import Job
@@ -39,18 +41,45 @@ MAX_ITEMS = 64
 MAX_RESULT_BYTES = 32 << 20
 
 
+@dataclass(frozen=True)
+class TlsFiles:
+    """The PEM files by which this machine and a cluster at tls://… know each other.
+
+    ca: the certificates that all others are signed by. certificate, key: this machine's own.
+    """
+
+    ca: Path
+    certificate: Path
+    key: Path
+
+    def security(self) -> Security:
+        return Security(
+            tls_ca_file=str(self.ca),
+            tls_client_cert=str(self.certificate),
+            tls_client_key=str(self.key),
+            require_encryption=True,
+        )
+
+
 @contextmanager
 def dask_executor(
-    scheduler: str, *, remote: RemoteBlobs | None, check: Callable[[], None]
+    scheduler: str, *, tls: TlsFiles | None = None, remote: RemoteBlobs | None, check: Callable[[], None]
 ) -> Iterator[DaskExecutor]:
     """Connect to the scheduler at this address, and give an executor for one fold.
 
+    tls: for an address that begins with tls://.
     remote: the store's remote side; None when its folder is on a disk that the workers share.
     check: called often while it waits; what it raises ends the fold.
     Raises ClusterUnavailable.
     """
     try:
-        client = _BoundedClient(scheduler, timeout=CONNECT_LIMIT_S, set_as_default=False, name="fma")
+        client = _BoundedClient(
+            scheduler,
+            timeout=CONNECT_LIMIT_S,
+            set_as_default=False,
+            name="fma",
+            security=None if tls is None else tls.security(),
+        )
     except OSError as error:
         raise ClusterUnavailable(
             f"the Dask scheduler {scheduler} cannot be reached: {error}", scheduler=scheduler

@@ -95,7 +95,7 @@ class FederatedModel(models.Model):
     array_policies = models.JSONField(
         default=dict,
         blank=True,
-        help_text="How each array's next value is made, by pattern of its name: stepped, averaged, newest or kept.",
+        help_text="The next value of each array, by pattern of its name: stepped, averaged, newest, collected or kept.",
     )
     requirement = models.CharField(max_length=255, blank=True, help_text="Empty: one update is enough.")
     requirement_args = models.JSONField(

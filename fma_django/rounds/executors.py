@@ -19,11 +19,14 @@ def chosen_executor(check: Callable[[float], None]) -> Iterator[Executor]:
         yield Serial()
     elif name == "dask":
         # Only now: an extra, and half a second of imports.
-        from fma_django.dask.executor import dask_executor
+        from fma_django.dask.executor import TlsFiles, dask_executor
 
-        remote = get_store().remote()
+        now = conf.current()
+        tls = None
+        if now.dask_tls_ca and now.dask_tls_certificate and now.dask_tls_key:
+            tls = TlsFiles(now.dask_tls_ca, now.dask_tls_certificate, now.dask_tls_key)
         with dask_executor(
-            conf.current().dask_scheduler, remote=remote, check=lambda: check(0.0)
+            now.dask_scheduler, tls=tls, remote=get_store().remote(), check=lambda: check(0.0)
         ) as executor:
             yield executor
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -14,14 +14,20 @@ from hypothesis import strategies as st
 
 from fma_core import simulate
 from fma_core.aggregation.aggregators import (
+    Aggregator,
+    Bulyan,
     FedAsync,
     FedBuff,
     FedNova,
     FedProx,
+    FLTrust,
+    GeometricMedian,
     Krum,
     Mean,
     Median,
+    MultiKrum,
     QFedAvg,
+    RowWeights,
     Scaffold,
     aggregators,
 )
@@ -29,10 +35,13 @@ from fma_core.aggregation.optimisers import FedAdam, FedAvgM, optimisers
 from fma_core.aggregation.stages import ClipNorm, Exclude
 from fma_core.aggregation.staleness import Constant, Hinge, Polynomial
 from fma_core.aggregation.strategy import Strategy
+from fma_core.arrays.codecs.safetensors import decode
+from fma_core.arrays.dtypes import NUMPY_DTYPES
 from fma_core.arrays.policies import AVERAGED_BY_DEFAULT, ArrayPolicies
 from fma_core.arrays.spec import Spec
+from fma_core.engine import Serial
 from fma_core.engine.executors import Threads
-from fma_core.errors import InvalidParameter, InvalidStrategy, NegativeVariance
+from fma_core.errors import InvalidParameter, InvalidStrategy, NegativeVariance, NoUpdates
 from fma_core.in_memory import ArrayRounds, StoredRound, Update, fold_arrays
 from fma_core.simulation import SimulatedClient, Trained
 from fma_core.testing.drawn_updates import draw_updates
@@ -365,7 +374,7 @@ def test_what_a_stage_leaves_out_is_kept() -> None:
         ([], "must be an object of policies by pattern"),
         ({"": "kept"}, "patterns must have 1 to 1024 characters"),
         ({"w": "avaraged"}, "found 'avaraged'; did you mean 'averaged'"),
-        ({"w": None}, "must be one of stepped, averaged, newest, kept; found None"),
+        ({"w": None}, "must be one of stepped, averaged, newest, collected, kept; found None"),
         ({f"*{number}": "kept" for number in range(65)}, "may have 64 patterns"),
     ],
 )
@@ -424,10 +433,256 @@ def test_opaque_bytes_are_never_averaged() -> None:
         assert fold_arrays(strategy, given, start)["trees"].tobytes() == wanted
 
 
+@pytest.mark.parametrize("array", [np.zeros(3, np.uint8), np.zeros((), np.int8), np.zeros((2, 2), np.int64)])
+def test_integers_of_no_declared_meaning_are_refused_wherever_they_come_in(array: Any) -> None:
+    sent = {"codes": array, "w": np.zeros(1)}
+    message = '\'codes\' holds .* choose "averaged" .*"newest", "collected" or "kept"'
+    with pytest.raises(InvalidParameter, match=message):
+        fold_arrays(Mean(), [sent])
+
+    clients = [SimulatedClient(name, lambda *_: Trained(sent)) for name in "ab"]
+    with pytest.raises(InvalidParameter, match=message):
+        simulate({"aggregator": "mean"}, clients, rounds=1, initial=sent)
+    found = simulate({"aggregator": "mean"}, clients, rounds=1)
+    assert found.end_reason == "stalled"
+    assert [why.code for why in found.rounds[0].rejected.values()] == ["invalid_parameter"] * 2
+
+
 def test_an_update_without_a_weight_is_not_the_newest() -> None:
     strategy = Strategy(Mean(), policies=ArrayPolicies.of({"w": "newest"}))
     sent = [Update({"w": np.array([1.0])}, num_examples=2), Update({"w": np.array([5.0])}, num_examples=0)]
     assert fold_arrays(strategy, sent)["w"].tolist() == [1.0]
+
+
+VALUES = ArrayPolicies.of({"code": "newest", "run*": "averaged", "seen": "averaged", "votes": "averaged"})
+
+
+def valued(step: float, value: int, *, examples: int = 1, client: str = "") -> Update:
+    """An update of one step, and of values whose policies are in VALUES."""
+    arrays = {
+        "code": np.full(3, value, np.uint8),
+        "running": np.full(3, float(value), np.float32),
+        "seen": np.array(value),
+        "votes": np.array([value > 99]),
+        "w": np.full(2, step),
+    }
+    return Update(arrays, num_examples=examples, client=client)
+
+
+def unchanged() -> dict[str, np.ndarray[Any, Any]]:
+    return {**valued(0.0, 7).arrays}
+
+
+@pytest.mark.parametrize(
+    "rule", [MultiKrum(f=1), Krum(f=1), Bulyan(f=1), GeometricMedian(), FLTrust(root_client="root")]
+)
+def test_the_newest_is_the_newest_that_the_rule_used(rule: Aggregator[Any]) -> None:
+    far = 1e200 if isinstance(rule, GeometricMedian) else -900.0
+    sent = [valued(1 + 0.01 * number, number, client="root" if not number else "") for number in range(7)]
+    strategy = Strategy(rule, policies=VALUES)
+    with StoredRound(strategy, [*sent, valued(far, 200)], start=unchanged()) as stored:
+        folded = stored.fold()
+    used = [number for number, use in enumerate(folded.uses) if use.counts]
+
+    assert len(used) < 8
+    assert decode(folded.model)["code"].tolist() == [used[-1]] * 3
+    assert used[-1] != 7
+
+
+@pytest.mark.parametrize("rule", [Mean(), FedNova(), FedBuff(), QFedAvg(q=1.0)])
+def test_a_mean_of_values_leaves_out_what_a_stage_rejected(rule: Aggregator[Any]) -> None:
+    def given(update: Update) -> Update:
+        return replace(update, metrics=dict.fromkeys(rule.required_metrics, 1.0))
+
+    strategy = Strategy(rule, stages=(ClipNorm(max_norm=1.0),), policies=VALUES)
+    honest = [given(valued(0.1, 3, examples=2)), given(valued(0.2, 6))]
+    # Its square is infinite, and clipping leaves nothing of it.
+    beyond = given(valued(1e200, 240, examples=5))
+    expected = fold_arrays(strategy, honest, unchanged(), num_clients=3)
+
+    for sent in ([beyond, *honest], [honest[0], beyond, honest[1]], [*honest, beyond]):
+        found = fold_arrays(strategy, sent, unchanged(), num_clients=3)
+        for name in ("code", "running", "seen", "votes"):
+            np.testing.assert_array_equal(found[name], expected[name])
+
+
+def test_values_stay_when_every_update_is_rejected() -> None:
+    strategy = Strategy(Mean(), stages=(ClipNorm(max_norm=1.0),), policies=VALUES)
+
+    found = fold_arrays(strategy, [valued(1e200, 3), valued(1e201, 9)], unchanged())
+
+    assert {name: array.tolist() for name, array in found.items()} == {
+        name: array.tolist() for name, array in unchanged().items()
+    }
+
+
+def test_without_a_model_to_keep_a_round_of_rejected_updates_fails() -> None:
+    @dataclass(frozen=True)
+    class Nobody(Mean):
+        def measure(self, rows: Any) -> Any:
+            return np.zeros(rows.num_rows)
+
+        def combine(self, block: Any, decision: Any) -> Any:
+            return np.zeros(block.num_columns)
+
+        def row_weights(self, decision: Any, num_rows: int) -> RowWeights:
+            return RowWeights(decision)
+
+    with (
+        aggregators.register_temporarily("nobody", Nobody),
+        pytest.raises(NoUpdates, match="every update was"),
+    ):
+        fold_arrays(Strategy(Nobody(), policies=VALUES), [valued(1.0, 3)])
+
+
+@pytest.mark.parametrize("rule", [Krum(f=2), MultiKrum(f=2, m=2), MultiKrum(f=2, m=4), Bulyan(f=2)])
+def test_attackers_whose_steps_look_harmless_do_not_decide_robust_values(rule: Aggregator[Any]) -> None:
+    """Why their median is of all: Krum takes those that lie closest together, and attackers can agree."""
+    honest = [valued(1 + 0.1 * number, 10 + number) for number in range(max(rule.min_updates, 7) - 2)]
+    attackers = [valued(1.25, 250)] * 2
+    strategy = Strategy(rule, policies=VALUES)
+    for sent in (attackers + honest, honest + attackers):
+        with StoredRound(strategy, sent, start=unchanged()) as stored:
+            folded = stored.fold()
+        used = [update for update, use in zip(sent, folded.uses, strict=True) if use.counts]
+        found = decode(folded.model)
+
+        if not isinstance(rule, Bulyan):
+            assert sum(update in attackers for update in used) * 2 >= len(used)
+        assert 10 <= found["running"].min() <= found["running"].max() <= 10 + len(honest)
+        assert 10 <= found["seen"] <= 10 + len(honest)
+        assert found["votes"].tolist() == [False]
+
+
+@pytest.mark.parametrize("executor", [Serial(), Threads(1), Threads(2), Threads(5)])
+def test_values_of_used_updates_have_the_same_bits_on_any_number_of_threads(executor: Any) -> None:
+    rng = np.random.default_rng(3)
+    start = {"code": np.zeros(70_001, np.uint8), "run": np.zeros(90_001), "w": np.zeros(50_001, np.float32)}
+
+    def drawn(scale: float) -> dict[str, np.ndarray[Any, Any]]:
+        return {
+            "code": rng.integers(0, 255, 70_001, np.uint8),
+            "run": rng.normal(size=90_001),
+            "w": (scale * rng.normal(size=50_001)).astype(np.float32),
+        }
+
+    sent = [drawn(1.0) for _ in range(5)] + [drawn(1e6)]
+    strategy = Strategy(MultiKrum(f=1), policies=ArrayPolicies.of({"code": "newest", "run": "averaged"}))
+    with StoredRound(strategy, sent, start=start) as stored:
+        expected = stored.fold(executor=Serial())
+        found = stored.fold(executor=executor, block_columns=4096)
+
+    assert found == expected
+    assert decode(found.model)["code"].tobytes() == sent[4]["code"].tobytes()
+
+
+FOREST = ArrayPolicies.of({"trees": "collected", "log": "collected"})
+
+
+def planted(*seeds: int) -> list[dict[str, np.ndarray[Any, Any]]]:
+    return [
+        {"log": np.array(seed), "trees": np.full((2, 3), seed, np.uint8), "w": np.full(2, float(seed))}
+        for seed in seeds
+    ]
+
+
+def bare(num_trees: int, num_logs: int) -> dict[str, np.ndarray[Any, Any]]:
+    return {
+        "log": np.zeros(num_logs, np.int64),
+        "trees": np.zeros((num_trees, 2, 3), np.uint8),
+        "w": np.zeros(2),
+    }
+
+
+def test_collected_arrays_hold_what_all_rounds_sent_the_newest_first() -> None:
+    rounds = ArrayRounds(Strategy(Mean(), policies=FOREST), bare(6, 4))
+
+    rounds.play(planted(1, 2))
+    assert rounds.model is not None
+    assert rounds.model["trees"][:, 0, 0].tolist() == [2, 1, 0, 0, 0, 0]
+    assert rounds.model["log"].tolist() == [2, 1, 0, 0]
+    rounds.play(planted(3, 4, 5))
+
+    assert rounds.model["trees"].shape == (6, 2, 3)
+    assert rounds.model["trees"][:, 0, 0].tolist() == [5, 4, 3, 2, 1, 0]
+    # The oldest give way.
+    assert rounds.model["log"].tolist() == [5, 4, 3, 2]
+    rounds.play(planted(*range(10, 19)))
+    assert rounds.model["trees"][:, 1, 2].tolist() == [18, 17, 16, 15, 14, 13]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "bool", "int64", "float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("update_kind", ["weights", "delta"])
+@pytest.mark.parametrize("optimiser", [None, FedAdam()])
+def test_collected_values_are_bit_for_bit_what_was_sent(dtype: str, update_kind: Any, optimiser: Any) -> None:
+    numpy_dtype = NUMPY_DTYPES[dtype]
+    rng = np.random.default_rng(1)
+    sent = [{"c": rng.integers(0, 2, (7, 2)).astype(numpy_dtype), "w": rng.normal(size=3)} for _ in range(5)]
+    start = {"c": np.ones((8, 7, 2), numpy_dtype), "w": np.zeros(3)}
+    strategy = Strategy(
+        Mean(), optimiser=optimiser, update_kind=update_kind, policies=ArrayPolicies.of({"c": "collected"})
+    )
+
+    found = fold_arrays(strategy, sent, start)["c"]
+
+    assert found.dtype == numpy_dtype
+    expected = [*(each["c"] for each in reversed(sent)), *start["c"][:3]]
+    assert found.tobytes() == np.stack(expected).tobytes()
+
+
+def test_what_is_rejected_is_not_collected() -> None:
+    strategy = Strategy(MultiKrum(f=1), policies=FOREST)
+    sent = planted(1, 2, 3, 4, 5)
+    sent[3]["w"] = np.full(2, 1e6)
+
+    assert fold_arrays(strategy, sent, bare(6, 6))["log"].tolist() == [5, 3, 2, 1, 0, 0]
+
+
+@pytest.mark.parametrize("executor", [Serial(), Threads(1), Threads(3)])
+def test_large_collections_have_the_same_bits_on_any_number_of_threads(executor: Any) -> None:
+    rng = np.random.default_rng(5)
+    sent = [{"t": rng.integers(0, 255, 50_021, np.uint8), "w": rng.normal(size=9)} for _ in range(4)]
+    start = {"t": rng.integers(0, 255, (23, 50_021), np.uint8), "w": np.zeros(9)}
+    strategy = Strategy(Mean(), policies=ArrayPolicies.of({"t": "collected"}))
+    with StoredRound(strategy, sent, start=start) as stored:
+        expected = stored.fold(executor=Serial())
+        found = stored.fold(executor=executor, block_columns=1000)
+
+    assert found == expected
+    trees = [*(each["t"] for each in reversed(sent)), *start["t"][:19]]
+    assert decode(found.model)["t"].tobytes() == np.stack(trees).tobytes()
+
+
+def test_a_collected_array_needs_a_first_axis_and_a_model_to_begin_with() -> None:
+    strategy = Strategy(Mean(), policies=ArrayPolicies.of({"n": "collected"}))
+    with pytest.raises(InvalidParameter, match=r"a collected array has the shape \(most, …\)"):
+        strategy.check_spec(Spec.of({"n": np.zeros((), np.int64), "w": np.zeros(2)}))
+    assert strategy.needs_start
+    spec = Spec.of({"n": np.zeros((9, 4), np.int64), "w": np.zeros(2)})
+    assert strategy.update_spec(spec) == Spec.of({"n": np.zeros(4, np.int64), "w": np.zeros(2)})
+
+
+def test_a_model_may_be_nothing_but_a_collection() -> None:
+    strategy = Strategy(Mean(), policies=ArrayPolicies.of({"t": "collected"}))
+
+    found = fold_arrays(strategy, [{"t": np.array([7, 8], np.uint8)}], {"t": np.zeros((2, 2), np.uint8)})
+
+    assert found["t"].tolist() == [[7, 8], [0, 0]]
+
+
+def test_a_simulation_collects() -> None:
+    def train(weights: Any, config: Any, round_number: int) -> Trained:
+        return Trained({"trees": np.array([round_number, len(weights["trees"])], np.uint8)})
+
+    found = simulate(
+        {"aggregator": "mean", "requirement": "all_clients", "array_policies": {"trees": "collected"}},
+        [SimulatedClient(name, train) for name in "ab"],
+        rounds=2,
+        initial={"trees": np.zeros((5, 2), np.uint8)},
+    )
+
+    assert found.arrays is not None
+    assert found.arrays["trees"].tolist() == [[2, 5], [2, 5], [1, 5], [1, 5], [0, 0]]
 
 
 def test_the_defaults_are_part_of_old_rounds_and_stay() -> None:

@@ -1,17 +1,27 @@
 """Row stages against their papers line by line, alone and one after the other, and what they do at the edges."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
 
-from fma_core.aggregation.aggregators import Krum, Mean, Median
+from fma_core.aggregation.aggregators import (
+    Bulyan,
+    GeometricMedian,
+    Krum,
+    Mean,
+    Median,
+    MultiKrum,
+    TrimmedMean,
+)
 from fma_core.aggregation.stages import Bucketing, ClipNorm, NearestNeighbourMixing, stages
 from fma_core.aggregation.strategy import Strategy
 from fma_core.arrays.codecs.safetensors import encode
 from fma_core.arrays.spec import Spec
 from fma_core.engine import ModelFile, Threads, widths
 from fma_core.errors import InvalidParameter, InvalidStrategy, NonFiniteResult, NoUpdates
+from fma_core.in_memory import StoredRound
 from tests.core import robust_references as references
 from tests.core.steps import step_of
 from tests.core.weights import fold_bytes, store
@@ -267,3 +277,16 @@ def _strategy(name, params, stage):
 def test_impossible_parameters_are_refused(name, params):
     with pytest.raises(InvalidParameter):
         stages.build(name, params)
+
+
+@pytest.mark.parametrize(
+    "rule", [Median(), TrimmedMean(beta=0.2), Bulyan(f=1), MultiKrum(f=1), GeometricMedian()]
+)
+@pytest.mark.parametrize("stage", [NearestNeighbourMixing(f=1), Bucketing(size=2)])
+def test_mixed_rows_have_the_same_bits_whatever_the_width_of_blocks(rule: Any, stage: Any) -> None:
+    rng = np.random.default_rng(0)
+    sent = [{"w": rng.normal(size=10_001)} for _ in range(14)]
+    with StoredRound(Strategy(rule, stages=(stage,)), sent, start={"w": np.zeros(10_001)}) as stored:
+        found = [stored.fold(block_columns=width).model for width in (None, 1, 64, 100, 777, 4096, 10**6)]
+
+    assert found == [found[0]] * 7

@@ -106,6 +106,30 @@ def test_oort_draws_in_proportion_to_utility() -> None:
     assert found == pytest.approx({"a": 1 / 8, "b": 2 / 8, "c": 5 / 8}, abs=MOST)
 
 
+def test_oort_does_not_explore_those_whose_updates_are_rejected() -> None:
+    known = candidates_of(9)
+    rejected = Candidate("rejected", times_rejected=1, rounds_since_turn=1)
+    selector = Oort(epsilon=1, alpha=0, clip_percentile=100)
+
+    assert chosen(selector, [*known, rejected, Candidate("new")], 1) == ("new",)
+    utilities = selector.utilities(Pool((*known, rejected), 1, 1))
+    assert utilities[-1] == np.median(utilities[:-1])
+    # With nobody to compare it with, it is one more that is not known.
+    assert chosen(selector, [rejected], 1) == ("rejected",)
+
+
+@pytest.mark.parametrize(("num_rejected", "growth"), [(0, 0.0), (3, 5.0)])
+def test_the_pacer_counts_the_answers_that_were_used(num_rejected: int, growth: float) -> None:
+    names = tuple("abcd")
+    past = [
+        PastRound(1, names, names, metrics={"loss": 1.0}),
+        PastRound(2, names, names, metrics={"loss": 1.0}, rejected=names[:num_rejected]),
+    ]
+    selector = Oort(preferred_s=10.0, pacer_step_s=5.0, pacer_window=1)
+
+    assert selector.preferred(np.empty(0), past) == 10.0 + growth
+
+
 def test_oort_explores_new_clients_by_speed() -> None:
     known = candidates_of(20)
     new = [Candidate(f"new{speed}", upload_mbps=float(speed)) for speed in (1, 2, 5)]
@@ -229,6 +253,22 @@ def test_power_of_choice_takes_clients_without_a_loss_first() -> None:
     clients = [*candidates_of(5), Candidate("new")]
 
     assert chosen(PowerOfChoice(d=6), clients, 1) == ("new",)
+
+
+def test_power_of_choice_does_not_favour_those_whose_updates_are_rejected() -> None:
+    clients = [
+        *(Candidate(name, loss=loss) for name, loss in zip("abc", (1.0, 3.0, 5.0), strict=True)),
+        Candidate("rejected", times_rejected=2),
+        Candidate("new"),
+    ]
+
+    # Like the median of the others, 3: equal ones are parted by lot.
+    order = [sorted(chosen(PowerOfChoice(d=5), clients, num)) for num in (1, 2)]
+    assert order == [["new"], ["c", "new"]]
+    third = {name for seed in range(40) for name in chosen(PowerOfChoice(d=5), clients, 3, seed=seed)}
+    assert third == {"new", "c", "b", "rejected"}
+    strangers = [Candidate("rejected", times_rejected=1), Candidate("new")]
+    assert chosen(PowerOfChoice(d=2), strangers, 1) == ("new",)
 
 
 def test_power_of_choice_says_who_was_drawn_in_vain() -> None:

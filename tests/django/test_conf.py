@@ -62,7 +62,11 @@ def test_no_name_of_the_environment_is_warned_of() -> None:
             ("fma.E001", "FMA_REGISTRATION is open, token or closed; found 'public'"),
         ),
         ("FMA_REGISTRATION", "token", ("fma.E002", "FMA_REGISTRATION=token needs FMA_ENROLMENT_TOKEN")),
-        ("FMA_EXECUTOR", "dask", ("fma.E004", "FMA_EXECUTOR=dask needs FMA_DASK_SCHEDULER")),
+        (
+            "FMA_EXECUTOR",
+            "dask",
+            ("fma.E004", "FMA_EXECUTOR is 'dask', so FMA_DASK_SCHEDULER must be set; it is not"),
+        ),
         ("FMA_MAX_ATTEMPTS", 0, ("fma.E003", "FMA_MAX_ATTEMPTS must be above 0; found 0")),
     ],
 )

@@ -12,6 +12,7 @@ from fma_core.selection import Candidate
 from fma_django.clients.registration import revoke_client
 from fma_django.clients.reports import receive_telemetry
 from fma_django.models import Client, FederatedModel, ModelUpdate, Organisation, Participation, Round, Tag
+from fma_django.models.model_update import UpdateStatus, UpdateVerdict
 from fma_django.record.queries.participation import candidates_of, past_rounds
 from fma_django.record.weights import JsonBody
 from fma_django.updates.intake import UpdateFacts
@@ -83,16 +84,58 @@ def test_candidate_has_what_its_newest_update_said(model: FederatedModel) -> Non
     send(model, client, 10, loss=0.5)
     aggregate_now(model)
     send(model, client, 30, loss=0.25, loss_rms=0.75)
+    aggregate_now(model)
 
     found = candidate(model, client)
 
     assert (found.num_examples, found.loss, found.loss_rms) == (30, 0.25, 0.75)
 
 
+@pytest.mark.parametrize(
+    ("status", "verdict", "heard"),
+    [
+        (UpdateStatus.COMPLETE, UpdateVerdict.USED, True),
+        (UpdateStatus.COMPLETE, UpdateVerdict.CLIPPED, True),
+        (UpdateStatus.COMPLETE, None, True),  # of before there were verdicts
+        (UpdateStatus.COMPLETE, UpdateVerdict.REJECTED, False),
+        (UpdateStatus.PENDING, None, False),
+        (UpdateStatus.RUNNING, None, False),
+        (UpdateStatus.FAILED, None, False),
+        (UpdateStatus.INVALID, None, False),
+    ],
+)
+def test_candidate_is_heard_only_with_updates_that_were_used(
+    model: FederatedModel, status: UpdateStatus, verdict: UpdateVerdict | None, heard: bool
+) -> None:
+    client = make_client(model).client
+    send(model, client, 10, loss=0.5)
+    aggregate_now(model)
+    update = send(model, client, 30, loss=900.0, loss_rms=900.0)
+    ModelUpdate.objects.filter(pk=update.pk).update(status=status, verdict=verdict)
+
+    found = candidate(model, client)
+
+    assert (found.num_examples, found.loss, found.loss_rms) == ((30, 900, 900) if heard else (10, 0.5, None))
+    assert found.times_rejected == (verdict == UpdateVerdict.REJECTED)
+    assert found.round_s is not None
+
+
+def test_client_that_was_never_used_is_not_heard(model: FederatedModel) -> None:
+    client = make_client(model).client
+    send(model, client, 10, loss=0.5)
+    aggregate_now(model)
+    ModelUpdate.objects.update(verdict=UpdateVerdict.REJECTED)
+
+    found = candidate(model, client)
+
+    assert (found.num_examples, found.loss, found.times_rejected, found.times_answered) == (None, None, 1, 1)
+
+
 @pytest.mark.parametrize("loss", ["low", None, True, [1], {"mean": 1}])
 def test_loss_that_is_no_number_is_not_known(model: FederatedModel, loss: Any) -> None:
     client = make_client(model).client
     send(model, client, loss=loss)
+    aggregate_now(model)
 
     assert candidate(model, client).loss is None
 
@@ -162,6 +205,22 @@ def test_past_rounds_say_who_was_chosen_and_who_answered(model: FederatedModel) 
     assert [row.number for row in past_rounds(model, 1)] == [2]
 
 
+@pytest.mark.parametrize("is_chosen", [True, False])
+def test_past_rounds_say_whose_updates_were_rejected(model: FederatedModel, is_chosen: bool) -> None:
+    used, rejected = sorted((make_client(model).client for _ in range(2)), key=lambda client: client.pk)
+    for client in (used, rejected):
+        if is_chosen:
+            ask(model, client, answered_on=timezone.now())
+        send(model, client)
+    aggregate_now(model)
+    ModelUpdate.objects.filter(client=rejected).update(verdict=UpdateVerdict.REJECTED)
+
+    [past] = past_rounds(model)
+
+    assert past.answered == (str(used.pk), str(rejected.pk))
+    assert past.rejected == (str(rejected.pk),)
+
+
 def test_open_rounds_are_not_past(model: FederatedModel) -> None:
     ask(model, make_client(model).client)
 
@@ -192,7 +251,7 @@ def test_facts_take_as_many_queries_for_many_clients_as_for_two(model: Federated
     grow(6)
 
     assert cost() == before
-    assert before == (6, 3)
+    assert before == (8, 3)
 
 
 def test_candidate_has_what_it_reported_last(model: FederatedModel) -> None:

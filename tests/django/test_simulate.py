@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import Any
 
 import numpy as np
@@ -43,6 +43,7 @@ INITIAL = {
 }
 RANDOM = {"selector": {"name": "random"}, "round_policy": {"goal": 5}}
 ALL = {"requirement": "all_clients"}
+ROBUST = {"aggregator": "multi_krum", "aggregator_params": {"f": 1, "m": 3}}
 ADAM = {"name": "fedadam", "learning_rate": 0.1}
 RATE = {"$schedule": {"name": "exponential", "initial": 0.5, "factor": 0.7}}
 TOLD = {
@@ -93,6 +94,23 @@ CASES: Mapping[str, Mapping[str, Any]] = {
         "selector": {"name": "oort", "alpha": 0.0, "epsilon": 0.5, "pacer_step_s": 1.0, "pacer_window": 1},
         "round_policy": {"goal": 2, "over_selection": 3.0},
     },
+    "by loss, of those that were used": {
+        **ROBUST,
+        "selector": {"name": "power_of_choice", "d": 8},
+        "round_policy": {"goal": 5, "over_selection": 1.0},
+    },
+    "by utility, of those that were used": {
+        **ROBUST,
+        "selector": {"name": "oort", "alpha": 0.0, "epsilon": 0.5, "pacer_step_s": 1.0, "pacer_window": 1},
+        "round_policy": {"goal": 5, "over_selection": 1.0},
+    },
+    "by examples, of those that were used": {
+        **ROBUST,
+        "selector": {"name": "weighted"},
+        "eligibility": [{"name": "min_examples", "num": 2}],
+        "round_policy": {"goal": 5, "over_selection": 1.4},
+        "stages": [{"name": "clip_norm", "max_norm": 4.0}],
+    },
     "each by chance": {"selector": {"name": "poisson", "q": 0.4}, "round_policy": {"goal": 3}},
     "whoever comes first": {"aggregator": "fedbuff", "round_policy": {"goal": 4}},
     "old ones count less": {
@@ -107,6 +125,12 @@ CASES: Mapping[str, Mapping[str, Any]] = {
         "round_policy": {"goal": 2, "over_selection": 3.0},
         "optimiser": ADAM,
         "array_policies": {"b": "newest", "steps": "averaged", "norm.*": "averaged"},
+    },
+    "newest of those that were used": {
+        **ROBUST,
+        "selector": {"name": "random"},
+        "round_policy": {"goal": 6},
+        "array_policies": {"b": "newest", "steps": "averaged"},
     },
     "newest of deltas": {
         "aggregator": "fedbuff",
@@ -151,6 +175,44 @@ def test_the_cases_have_what_they_are_named_after() -> None:
     assert any(each.stale for each in old)
     assert any(each.stale for each in rounds_of("whoever comes first"))
     assert any(each.late for each in rounds_of("mean of some"))
+    for case in CASES:
+        if case.endswith("of those that were used"):
+            assert all(not all(use.counts for use in each.uses.values()) for each in rounds_of(case))
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        "by loss, of those that were used",
+        "by utility, of those that were used",
+        "by examples, of those that were used",
+    ],
+)
+def test_what_a_rejected_update_says_changes_no_choice(case: str) -> None:
+    configuration = {"aggregator": "mean", "seed": 5, **TOLD, **CASES[case]}
+
+    def lied(uses: Mapping[str, Any]) -> Simulation:
+        """The same experiment, in which updates that will be rejected exaggerate."""
+
+        def exaggerate(name: str) -> Any:
+            train = train_of(name, configuration)
+
+            def trained(weights: Arrays | None, config: Mapping[str, Any], round_number: int) -> Trained:
+                honest = train(weights, config, round_number)
+                use = uses.get(round_number, {}).get(name)
+                if use is None or use.counts:
+                    return honest
+                return replace(honest, num_examples=2**40, metrics={**honest.metrics, "loss": 1e9})
+
+            return trained
+
+        clients = [SimulatedClient(name, exaggerate(name), tags=tags_of(name)) for name in IDS]
+        return simulate(configuration, clients, initial=INITIAL, rounds=NUM_ROUNDS)
+
+    honest = lied({})
+    found = lied({each.number: each.uses for each in honest.rounds})
+
+    assert [each.chosen for each in found.rounds] == [each.chosen for each in honest.rounds]
 
 
 def test_a_round_that_is_opened_again_asks_the_same_others_and_gives_the_same_bytes() -> None:

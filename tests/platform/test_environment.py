@@ -272,6 +272,42 @@ def test_a_cluster_needs_the_address_of_its_scheduler() -> None:
     assert values["FMA_DASK_SCHEDULER"] == "tcp://host:8786"
 
 
+DASK = KEY | {"FMA_EXECUTOR": "dask"}
+
+
+@pytest.fixture
+def tls_files(tmp_path: Path) -> dict[str, str]:
+    for name in ("ca", "certificate", "key"):
+        (tmp_path / name).write_text("PEM")
+    return {f"FMA_DASK_TLS_{name.upper()}": str(tmp_path / name) for name in ("ca", "certificate", "key")}
+
+
+def test_a_cluster_over_tls_has_its_files(tls_files: dict[str, str]) -> None:
+    values = read(DASK | tls_files | {"FMA_DASK_SCHEDULER": "tls://host:8786"})
+
+    assert {name: str(values[name]) for name in tls_files} == tls_files
+
+
+@pytest.mark.parametrize("left_out", ["FMA_DASK_TLS_CA", "FMA_DASK_TLS_CERTIFICATE", "FMA_DASK_TLS_KEY"])
+def test_tls_to_a_cluster_that_is_half_given_is_refused(tls_files: dict[str, str], left_out: str) -> None:
+    scheduler = {"FMA_DASK_SCHEDULER": "tls://host:8786"}
+    file = Path(tls_files.pop(left_out))
+    with pytest.raises(EnvironmentInvalid, match=f"begins with tls://, so {left_out} must be set; it is not"):
+        read(DASK | scheduler | tls_files)
+
+    gone = file.with_name("gone")
+    with pytest.raises(
+        EnvironmentInvalid, match=f"{left_out} must be a file that can be read; '{gone}' is not"
+    ):
+        read(DASK | scheduler | tls_files | {left_out: str(gone)})
+
+    plain = {"FMA_DASK_SCHEDULER": "tcp://host:8786", left_out: str(file)}
+    with pytest.raises(
+        EnvironmentInvalid, match=f"{left_out} is set, so FMA_DASK_SCHEDULER must begin with tls"
+    ):
+        read(DASK | plain)
+
+
 def test_a_cluster_needs_dask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "find_spec", lambda name: None)
     with pytest.raises(EnvironmentInvalid, match=r"pip install 'federated-model-aggregation\[dask\]'"):

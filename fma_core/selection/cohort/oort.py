@@ -31,7 +31,7 @@ class Oort(Selector):
     by (T / t)^alpha for a client whose time t was longer than T. To choose k clients, those with at least `cutoff`
     times the k-th largest utility are drawn in proportion to it. A share of epsilon goes to clients whose utility is
     unknown, drawn in proportion to their upload speed. That share is rounded at random, so that small rounds explore
-    too.
+    too. A client whose updates were all rejected by the rule is not new: it has the median utility of the others.
 
     >>> from fma_core.selection import Candidate, select
     >>> useful = Candidate("useful", num_examples=100, loss_rms=2.0, rounds_since_turn=1)
@@ -108,6 +108,8 @@ class Oort(Selector):
         known = utility[~np.isnan(utility)]
         if not known.size:
             return utility
+        rejected = np.array([each.times_rejected > 0 for each in pool.candidates])
+        utility[np.isnan(utility) & rejected] = np.median(known)
         utility = np.minimum(utility, np.percentile(known, self.clip_percentile))
         if self.normalise:
             least, most = float(known.min()), float(np.nanmax(utility))
@@ -125,8 +127,8 @@ class Oort(Selector):
     def preferred(self, seconds: Float64, past: Sequence[PastRound]) -> float:
         """The preferred time T. The pacer lengthens it whenever W rounds had less utility than the W rounds before.
 
-        The utility of a round that is over is its mean loss times the number of its answers, because the reports of
-        single clients are not kept. Windows that contain a round without a loss are not compared.
+        The utility of a round that is over is its mean loss times the number of its answers that were used, because
+        the reports of single clients are not kept. Windows that contain a round without a loss are not compared.
         """
         known = seconds[~np.isnan(seconds)]
         preferred = self.preferred_s
@@ -135,7 +137,9 @@ class Oort(Selector):
         window = self.pacer_window
         if not self.pacer_step_s or len(past) < 2 * window:
             return preferred
-        gained = np.array([each.metrics.get("loss", np.nan) * len(each.answered) for each in past])
+        gained = np.array(
+            [each.metrics.get("loss", np.nan) * (len(each.answered) - len(each.rejected)) for each in past]
+        )
         sums = np.convolve(gained, np.ones(window), "valid")  # of each W rounds in a row
         return preferred + self.pacer_step_s * int(np.count_nonzero(sums[:-window] > sums[window:]))
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from fma_core.parameters import Bounds
 from fma_core.selection.cohort.draw import draw_weighted
-from fma_core.selection.cohort.facts import example_weights, facts
+from fma_core.selection.cohort.facts import Float64, assume_median, example_weights, facts
 from fma_core.selection.cohort.selector import Choice, Pool, Selector, selectors
 from fma_core.selection.refusal import Refusal
 
@@ -19,8 +19,9 @@ from fma_core.selection.refusal import Refusal
 class PowerOfChoice(Selector):
     """The clients with the largest losses among d, which are drawn without replacement in proportion to their examples.
 
-    It is the paper's π_rpow-d: the loss is the one that a client reported last. A client that never reported one counts
-    as infinite, and equal losses are ordered at random. d is at least the number of wanted clients.
+    It is the paper's π_rpow-d: the loss is the one that a client reported last, with an update that was used. A client
+    that never reported one counts as infinite; if the rule rejected its updates, like the median of the others. Equal
+    losses are ordered at random. d is at least the number of wanted clients.
 
     >>> from fma_core.selection import Candidate, select
     >>> clients = [Candidate("good", loss=0.1), Candidate("bad", loss=2.0)]
@@ -38,11 +39,18 @@ class PowerOfChoice(Selector):
         m = pool.num_wanted
         d = 2 * m if self.d is None else max(self.d, m)
         drawn = draw_weighted(example_weights(pool.candidates), d, rng)
-        losses = facts([pool.candidates[index] for index in drawn], "loss")
-        losses[np.isnan(losses)] = np.inf
+        losses = self.losses(pool)[drawn]
         order = drawn[np.lexsort((rng.random(len(losses)), -losses))]
         refusal = Refusal("smaller_loss", "the client was drawn, but others had larger losses")
         return Choice(
             frozenset(pool.candidates[index].client for index in order[:m]),
             {pool.candidates[index].client: refusal for index in order[m:]},
         )
+
+    def losses(self, pool: Pool) -> Float64:
+        """The loss of every candidate, by which they are ordered."""
+        losses = facts(pool.candidates, "loss")
+        # Infinite, the updates that a rule rejects would have their clients chosen again and again.
+        rejected = np.array([each.times_rejected > 0 for each in pool.candidates])
+        otherwise: Float64 = np.where(rejected, assume_median(losses, 0.0), np.inf)
+        return np.where(np.isnan(losses), otherwise, losses)

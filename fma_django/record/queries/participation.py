@@ -3,10 +3,13 @@
 A client was asked for a round when it was chosen for it, or, where everyone may answer, when it joined it or sent an
 update to it. It answered when an update of it counted in that round. Rounds of models whose clients never join leave
 no participations, so that updates without one count as asked and answered.
+
+Selections hear the numbers that clients report only from updates that an aggregate used: not from those that the rule
+rejected, nor from those that no rule has judged yet. How long a client took is measured here, and holds for any answer.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from datetime import datetime
 from typing import Any
 
@@ -15,10 +18,13 @@ from django.db.models.fields.json import KeyTransform
 
 from fma_core.selection import Candidate, PastRound
 from fma_django.models import Client, ClientTelemetry, FederatedModel, ModelUpdate, Participation, Round
-from fma_django.models.model_update import ACCEPTED
+from fma_django.models.model_update import ACCEPTED, UpdateStatus, UpdateVerdict
 from fma_django.models.round import ENDED
 
 IN_TIME = Q(answered_on__isnull=False, was_late=False)
+REJECTED = Q(verdict=UpdateVerdict.REJECTED)
+# Rounds of before there were verdicts have none.
+USED = Q(status=UpdateStatus.COMPLETE) & (Q(verdict__isnull=True) | ~REJECTED)
 # The columns of a client's newest report, by the names of a candidate's facts.
 REPORTED = {
     "ping_ms": "ping_ms",
@@ -48,7 +54,9 @@ def candidates_of(
     )
     asked = _by_client(_of(only, _asked(federated_model)))
     answered = _by_client(_of(only, _answered(federated_model)))
-    newest = _by_client(_of(only, _newest_updates(federated_model)))
+    newest = _by_client(_of(only, _times_of(_newest(federated_model, Q(status__in=ACCEPTED)))))
+    used = _by_client(_of(only, _reports_of(_newest(federated_model, USED))))
+    rejected = _by_client(_of(only, _rejected(federated_model)))
     number = federated_model.rounds.aggregate(newest=Max("number"))["newest"] or 0
     return [
         Candidate(
@@ -59,6 +67,8 @@ def candidates_of(
             **_reported(client.latest_telemetry),
             **_turns(asked.get(client.pk, {}), answered.get(client.pk, {}), number, now),
             **_last_answer(newest.get(client.pk, {})),
+            **_last_used(used.get(client.pk, {})),
+            times_rejected=rejected.get(client.pk, {}).get("rejected", 0),
         )
         for client in clients
     ]
@@ -78,10 +88,18 @@ def past_rounds(federated_model: FederatedModel, limit: int | None = None) -> li
     chosen = Participation.objects.filter(**since, is_chosen=True).order_by().annotate(in_time=IN_TIME)
     for number, client, in_time in chosen.values_list("round__number", "client_id", "in_time"):
         asked[number][str(client)] = in_time
-    counted = ModelUpdate.objects.filter(**since, round__num_asked=None, status__in=ACCEPTED).order_by()
-    for number, client in counted.values_list("round__number", "client_id"):
-        asked[number][str(client)] = True
-    return [_past(round_, asked[round_.number]) for round_ in reversed(rounds)]
+    rejected: dict[int, set[str]] = defaultdict(set)
+    heard = ModelUpdate.objects.filter(
+        Q(round__num_asked=None, status__in=ACCEPTED) | REJECTED, **since
+    ).order_by()
+    for number, client, num_asked, verdict in heard.values_list(
+        "round__number", "client_id", "round__num_asked", "verdict"
+    ):
+        if num_asked is None:
+            asked[number][str(client)] = True
+        if verdict == UpdateVerdict.REJECTED:
+            rejected[number].add(str(client))
+    return [_past(each, asked[each.number], rejected[each.number]) for each in reversed(rounds)]
 
 
 def _of(only: Client | None, rows: QuerySet[Any, Any], column: str = "client_id") -> QuerySet[Any, Any]:
@@ -113,31 +131,31 @@ def _answered(federated_model: FederatedModel) -> QuerySet[Any, Any]:
     )
 
 
-def _newest_updates(federated_model: FederatedModel) -> QuerySet[Any, Any]:
-    counting = ModelUpdate.objects.filter(federated_model=federated_model, status__in=ACCEPTED).order_by()
-    newest = counting.values("client_id").annotate(newest=Max("pk")).values("newest")
+def _newest(federated_model: FederatedModel, which: Q) -> QuerySet[ModelUpdate]:
+    """The newest update of each client of those that fit."""
+    fitting = ModelUpdate.objects.filter(which, federated_model=federated_model).order_by()
+    newest = fitting.values("client_id").annotate(newest=Max("pk")).values("newest")
+    return ModelUpdate.objects.filter(pk__in=Subquery(newest)).order_by()
+
+
+def _times_of(updates: QuerySet[ModelUpdate]) -> QuerySet[Any, Any]:
     joined = Participation.objects.filter(round=OuterRef("round"), client=OuterRef("client"))
-    return (
-        ModelUpdate.objects.filter(pk__in=Subquery(newest))
-        .order_by()
-        .annotate(
-            loss=KeyTransform("loss", "metrics"),
-            loss_rms=KeyTransform("loss_rms", "metrics"),
-            joined_on=Subquery(joined.values("joined_on")[:1]),
-            began_on=F("round__started_on"),
-            opened_on=F("round__opened_on"),
-        )
-        .values(
-            "client_id",
-            "num_examples",
-            "loss",
-            "loss_rms",
-            "joined_on",
-            "began_on",
-            "opened_on",
-            "created_on",
-        )
-    )
+    return updates.annotate(
+        joined_on=Subquery(joined.values("joined_on")[:1]),
+        began_on=F("round__started_on"),
+        opened_on=F("round__opened_on"),
+    ).values("client_id", "joined_on", "began_on", "opened_on", "created_on")
+
+
+def _reports_of(updates: QuerySet[ModelUpdate]) -> QuerySet[Any, Any]:
+    return updates.annotate(
+        loss=KeyTransform("loss", "metrics"), loss_rms=KeyTransform("loss_rms", "metrics")
+    ).values("client_id", "num_examples", "loss", "loss_rms")
+
+
+def _rejected(federated_model: FederatedModel) -> QuerySet[Any, Any]:
+    rejected = ModelUpdate.objects.filter(REJECTED, federated_model=federated_model).order_by()
+    return rejected.values("client_id").annotate(rejected=Count("pk"))
 
 
 def _reported(newest: ClientTelemetry | None) -> Facts:
@@ -167,19 +185,26 @@ def _last_answer(update: Facts) -> Facts:
     if not update:
         return {}
     began = update["joined_on"] or update["began_on"] or update["opened_on"]
+    return {"round_s": _seconds(began, update["created_on"])}
+
+
+def _last_used(update: Facts) -> Facts:
+    if not update:
+        return {}
     return {
         "num_examples": update["num_examples"],
         "loss": _number(update["loss"]),
         "loss_rms": _number(update["loss_rms"]),
-        "round_s": _seconds(began, update["created_on"]),
     }
 
 
-def _past(round_: Round, asked: Mapping[str, bool]) -> PastRound:
+def _past(round_: Round, asked: Mapping[str, bool], rejected: Set[str]) -> PastRound:
+    answered = {client for client, in_time in asked.items() if in_time}
     return PastRound(
         number=round_.number,
         chosen=tuple(sorted(asked)),
-        answered=tuple(sorted(client for client, in_time in asked.items() if in_time)),
+        answered=tuple(sorted(answered)),
+        rejected=tuple(sorted(answered & rejected)),
         seconds=_seconds(round_.started_on or round_.opened_on, round_.closed_on),
         metrics={name: statistics["mean"] for name, statistics in round_.metrics.items()},
     )

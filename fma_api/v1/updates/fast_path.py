@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.serializers import ValidationError
 from rest_framework.views import APIView
 
-from fma_api.chunked_bodies import is_chunked, require_length
+from fma_api.chunked_bodies import is_chunked, read_chunks
 from fma_api.parsers import OrjsonParser, safetensors_body
 from fma_api.problems import unsupported
 from fma_api.renderers import SAFETENSORS, dumps
@@ -101,7 +101,7 @@ def _sent(request: HttpRequest) -> tuple[SentFacts, WeightsBody]:
     """The facts of an update and its body: safetensors unread, JSON read."""
     refuse_unknown_parameters(request)
     media_type = _media_type(request)
-    require_length(request, read_bytes=conf.current().max_json_bytes if media_type == JSON else None)
+    read_chunks(request, read_bytes=conf.current().max_json_bytes if media_type == JSON else None)
     if request.META.get("CONTENT_LENGTH", "0") in ("", "0"):
         if media_type == SAFETENSORS:
             raise TruncatedBody(
@@ -129,7 +129,7 @@ def _refuse_facts_in_query(request: HttpRequest) -> None:
 
 def _refuse_facts_beside_upload(request: HttpRequest) -> None:
     """Raises DRF's ValidationError: what the upload was begun with holds, and nobody reads these."""
-    require_length(request, read_bytes=UNKNOWN_BYTES if _media_type(request) == JSON else None)
+    read_chunks(request, read_bytes=UNKNOWN_BYTES if _media_type(request) == JSON else None)
     said = FACTS & request.GET.keys()
     if METRICS_IN_META in request.META:
         said |= {"metrics"}

@@ -29,8 +29,9 @@ from fma_django.errors import UnknownClient, UnknownModel
 from fma_django.models import Client, FederatedModel, ModelUpdate
 from fma_django.record.queries.visible import visible_to
 from fma_django.record.weights import JsonBody, SafetensorsBody, WeightsBody
+from fma_django.updates.in_parts import finish_update
 from fma_django.updates.intake import Sender, accept, announce
-from fma_django.updates.uploads import find_upload, finish_upload
+from fma_django.updates.uploads import find_upload
 
 JSON = "application/json"
 # The body of a caller whom nobody has looked for yet is parsed up to here.
@@ -57,7 +58,7 @@ def _of_client(request: HttpRequest, credential: str) -> ModelUpdate:
         refuse_unknown_parameters(request)
         _refuse_facts_beside_upload(request)
         upload = find_upload(client, request.GET.get("upload", ""))
-        return finish_upload(upload, idempotency_key=idempotency_key(request))
+        return finish_update(upload, idempotency_key=idempotency_key(request))
     try:
         if (_size_bytes(request) > UNKNOWN_BYTES or is_chunked(request)) and _media_type(request) == JSON:
             find_client(credential)

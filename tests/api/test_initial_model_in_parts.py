@@ -481,11 +481,11 @@ def test_an_upload_has_one_sender(model: FederatedModel, ann: Any, senders: dict
 
 
 def test_an_upload_has_a_constant_number_of_queries(
-    owner: APIClient, model: FederatedModel, django_assert_max_num_queries: Any
+    owner: APIClient, model: FederatedModel, django_assert_num_queries: Any
 ) -> None:
-    with django_assert_max_num_queries(11):
+    with django_assert_num_queries(9):
         url = begun_by(owner, model)
-    with django_assert_max_num_queries(2):
+    with django_assert_num_queries(2):
         assert offset(owner, url) == 0
-    with django_assert_max_num_queries(4):
+    with django_assert_num_queries(4):
         send(owner, url, BODY[:8], 0)

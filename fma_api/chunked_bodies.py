@@ -12,7 +12,7 @@ def is_chunked(request: HttpRequest) -> bool:
     return "HTTP_TRANSFER_ENCODING" in request.META and not request.META.get("CONTENT_LENGTH")
 
 
-def require_length(request: HttpRequest, *, read_bytes: int | None) -> None:
+def read_chunks(request: HttpRequest, *, read_bytes: int | None) -> None:
     """Read a body in chunks of at most so many bytes, as if its length had been announced; leave all other bodies.
 
     Call it when the caller is known: whoever sends chunks decides how much is kept in memory.

@@ -234,13 +234,13 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     _recorded(
         "FMA_MAX_UPLOADS",
-        "How many [uploads in parts](../how-to/send-large-updates.md) one client may have open. Beyond that, the "
-        "oldest upload that has been idle for ten minutes is dropped.",
+        "How many [uploads in parts](../how-to/send-large-updates.md) one client, or one developer, may have open. "
+        "Beyond that, the oldest upload that has been idle for ten minutes is dropped.",
         parse=whole(least=1),
     ),
     _recorded(
         "FMA_MAX_UPLOADING_BYTES",
-        "How many bytes the open uploads of one client may announce together.",
+        "How many bytes the open uploads of one client, or one developer, may announce together.",
     ),
     _recorded(
         "FMA_UPLOAD_SECONDS",

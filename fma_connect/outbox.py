@@ -43,7 +43,7 @@ MOST_HEADER_BYTES = 2**20
 
 @dataclass(frozen=True)
 class Facts:
-    """The facts of an update that the server needs beside its weights.
+    """The facts of an update, or of an initial model, that the server needs beside its weights.
 
     params: the members of the query. metrics: plain JSON; None without any. key: its Idempotency-Key.
     began_at: the time (Unix) before the key was sent for the first time.

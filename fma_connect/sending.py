@@ -58,7 +58,7 @@ class Updates:
         self._transport = transport
         self._who = who
         self._outbox = outbox
-        self._uploads = Uploads(transport)
+        self._uploads = Uploads(transport, becomes=UPDATES)
         self._knows_header = True
         # The digest and the facts of an update that may have arrived: it may not have got into the outbox.
         self._unsent: tuple[str, Facts] | None = None

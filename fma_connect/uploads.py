@@ -1,4 +1,4 @@
-"""Uploads of large updates in parts: after a broken connection, only the part that had not arrived is sent again.
+"""Uploads of large weights in parts: after a broken connection, only the part that had not arrived is sent again.
 
 The server's `uploads/` speaks tus 1.0.0 (https://tus.io/protocols/resumable-upload): POST begins an upload, PATCH
 continues it, and after a failure HEAD tells how much has arrived.
@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -33,7 +33,6 @@ __all__ = ["LEAST_BYTES", "Uploads"]
 logger = logging.getLogger("fma_connect")
 
 UPLOADS = "api/v1/uploads/"
-UPDATES = "api/v1/model_updates/"
 TUS = {"Tus-Resumable": "1.0.0"}
 # Smaller bodies are sent again as a whole.
 LEAST_BYTES = 8 * 2**20
@@ -41,20 +40,30 @@ LEAST_BYTES = 8 * 2**20
 PART_BYTES = 8 * 2**20
 MOST_BEGINNINGS = 3
 PAUSE_S = 0.2
-# The answer of a machine that has no parts of an upload because another one has; asked again, a balancer may find that.
+# The answer of a machine that has no parts of an upload because another one has.
 ELSEWHERE = "upload_elsewhere"
 MOST_MACHINES = 8
+# The answers to a key whose upload was dropped, or was announced otherwise by an earlier version.
+USED_UP = ("idempotency_key_expired", "idempotency_key_reused")
+MOST_KEYS = 8
 # The lowest speed at which the server checks a complete body before it answers.
 LOOKS_AT_BYTES_PER_S = 8 * 2**20
 
 
-class Uploads:
-    """The uploads of one client. An upload that ran out of time continues when the same update is pushed again."""
+Given = TypeVar("Given")
 
-    def __init__(self, transport: Transport) -> None:
+
+class Uploads:
+    """The uploads of one caller. An upload that ran out of time continues when the same weights are pushed again.
+
+    becomes: the path of the POST that makes something of a complete upload.
+    """
+
+    def __init__(self, transport: Transport, *, becomes: str) -> None:
         self._transport = transport
+        self._becomes = becomes
         self.are_known = True
-        # By the idempotency key of its update.
+        # By the idempotency key of what it becomes.
         self._unfinished: dict[str, str] = {}
 
     def push(
@@ -64,10 +73,10 @@ class Uploads:
         facts: Facts,
         headers: Mapping[str, str],
     ) -> Answer | None:
-        """Push a body in parts and return the answer of POST model_updates/; None when the server has no uploads.
+        """Push a body in parts and return the answer to what it becomes; None when the server has no uploads.
 
-        facts: those of the update. headers: the client's credential. A push with the same key continues an upload, also
-        after a restart of the client.
+        facts: those with which it begins. headers: the caller's credential. A push with the same key continues an
+        upload, also after a restart of the caller.
         Raises as Transport.call.
         """
         if not self.are_known:
@@ -87,22 +96,18 @@ class Uploads:
             upload = _Upload(self._transport, upload_id, body, headers, deadline, offset=offset)
             try:
                 upload.send()
-                return upload.finish(facts.key)
-            except (NotFound, Conflict) as gone:
-                # The server has dropped it: it has expired, or others needed the space, or its machine is gone.
-                if isinstance(gone, Conflict) and gone.code != ELSEWHERE:
-                    self._keep_or_give_up(facts.key, upload_id, gone, headers)
-                    raise
-                if attempt == MOST_BEGINNINGS:
-                    raise
-                logger.warning("upload_lost cause=%s", gone)
-                upload_id = offset = None
+                return upload.finish(self._becomes, facts.key)
             except (ConnectionFailed, TooManyRequests, ServerFailed):
                 self._unfinished[facts.key] = upload_id
                 raise
             except Refused as refused:
-                self._keep_or_give_up(facts.key, upload_id, refused, headers)
-                raise
+                if not _is_lost(refused):
+                    self._keep_or_give_up(facts.key, upload_id, refused, headers)
+                    raise
+                if attempt == MOST_BEGINNINGS:
+                    raise
+                logger.warning("upload_lost cause=%s", refused)
+                upload_id = offset = None
         raise AssertionError("unreachable")
 
     def _keep_or_give_up(
@@ -125,32 +130,38 @@ class Uploads:
         }
         if "Content-Encoding" in body.headers:
             sent["Content-Encoding"] = body.headers["Content-Encoding"]
-        key = f"{facts.key}/{attempt}"
         try:
-            answer = self._post(sent, facts, key, deadline)
+            answer = self._post(sent, facts, attempt, deadline)
         except NotFound:
             self.are_known = False
             return None
-        except Refused as refused:  # expired is a 409, reused a 422
-            if refused.code not in ("idempotency_key_expired", "idempotency_key_reused", ELSEWHERE):
-                raise
-            # The upload of this key was dropped, announced otherwise by an earlier version, or is on another machine.
-            answer = self._post(sent, facts, str(uuid.uuid4()), deadline)
         if not isinstance(answer, dict) or "id" not in answer:
             raise UnexpectedAnswer("the server began an upload without saying which")
         offset = answer.get("offset", 0)
         return str(answer["id"]), offset if isinstance(offset, int) and 0 <= offset <= body.size_bytes else 0
 
-    def _post(self, headers: Mapping[str, str], facts: Facts, key: str, deadline: Deadline) -> Any:
-        return self._transport.call(
-            "POST",
-            UPLOADS,
-            params=facts.params,
-            headers=headers,
-            json_body={"metrics": facts.metrics} if facts.metrics else None,
-            idempotency_key=key,
-            deadline=deadline,
-        ).json()
+    def _post(self, headers: Mapping[str, str], facts: Facts, attempt: int, deadline: Deadline) -> Any:
+        def post(key: str) -> Any:
+            return self._transport.call(
+                "POST",
+                UPLOADS,
+                params=facts.params,
+                headers=headers,
+                json_body={"metrics": facts.metrics} if facts.metrics else None,
+                idempotency_key=key,
+                deadline=deadline,
+            ).json()
+
+        # In a fixed order, so that another process finds what this one begins.
+        for number in range(attempt, attempt + MOST_KEYS):
+            try:
+                return post(f"{facts.key}/{number}")
+            except NotFound:
+                raise
+            except Refused as refused:
+                if not _is_lost(refused) and refused.code not in USED_UP:
+                    raise
+        return post(str(uuid.uuid4()))
 
     def _give_up_others(self, headers: Mapping[str, str]) -> None:
         while self._unfinished:
@@ -200,53 +211,52 @@ class _Upload:
 
     def send(self) -> None:
         """Send all parts that have not arrived."""
-        misses = 0
         while self._offset < self._body.size_bytes:
             try:
-                self._offset = self._transport.exchange(
-                    "PATCH",
-                    self._path,
-                    self._next_headers,
-                    _offset_of,
-                    body=self,
-                    deadline=self._deadline,
-                )
+                self._offset = self._on_its_machine(self._send_part)
             except Conflict as conflict:
                 # A part of an attempt that seemed to be lost has arrived after all.
-                misses += conflict.code == ELSEWHERE
-                if (
-                    conflict.code not in ("wrong_offset", ELSEWHERE)
-                    or misses == MOST_MACHINES
-                    or self._deadline.remaining_s() <= 0
-                ):
+                if conflict.code != "wrong_offset" or self._deadline.remaining_s() <= 0:
                     raise
                 self._transport.sleep(PAUSE_S)
                 continue
             self._is_unsure = False
-            misses = 0
             self._deadline.renew()
 
-    def finish(self, key: str) -> Answer:
-        """Turn the complete upload into an update."""
+    def finish(self, becomes: str, key: str) -> Answer:
+        """Turn the complete upload into what it becomes."""
+        return self._on_its_machine(
+            lambda: self._transport.call(
+                "POST",
+                becomes,
+                params={"upload": self._id},
+                headers=self._who,
+                idempotency_key=key,
+                deadline=self._deadline,
+                silence_s=SILENCE_TIMEOUT_S + self._body.size_bytes / LOOKS_AT_BYTES_PER_S,
+            )
+        )
+
+    def _send_part(self) -> int:
+        return self._transport.exchange(
+            "PATCH",
+            self._path,
+            self._next_headers,
+            _offset_of,
+            body=self,
+            deadline=self._deadline,
+        )
+
+    def _on_its_machine(self, ask: Callable[[], Given]) -> Given:
+        """Ask again while a machine answers that another one has the parts: a balancer may find that."""
         for _ in range(MOST_MACHINES - 1):
             try:
-                return self._finish(key)
+                return ask()
             except Conflict as conflict:
                 if conflict.code != ELSEWHERE or self._deadline.remaining_s() <= 0:
                     raise
             self._transport.sleep(PAUSE_S)
-        return self._finish(key)
-
-    def _finish(self, key: str) -> Answer:
-        return self._transport.call(
-            "POST",
-            UPDATES,
-            params={"upload": self._id},
-            headers=self._who,
-            idempotency_key=key,
-            deadline=self._deadline,
-            silence_s=SILENCE_TIMEOUT_S + self._body.size_bytes / LOOKS_AT_BYTES_PER_S,
-        )
+        return ask()
 
     def _next_headers(self) -> Mapping[str, str]:
         # Called before each attempt: after a failed one it is unknown how much has arrived.
@@ -261,6 +271,11 @@ class _Upload:
             logger.info("upload_resumed upload=%s offset=%d", self._id, self._offset)
         self._is_unsure = True
         return {**self._who, **TUS, **self.headers}
+
+
+def _is_lost(refused: Refused) -> bool:
+    """Whether the server has an upload no more: it has expired, others needed the space, or its machine is gone."""
+    return isinstance(refused, NotFound) or refused.code == ELSEWHERE
 
 
 def _give_up(transport: Transport, upload_id: str, headers: Mapping[str, str]) -> None:

@@ -213,13 +213,13 @@ class RateExceeded(Refused):
 
 
 class UnknownUpload(Refused):
-    """There is no such upload of this client, or not any more."""
+    """There is no such upload of this caller, or not any more."""
 
     code = "unknown_upload"
 
     @classmethod
     def of(cls, upload_id: str) -> "UnknownUpload":
-        return cls(f"this client has no upload {upload_id:.40}", field="upload")
+        return cls(f"this caller has no upload {upload_id:.40}", field="upload")
 
 
 class UploadElsewhere(Refused):
@@ -229,13 +229,13 @@ class UploadElsewhere(Refused):
 
 
 class TooManyUploads(Refused):
-    """The client has begun more than it may at one time. Facts: retry_after_s."""
+    """The caller has begun more than it may at one time. Facts: retry_after_s."""
 
     code = "too_many_uploads"
 
 
 class UploadBusy(Refused):
-    """Another request is making it an update. Facts: retry_after_s."""
+    """Another request is making it an update, or an initial model. Facts: retry_after_s."""
 
     code = "upload_busy"
 
@@ -253,7 +253,7 @@ class ChecksumMismatch(Refused):
 
 
 class UploadIncomplete(Refused):
-    """An upload that is to be an update before all of it is there. Facts: offset."""
+    """An upload that is to become something before all of it is there. Facts: offset."""
 
     code = "upload_incomplete"
 

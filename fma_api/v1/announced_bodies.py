@@ -4,7 +4,7 @@ from typing import Any
 
 from rest_framework.request import Request
 
-from fma_api.chunked_bodies import require_length
+from fma_api.chunked_bodies import read_chunks
 from fma_api.v1.known_queries import KnownQueries
 from fma_api.v1.schema import ProblemSchema
 
@@ -20,4 +20,4 @@ class AnnouncedBodies(KnownQueries):
         super().initial(request, *args, **kwargs)
         asked: Any = request
         parser = asked.negotiator.select_parser(request, asked.parsers)
-        require_length(request._request, read_bytes=getattr(parser, "most_bytes", None))
+        read_chunks(request._request, read_bytes=getattr(parser, "most_bytes", None))

@@ -1,4 +1,4 @@
-"""Updates that are on their way in parts."""
+"""Updates and initial models that are on their way in parts."""
 
 from django.contrib.admin import display, register
 from django.db.models import QuerySet
@@ -21,22 +21,26 @@ class UploadAdmin(HistoryAdmin[Upload]):
         object_filter(Client, "client", newest=0),
         "created_on",
     )
-    search_fields = ("id", "client__name", "federated_model__name")
-    search_help_text = "Upload id, client, or model"
+    search_fields = ("id", "client__name", "developer__username", "federated_model__name")
+    search_help_text = "Upload id, client, developer, or model"
     date_hierarchy = "created_on"
     readonly_fields = ("who", "of_model", "arrived", "size", "became")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Upload]:
-        rows = super().get_queryset(request).select_related("client", "federated_model", "update")
+        rows = (
+            super()
+            .get_queryset(request)
+            .select_related("client", "developer", "federated_model", "update", "artifact")
+        )
         return rows.defer("client__credential_hash", "federated_model__spec")
 
     @display(description="upload", ordering="created_on")
     def name(self, row: Upload) -> str:
         return str(row)
 
-    @display(description="client", ordering="client")
+    @display(description="sender", ordering="client")
     def who(self, row: Upload) -> str:
-        return link_to(row.client)
+        return link_to(row.sender)
 
     @display(description="model", ordering="federated_model__name")
     def of_model(self, row: Upload) -> str:
@@ -53,6 +57,6 @@ class UploadAdmin(HistoryAdmin[Upload]):
     def size(self, row: Upload) -> str:
         return filesizeformat(row.size_bytes)
 
-    @display(description="update", ordering="update")
+    @display(description="became", ordering="update")
     def became(self, row: Upload) -> str:
-        return link_to(row.update)
+        return link_to(row.update or row.artifact)

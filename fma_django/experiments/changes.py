@@ -157,13 +157,13 @@ def set_initial_model(
     once_key: (scope, key) of the request. Raises ModelHasHistory, and what `store_weights` raises.
     """
     if once_key is None:  # with a key it may be the repetition of what made them
-        _require_no_weights(federated_model)
+        require_no_weights(federated_model)
     stored = store_weights(body, spec=federated_model.array_spec, field="initial_model")
     once = None if once_key is None else Once(*once_key, fingerprint=stored.sha256)
 
     def create() -> ModelArtifact:
         collecting = lock_open_round(federated_model)
-        _require_no_weights(federated_model)
+        require_no_weights(federated_model)
         settle_spec(federated_model, stored)
         artifact = _set_initial(federated_model, stored)
         # Updates may wait for nothing but a model to start from.
@@ -171,6 +171,12 @@ def set_initial_model(
         return artifact
 
     return create_once(once, ModelArtifact, create)
+
+
+def require_no_weights(federated_model: FederatedModel) -> None:
+    """Raises ModelHasHistory."""
+    if federated_model.aggregates.exists() or federated_model.artifacts.exists():
+        raise ModelHasHistory(f"model {federated_model.pk} has weights already; publish an aggregate instead")
 
 
 def _set_initial(federated_model: FederatedModel, stored: StoredWeights) -> ModelArtifact:
@@ -182,11 +188,6 @@ def _set_initial(federated_model: FederatedModel, stored: StoredWeights) -> Mode
     return create_artifact(
         federated_model, version=INITIAL_VERSION, sha256=stored.sha256, size_bytes=stored.size_bytes
     )
-
-
-def _require_no_weights(federated_model: FederatedModel) -> None:
-    if federated_model.aggregates.exists() or federated_model.artifacts.exists():
-        raise ModelHasHistory(f"model {federated_model.pk} has weights already; publish an aggregate instead")
 
 
 def _asked_of_clients(federated_model: FederatedModel) -> Any:

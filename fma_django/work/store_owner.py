@@ -38,7 +38,7 @@ class Mark:
     turn: str
 
 
-def require_ownership(store: BlobStore) -> bool:
+def take_turn(store: BlobStore) -> bool:
     """Give the store its next turn; return whether these workers may delete blobs that none of their rows name.
 
     They may when the turn that the store had was taken since they started. Raises StoreNotOurs.
@@ -63,7 +63,7 @@ def require_ownership(store: BlobStore) -> bool:
             raise StoreNotOurs(
                 f"another installation, with a copy of this database, has swept the store; {HOW}"
             )
-    _take_turn(store)
+    _write_next_turn(store)
     return mark is not None and ours.taken_on is not None and ours.taken_on > heartbeat.STARTED_ON
 
 
@@ -73,7 +73,7 @@ def take_over(store: BlobStore) -> uuid.UUID:
     with _locked() as ours:
         ours.owner, ours.turn, ours.next_turn, ours.taken_on = owner, None, None, None
         ours.save()
-    _take_turn(store)
+    _write_next_turn(store)
     return owner
 
 
@@ -104,7 +104,7 @@ def _content(store: BlobStore) -> Literal["none", "ours", "of others"]:
     return "ours" if named_blobs(some) else "of others"
 
 
-def _take_turn(store: BlobStore) -> None:
+def _write_next_turn(store: BlobStore) -> None:
     StoreOwnership.objects.filter(next_turn=None).update(next_turn=uuid.uuid4())
     with _locked() as ours:
         if ours.next_turn is None:  # another sweep of ours has just taken it

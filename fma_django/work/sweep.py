@@ -19,7 +19,7 @@ from fma_django.rounds.deadlines import by_itself, fire_deadlines, look_at_the_t
 from fma_django.rounds.rows import find_open_round, ids_of
 from fma_django.storage import get_store
 from fma_django.updates.uploads import sweep_uploads
-from fma_django.work.store_owner import require_ownership
+from fma_django.work.store_owner import take_turn
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +61,7 @@ def sweep_files() -> int:
     Raises StoreNotOurs, and removes nothing, where another installation owns the store.
     """
     store = get_store()
-    if not require_ownership(store):
+    if not take_turn(store):
         return 0
     deadline = timezone.now() - timedelta(seconds=conf.current().orphan_grace_s)
     removed = 0

@@ -14,8 +14,8 @@ from fma_core.arrays.codecs.safetensors import encode
 from fma_django.clients.registration import revoke_client
 from fma_django.clients.tokens import issue_token
 from fma_django.models import FederatedModel
+from fma_django.updates.in_parts import begin_update
 from fma_django.updates.intake import UpdateFacts
-from fma_django.updates.uploads import begin_upload
 from tests.api.callers import API, SAFETENSORS, as_client, as_user
 from tests.evaluations import BINARY, counted, open_to
 from tests.records import (
@@ -109,9 +109,9 @@ POST   /api/v1/evaluations/<pk>/results/                   401 401 404 201 401 4
 POST   /api/v1/evaluations/<pk>/close/                     401 401 403 403 401 200 404 200
 POST   /api/v1/evaluations/<pk>/cancel/                    401 401 403 403 401 200 404 200
 POST   /api/v1/uploads/                                    401 401 403 201 401 403 403 403
-GET    /api/v1/uploads/<pk>/                               401 401 404 200 401 403 403 403
-PATCH  /api/v1/uploads/<pk>/                               401 401 404 204 401 403 403 403
-DELETE /api/v1/uploads/<pk>/                               401 401 404 204 401 403 403 403
+GET    /api/v1/uploads/<pk>/                               401 401 404 200 401 404 404 404
+PATCH  /api/v1/uploads/<pk>/                               401 401 404 204 401 404 404 404
+DELETE /api/v1/uploads/<pk>/                               401 401 404 204 401 404 404 404
 """
 EXPECTED = {
     (method, path): dict(zip(CALLERS, map(int, statuses), strict=True))
@@ -151,7 +151,7 @@ def world(db: None) -> World:
     make_score(newer, scored.client)
     make_client(model)  # an evaluation needs three contributors
     evaluation = open_to(model)
-    upload = begin_upload(model, registered.client, 400, UpdateFacts(base_aggregate_id=newer.pk))
+    upload = begin_update(model, registered.client, 400, UpdateFacts(base_aggregate_id=newer.pk))
     revoke_client(revoked.client)
     make_model(make_user("bob"))
     callers = {

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.http import HttpRequest, HttpResponse
 
-from fma_api.chunked_bodies import require_length
+from fma_api.chunked_bodies import read_chunks
 from fma_api.front import body as bodies
 from fma_api.front.body import AHEAD_BYTES
 from fma_api.front.front import FORM_BYTES, FORMS_AT_ONCE, SMALL_BYTES
@@ -265,7 +265,7 @@ def test_a_few_bytes_do_not_begin_the_minute_anew_twice(monkeypatch: pytest.Monk
 def test_a_body_in_chunks_that_breaks_off_is_not_taken_for_whole(large: bytes) -> None:
     def whole(request: HttpRequest) -> HttpResponse:
         try:
-            require_length(request, read_bytes=2**20)
+            read_chunks(request, read_bytes=2**20)
         except TruncatedBody:
             return HttpResponse("truncated")
         return HttpResponse("whole")

@@ -7,8 +7,8 @@ from django.http import HttpRequest, HttpResponse
 
 from fma_api.front.responses import MAY_WAIT, NothingYet
 from fma_api.request_log import RequestLogMiddleware
+from fma_django.updates.in_parts import begin_update
 from fma_django.updates.intake import UpdateFacts
-from fma_django.updates.uploads import begin_upload
 from tests.records import make_client, make_model
 
 
@@ -58,7 +58,7 @@ def test_the_code_of_a_problem_is_logged_beside_its_status(capsys: Any, client: 
 def test_the_line_of_an_upload_that_becomes_an_update_names_its_client(capsys: Any, client: Any) -> None:
     model = make_model()
     ann = make_client(model)
-    upload = begin_upload(model, ann.client, 1000, UpdateFacts())
+    upload = begin_update(model, ann.client, 1000, UpdateFacts())
 
     client.post(
         f"/api/v1/model_updates/?upload={upload.pk}",

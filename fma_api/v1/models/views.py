@@ -11,6 +11,7 @@ from rest_framework.decorators import action
 from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 from rest_framework.response import Response
+from rest_framework.serializers import ValidationError
 
 from fma_api.parsers import OrjsonParser, SafetensorsParser, SmallJsonParser
 from fma_api.renderers import SAFETENSORS, OrjsonRenderer, SafetensorsRenderer
@@ -38,13 +39,15 @@ from fma_api.v1.rounds.views import ModelRounds
 from fma_api.v1.waiting import WaitSerializer, newer_aggregate, nothing_yet
 from fma_api.v1.weights import wants_safetensors, weights_response
 from fma_django.clients import registration as clients
-from fma_django.errors import NotRegistered
+from fma_django.errors import NotRegistered, UnknownUpload
 from fma_django.experiments import changes as federated_models
-from fma_django.models import FederatedModel
+from fma_django.experiments.initial_model_in_parts import finish_initial_model
+from fma_django.models import FederatedModel, Upload
 from fma_django.record.queries.aggregates import LatestModel, latest_aggregate, latest_model
 from fma_django.record.queries.configurations import with_newest_number
 from fma_django.record.queries.visible import visible_to
 from fma_django.record.weights import JsonBody, SafetensorsBody
+from fma_django.updates.uploads import find_upload
 
 READ_BY_CLIENTS = frozenset(
     {
@@ -257,13 +260,23 @@ class FederatedModelViewSet(
         summary="Give the model its first weights, as safetensors",
         request={SAFETENSORS: OpenApiTypes.BINARY},
         responses={201: ModelArtifactSerializer},
-        parameters=[IDEMPOTENCY_KEY],
+        parameters=[
+            OpenApiParameter(
+                "upload",
+                OpenApiTypes.UUID,
+                description="A complete upload that was begun for this model; without a body.",
+            ),
+            IDEMPOTENCY_KEY,
+        ],
     )
     @action(methods=["post"], detail=True, parser_classes=[SafetensorsParser, OrjsonParser])
     def initial_model(self, request: Request, pk: str) -> Response:
         """The weights become artifact 1.0.0. JSON weights are taken too. 409 once the model has weights."""
         federated_model = self.get_object()
         key = idempotency_key(request)
+        if "upload" in request.query_params:
+            artifact = finish_initial_model(_upload_of(request, federated_model), idempotency_key=key)
+            return Response(self._rendered(ModelArtifactSerializer, artifact), status=201)
         body = request.data if isinstance(request.data, SafetensorsBody) else JsonBody(request.data)
         artifact = federated_models.set_initial_model(
             federated_model,
@@ -274,3 +287,13 @@ class FederatedModelViewSet(
 
     def _rendered(self, serializer: Any, rows: Any, many: bool = False) -> Any:
         return serializer(rows, many=many, context=self.get_serializer_context()).data
+
+
+def _upload_of(request: Request, federated_model: FederatedModel) -> Upload:
+    """The upload that the query names. Raises UnknownUpload, and DRF's ValidationError for a body beside it."""
+    if request.data:
+        raise ValidationError({"upload": ["The upload has all of the initial model: send no body."]})
+    upload = find_upload(user_of(request), request.query_params["upload"])
+    if upload.federated_model_id != federated_model.pk:
+        raise UnknownUpload.of(str(upload.pk))
+    return upload

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.serializers import ValidationError
 from rest_framework.views import APIView
 
-from fma_api.chunked_bodies import is_chunked, require_length
+from fma_api.chunked_bodies import is_chunked, read_chunks
 from fma_api.parsers import OrjsonParser, safetensors_body
 from fma_api.problems import unsupported
 from fma_api.renderers import SAFETENSORS, dumps
@@ -30,8 +30,9 @@ from fma_django.errors import UnknownClient, UnknownModel
 from fma_django.models import Client, FederatedModel, ModelUpdate
 from fma_django.record.queries.visible import visible_to
 from fma_django.record.weights import JsonBody, SafetensorsBody, WeightsBody
+from fma_django.updates.in_parts import finish_update
 from fma_django.updates.intake import Sender, accept, announce
-from fma_django.updates.uploads import find_upload, finish_upload
+from fma_django.updates.uploads import find_upload
 
 JSON = "application/json"
 # The body of a caller whom nobody has looked for yet is parsed up to here.
@@ -58,7 +59,7 @@ def _of_client(request: HttpRequest, credential: str) -> ModelUpdate:
         refuse_unknown_parameters(request)
         _refuse_facts_beside_upload(request)
         upload = find_upload(client, request.GET.get("upload", ""))
-        return finish_upload(upload, idempotency_key=idempotency_key(request))
+        return finish_update(upload, idempotency_key=idempotency_key(request))
     try:
         if (_size_bytes(request) > UNKNOWN_BYTES or is_chunked(request)) and _media_type(request) == JSON:
             find_client(credential)
@@ -102,7 +103,7 @@ def _sent(request: HttpRequest) -> tuple[SentFacts, WeightsBody]:
     """The facts of an update and its body: safetensors unread, JSON read."""
     refuse_unknown_parameters(request)
     media_type = _media_type(request)
-    require_length(request, read_bytes=conf.current().max_json_bytes if media_type == JSON else None)
+    read_chunks(request, read_bytes=conf.current().max_json_bytes if media_type == JSON else None)
     if request.META.get("CONTENT_LENGTH", "0") in ("", "0"):
         if media_type == SAFETENSORS:
             raise TruncatedBody(
@@ -130,7 +131,7 @@ def _refuse_facts_in_query(request: HttpRequest) -> None:
 
 def _refuse_facts_beside_upload(request: HttpRequest) -> None:
     """Raises DRF's ValidationError: what the upload was begun with holds, and nobody reads these."""
-    require_length(request, read_bytes=UNKNOWN_BYTES if _media_type(request) == JSON else None)
+    read_chunks(request, read_bytes=UNKNOWN_BYTES if _media_type(request) == JSON else None)
     said = FACTS & request.GET.keys()
     if METRICS_IN_META in request.META:
         said |= {"metrics"}

@@ -1,1 +1,1 @@
-"""`uploads/`: updates that come in parts."""
+"""`uploads/`: updates and initial models that come in parts."""

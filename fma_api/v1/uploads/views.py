@@ -1,4 +1,4 @@
-"""`uploads/`: large updates in parts, so that a cut costs no more than what was on its way.
+"""`uploads/`: large updates and initial models in parts, so that a cut costs no more than what was on its way.
 
 tus 1.0.0 (https://tus.io/protocols/resumable-upload) with its extensions creation, expiration, checksum and
 termination. The request that begins an upload names the coding and the digest of the whole in HTTP's own headers, as in
@@ -8,16 +8,17 @@ draft-ietf-httpbis-resumable-upload.
 import base64
 import binascii
 import json
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, TypedDict, cast
 
+from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, UnreadablePostError
 from django.urls import reverse
 from django.utils.http import http_date
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
-from rest_framework import viewsets
-from rest_framework.exceptions import UnsupportedMediaType
+from rest_framework import serializers, viewsets
+from rest_framework.exceptions import NotFound, UnsupportedMediaType
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import ValidationError
@@ -25,19 +26,21 @@ from rest_framework.serializers import ValidationError
 from fma_api.errors import InvalidHeader, UnsupportedTus
 from fma_api.parsers import content_digest
 from fma_api.v1.announced_bodies import AnnouncedBodies
-from fma_api.v1.callers import IsClient
+from fma_api.v1.callers import IsClient, IsUser, IsUserOrClient, user_of
 from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key
-from fma_api.v1.ids import UUID
+from fma_api.v1.ids import MAX_ID, UUID
 from fma_api.v1.unknown_names import shown
 from fma_api.v1.updates.facts import FACTS, METRICS, query_and_header
 from fma_api.v1.updates.serializers import UpdateFactsSerializer
 from fma_api.v1.uploads.serializers import UploadSerializer
 from fma_django import conf
 from fma_django.errors import UnknownModel, UnknownUpload
+from fma_django.experiments.initial_model_in_parts import add_to_initial_model, begin_initial_model
 from fma_django.models import Client, FederatedModel, Upload
 from fma_django.record.queries.visible import visible_to
+from fma_django.updates.in_parts import add_to_update, begin_update
 from fma_django.updates.intake import UpdateFacts
-from fma_django.updates.uploads import add_to_upload, begin_upload, give_up_upload, uploads_of
+from fma_django.updates.uploads import Caller, give_up_upload, uploads_of
 
 TUS = "1.0.0"
 PART = "application/offset+octet-stream"
@@ -56,16 +59,32 @@ RESUMABLE = OpenApiParameter(
     enum=[TUS],
     description="The version of tus.",
 )
+INITIAL_MODEL = "initial_model"
 NOTHING = OpenApiResponse(description="No content.")
+
+
+class Announced(TypedDict):
+    """The whole of an upload, as its headers announce it."""
+
+    size_bytes: int
+    content_encoding: str
+    sha256: str
+    idempotency_key: str | None
 
 
 @extend_schema_view(
     create=extend_schema(
-        summary="Begin an upload of a large update",
+        summary="Begin an upload of a large update, or of an initial model",
         request={"application/json": UpdateFactsSerializer},
         responses={201: UploadSerializer},
         parameters=[
-            OpenApiParameter("federated_model", int, required=True),
+            OpenApiParameter("federated_model", int, description="The model of an update; for clients."),
+            OpenApiParameter(
+                INITIAL_MODEL,
+                int,
+                description="The model that gets its first weights, instead of all facts of an update; "
+                "for its developer.",
+            ),
             OpenApiParameter("base_aggregate", int),
             OpenApiParameter("num_examples", int),
             OpenApiParameter(
@@ -110,7 +129,7 @@ NOTHING = OpenApiResponse(description="No content.")
     destroy=extend_schema(summary="Abandon an upload", responses={204: NOTHING}, parameters=[RESUMABLE]),
 )
 class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
-    permission_classes = (IsClient,)
+    permission_classes = (IsUserOrClient,)
     serializer_class = UploadSerializer
     filter_backends = ()
     queryset = Upload.objects.select_related("federated_model", "client")
@@ -129,6 +148,11 @@ class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
         if request.method not in {"GET", "HEAD", "OPTIONS"} and request.headers.get("Tus-Resumable") != TUS:
             raise UnsupportedTus(f"uploads speak tus {TUS}: send Tus-Resumable: {TUS}")
 
+    def get_permissions(self) -> Any:
+        if self.action == "create":
+            return [IsUser() if INITIAL_MODEL in self.request.query_params else IsClient()]
+        return super().get_permissions()
+
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         finished = super().finalize_response(request, response, *args, **kwargs)
         for name, value in self.tus.items():
@@ -138,8 +162,8 @@ class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
         return finished
 
     def get_queryset(self) -> QuerySet[Upload]:
-        client = cast("Client", self.request.user)
-        return visible_to(client, uploads_of(client).select_related("federated_model", "client"))
+        caller = cast("Caller", self.request.user)
+        return visible_to(caller, uploads_of(caller))
 
     def get_object(self) -> Upload:
         try:
@@ -161,24 +185,19 @@ class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
 
     def create(self, request: Request) -> Response:
         """An upload that would be refused in the end is refused now. Then `PATCH` brings the bytes, and
-        `POST model_updates/?upload=<id>` makes them an update."""
-        serializer = UpdateFactsSerializer(data=_facts(request))
-        serializer.is_valid(raise_exception=True)
-        validated = serializer.validated_data
-        federated_model = FederatedModel.objects.filter(pk=validated["federated_model"]).first()
-        if federated_model is None:
-            raise UnknownModel.of(validated["federated_model"])
-        upload = begin_upload(
-            federated_model,
-            cast("Client", request.user),
-            _number(request, "Upload-Length", at_least=1),
-            UpdateFacts(
-                validated.get("base_aggregate"), validated["num_examples"], validated.get("metrics") or {}
-            ),
-            content_encoding=request.headers.get("Content-Encoding", ""),
-            sha256=content_digest(request.headers.get("Repr-Digest"), name="Repr-Digest") or "",
-            idempotency_key=idempotency_key(request),
-        )
+        `POST model_updates/?upload=<id>` makes them an update, `POST models/<id>/initial_model/?upload=<id>` the first
+        weights of a model."""
+        announced: Announced = {
+            "size_bytes": _number(request, "Upload-Length", at_least=1),
+            "content_encoding": request.headers.get("Content-Encoding", ""),
+            "sha256": content_digest(request.headers.get("Repr-Digest"), name="Repr-Digest") or "",
+            "idempotency_key": idempotency_key(request),
+        }
+        user = user_of(request)
+        if user is None:
+            upload = _begin_update(request, announced)
+        else:
+            upload = begin_initial_model(_model_of(request, user), user, **announced)
         answer = self.get_serializer(upload).data
         where = reverse("upload-detail", args=[upload.pk])
         return Response(
@@ -206,7 +225,8 @@ class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
                 return b""  # the sender went away
             return piece
 
-        offset = add_to_upload(
+        add = add_to_update if upload.developer_id is None else add_to_initial_model
+        offset = add(
             upload,
             read,
             at=_number(request, "Upload-Offset"),
@@ -218,6 +238,40 @@ class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
     def destroy(self, request: Request, pk: str) -> Response:
         give_up_upload(self.get_object())
         return Response(status=204)
+
+
+def _begin_update(request: Request, announced: Announced) -> Upload:
+    serializer = UpdateFactsSerializer(data=_facts(request))
+    serializer.is_valid(raise_exception=True)
+    validated = serializer.validated_data
+    federated_model = FederatedModel.objects.filter(pk=validated["federated_model"]).first()
+    if federated_model is None:
+        raise UnknownModel.of(validated["federated_model"])
+    facts = UpdateFacts(
+        validated.get("base_aggregate"), validated["num_examples"], validated.get("metrics") or {}
+    )
+    return begin_update(federated_model, cast("Client", request.user), facts=facts, **announced)
+
+
+def _model_of(request: Request, user: User) -> FederatedModel:
+    """The model that gets its first weights. Raises what `models/<id>/initial_model/` does for it."""
+    said = query_and_header(request._request).keys() & FACTS
+    if request.META.get("CONTENT_LENGTH") not in (None, "", "0") and request.content_type != PART:
+        said |= request.data.keys() if isinstance(request.data, dict) else {INITIAL_MODEL}
+    if said:
+        raise ValidationError(
+            {name: ["An initial model has no facts beside it: send no body."] for name in said}
+        )
+    asked = request.query_params[INITIAL_MODEL]
+    model_id = serializers.IntegerField(min_value=1, max_value=MAX_ID)
+    try:
+        pk = model_id.run_validation(asked)
+    except ValidationError as error:
+        raise ValidationError({INITIAL_MODEL: error.detail}) from error
+    federated_model = visible_to(user, FederatedModel.objects.filter(pk=pk)).first()
+    if federated_model is None:
+        raise NotFound(f"There is no federated model {pk}, or not for you.")
+    return federated_model
 
 
 def _facts(request: Request) -> Any:

@@ -3,7 +3,8 @@
 Staff see all; a developer what belongs to own models; a client what belongs to the models that it is registered with,
 and of what clients send only its own; anybody else nothing. Evaluations are also seen by the members of an organisation
 that was asked, and by no client that was not; what one client answered is seen by itself and by members of its own
-organisation, and by neither developers nor staff. Unfinished uploads are seen by their client alone.
+organisation, and by neither developers nor staff. An upload is seen by its sender alone: the client, or the developer
+as long as the model is one that it sees.
 """
 
 from typing import TypeVar
@@ -33,6 +34,7 @@ PATH_TO_MODEL: dict[type[Model], str] = {
     ModelUpdate: "federated_model__",
     ClientAggregateScore: "aggregate__federated_model__",
     EvaluationRound: "federated_model__",
+    Upload: "federated_model__",
 }
 SENT_BY_CLIENTS = (ModelUpdate, ClientAggregateScore, EvaluationResult, Upload)
 
@@ -46,8 +48,10 @@ def visible_to(caller: Caller, rows: QuerySet[Row]) -> QuerySet[Row]:
         return (
             rows.filter(of_registered, clients=caller) if _is_evaluation(rows) else rows.filter(of_registered)
         )
-    if not isinstance(caller, AbstractBaseUser) or issubclass(rows.model, Upload):
+    if not isinstance(caller, AbstractBaseUser):
         return rows.none()
+    if issubclass(rows.model, Upload):
+        rows = rows.filter(developer=caller.pk)
     if issubclass(rows.model, EvaluationResult):
         return rows.filter(organisation__members=caller.pk)
     if getattr(caller, "is_staff", False):

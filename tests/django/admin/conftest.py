@@ -32,8 +32,8 @@ from fma_django.models import (
     Worker,
 )
 from fma_django.rounds import claiming, publishing
+from fma_django.updates.in_parts import begin_update
 from fma_django.updates.intake import UpdateFacts
-from fma_django.updates.uploads import begin_upload
 from tests.evaluations import BINARY, answer
 from tests.records import make_aggregate, make_client, make_model, make_score, make_user, send_update
 
@@ -76,7 +76,7 @@ def add_rows(count: int) -> None:
         make_score(aggregate, ann)
         receive_telemetry(ann, {"battery": 0.5, "free_memory_bytes": 2**30})
         receive_error(ann, "out_of_memory", federated_model=model, round_number=1)
-        begin_upload(model, ann, 1000, UpdateFacts())
+        begin_update(model, ann, 1000, UpdateFacts())
         fail_a_round(model, ann)
         send_update(model, ann, base_aggregate=aggregate)
         Worker.objects.create(

@@ -205,6 +205,12 @@ SETTINGS: tuple[Setting, ...] = (
         "The largest JSON body that is accepted; JSON is parsed in memory.",
     ),
     _recorded(
+        "FMA_JSON_MEMORY_BYTES",
+        "How much memory JSON may take in each process of the HTTP server; a number in a body takes about 64 bytes. "
+        "Bodies that find too little of it free are answered with 503 and Retry-After, and those that need more with "
+        "413.",
+    ),
+    _recorded(
         "FMA_MAX_ARRAYS",
         "The largest number of arrays in one set of weights.",
         parse=whole(least=1),

@@ -318,6 +318,20 @@ SETTINGS: tuple[Setting, ...] = (
         "that wait for news, and its database connections.",
     ),
     Setting(
+        "FMA_BODIES_PER_CLIENT",
+        whole(least=1),
+        "4",
+        "How many bodies of more than 64 KiB one client may send at one time to each process of the HTTP server. "
+        "Further ones wait, and are answered with 429 and Retry-After when it takes too long.",
+    ),
+    Setting(
+        "FMA_BODIES_PER_ADDRESS",
+        whole(least=1),
+        "8",
+        "The same for all clients of one address, or of one IPv6 network; with FMA_TRUST_PROXY, the forwarded one. "
+        "All addresses together have three quarters of FMA_WEB_THREADS.",
+    ),
+    Setting(
         "FMA_MAX_WAITERS",
         whole(least=0),
         "1000",

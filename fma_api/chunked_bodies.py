@@ -5,7 +5,9 @@ from io import BytesIO
 from django.http import HttpRequest
 
 from fma_api.errors import LengthRequired
+from fma_api.json_memory import json_memory_of
 from fma_core.errors import TooLarge, TruncatedBody
+from fma_django.record.json_memory import SMALL_BYTES
 
 
 def is_chunked(request: HttpRequest) -> bool:
@@ -25,6 +27,8 @@ def read_chunks(request: HttpRequest, *, read_bytes: int | None) -> None:
     if read_bytes is None or not request.META.get("wsgi.input_terminated"):
         raise LengthRequired()
     stream = request.META["wsgi.input"]
+    if read_bytes > SMALL_BYTES:
+        json_memory_of(request).grow_to(2 * read_bytes)  # nobody has said how long it is
     body = stream.read(read_bytes + 1)
     if len(body) > read_bytes:
         raise TooLarge(f"a body of this kind may have {read_bytes} bytes; this one, in chunks, has more")

@@ -36,4 +36,4 @@ class SchemaView(_Shown, KnownQueries, SpectacularAPIView):
 
 
 class DocsView(_Shown, SpectacularSwaggerView):
-    pass
+    metadata_class = None  # a page has nothing to say to OPTIONS: 405

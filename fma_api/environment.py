@@ -206,6 +206,12 @@ SETTINGS: tuple[Setting, ...] = (
         "The largest JSON body that is accepted; JSON is parsed in memory.",
     ),
     _recorded(
+        "FMA_JSON_MEMORY_BYTES",
+        "How much memory JSON may take in each process of the HTTP server; a number in a body takes about 64 bytes. "
+        "Bodies that find too little of it free are answered with 503 and Retry-After, and those that need more with "
+        "413.",
+    ),
+    _recorded(
         "FMA_MAX_ARRAYS",
         "The largest number of arrays in one set of weights.",
         parse=whole(least=1),
@@ -318,6 +324,20 @@ SETTINGS: tuple[Setting, ...] = (
         "16",
         "The most threads of each process of the HTTP server. They bound its requests at one time, without those "
         "that wait for news, and its database connections.",
+    ),
+    Setting(
+        "FMA_BODIES_PER_CLIENT",
+        whole(least=1),
+        "4",
+        "How many bodies of more than 64 KiB one client may send at one time to each process of the HTTP server. "
+        "Further ones wait, and are answered with 429 and Retry-After when it takes too long.",
+    ),
+    Setting(
+        "FMA_BODIES_PER_ADDRESS",
+        whole(least=1),
+        "8",
+        "The same for all clients of one address, or of one IPv6 network; with FMA_TRUST_PROXY, the forwarded one. "
+        "All addresses together have three quarters of FMA_WEB_THREADS.",
     ),
     Setting(
         "FMA_MAX_WAITERS",

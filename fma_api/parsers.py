@@ -12,12 +12,15 @@ from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 
 from fma_api.errors import InvalidHeader, LengthRequired
+from fma_api.json_memory import json_memory_of
 from fma_api.renderers import SAFETENSORS
 from fma_core.arrays.codecs import json_bytes
 from fma_core.arrays.codecs.zstd import is_zstd
 from fma_core.errors import TooLarge, TruncatedBody, UnsupportedCoding
 from fma_django import conf
 from fma_django.errors import DigestMismatch
+from fma_django.record.json_memory import SMALL_BYTES as SMALL_JSON_BYTES
+from fma_django.record.json_memory import parsed_bytes
 from fma_django.record.weights import SafetensorsBody
 
 SMALL_BYTES = 16 * 1024
@@ -40,6 +43,8 @@ class OrjsonParser(BaseParser):
     ) -> Any:
         request: Request = (parser_context or {})["request"]
         body = _read_bounded(stream, parser_context, self.max_bytes)
+        if len(body) > SMALL_JSON_BYTES:
+            json_memory_of(request).grow_to(parsed_bytes(body))
         announced = content_digest(request.META.get("HTTP_CONTENT_DIGEST"))
         if announced is not None and announced != (arrived := hashlib.sha256(body).hexdigest()):
             raise DigestMismatch(
@@ -149,6 +154,8 @@ def _read_bounded(stream: IO[Any], parser_context: Mapping[str, Any] | None, max
     if size_bytes > limit:
         setting = " (FMA_MAX_JSON_BYTES)" if max_bytes is None else ""
         raise TooLarge(f"a body of this kind may have {limit} bytes{setting}; this one has {size_bytes}")
+    if size_bytes > SMALL_JSON_BYTES:
+        json_memory_of(request).grow_to(2 * size_bytes)  # its pieces, and the whole that is made of them
     try:
         body: bytes = stream.read(limit + 1)
     except UnreadablePostError:

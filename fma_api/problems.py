@@ -82,6 +82,7 @@ STATUS: Mapping[type[FMAError], int] = {
     record.ClusterUnavailable: 503,
     record.WorkersKilled: 503,
     record.StoreNotOurs: 503,
+    record.MemoryInUse: 503,
     storage.BlobMissing: 500,
     storage.StorageFull: 507,
     storage.StorageUnavailable: 503,

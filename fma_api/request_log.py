@@ -14,6 +14,7 @@ from django.http import HttpRequest, HttpResponseBase
 from django.utils.functional import SimpleLazyObject
 
 from fma_api.front.responses import is_kept
+from fma_api.sender_address import sender_address
 
 MEASURED = re.compile(r"((?:^|&)metrics=)[^&]*")
 """The metrics of an update, which older clients send in the query."""
@@ -25,7 +26,7 @@ class RequestLogMiddleware:
         self._get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
-        request_id, ip = uuid.uuid4().hex, _address(request)
+        request_id, ip = uuid.uuid4().hex, sender_address(request.META)
         structlog.contextvars.bind_contextvars(request_id=request_id, ip=ip)
         try:
             response = self._get_response(request)
@@ -73,12 +74,6 @@ def _write(event: str, level: str, facts: dict[str, object]) -> None:
 def _shown(value: object) -> str:
     text = str(value)
     return text if text.isprintable() and " " not in text else repr(text)
-
-
-def _address(request: HttpRequest) -> str:
-    # Only a proxy of ours is believed, which adds whom it speaks for at the end.
-    forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "") if settings.FMA_TRUST_PROXY else ""
-    return forwarded.rpartition(",")[2].strip() or str(request.META.get("REMOTE_ADDR", ""))
 
 
 def _code(response: HttpResponseBase) -> dict[str, str]:

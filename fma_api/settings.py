@@ -79,6 +79,7 @@ MIDDLEWARE = [
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "fma_api.trailing_slash.TrailingSlashMiddleware",
     "fma_api.request_log.RequestLogMiddleware",
+    "fma_api.json_memory.JsonMemoryMiddleware",
     "fma_api.for_browsers.Sessions",
     "fma_api.for_browsers.Common",
     "fma_api.for_browsers.Csrf",

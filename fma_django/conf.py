@@ -34,6 +34,7 @@ class Settings:
 
     max_update_bytes: SizeBytes = 2 * 2**30
     max_json_bytes: SizeBytes = 64 * 2**20
+    json_memory_bytes: SizeBytes = 1280 * 2**20
     max_arrays: int = 100_000
     client_update_rate: Rate | None = None
     client_byte_rate: Rate | None = None

@@ -3,6 +3,7 @@
     FMAError
     ├── ClusterUnavailable          cluster_unavailable
     ├── WorkersKilled               workers_killed
+    ├── MemoryInUse                 memory_in_use
     ├── StoreNotOurs                store_not_ours
     └── Refused
         ├── UnknownModel            unknown_model
@@ -60,6 +61,12 @@ class WorkersKilled(FMAError):
     """Several machines died of one piece of work. An attempt, which may be repeated, but not for ever."""
 
     code: ClassVar[str] = "workers_killed"
+
+
+class MemoryInUse(FMAError):
+    """Other requests take the memory that this one needs; it can be repeated."""
+
+    code = "memory_in_use"
 
 
 class StoreNotOurs(FMAError):

@@ -93,7 +93,13 @@ def _load(parent: int) -> "Front":
     from fma_api.wsgi import application
 
     _open_many_files(settings.FMA_MAX_WAITERS + ACTIVE_CONNECTIONS + DESCRIPTORS_OF_THREADS)
-    return Front(application, threads=settings.FMA_WEB_THREADS, waiters=settings.FMA_MAX_WAITERS)
+    return Front(
+        application,
+        threads=settings.FMA_WEB_THREADS,
+        waiters=settings.FMA_MAX_WAITERS,
+        bodies_per_address=settings.FMA_BODIES_PER_ADDRESS,
+        bodies_per_client=settings.FMA_BODIES_PER_CLIENT,
+    )
 
 
 def _open_many_files(count: int) -> None:

@@ -14,6 +14,8 @@ WORTH_BYTES = 128 * 1024
 SILENCE_S = 60.0  # then a body that has stalled counts as ended, and its thread is free again
 # And so does one that drips, once it has been waited for as long as this many take.
 LEAST_BYTES_PER_S = 16 * 1024
+DROP_BYTES = 64 * 2**20
+DROP_S = 10.0  # So much, and so long, is read of a body that was refused.
 
 
 class StreamedBody:
@@ -45,6 +47,7 @@ class StreamedBody:
         self._waited_s = 0.0
         self._came_at = 0.0
         self._has_begun = False
+        self._is_dropped = False
         self._has_ended = is_broken
         self.is_broken = is_broken
         """Whether it ended before its end. A body with trailers seems to: granian shows them like a fault."""
@@ -76,6 +79,24 @@ class StreamedBody:
     def read_piece(self, limit: int) -> memoryview:
         """Wait for as many bytes as are worth a look: at most `limit`, and none at the end."""
         return self._take(limit, least=min(limit, WORTH_BYTES))
+
+    async def drop_the_rest(self) -> None:
+        """Read on for a while what nobody wants. Called in the loop, when the request has been answered.
+
+        A connection that is closed with bytes unread breaks off the client's sending, and the answer is lost.
+        """
+        with self._changed:
+            if self._has_ended:
+                return
+            self._is_dropped = True
+            self._pieces.clear()
+            self._held_bytes = 0
+            if not self._has_begun:
+                self._has_begun = True
+                self._begin()
+            self._resume()
+        if self._reading is not None:
+            await asyncio.wait([self._reading], timeout=DROP_S)
 
     def close(self) -> None:
         """No more is read. Called in the loop."""
@@ -137,6 +158,7 @@ class StreamedBody:
 
     async def _read_ahead(self) -> None:
         pieces: Any = self._exchange.__aiter__() if self._goes_on is None else self._goes_on
+        dropped_bytes = 0
         while True:
             piece = await _next(pieces)
             is_broken = not piece and await _is_broken(pieces)
@@ -146,6 +168,11 @@ class StreamedBody:
                     self.is_broken |= is_broken
                     self._changed.notify()
                     return
+                if self._is_dropped:
+                    dropped_bytes += len(piece)
+                    if dropped_bytes > DROP_BYTES:
+                        return
+                    continue
                 self._pieces.append(memoryview(piece))
                 self._held_bytes += len(piece)
                 self._came_at = time.monotonic()

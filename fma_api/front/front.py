@@ -13,6 +13,7 @@ from fma_api import problems
 from fma_api.front import body as bodies
 from fma_api.front import django
 from fma_api.front.body import StreamedBody, read_small
+from fma_api.front.body_places import BodyPlaces, NoPlace
 from fma_api.front.environ import environ_of
 from fma_api.front.listening import listen_for
 from fma_api.front.protocol import Exchange, Reading, Scope
@@ -21,6 +22,7 @@ from fma_api.front.sending import send
 from fma_api.front.threads import Threads
 from fma_api.front.waiting_room import Outcome, WaitingRoom
 from fma_api.renderers import dumps
+from fma_api.sender_address import sender_address
 from fma_django import wakeups
 
 log = structlog.get_logger(__name__)
@@ -41,6 +43,15 @@ TOO_SLOW = dumps(
 TOO_LARGE = dumps(
     problems.problem_of(413, "too_large", f"a form may have {FORM_BYTES} bytes; the API takes larger bodies")
 )
+RETRY_AFTER_S = "10"
+TOO_MANY = dumps(
+    problems.problem_of(
+        429,
+        "too_many_bodies",
+        "this client or address sends too many bodies at one time; the others must end first",
+    )
+)
+WATCHED = ("healthz", "readyz")
 LOOK_EVERY_S = 20.0
 """A wake-up may be lost (fma_django.wakeups): who waits looks by itself now and then."""
 
@@ -57,6 +68,8 @@ class Front:
         *,
         threads: int,
         waiters: int,
+        bodies_per_address: int = 8,
+        bodies_per_client: int = 4,
         listen: Callable[[], wakeups.Listener] = lambda: wakeups.listen("model"),
     ) -> None:
         self._handler = handler
@@ -64,6 +77,13 @@ class Front:
         self._waiters = waiters
         self._listen = listen
         self._forms = asyncio.Semaphore(FORMS_AT_ONCE)
+        # What watches over this process is answered while all other threads are busy.
+        self._watched = {path: Threads(1) for path in WATCHED}
+        self._bodies = BodyPlaces(
+            most=max(1, threads - max(1, threads // 4)),
+            per_address=bodies_per_address,
+            per_client=bodies_per_client,
+        )
 
     def __rsgi_init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.start(loop)
@@ -92,7 +112,13 @@ class Front:
             return
         if isinstance(body, StreamedBody):
             # A body that was read cannot be read again, so this request cannot be repeated.
-            await self._answer(exchange, {**environ, "wsgi.input": body}, may_wait=False)
+            try:
+                async with self._bodies.place(sender_address(environ), environ.get("HTTP_CLIENT_UUID")):
+                    await self._answer(exchange, {**environ, "wsgi.input": body}, may_wait=False)
+            except NoPlace:
+                exchange.response_bytes(429, [*HANG_UP, ("Retry-After", RETRY_AFTER_S)], TOO_MANY)
+            if "HTTP_EXPECT" not in environ:
+                await body.drop_the_rest()
             body.close()
             return
         if "CONTENT_LENGTH" not in environ and environ.pop("HTTP_TRANSFER_ENCODING", None) is not None:
@@ -145,7 +171,8 @@ class Front:
         """The response, in a thread: sent, or kept (and returned) when it is worth waiting for another one."""
         environ[MAY_WAIT] = may_wait and self.room.takes_more
         done: asyncio.Future[NothingYet | None] = self._loop.create_future()
-        self._threads.run(lambda: self._work(exchange, environ, done))
+        threads = self._watched.get(environ["PATH_INFO"].rpartition("/")[2], self._threads)
+        threads.run(lambda: self._work(exchange, environ, done))
         return await done
 
     def _work(

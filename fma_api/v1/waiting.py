@@ -52,6 +52,8 @@ def newer_aggregate(request: Request, federated_model: FederatedModel) -> Newer 
         return None
     query = WaitSerializer(data=request.query_params)
     query.is_valid(raise_exception=True)
+    if "after" not in query.validated_data:  # `?after=`: an empty member of a form is none
+        raise serializers.ValidationError({"after": ["A valid integer is required."]})
     newest = latest_aggregate(federated_model)
     is_newer = newest is not None and newest.pk > query.validated_data["after"]
     return Newer(newest if is_newer else None, query.validated_data["wait"])

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
@@ -10,15 +11,17 @@ from rest_framework.request import Request
 from fma_api.errors import RangeNotSatisfiable
 from fma_api.front.responses import StoredFile
 from fma_api.renderers import SAFETENSORS
-from fma_core.arrays.codecs import json_bytes
-from fma_core.arrays.codecs.safetensors import Limits, decode
-from fma_core.errors import InvalidSpec, InvalidWeights
+from fma_core.arrays.codecs.json_pieces import json_pieces
+from fma_core.arrays.codecs.safetensors import Limits, read_header
+from fma_core.errors import FMAError, InvalidSpec, InvalidWeights, TruncatedBody
 from fma_django import conf
 from fma_django.models import EvaluationRound, ModelAggregate, ModelArtifact, ModelUpdate
 from fma_django.storage import BlobCorrupt, get_store
 
 Weights = ModelAggregate | ModelArtifact | ModelUpdate | EvaluationRound
 
+SMALL_BYTES = 2**18
+"""JSON of weights up to here is written whole, and so has a Content-Length."""
 RANGE = re.compile(r"bytes=([0-9]{0,18})-([0-9]{0,18})")
 
 
@@ -41,8 +44,7 @@ def weights_response(
     elif _matches(request, etag):
         response = _with_etag(HttpResponse(status=304), etag)
     else:
-        body = envelope[0] + json_weights(weights) + envelope[1]
-        response = _with_etag(HttpResponse(body, content_type="application/json"), etag)
+        response = json_response(weights, before=envelope[0], after=envelope[1], etag=etag)
     for name, value in headers.items():
         response[name] = value
     return response
@@ -72,20 +74,76 @@ def wants_safetensors(request: Request) -> bool:
     return bool(request.accepted_renderer.media_type == SAFETENSORS)
 
 
-def json_weights(weights: Weights) -> bytes:
-    """The weights in the JSON layout in which the model's weights came."""
+def json_response(
+    weights: Weights, *, before: bytes = b"", after: bytes = b"", etag: str | None = None
+) -> HttpResponseBase:
+    """The weights in the JSON layout in which the model's weights came, between `before` and `after`.
+
+    Large ones are read and written block by block: their text takes several times the memory of the file.
+    """
+    pieces = chain([before], _json_pieces(weights), [after])
+    response: HttpResponseBase
+    if weights.size_bytes <= SMALL_BYTES:
+        response = HttpResponse(b"".join(pieces), content_type="application/json")
+    else:
+        response = StreamingHttpResponse(pieces, content_type="application/json")
+    return response if etag is None else _with_etag(response, etag)
+
+
+def _json_pieces(weights: Weights) -> Iterator[bytes]:
+    """Raises BlobCorrupt, for a header that is none at once."""
     # Stored weights were within the limits when they came.
     size = weights.size_bytes
-    limits = Limits(max_bytes=size, max_arrays=size, max_header_bytes=size)
-    data = b"".join(get_store().open_range(weights.sha256, whole_bytes=size))
+    file = _Blob(weights.sha256, size)
     try:
-        arrays = decode(data, limits=limits)
+        header = read_header(
+            file.read_on,
+            size_bytes=size,
+            limits=Limits(max_bytes=size, max_arrays=size, max_header_bytes=size),
+        )
     except (InvalidSpec, InvalidWeights) as error:
-        # They were valid when they came: the fault is not the caller's.
-        raise BlobCorrupt(
-            f"blob {weights.sha256} is damaged: {error.message}", sha256=weights.sha256
-        ) from error
-    return json_bytes.dumps(arrays, weights.federated_model.layout or "named")
+        raise file.corrupt(error) from error
+    return _checked(json_pieces(header, file.read, weights.federated_model.layout or "named"), file)
+
+
+def _checked(pieces: Iterator[bytes], file: "_Blob") -> Iterator[bytes]:
+    try:
+        yield from pieces
+    except (InvalidSpec, InvalidWeights) as error:
+        raise file.corrupt(error) from error
+
+
+class _Blob:
+    """A file of the store, read from its beginning to its end; each jump is a request to the store."""
+
+    def __init__(self, sha256: str, size_bytes: int) -> None:
+        self._sha256, self._size_bytes = sha256, size_bytes
+        self._position = 0
+        self._left = memoryview(b"")
+        self._pieces = get_store().open_range(sha256, whole_bytes=size_bytes)
+
+    def read(self, start: int, size: int) -> bytes:
+        if start != self._position:
+            self._pieces = get_store().open_range(self._sha256, start, whole_bytes=self._size_bytes)
+            self._position, self._left = start, memoryview(b"")
+        return self.read_on(size)
+
+    def read_on(self, size: int) -> bytes:
+        parts, missing = [], size
+        while missing:
+            if not self._left:
+                self._left = memoryview(next(self._pieces, b""))
+                if not self._left:
+                    raise self.corrupt(TruncatedBody("the file ended before its announced end"))
+            parts.append(self._left[:missing])
+            self._left = self._left[missing:]
+            missing -= len(parts[-1])
+        self._position += size
+        return b"".join(parts)
+
+    def corrupt(self, error: FMAError) -> BlobCorrupt:
+        """The weights were valid when they came: the fault is not the caller's."""
+        return BlobCorrupt(f"blob {self._sha256} is damaged: {error.message}", sha256=self._sha256)
 
 
 def _safetensors(request: Request | HttpRequest, sha256: str, size_bytes: int, etag: str) -> HttpResponseBase:

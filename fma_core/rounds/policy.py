@@ -203,13 +203,11 @@ class RoundPolicy(CheckedPart):
 def _moment(text: str) -> datetime:
     try:
         parsed = datetime.fromisoformat(text)
-    except ValueError:
-        parsed = None
-    if parsed is None or parsed.tzinfo is None:
-        raise ValueError(
-            f"end_date must be ISO 8601 with a time zone (2027-01-31T12:00:00Z); found {text!r:.60}"
-        )
-    return parsed.astimezone(UTC)
+        if parsed.tzinfo is not None:
+            return parsed.astimezone(UTC)
+    except (ValueError, OverflowError):  # an offset may lead out of the years 1 to 9999
+        pass
+    raise ValueError(f"end_date must be ISO 8601 with a time zone (2027-01-31T12:00:00Z); found {text!r:.60}")
 
 
 def _rounds_without_improvement(values: Sequence[float], least: float) -> int:

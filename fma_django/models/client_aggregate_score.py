@@ -4,12 +4,13 @@ from django.db import models
 
 from fma_django.models.client import Client
 from fma_django.models.model_aggregate import ModelAggregate
+from fma_django.models.stored_json import StoredJson
 
 
 class ClientAggregateScore(models.Model):
     aggregate = models.ForeignKey(ModelAggregate, on_delete=models.CASCADE, related_name="client_scores")
     client = models.ForeignKey(Client, on_delete=models.CASCADE, related_name="aggregate_scores")
-    validation_results = models.JSONField()
+    validation_results = StoredJson()
     created_on = models.DateTimeField(auto_now_add=True)
 
     class Meta:

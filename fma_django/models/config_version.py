@@ -4,6 +4,7 @@ from django.conf import settings
 from django.db import models
 
 from fma_django.models.federated_model import FederatedModel
+from fma_django.models.stored_json import StoredJson
 
 
 class ConfigVersion(models.Model):
@@ -16,7 +17,7 @@ class ConfigVersion(models.Model):
         FederatedModel, on_delete=models.CASCADE, related_name="config_versions"
     )
     number = models.PositiveIntegerField()
-    configuration = models.JSONField()
+    configuration = StoredJson()
     changed_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )

@@ -8,6 +8,7 @@ from fma_core.evaluation import from_json, metrics_of
 from fma_django.models.client import Client
 from fma_django.models.evaluation_round import EvaluationRound
 from fma_django.models.organisation import Organisation
+from fma_django.models.stored_json import StoredJson
 
 
 class EvaluationResult(models.Model):
@@ -21,7 +22,7 @@ class EvaluationResult(models.Model):
     organisation = models.ForeignKey(
         Organisation, on_delete=models.SET_NULL, null=True, blank=True, related_name="evaluation_results"
     )
-    statistics = models.JSONField()
+    statistics = StoredJson()
     is_counted = models.BooleanField(default=False)
     created_on = models.DateTimeField(auto_now_add=True)
 

@@ -11,6 +11,7 @@ from fma_django.models.client import Client
 from fma_django.models.federated_model import FederatedModel
 from fma_django.models.model_aggregate import ModelAggregate
 from fma_django.models.model_artifact import ModelArtifact
+from fma_django.models.stored_json import StoredJson
 from fma_django.models.weights import WithWeights
 
 
@@ -67,7 +68,7 @@ class EvaluationRound(WithWeights):
     artifact = models.ForeignKey(
         ModelArtifact, on_delete=models.SET_NULL, null=True, blank=True, related_name="evaluations"
     )
-    question = models.JSONField()
+    question = StoredJson()
     clients = models.ManyToManyField(Client, related_name="evaluations")
     min_contributors = models.PositiveIntegerField(
         validators=[MinValueValidator(2)],
@@ -78,7 +79,7 @@ class EvaluationRound(WithWeights):
     state = models.CharField(max_length=9, choices=EvaluationState.choices, default=EvaluationState.OPEN)
     reason = models.CharField(max_length=12, choices=EvaluationReason.choices, blank=True)
     num_contributors = models.PositiveIntegerField(null=True, blank=True)
-    metrics = models.JSONField(null=True, blank=True)
+    metrics = StoredJson(null=True, blank=True)
     withheld = models.CharField(max_length=24, choices=Withheld.choices, blank=True)
     withheld_detail = models.TextField(blank=True)
     opened_on = models.DateTimeField(auto_now_add=True)

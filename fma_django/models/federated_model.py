@@ -19,6 +19,7 @@ from fma_core.rounds.policy import RoundPolicy
 from fma_core.rounds.requirements import Requirement, requirements
 from fma_core.selection import EVERYONE, chooses_clients
 from fma_django.models.client import Client
+from fma_django.models.stored_json import StoredJson
 
 # Each round runs with one version of these columns.
 CONFIGURATION = tuple(column.name for column in COLUMNS)
@@ -68,15 +69,15 @@ class FederatedModel(models.Model):
         help_text="Off: updates are accepted and wait. On: rounds close when the requirement is met.",
     )
     aggregator = models.CharField(max_length=255)
-    aggregator_params = models.JSONField(
+    aggregator_params = StoredJson(
         default=dict, blank=True, help_text="The aggregator's parameters by name; empty: their defaults."
     )
-    stages = models.JSONField(
+    stages = StoredJson(
         default=list,
         blank=True,
         help_text="The steps before the aggregator: a list of parts, each with its name.",
     )
-    optimiser = models.JSONField(
+    optimiser = StoredJson(
         null=True,
         blank=True,
         help_text="The server optimiser, with its name; empty: the aggregator's answer is final.",
@@ -87,29 +88,29 @@ class FederatedModel(models.Model):
         default=UpdateKind.WEIGHTS,
         help_text="Whether clients send their weights after training, or only the differences.",
     )
-    staleness = models.JSONField(
+    staleness = StoredJson(
         null=True,
         blank=True,
         help_text="The discount for updates of an old base, with its name; empty: none.",
     )
-    array_policies = models.JSONField(
+    array_policies = StoredJson(
         default=dict,
         blank=True,
         help_text="The next value of each array, by pattern of its name: stepped, averaged, newest, collected or kept.",
     )
     requirement = models.CharField(max_length=255, blank=True, help_text="Empty: one update is enough.")
-    requirement_args = models.JSONField(
+    requirement_args = StoredJson(
         default=list, blank=True, help_text="The requirement's parameters in order."
     )
-    round_policy = models.JSONField(
+    round_policy = StoredJson(
         default=dict, blank=True, help_text="When a round closes and when the experiment ends."
     )
-    selector = models.JSONField(
+    selector = StoredJson(
         default=_everyone,
         blank=True,
         help_text="The rule that chooses the clients of a round, with its name.",
     )
-    eligibility = models.JSONField(
+    eligibility = StoredJson(
         default=list,
         blank=True,
         help_text="The clients that may be chosen at all: a list of filters, each with its name.",
@@ -119,15 +120,15 @@ class FederatedModel(models.Model):
         validators=[MaxValueValidator(MAX_SEED)],
         help_text="The same seed and history choose the same clients.",
     )
-    client_config = models.JSONField(
+    client_config = StoredJson(
         default=dict,
         blank=True,
         help_text="The settings that clients train with in a round: any JSON object.",
     )
-    client_config_overrides = models.JSONField(
+    client_config_overrides = StoredJson(
         default=list, blank=True, help_text="Differences for some rounds, tags or clients."
     )
-    client_config_schema = models.JSONField(
+    client_config_schema = StoredJson(
         null=True, blank=True, help_text="The JSON Schema that client_config must keep to; empty: any."
     )
     furthest_base_agg = models.PositiveIntegerField(
@@ -136,11 +137,9 @@ class FederatedModel(models.Model):
         validators=[MinValueValidator(1), MaxValueValidator(2147483647)],
         help_text="Only updates trained from one of this many newest aggregates count; 1 means the newest.",
     )
-    update_schema = models.JSONField(null=True, blank=True)
-    client_agg_results_schema = models.JSONField(null=True, blank=True)
-    spec = models.JSONField(
-        null=True, blank=True, help_text="Names, shapes and dtypes of the model's arrays."
-    )
+    update_schema = StoredJson(null=True, blank=True)
+    client_agg_results_schema = StoredJson(null=True, blank=True)
+    spec = StoredJson(null=True, blank=True, help_text="Names, shapes and dtypes of the model's arrays.")
     weights_layout = models.CharField(max_length=8, choices=WeightsLayout.choices, blank=True)
     started_on = models.DateTimeField(null=True, blank=True, editable=False)
     paused_on = models.DateTimeField(null=True, blank=True, editable=False)

@@ -9,6 +9,7 @@ from fma_django.models.client import Client
 from fma_django.models.federated_model import FederatedModel
 from fma_django.models.model_aggregate import ModelAggregate
 from fma_django.models.round import Round
+from fma_django.models.stored_json import StoredJson
 from fma_django.models.weights import WithWeights
 
 
@@ -62,7 +63,7 @@ class ModelUpdate(WithWeights):
     num_examples = models.PositiveBigIntegerField(
         default=1, help_text="Its weight: how many examples it learnt from."
     )
-    metrics = models.JSONField(default=dict, blank=True)
+    metrics = StoredJson(default=dict, blank=True)
     # Null until the round is published, and in rounds of before there were any: a migration that filled them would
     # write every row anew.
     verdict = models.CharField(max_length=8, choices=UpdateVerdict.choices, null=True, blank=True)  # noqa: DJ001

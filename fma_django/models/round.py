@@ -12,6 +12,7 @@ from fma_core.aggregation.strategy import Strategy
 from fma_core.rounds.life import TRANSITIONS
 from fma_django.models.federated_model import FederatedModel
 from fma_django.models.model_aggregate import ModelAggregate
+from fma_django.models.stored_json import StoredJson
 
 
 class RoundState(models.TextChoices):
@@ -74,13 +75,13 @@ class Round(models.Model):
     )
     num_updates = models.PositiveIntegerField(default=0)
     clients_counted = models.PositiveIntegerField(null=True, blank=True, editable=False)
-    metrics = models.JSONField(
+    metrics = StoredJson(
         default=dict,
         blank=True,
         editable=False,
         help_text="The metrics of its updates, merged when it was published.",
     )
-    strategy = models.JSONField(
+    strategy = StoredJson(
         null=True,
         blank=True,
         editable=False,

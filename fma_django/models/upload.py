@@ -14,6 +14,7 @@ from fma_django.models.federated_model import FederatedModel
 from fma_django.models.model_aggregate import ModelAggregate
 from fma_django.models.model_artifact import ModelArtifact
 from fma_django.models.model_update import ModelUpdate
+from fma_django.models.stored_json import StoredJson
 
 
 class Upload(models.Model):
@@ -41,7 +42,7 @@ class Upload(models.Model):
     base_is_known = models.BooleanField(default=False)
     base_was_sent = models.BooleanField(default=False, db_default=False)
     num_examples = models.PositiveBigIntegerField(default=1)
-    metrics = models.JSONField(default=dict, blank=True)
+    metrics = StoredJson(default=dict, blank=True)
     size_bytes = models.PositiveBigIntegerField()
     content_encoding = models.CharField(max_length=16, blank=True)
     sha256 = models.CharField(max_length=64, blank=True)

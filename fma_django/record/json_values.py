@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from fma_django.errors import InvalidValue
+from fma_django.models.stored_json import StoredEncoder
 
 MAX_DEPTH = 64
 
@@ -17,7 +18,7 @@ def require_storable(value: Any, *, field: str, max_bytes: int | None = None) ->
     """
     _require_plain(value, field, depth=0)
     try:
-        text = json.dumps(value, allow_nan=False, sort_keys=True, ensure_ascii=False)
+        text = json.dumps(value, cls=StoredEncoder, allow_nan=False, sort_keys=True, ensure_ascii=False)
         size = len(text.encode())
     except UnicodeEncodeError as error:
         raise InvalidValue(

@@ -13,6 +13,7 @@ from fma_core.arrays.spec import Spec
 from fma_core.registry import Registry
 from fma_core.rounds.closing import RoundRules
 from fma_django.models import FederatedModel
+from fma_django.models.stored_json import StoredDecoder
 from fma_django.record.weights import update_layout, update_spec
 
 
@@ -65,7 +66,7 @@ def wanted_of(configuration: str, spec: str | None, layout: str) -> tuple[Spec |
 @lru_cache(maxsize=1024)
 def _rules_of(configuration: str, generation: int) -> BuiltConfiguration:
     experiment = FederatedModel()
-    experiment.configure(json.loads(configuration))
+    experiment.configure(json.loads(configuration, cls=StoredDecoder))
     strategy = experiment.build_strategy()
     return BuiltConfiguration(experiment, strategy, experiment.build_round_rules(strategy))
 
@@ -76,5 +77,5 @@ def _wanted_of(
     configuration: str, spec: str | None, layout: str, generation: int
 ) -> tuple[Spec | None, Layout | None]:
     model = FederatedModel(spec=None if spec is None else json.loads(spec), weights_layout=layout)
-    model.configure(json.loads(configuration))
+    model.configure(json.loads(configuration, cls=StoredDecoder))
     return update_spec(model), update_layout(model)

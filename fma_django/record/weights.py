@@ -21,6 +21,7 @@ from fma_core.errors import InvalidSpec, InvalidWeights, SpecMismatch
 from fma_django import conf
 from fma_django.errors import DigestMismatch
 from fma_django.models import FederatedModel
+from fma_django.record.json_memory import NUMBER_BYTES, reserved
 from fma_django.record.json_schema import require_schema
 from fma_django.storage import get_store
 from fma_django.storage.errors import full_disk_told
@@ -98,14 +99,16 @@ def _store(
         if received is not None:
             _require_digest(body, received.wire_sha256)
             if schema is not None:
-                require_schema(json_layouts.json_of(decode(data), layout or "named"), schema, field=field)
+                with reserved(NUMBER_BYTES * spec.num_parameters):
+                    require_schema(json_layouts.json_of(decode(data), layout or "named"), schema, field=field)
             get_store().put_bytes(data, received.sha256)
             return StoredWeights(received.sha256, received.size_bytes, spec, layout or "named")
         body = replace(body, read=io.BytesIO(data).read)
     with _received_file(body, spec) as (path, received):
         _require_digest(body, received.wire_sha256)
         if schema is not None:
-            require_schema(json_layouts.json_of(read_file(path), layout or "named"), schema, field=field)
+            with reserved(NUMBER_BYTES * received.spec.num_parameters):
+                require_schema(json_layouts.json_of(read_file(path), layout or "named"), schema, field=field)
         get_store().put_file(path, received.sha256)
     return StoredWeights(received.sha256, received.size_bytes, received.spec, layout or "named")
 

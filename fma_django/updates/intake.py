@@ -9,6 +9,7 @@ is decided by `fma_django.rounds.advance`, when it may be due.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from uuid import UUID
 
@@ -18,7 +19,7 @@ from django.utils import timezone
 
 from fma_core.aggregation.strategy import Strategy
 from fma_core.rounds.closing import RoundFacts
-from fma_django.errors import InvalidValue, NotRegistered, Refused, UnknownClient, UnknownModel
+from fma_django.errors import InvalidValue, LateUpdate, NotRegistered, Refused, UnknownClient, UnknownModel
 from fma_django.models import FederatedModel, IdempotencyKey, ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus
 from fma_django.record.configuration import as_configured
@@ -33,6 +34,7 @@ from fma_django.updates.admission import admit, mark_answered
 from fma_django.updates.expected import Expected, Sender
 from fma_django.updates.facts import UpdateFacts, metrics_json_of, require_metrics
 from fma_django.updates.one_writer import turn
+from fma_django.updates.rates import ask_for_update
 from fma_django.updates.standing import (
     Standing,
     configuration_of,
@@ -44,7 +46,7 @@ from fma_django.updates.standing import (
     with_base,
 )
 
-__all__ = ["Allow", "Expected", "Sender", "UpdateFacts", "accept", "announce"]
+__all__ = ["Allow", "Expected", "Sender", "UpdateFacts", "accept", "announce", "refuse_before_facts"]
 
 Allow = Callable[[Expected, int, str], None]
 
@@ -85,7 +87,7 @@ def announce(
     require_base(standing, facts, rules)
     spec, layout = wanted_of(configuration, standing.spec, standing.layout)
     expected = Expected(
-        client_id=standing.client_id if isinstance(standing.client_id, UUID) else UUID(standing.client_id),
+        client_id=_client_id_of(standing),
         federated_model_id=sender.federated_model_id,
         facts=facts,
         sent_base=sent_base,
@@ -108,6 +110,22 @@ def announce(
     sender.client_id = expected.client_id
     allow(expected, size_bytes, coding)
     return expected
+
+
+def refuse_before_facts(sender: Sender, size_bytes: int) -> None:
+    """Refuse an update whose facts are not known yet, if any update of the sender would be refused; count nothing.
+
+    Raises UnknownClient, UnknownModel, NotRegistered, ExperimentEnded, NotSelected, RoundFull, RateExceeded.
+    """
+    standing = _standing_before_body(sender, UpdateFacts())
+    require_registered(standing)
+    rules = rules_of(configuration_of(standing))
+    if standing.round_id is None:
+        refuse_ended(sender.federated_model_id)
+    else:
+        with suppress(LateUpdate):  # the base, which is not known, says whether it is late
+            admit(standing, rules)
+    ask_for_update(sender.federated_model_id, _client_id_of(standing), size_bytes)
 
 
 def accept(expected: Expected, body: WeightsBody) -> ModelUpdate:
@@ -157,6 +175,11 @@ def _standing_before_body(sender: Sender, facts: UpdateFacts) -> Standing:
     if standing.federated_model_id is None:
         raise UnknownModel.of(sender.federated_model_id)
     return standing
+
+
+def _client_id_of(standing: Standing) -> UUID:
+    """The client's id, which SQLite gives as text."""
+    return standing.client_id if isinstance(standing.client_id, UUID) else UUID(standing.client_id)
 
 
 def _was_used(expected: Expected) -> bool:

@@ -13,6 +13,7 @@ from fma_django.errors import (
     UnknownModel,
 )
 from fma_django.models import FederatedModel, ModelUpdate, Participation, Round
+from fma_django.models.stored_json import StoredDecoder
 from fma_django.record.queries.aggregates import initial_artifact, latest_model, newest_aggregate_ids
 from fma_django.record.rules import BuiltConfiguration
 from fma_django.rounds.waiting_updates import ABANDONED, stale_reason
@@ -154,7 +155,7 @@ def is_same_update(standing: Standing, facts: UpdateFacts, sha256: str) -> bool:
         standing.earlier_sha256 == sha256
         and standing.earlier_base_id == standing.base_id
         and standing.earlier_num_examples == facts.num_examples
-        and json.loads(standing.earlier_metrics) == facts.metrics
+        and json.loads(standing.earlier_metrics, cls=StoredDecoder) == facts.metrics
     )
 
 

@@ -55,6 +55,7 @@ class Exchange:
         self._answered = threading.Event()
         self.taken_bytes = 0
         self.has_been_read = threading.Event()
+        self.was_read_unanswered = False
         self.num_watchers = 0
         self.status = 0
         self.headers: dict[str, str] = {}
@@ -74,6 +75,7 @@ class Exchange:
 
     async def __anext__(self) -> bytes:
         self.has_been_read.set()
+        self.was_read_unanswered |= not self.is_answered
         if not self._pieces:
             raise StopAsyncIteration
         piece = self._pieces.pop(0)
@@ -153,6 +155,7 @@ class Running:
         query: str = "",
         size: int | None = None,
         headers: Sequence[tuple[str, str]] = (),
+        client: str = "127.0.0.2:50000",
     ) -> Exchange:
         """A request; size: the announced one, if it is another than that of the pieces."""
         length = sum(len(piece or b"") for piece in pieces) if size is None else size
@@ -160,7 +163,7 @@ class Running:
         if length:
             said.append(("content-length", str(length)))
         exchange = Exchange(self.loop, pieces)
-        scope = Scope(method, path, query, Headers(said))
+        scope = Scope(method, path, query, Headers(said), client=client)
         asyncio.run_coroutine_threadsafe(self.front.__rsgi__(scope, exchange), self.loop)
         return exchange
 

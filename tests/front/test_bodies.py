@@ -182,7 +182,38 @@ def test_nothing_is_read_of_what_django_refuses(headers: Any) -> None:
     with running(Handler(refuse)) as front:
         asked = front.begin(b"x" * 10, method="POST", size=10_000_000, headers=headers).wait()
 
-        assert (asked.status, asked.has_been_read.is_set()) == (413, False)
+        assert (asked.status, asked.was_read_unanswered) == (413, False)
+
+
+@pytest.mark.parametrize("first", [0, 10], ids=["unread", "begun"])
+def test_the_rest_of_a_refused_body_is_dropped(first: int) -> None:
+    def refuse_after(request: HttpRequest) -> HttpResponse:
+        request.META["wsgi.input"].read(first)
+        return HttpResponse(status=413)
+
+    with running(Handler(refuse_after)) as front:
+        asked = front.begin(*[PIECE] * 40, method="POST").wait()
+
+        assert asked.status == 413
+        front.until(lambda: asked.taken_bytes == 40 * len(PIECE))
+
+
+def test_no_more_than_a_bound_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "DROP_BYTES", 4 * len(PIECE))
+    with running(Handler(refuse)) as front:
+        asked = front.begin(*[PIECE] * 40, method="POST").wait()
+        front.until(lambda: asked.taken_bytes > 4 * len(PIECE))
+        time.sleep(0.1)
+
+        assert asked.taken_bytes == 5 * len(PIECE)
+
+
+def test_nothing_is_dropped_of_a_body_that_its_client_holds_back() -> None:
+    with running(Handler(refuse)) as front:
+        asked = front.begin(PIECE, method="POST", headers=[("expect", "100-continue")]).wait()
+        time.sleep(0.1)
+
+        assert not asked.has_been_read.is_set()
 
 
 def test_an_expected_body_is_read_when_django_wants_it() -> None:

@@ -1,10 +1,10 @@
 """`model_aggregates/`: the results of rounds."""
 
 from typing import Any
+from uuid import uuid4
 
-import orjson
 from django.db.models import QuerySet
-from django.http import Http404, HttpResponse, HttpResponseBase
+from django.http import Http404, HttpResponseBase
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import mixins, viewsets
@@ -13,7 +13,7 @@ from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from fma_api.renderers import SAFETENSORS, OrjsonRenderer, SafetensorsRenderer
+from fma_api.renderers import SAFETENSORS, OrjsonRenderer, SafetensorsRenderer, dumps
 from fma_api.v1.aggregates.filters import ModelAggregateFilters
 from fma_api.v1.aggregates.serializers import (
     ModelAggregateSerializer,
@@ -27,7 +27,7 @@ from fma_api.v1.filters import LIST_FILTERS
 from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key, scope
 from fma_api.v1.ids import NUMBER
 from fma_api.v1.pagination import LinkedPages
-from fma_api.v1.weights import blob_response, json_weights, weights_response
+from fma_api.v1.weights import blob_response, json_response, weights_response
 from fma_django.evaluations.scores import score_aggregate
 from fma_django.experiments.artifacts import publish_aggregate
 from fma_django.models import ModelAggregate
@@ -65,11 +65,13 @@ class ModelAggregateViewSet(
             score_aggregate(serializer.instance, serializer.validated_data["validation_score"])
 
     @extend_schema(summary="One aggregate with its weights", responses=ModelAggregateWithWeightsSerializer)
-    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponse:  # type: ignore[override]
+    def retrieve(self, request: Request, *args: Any, **kwargs: Any) -> HttpResponseBase:  # type: ignore[override]
         aggregate = self.get_object()
-        # The weights are bytes of JSON already: they take the place of the URL without being parsed again.
-        members = {**self.get_serializer(aggregate).data, "result": orjson.Fragment(json_weights(aggregate))}
-        return HttpResponse(orjson.dumps(members, default=str), content_type="application/json")
+        # The weights take the place of the URL as they are written, piece by piece.
+        place = uuid4().hex
+        members = {**self.get_serializer(aggregate).data, "result": place}
+        before, after = dumps(members).split(dumps(place))
+        return json_response(aggregate, before=before, after=after)
 
     @extend_schema(
         summary="The weights of an aggregate",

@@ -84,7 +84,8 @@ class EvaluationViewSet(
         if client is None or response.data or wait_s == 0:
             return response
         models = visible_to(client, FederatedModel.objects.all())
-        if model_id := request.query_params.get("federated_model"):
+        filters = EvaluationFilters(request.query_params)
+        if filters.is_valid() and (model_id := filters.form.cleaned_data["federated_model"]) is not None:
             models = models.filter(pk=model_id)
         return nothing_yet(
             models.values_list("pk", flat=True), wait_s, dumps([]), content_type="application/json"

@@ -58,8 +58,8 @@ def newer_at_once(request: HttpRequest, federated_model_id: int) -> HttpResponse
         if aggregate_id is None or aggregate_id <= after:
             return nothing_yet([federated_model_id], wait_s)
         aggregate = ModelAggregate.objects.filter(pk=aggregate_id).first()
-    except DatabaseError:
-        return None
+    except (FMAError, DatabaseError):
+        return None  # the view makes a problem of it
     if aggregate is None:
         return None
     rendered = ModelAggregateSerializer(aggregate, context={"request": request}).data

@@ -22,6 +22,7 @@ from fma_api.v1.callers import user_of
 from fma_api.v1.idempotency import idempotency_key
 from fma_api.v1.known_queries import refuse_unknown_parameters
 from fma_api.v1.unknown_names import shown as shown_name
+from fma_api.v1.updates.early import refuse_early
 from fma_api.v1.updates.facts import FACTS, METRICS_IN_META, SentFacts, facts_in_json, facts_in_query
 from fma_core.errors import TruncatedBody
 from fma_django import conf
@@ -63,6 +64,7 @@ def _of_client(request: HttpRequest, credential: str) -> ModelUpdate:
     try:
         if (_size_bytes(request) > UNKNOWN_BYTES or is_chunked(request)) and _media_type(request) == JSON:
             find_client(credential)
+            refuse_early(request, credential_hash, size_bytes=_size_bytes(request))
         key = idempotency_key(request)
         sent, body = _sent(request)
     except Exception:

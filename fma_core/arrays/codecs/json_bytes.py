@@ -47,6 +47,11 @@ def dumps(arrays: Arrays, layout: Layout) -> bytes:
     return orjson.dumps(arrange(values, layout), option=orjson.OPT_SERIALIZE_NUMPY)
 
 
+def array_text(array: NDArray[Any]) -> bytes:
+    """The JSON text of one array. Raises NonFiniteValue."""
+    return orjson.dumps(_writable(plain(array)), option=orjson.OPT_SERIALIZE_NUMPY)
+
+
 def _writable(array: NDArray[Any]) -> Any:
     # orjson writes C-ordered native arrays of at least one dimension; only the last side may be empty.
     if array.ndim == 0 or array.size == 0:

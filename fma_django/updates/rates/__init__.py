@@ -4,6 +4,12 @@ A rate that is not set costs nothing. What is counted where: with FMA_BROKER_URL
 server; else by each process alone, so that a server of two processes may take twice as much.
 """
 
-from fma_django.updates.rates.count import ask_for_bytes, count_arrived, count_begun, count_update
+from fma_django.updates.rates.count import (
+    ask_for_bytes,
+    ask_for_update,
+    count_arrived,
+    count_begun,
+    count_update,
+)
 
-__all__ = ["ask_for_bytes", "count_arrived", "count_begun", "count_update"]
+__all__ = ["ask_for_bytes", "ask_for_update", "count_arrived", "count_begun", "count_update"]

@@ -24,6 +24,11 @@ def count_update(federated_model_id: int, client_id: UUID, size_bytes: int) -> N
     _ask([cost for _, cost in _costs(federated_model_id, client_id, 1, size_bytes)])
 
 
+def ask_for_update(federated_model_id: int, client_id: UUID, size_bytes: int) -> None:
+    """Ask whether one update may travel now; nothing is counted. Raises RateExceeded."""
+    _ask([cost.only_asked() for _, cost in _costs(federated_model_id, client_id, 1, size_bytes)])
+
+
 def count_begun(federated_model_id: int, client_id: UUID, size_bytes: int) -> None:
     """Count one update, and ask whether its bytes may come; `count_arrived` counts these when they do."""
     _ask(

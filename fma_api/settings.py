@@ -59,8 +59,8 @@ WSGI_APPLICATION = "fma_api.wsgi.application"
 SECRET_KEY = _environment["FMA_SECRET_KEY"]
 DEBUG = _environment["FMA_DEBUG"]
 INSTALLED_APPS = [
-    "unfold",
-    "django.contrib.admin.apps.SimpleAdminConfig",  # its pages are made with the URLs: what serves none starts faster
+    "unfold.apps.BasicAppConfig",
+    "fma_api.apps.FmaAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -149,6 +149,7 @@ Q_CLUSTER: dict[str, Any] = {
 # Who is let in
 ALLOWED_HOSTS = _environment["FMA_ALLOWED_HOSTS"]
 CSRF_TRUSTED_ORIGINS = _environment["FMA_CSRF_TRUSTED_ORIGINS"]
+AUTHENTICATION_BACKENDS = ["fma_django.accounts.grants.RolesBackend"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
     for name in (

@@ -15,10 +15,14 @@ class FmaDjangoConfig(AppConfig):
         from django_q.signals import post_spawn
 
         from fma_django import checks
+        from fma_django.accounts import roles
         from fma_django.work import clock, heartbeat, schedules
 
         register(checks.check_values)
         register(checks.check_names)
+        post_migrate.connect(
+            roles.create_missing, sender=self, dispatch_uid="fma_django.accounts.roles.create_missing"
+        )
         post_migrate.connect(schedules.create, sender=self, dispatch_uid="fma_django.work.schedules.create")
         post_spawn.connect(heartbeat.start, dispatch_uid="fma_django.work.heartbeat.start")
         post_spawn.connect(clock.start, dispatch_uid="fma_django.work.clock.start")

@@ -41,6 +41,9 @@
         ├── ChecksumMismatch        checksum_mismatch
         ├── UploadIncomplete        upload_incomplete
         ├── InvalidTransition       invalid_transition
+        ├── NotPermitted            not_permitted
+        ├── LastOwner               last_owner
+        ├── StillInUse              still_in_use
         └── LeaseLost               lease_lost
 
 The fact `field` names the input at fault, where one input is.
@@ -267,6 +270,24 @@ class UploadIncomplete(Refused):
 
 class InvalidTransition(Refused):
     code = "invalid_transition"
+
+
+class NotPermitted(Refused):
+    """The user may not do this; or would give somebody more than they hold themselves. Facts: permission."""
+
+    code = "not_permitted"
+
+
+class LastOwner(Refused):
+    """Without this user the installation would have no owner."""
+
+    code = "last_owner"
+
+
+class StillInUse(Refused):
+    """Other rows need this one, or the server itself does."""
+
+    code = "still_in_use"
 
 
 class LeaseLost(Refused):

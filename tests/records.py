@@ -14,10 +14,11 @@ from uuid import UUID
 
 import numpy as np
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, Permission, User
 
 from fma_core.arrays.codecs.receive import Received
 from fma_core.arrays.spec import Spec
+from fma_django.accounts.roles import RUN_EXPERIMENTS
 from fma_django.clients.registration import Registration, create_client, register_client
 from fma_django.evaluations.scores import receive_score
 from fma_django.experiments.changes import change_federated_model, create_federated_model
@@ -45,9 +46,23 @@ def weights(value: float = 1.0) -> dict[str, Any]:
 
 
 def make_user(username: str | None = None, *, staff: bool = False) -> User:
-    """A developer, or staff; the password is PASSWORD."""
+    """A data scientist, or an owner (staff) who may do everything; the password is PASSWORD."""
+    user = make_user_with(*(() if staff else (RUN_EXPERIMENTS,)), username=username)
+    if staff:
+        User.objects.filter(pk=user.pk).update(is_superuser=True)
+        user.is_superuser = True
+    return user
+
+
+def make_user_with(*permissions: str, username: str | None = None, role: str | None = None) -> User:
+    """A user with these permissions for the whole installation, or with a role."""
     name = username or f"user{next(_numbers)}"
-    user: User = get_user_model().objects.create_user(name, password=PASSWORD, is_staff=staff)
+    user: User = get_user_model().objects.create_user(name, password=PASSWORD)
+    if role is not None:
+        user.groups.set([Group.objects.get(name=role)])
+    for permission in permissions:
+        label, codename = permission.split(".")
+        user.user_permissions.add(Permission.objects.get(content_type__app_label=label, codename=codename))
     return user
 
 

@@ -21,8 +21,17 @@ def user() -> None:
 def add(
     name: Annotated[str, typer.Argument(help="The name to log in with.", show_default=False)],
     data: data_folder.DataOption = data_folder.DEFAULT,
+    roles: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--role",
+            help="A role of the user, such as 'data scientist' or 'operator'; may be given several times. "
+            "By default the first user is an owner, and any other a data scientist.",
+            show_default=False,
+        ),
+    ] = None,
     staff: Annotated[
-        bool, typer.Option("--staff", help="Let the user open the admin and see every model.")
+        bool, typer.Option("--owner", "--staff", help="Let the user do everything, in the admin too.")
     ] = False,
     password_stdin: Annotated[
         bool,
@@ -41,7 +50,8 @@ def add(
 
     ```
     fma user add anna --out anna.json
-    echo "$PASSWORD" | fma user add root --staff --password-stdin
+    fma user add ben --role operator --role "data scientist"
+    echo "$PASSWORD" | fma user add root --owner --password-stdin
     ```
     """
     password = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
@@ -49,7 +59,7 @@ def add(
         raise Problem("--password-stdin: standard input has no password")
     with for_the_secret(out) as line:
         data_folder.open_record(data_folder.use(data))
-        line.write(add_user(name, password=password, is_staff=staff))
+        line.write(add_user(name, password=password, is_owner=staff, roles=roles))
 
 
 @application.command("token")
@@ -77,29 +87,48 @@ def token(
         line.write(token_of(name, is_new=new))
 
 
-def add_user(name: str, *, password: str | None, is_staff: bool) -> dict[str, Any]:
-    """Add a user with an API token; raise Problem when the name or the password is refused."""
+def add_user(
+    name: str, *, password: str | None, is_owner: bool = False, roles: list[str] | None = None
+) -> dict[str, Any]:
+    """Add a user with an API token; raise Problem when the name, the password or a role is refused.
+
+    roles: names. Without any, and without is_owner, the first user is an owner, and any other a data scientist.
+    """
     from django.contrib.auth.models import User
-    from django.contrib.auth.password_validation import validate_password
-    from django.core.exceptions import ValidationError
     from django.db import transaction
 
+    from fma_django.accounts.roles import DATA_SCIENTIST
+    from fma_django.accounts.users import create_user
     from fma_django.clients.tokens import issue_token
+    from fma_django.errors import InvalidValue
 
-    added = User(username=name, is_staff=is_staff, is_superuser=is_staff)
-    try:
-        if password is not None:
-            validate_password(password, added)
-        added.set_password(password)
-        with transaction.atomic():
-            if User.objects.filter(username=name).exists():
-                raise Problem(f"there is a user '{name}' already; print the token by: fma user token {name}")
-            added.full_clean()
-            added.save()
-            token = issue_token(added)
-    except ValidationError as error:
-        raise Problem("\n".join(error.messages)) from error
+    with transaction.atomic():
+        if User.objects.filter(username=name).exists():
+            raise Problem(f"there is a user '{name}' already; print the token by: fma user token {name}")
+        if not roles and not is_owner:
+            is_owner = not User.objects.exists()
+            if is_owner:
+                print(f"fma: {name} is the first user, and an owner, who may do everything", file=sys.stderr)
+            roles = [] if is_owner else [DATA_SCIENTIST]
+        try:
+            added = create_user(
+                name, by=None, password=password, is_owner=is_owner, roles=_named(roles or [])
+            )
+        except InvalidValue as error:
+            raise Problem(error.message) from error
+        token = issue_token(added)
     return {"id": added.pk, "username": name, "token": token}
+
+
+def _named(names: list[str]) -> list[Any]:
+    from django.contrib.auth.models import Group
+
+    roles = {role.name: role for role in Group.objects.order_by("pk")}
+    for name in names:
+        if name not in roles:
+            known = ", ".join(f"'{role}'" for role in roles)
+            raise Problem(f"there is no role '{name}'; there are {known}")
+    return [roles[name] for name in names]
 
 
 def token_of(name: str, *, is_new: bool) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 from typing import Any, cast
 
 from django.contrib.auth.models import User
-from rest_framework.permissions import BasePermission
+from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
-from fma_django.models import Client
+from fma_django.accounts.grants import may_change_experiment, organisations_where
+from fma_django.accounts.roles import RUN_EXPERIMENTS
+from fma_django.models import Client, FederatedModel
 
 
 def client_of(request: Request) -> Client | None:
@@ -27,12 +29,44 @@ class IsUser(BasePermission):
         return user_of(request) is not None
 
 
-class IsStaff(BasePermission):
-    message = "This is for the server's staff."
+class MayRunExperiments(IsUser):
+    """Users who may run experiments, for making one."""
+
+    message = "This needs the permission to run experiments, which the role 'data scientist' has."
 
     def has_permission(self, request: Request, view: Any) -> bool:
         user = user_of(request)
-        return user is not None and user.is_staff
+        return user is not None and user.has_perm(RUN_EXPERIMENTS)
+
+
+class MayChangeExperiment(IsUser):
+    """Users, for what they may see of an experiment; to change it, its owner, or whoever may change all."""
+
+    message = "You may see this, but not change it."
+
+    def has_object_permission(self, request: Request, view: Any, obj: Any) -> bool:
+        user = user_of(request)
+        if request.method in SAFE_METHODS or user is None:  # what a client may do is decided elsewhere
+            return True
+        federated_model: FederatedModel = getattr(obj, "federated_model", obj)
+        deleting = obj is federated_model and request.method == "DELETE"
+        return may_change_experiment(user, federated_model, deleting=deleting)
+
+
+class Permitted(IsUser):
+    """Users with the permission that the view names for its action, everywhere or in an organisation.
+
+    What an organisation's member may do to which row, the record decides.
+    """
+
+    message = "This needs a permission that none of your roles has."
+
+    def has_permission(self, request: Request, view: Any) -> bool:
+        user = user_of(request)
+        if user is None:
+            return False
+        permission = view.permission_of.get(view.action)
+        return permission is None or user.has_perm(permission) or bool(organisations_where(user, permission))
 
 
 class IsUserOrClient(BasePermission):

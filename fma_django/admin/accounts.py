@@ -4,20 +4,26 @@ The token itself is not in the database, so there is nothing to show but when it
 """
 
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import admin, messages
 from django.contrib.admin import display
+from django.contrib.admin.utils import unquote
 from django.contrib.auth import get_user_model
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
-from django.contrib.auth.models import AbstractUser, Group
+from django.contrib.auth.models import AbstractUser, Group, Permission, User
+from django.core.exceptions import PermissionDenied
 from django.db.models import F, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from fma_django.accounts.grants import may
+from fma_django.accounts.roles import NAMES as PRESETS
+from fma_django.accounts.users import is_only_owner, may_manage, permissions_of, require_owner_left
 from fma_django.admin.durations import ago
-from fma_django.admin.links import link, list_url
+from fma_django.admin.links import NOTHING, link, list_url
+from fma_django.admin.refusals import RefusableForm, RefusalsAdmin
 from fma_django.admin.themed import ModelAdmin, action
 from fma_django.clients.tokens import revoke_token
 from fma_django.models import FederatedModel
@@ -33,18 +39,56 @@ def take_over() -> None:
 
 
 class ThemedGroupAdmin(GroupAdmin, ModelAdmin[Group]):
+    """Roles: what is given or taken must be held by whoever does it, and presets stay."""
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and _holds(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        if obj is not None and obj.name in PRESETS:
+            return False
+        return super().has_delete_permission(request, obj) and _holds(request, obj)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        return ("name",) if obj is not None and obj.name in PRESETS else ()
+
+    def get_actions(self, request: HttpRequest) -> Any:
+        return _without_delete(super().get_actions(request))
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_manytomany(db_field, request, **kwargs)
+        if db_field.name == "permissions" and not _user(request).is_superuser:
+            field.queryset = field.queryset.filter(pk__in=_held(request))
+        return field
+
+
+class UserForm(RefusableForm, UserChangeForm):  # type: ignore[misc]  # unfold has no types
     pass
 
 
-class ThemedUserAdmin(UserAdmin, ModelAdmin[AbstractUser]):  # type: ignore[misc, type-arg]
-    form = UserChangeForm
+class ThemedUserAdmin(UserAdmin, RefusalsAdmin[AbstractUser]):  # type: ignore[misc, type-arg]
+    """Users: nobody changes one who holds more, gives more than they hold, or ends the only owner."""
+
+    form = UserForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
-    list_display = ("username", "email", "is_active", "is_staff", "models", "token", "last_login")
+    list_display = (
+        "username",
+        "email",
+        "is_active",
+        "is_superuser",
+        "roles",
+        "models",
+        "token",
+        "last_login",
+    )
+    list_filter = ("is_active", "is_superuser", "groups")
     actions = ("revoke_tokens",)
     fieldsets = (
         (None, {"fields": ("username", "password_shown", "token", "models")}),
-        *UserAdmin.fieldsets[1:],  # type: ignore[index]
+        ("Personal info", {"fields": ("first_name", "last_name", "email")}),
+        ("Roles", {"fields": ("is_active", "is_superuser", "groups", "user_permissions")}),
+        ("Dates", {"fields": ("last_login", "date_joined")}),
     )
     readonly_fields = ("password_shown", "token", "models", "last_login", "date_joined")
 
@@ -52,7 +96,46 @@ class ThemedUserAdmin(UserAdmin, ModelAdmin[AbstractUser]):  # type: ignore[misc
         rows: QuerySet[AbstractUser] = (
             super().get_queryset(request).annotate(token_issued_on=F("api_token__created_on"))
         )
-        return rows
+        return rows.prefetch_related("groups")
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_change_permission(request, obj) and (
+            obj is None or may_manage(_user(request), obj)
+        )
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return super().has_delete_permission(request, obj) and (
+            obj is None or (may_manage(_user(request), obj) and not is_only_owner(obj))
+        )
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        shown = super().get_readonly_fields(request, obj)
+        return shown if _user(request).is_superuser else (*shown, "is_superuser", "user_permissions")
+
+    def get_actions(self, request: HttpRequest) -> Any:
+        return _without_delete(super().get_actions(request))
+
+    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_manytomany(db_field, request, **kwargs)
+        if db_field.name == "groups" and not _user(request).is_superuser:
+            roles = [role.pk for role in Group.objects.all() if _holds(request, role)]
+            field.queryset = field.queryset.filter(pk__in=roles)
+        return field
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        if change:
+            require_owner_left(obj)
+        super().save_model(request, obj, form, change)
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        user = self.get_object(request, unquote(id))
+        if user is not None and not self.has_change_permission(request, user):
+            raise PermissionDenied
+        return super().user_change_password(request, id, form_url)
+
+    @display(description="roles")
+    def roles(self, row: AbstractUser) -> str:
+        return ", ".join(role.name for role in row.groups.all()) or NOTHING
 
     @display(description="password")
     def password_shown(self, row: AbstractUser) -> str:
@@ -70,7 +153,28 @@ class ThemedUserAdmin(UserAdmin, ModelAdmin[AbstractUser]):  # type: ignore[misc
 
     @action(description="Revoke API tokens of selected users", permissions=["change"])
     def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[AbstractUser]) -> None:
-        owners = [user for user in queryset if revoke_token(user)]
+        owners = [
+            user for user in queryset if may_manage(_user(request), cast("User", user)) and revoke_token(user)
+        ]
         for owner in owners:
             self.log_change(request, owner, "Revoked the API token.")
         self.message_user(request, f"Revoked {len(owners)} API tokens.", messages.SUCCESS)
+
+
+def _user(request: HttpRequest) -> User:
+    return cast("User", request.user)
+
+
+def _holds(request: HttpRequest, role: Group | None) -> bool:
+    return role is None or all(may(request.user, permission) for permission in permissions_of(role))
+
+
+def _held(request: HttpRequest) -> list[int]:
+    held = _user(request).get_all_permissions()
+    rows = Permission.objects.select_related("content_type")
+    return [row.pk for row in rows if f"{row.content_type.app_label}.{row.codename}" in held]
+
+
+def _without_delete(actions: dict[str, Any]) -> dict[str, Any]:
+    """One at a time is looked at row by row; several are not."""
+    return {name: action for name, action in actions.items() if name != "delete_selected"}

@@ -18,7 +18,6 @@ from fma_django.admin.links import NOTHING, link, link_to, list_url
 from fma_django.admin.model_updates import short_table_of_updates
 from fma_django.admin.object_filter import object_filter
 from fma_django.admin.refusals import RefusableForm, RefusalsAdmin
-from fma_django.admin.row_count import row_count
 from fma_django.admin.secret_once import show_once
 from fma_django.admin.themed import action
 from fma_django.clients.registration import create_client, describe_client, revoke_client
@@ -32,6 +31,7 @@ from fma_django.models import (
     Organisation,
     Tag,
 )
+from fma_django.record.queries.row_count import row_count
 
 REVOKE = {
     "button": "Revoke",

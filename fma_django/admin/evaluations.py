@@ -17,11 +17,11 @@ from fma_django.admin.links import NOTHING, link, link_to, list_url, weights_lin
 from fma_django.admin.object_filter import object_filter
 from fma_django.admin.operated import OperatedWhileOpenAdmin
 from fma_django.admin.pretty_json import pretty_json
-from fma_django.admin.row_count import row_count
 from fma_django.admin.themed import action
 from fma_django.evaluations.ends import close_evaluation
 from fma_django.models import Client, EvaluationResult, EvaluationRound, FederatedModel
 from fma_django.models.evaluation_round import EvaluationState
+from fma_django.record.queries.row_count import row_count
 
 KINDS: dict[str, Kind] = {
     EvaluationState.OPEN: "info",

@@ -22,7 +22,6 @@ from fma_django.admin.object_filter import object_filter
 from fma_django.admin.pretty_json import pretty_json
 from fma_django.admin.refusals import RefusableForm
 from fma_django.admin.rounds import short_table_of_rounds
-from fma_django.admin.row_count import row_count
 from fma_django.experiments.changes import (
     change_federated_model,
     create_federated_model,
@@ -39,6 +38,7 @@ from fma_django.models import (
 )
 from fma_django.models.federated_model import ModelState
 from fma_django.models.round import RoundState
+from fma_django.record.queries.row_count import row_count
 from fma_django.rounds.rows import find_open_round
 
 JSON_FIELDS = [field for field in FederatedModel._meta.concrete_fields if isinstance(field, JSONField)]

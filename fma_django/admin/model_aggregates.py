@@ -16,7 +16,6 @@ from fma_django.admin.labels import label
 from fma_django.admin.links import NOTHING, link, link_to, list_url, state_link, weights_link
 from fma_django.admin.object_filter import object_filter
 from fma_django.admin.operated import OperatedAdmin
-from fma_django.admin.row_count import row_count
 from fma_django.admin.themed import action
 from fma_django.experiments.lifecycle import rewind
 from fma_django.models import (
@@ -27,6 +26,7 @@ from fma_django.models import (
     ModelUpdate,
     Round,
 )
+from fma_django.record.queries.row_count import row_count
 
 REWIND = {
     "button": "Rewind",

@@ -5,11 +5,18 @@ from typing import Any
 from django.contrib.admin import display, register
 from django.db.models import F, OuterRef, QuerySet
 from django.http import HttpRequest
+from unfold.admin import TabularInline
 
 from fma_django.admin.links import NOTHING, link, list_url
-from fma_django.admin.row_count import row_count
 from fma_django.admin.themed import ModelAdmin
-from fma_django.models import Client, Organisation, Tag
+from fma_django.models import Client, Membership, Organisation, Tag
+from fma_django.record.queries.row_count import row_count
+
+
+class MembershipInline(TabularInline):  # type: ignore[misc]  # unfold has no types
+    model = Membership
+    extra = 0
+    autocomplete_fields = ("user",)
 
 
 @register(Organisation)
@@ -17,9 +24,9 @@ class OrganisationAdmin(ModelAdmin[Organisation]):
     list_display = ("name", "clients_shown", "members_shown", "created_on")
     list_filter = ("created_on",)
     search_fields = ("name",)
-    fields = ("name", "members", "clients_shown", "created_on")
+    fields = ("name", "clients_shown", "created_on")
     readonly_fields = ("clients_shown", "created_on")
-    autocomplete_fields = ("members",)
+    inlines = (MembershipInline,)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Organisation]:
         clients = Client.objects.filter(organisation=OuterRef("pk"))

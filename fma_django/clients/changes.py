@@ -3,32 +3,41 @@
 from collections.abc import Mapping
 from typing import Any
 
+from django.contrib.auth.models import User
 from django.core.exceptions import ValidationError
 from django.db import transaction
 
+from fma_django.accounts.grants import may
 from fma_django.clients.registration import describe_client, revoke_client
-from fma_django.errors import InvalidValue
+from fma_django.errors import InvalidValue, NotPermitted
 from fma_django.models import Client, Organisation, Tag
 from fma_django.models.tag import TAG
 
 MAX_TAGS = 64
+CHANGE_CLIENT = "fma_django.change_client"
 
 
-def change_client(client: Client, changes: Mapping[str, Any]) -> Client:
+def change_client(client: Client, changes: Mapping[str, Any], *, by: User | None) -> Client:
     """Change `name`, `tags` (a list of words), `organisation` (a name or None) and `is_active` of a client.
 
     Tags that nobody has used before are made; an organisation must be there. A client that is revoked stays so: its
-    credential may be in strange hands. Raises InvalidValue.
+    credential may be in strange hands.
+    by: who asks; None is the operator at the command line. With a role in an organisation, a user changes its clients,
+    and moves them to another one only where the user may change clients, too.
+    Raises InvalidValue, NotPermitted.
     """
+    _require(by, client.organisation)
     if changes.get("is_active") and not client.is_active:
         raise InvalidValue("a revoked client stays revoked; register a new one", field="is_active")
+    organisation = client.organisation
+    if "organisation" in changes:
+        organisation = _organisation(changes["organisation"])
+        _require(by, organisation)
     with transaction.atomic():
         describe_client(
             client,
             name=changes.get("name", client.name),
-            organisation=_organisation(changes["organisation"])
-            if "organisation" in changes
-            else client.organisation,
+            organisation=organisation,
             tags=_tags(changes["tags"]) if "tags" in changes else client.tags.all(),
         )
     # Beside the rest, since it takes the rows of rounds in an order of its own.
@@ -38,14 +47,17 @@ def change_client(client: Client, changes: Mapping[str, Any]) -> Client:
     return client
 
 
+def _require(by: User | None, organisation: Organisation | None) -> None:
+    if by is not None and not may(by, CHANGE_CLIENT, organisation):
+        raise NotPermitted(f"this needs the permission {CHANGE_CLIENT}", permission=CHANGE_CLIENT)
+
+
 def _organisation(name: str | None) -> Organisation | None:
     if name is None:
         return None
     organisation = Organisation.objects.filter(name=name).first()
     if organisation is None:
-        raise InvalidValue(
-            f"there is no organisation {name[:80]!r}; staff make them first", field="organisation"
-        )
+        raise InvalidValue(f"there is no organisation {name[:80]!r}; make it first", field="organisation")
     return organisation
 
 

@@ -14,7 +14,7 @@ from fma_django.models.idempotency_key import IdempotencyKey
 from fma_django.models.model_aggregate import ModelAggregate
 from fma_django.models.model_artifact import ModelArtifact
 from fma_django.models.model_update import ModelUpdate
-from fma_django.models.organisation import Organisation
+from fma_django.models.organisation import Membership, Organisation
 from fma_django.models.participation import Participation
 from fma_django.models.round import Round
 from fma_django.models.store_ownership import StoreOwnership
@@ -34,6 +34,7 @@ __all__ = [
     "FederatedModel",
     "Forwarding",
     "IdempotencyKey",
+    "Membership",
     "ModelAggregate",
     "ModelArtifact",
     "ModelUpdate",

@@ -4,16 +4,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.core.cache import cache
 from django.db import transaction
 from django.urls import URLPattern, URLResolver, get_resolver
 from rest_framework.test import APIClient
 
 from fma_core.arrays.codecs.safetensors import encode
+from fma_django.accounts.users import set_member
 from fma_django.clients.registration import revoke_client
 from fma_django.clients.tokens import issue_token
-from fma_django.models import FederatedModel
+from fma_django.models import Client, FederatedModel, Organisation
 from fma_django.updates.in_parts import begin_update
 from fma_django.updates.intake import UpdateFacts
 from tests.api.callers import API, SAFETENSORS, as_client, as_user
@@ -27,91 +28,113 @@ from tests.records import (
     make_model,
     make_score,
     make_user,
+    make_user_with,
     send_update,
     weights,
 )
 
-CALLERS = ("anonymous", "bad", "stranger", "registered", "revoked", "owner", "other", "staff")
+CALLERS = (
+    *("anonymous", "bad", "stranger", "registered", "revoked", "owner", "other", "staff"),
+    *("nobody", "operator", "officer", "auditor", "admin", "member"),
+)
 NOT_OURS = ("admin/", "static/")
 PART = "application/offset+octet-stream"
 TUS = {"Tus-Resumable": "1.0.0", "Upload-Length": "400", "Upload-Offset": "0"}
 
 # One line a route and method; the statuses stand in the order of CALLERS.
 TABLE = """
-GET    /                                                   302 302 302 302 302 302 302 302
-GET    /healthz                                            200 200 200 200 200 200 200 200
-GET    /readyz                                             503 503 503 503 503 503 503 503
-GET    /api/schema/                                        200 401 200 200 401 200 200 200
-GET    /api/docs/                                          200 401 200 200 401 200 200 200
-POST   /api-token-auth/                                    200 200 200 200 200 200 200 200
-GET    /api/v1/                                            401 401 200 200 401 200 200 200
-GET    /api/v1/me/                                         401 401 200 200 401 200 200 200
-GET    /api/v1/algorithms/                                 401 401 403 403 401 200 200 200
-GET    /api/v1/models/                                     401 401 403 403 401 200 200 200
-POST   /api/v1/models/                                     401 401 403 403 401 201 201 201
-GET    /api/v1/models/<pk>/                                401 401 403 403 401 200 404 200
-PUT    /api/v1/models/<pk>/                                401 401 403 403 401 200 404 200
-PATCH  /api/v1/models/<pk>/                                401 401 403 403 401 200 404 200
-DELETE /api/v1/models/<pk>/                                401 401 403 403 401 204 404 204
-POST   /api/v1/models/<pk>/register_client/                200 403 200 200 403 200 200 200
-GET    /api/v1/models/<pk>/get_latest_aggregate/           401 401 403 200 401 200 404 200
-GET    /api/v1/models/<pk>/get_current_artifact/           401 401 403 200 401 200 404 200
-GET    /api/v1/models/<pk>/get_latest_model/               401 401 403 200 401 200 404 200
-POST   /api/v1/models/<pk>/initial_model/                  401 401 403 403 401 409 404 409
-GET    /api/v1/models/<pk>/rounds/                         401 401 403 200 401 200 404 200
-GET    /api/v1/models/<pk>/rounds/<number>/                401 401 403 200 401 200 404 200
-GET    /api/v1/models/<pk>/rounds/<number>/selection/      401 401 403 200 401 200 404 200
-POST   /api/v1/models/<pk>/rounds/<number>/cancel/         401 401 403 403 401 409 404 409
-POST   /api/v1/models/<pk>/join/                           401 401 403 200 401 403 403 403
-POST   /api/v1/models/<pk>/start/                          401 401 403 403 401 200 404 200
-POST   /api/v1/models/<pk>/pause/                          401 401 403 403 401 200 404 200
-POST   /api/v1/models/<pk>/resume/                         401 401 403 403 401 200 404 200
-POST   /api/v1/models/<pk>/cancel/                         401 401 403 403 401 200 404 200
-POST   /api/v1/models/<pk>/rewind/                         401 401 403 403 401 201 404 201
-POST   /api/v1/models/<pk>/clone/                          401 401 403 403 401 201 404 201
-GET    /api/v1/models/<pk>/history/                        401 401 403 403 401 200 404 200
-GET    /api/v1/models/<pk>/metrics/                        401 401 403 403 401 200 404 200
-GET    /api/v1/models/<pk>/participation/                  401 401 403 403 401 200 404 200
-GET    /api/v1/models/<pk>/client_errors/                  401 401 403 403 401 200 404 200
-POST   /api/v1/clients/me/telemetry/                       401 401 201 201 401 403 403 403
-POST   /api/v1/clients/me/errors/                          401 401 201 201 401 403 403 403
-GET    /api/v1/clients/me/speed-test/                      401 401 200 200 401 403 403 403
-POST   /api/v1/clients/me/speed-test/                      401 401 200 200 401 403 403 403
-GET    /api/v1/clients/                                    401 401 403 403 401 200 200 200
-GET    /api/v1/clients/<pk>/                               401 401 403 403 401 200 404 200
-PATCH  /api/v1/clients/<pk>/                               401 401 403 403 401 403 403 200
-GET    /api/v1/clients/<pk>/telemetry/                     401 401 403 403 401 200 404 200
-GET    /api/v1/clients/<pk>/errors/                        401 401 403 403 401 200 404 200
-GET    /api/v1/clients/<pk>/participation/                 401 401 403 403 401 200 404 200
-GET    /api/v1/model_updates/                              401 401 200 200 401 200 200 200
-POST   /api/v1/model_updates/                              401 401 403 201 401 201 400 201
-GET    /api/v1/model_updates/<pk>/                         401 401 404 200 401 200 404 200
-GET    /api/v1/model_updates/<pk>/weights/                 401 401 404 200 401 200 404 200
-GET    /api/v1/model_aggregates/                           401 401 200 200 401 200 200 200
-GET    /api/v1/model_aggregates/<pk>/                      401 401 404 200 401 200 404 200
-PATCH  /api/v1/model_aggregates/<pk>/                      401 401 403 403 401 200 404 200
-GET    /api/v1/model_aggregates/<pk>/weights/              401 401 404 200 401 200 404 200
-GET    /api/v1/model_aggregates/<pk>/state/                401 401 404 200 401 200 404 200
-POST   /api/v1/model_aggregates/<pk>/publish_aggregate/    401 401 403 403 401 201 404 201
-GET    /api/v1/model_artifacts/                            401 401 200 200 401 200 200 200
-GET    /api/v1/model_artifacts/<pk>/                       401 401 404 200 401 200 404 200
-GET    /api/v1/model_artifacts/<pk>/weights/               401 401 404 200 401 200 404 200
-GET    /api/v1/client_aggregate_scores/                    401 401 200 200 401 200 200 200
-POST   /api/v1/client_aggregate_scores/                    401 401 403 201 401 403 403 403
-GET    /api/v1/client_aggregate_scores/<pk>/               401 401 404 200 401 200 404 200
-GET    /api/v1/models/<pk>/evaluations/                    401 401 403 403 401 200 404 200
-POST   /api/v1/models/<pk>/evaluations/                    401 401 403 403 401 201 404 201
-GET    /api/v1/evaluations/                                401 401 200 200 401 200 200 200
-GET    /api/v1/evaluations/<pk>/                           401 401 404 200 401 200 404 200
-GET    /api/v1/evaluations/<pk>/model/                     401 401 404 200 401 200 404 200
-GET    /api/v1/evaluations/<pk>/results/                   401 401 404 200 401 200 404 200
-POST   /api/v1/evaluations/<pk>/results/                   401 401 404 201 401 403 403 403
-POST   /api/v1/evaluations/<pk>/close/                     401 401 403 403 401 200 404 200
-POST   /api/v1/evaluations/<pk>/cancel/                    401 401 403 403 401 200 404 200
-POST   /api/v1/uploads/                                    401 401 403 201 401 403 403 403
-GET    /api/v1/uploads/<pk>/                               401 401 404 200 401 404 404 404
-PATCH  /api/v1/uploads/<pk>/                               401 401 404 204 401 404 404 404
-DELETE /api/v1/uploads/<pk>/                               401 401 404 204 401 404 404 404
+GET    /                                                   302 302 302 302 302 302 302 302  302 302 302 302 302 302
+GET    /healthz                                            200 200 200 200 200 200 200 200  200 200 200 200 200 200
+GET    /readyz                                             503 503 503 503 503 503 503 503  503 503 503 503 503 503
+GET    /api/schema/                                        200 401 200 200 401 200 200 200  200 200 200 200 200 200
+GET    /api/docs/                                          200 401 200 200 401 200 200 200  200 200 200 200 200 200
+POST   /api-token-auth/                                    200 200 200 200 200 200 200 200  200 200 200 200 200 200
+GET    /api/v1/                                            401 401 200 200 401 200 200 200  200 200 200 200 200 200
+GET    /api/v1/me/                                         401 401 200 200 401 200 200 200  200 200 200 200 200 200
+GET    /api/v1/algorithms/                                 401 401 403 403 401 200 200 200  200 200 200 200 200 200
+GET    /api/v1/models/                                     401 401 403 403 401 200 200 200  200 200 200 200 200 200
+POST   /api/v1/models/                                     401 401 403 403 401 201 201 201  403 403 403 403 403 403
+GET    /api/v1/models/<pk>/                                401 401 403 403 401 200 404 200  404 200 200 200 200 200
+PUT    /api/v1/models/<pk>/                                401 401 403 403 401 200 404 200  404 200 403 403 403 404
+PATCH  /api/v1/models/<pk>/                                401 401 403 403 401 200 404 200  404 200 403 403 403 404
+DELETE /api/v1/models/<pk>/                                401 401 403 403 401 204 404 204  404 403 403 403 403 404
+POST   /api/v1/models/<pk>/register_client/                200 403 200 200 403 200 200 200  200 200 200 200 200 200
+GET    /api/v1/models/<pk>/get_latest_aggregate/           401 401 403 200 401 200 404 200  404 200 200 200 200 200
+GET    /api/v1/models/<pk>/get_current_artifact/           401 401 403 200 401 200 404 200  404 200 200 200 200 200
+GET    /api/v1/models/<pk>/get_latest_model/               401 401 403 200 401 200 404 200  404 200 200 200 200 200
+POST   /api/v1/models/<pk>/initial_model/                  401 401 403 403 401 409 404 409  404 409 403 403 403 404
+GET    /api/v1/models/<pk>/rounds/                         401 401 403 200 401 200 404 200  404 200 200 200 200 200
+GET    /api/v1/models/<pk>/rounds/<number>/                401 401 403 200 401 200 404 200  404 200 200 200 200 200
+GET    /api/v1/models/<pk>/rounds/<number>/selection/      401 401 403 200 401 200 404 200  404 200 200 200 200 200
+POST   /api/v1/models/<pk>/rounds/<number>/cancel/         401 401 403 403 401 409 404 409  404 409 403 403 403 404
+POST   /api/v1/models/<pk>/join/                           401 401 403 200 401 403 403 403  403 403 403 403 403 403
+POST   /api/v1/models/<pk>/start/                          401 401 403 403 401 200 404 200  404 200 403 403 403 404
+POST   /api/v1/models/<pk>/pause/                          401 401 403 403 401 200 404 200  404 200 403 403 403 404
+POST   /api/v1/models/<pk>/resume/                         401 401 403 403 401 200 404 200  404 200 403 403 403 404
+POST   /api/v1/models/<pk>/cancel/                         401 401 403 403 401 200 404 200  404 200 403 403 403 404
+POST   /api/v1/models/<pk>/rewind/                         401 401 403 403 401 201 404 201  404 201 403 403 403 404
+POST   /api/v1/models/<pk>/clone/                          401 401 403 403 401 201 404 201  403 403 403 403 403 403
+GET    /api/v1/models/<pk>/history/                        401 401 403 403 401 200 404 200  404 200 200 200 200 404
+GET    /api/v1/models/<pk>/metrics/                        401 401 403 403 401 200 404 200  404 200 200 200 200 404
+GET    /api/v1/models/<pk>/participation/                  401 401 403 403 401 200 404 200  404 200 200 200 200 404
+GET    /api/v1/models/<pk>/client_errors/                  401 401 403 403 401 200 404 200  404 200 200 200 200 404
+POST   /api/v1/clients/me/telemetry/                       401 401 201 201 401 403 403 403  403 403 403 403 403 403
+POST   /api/v1/clients/me/errors/                          401 401 201 201 401 403 403 403  403 403 403 403 403 403
+GET    /api/v1/clients/me/speed-test/                      401 401 200 200 401 403 403 403  403 403 403 403 403 403
+POST   /api/v1/clients/me/speed-test/                      401 401 200 200 401 403 403 403  403 403 403 403 403 403
+GET    /api/v1/clients/                                    401 401 403 403 401 200 200 200  200 200 200 200 200 200
+GET    /api/v1/clients/<pk>/                               401 401 403 403 401 200 404 200  404 200 200 200 200 200
+PATCH  /api/v1/clients/<pk>/                               401 401 403 403 401 403 403 200  403 200 403 403 200 200
+GET    /api/v1/clients/<pk>/telemetry/                     401 401 403 403 401 200 404 200  404 200 200 200 200 200
+GET    /api/v1/clients/<pk>/errors/                        401 401 403 403 401 200 404 200  404 200 200 200 200 200
+GET    /api/v1/clients/<pk>/participation/                 401 401 403 403 401 200 404 200  404 200 200 200 200 200
+GET    /api/v1/model_updates/                              401 401 200 200 401 200 200 200  200 200 200 200 200 200
+POST   /api/v1/model_updates/                              401 401 403 201 401 201 400 201  400 201 403 403 403 400
+GET    /api/v1/model_updates/<pk>/                         401 401 404 200 401 200 404 200  404 200 200 200 200 200
+GET    /api/v1/model_updates/<pk>/weights/                 401 401 404 200 401 200 404 200  404 200 200 200 200 200
+GET    /api/v1/model_aggregates/                           401 401 200 200 401 200 200 200  200 200 200 200 200 200
+GET    /api/v1/model_aggregates/<pk>/                      401 401 404 200 401 200 404 200  404 200 200 200 200 200
+PATCH  /api/v1/model_aggregates/<pk>/                      401 401 403 403 401 200 404 200  404 200 403 403 403 403
+GET    /api/v1/model_aggregates/<pk>/weights/              401 401 404 200 401 200 404 200  404 200 200 200 200 200
+GET    /api/v1/model_aggregates/<pk>/state/                401 401 404 200 401 200 404 200  404 200 200 200 200 200
+POST   /api/v1/model_aggregates/<pk>/publish_aggregate/    401 401 403 403 401 201 404 201  404 201 403 403 403 403
+GET    /api/v1/model_artifacts/                            401 401 200 200 401 200 200 200  200 200 200 200 200 200
+GET    /api/v1/model_artifacts/<pk>/                       401 401 404 200 401 200 404 200  404 200 200 200 200 200
+GET    /api/v1/model_artifacts/<pk>/weights/               401 401 404 200 401 200 404 200  404 200 200 200 200 200
+GET    /api/v1/client_aggregate_scores/                    401 401 200 200 401 200 200 200  200 200 200 200 200 200
+POST   /api/v1/client_aggregate_scores/                    401 401 403 201 401 403 403 403  403 403 403 403 403 403
+GET    /api/v1/client_aggregate_scores/<pk>/               401 401 404 200 401 200 404 200  404 200 200 200 200 200
+GET    /api/v1/models/<pk>/evaluations/                    401 401 403 403 401 200 404 200  404 200 200 200 200 404
+POST   /api/v1/models/<pk>/evaluations/                    401 401 403 403 401 201 404 201  404 201 403 403 403 404
+GET    /api/v1/evaluations/                                401 401 200 200 401 200 200 200  200 200 200 200 200 200
+GET    /api/v1/evaluations/<pk>/                           401 401 404 200 401 200 404 200  404 200 200 200 200 200
+GET    /api/v1/evaluations/<pk>/model/                     401 401 404 200 401 200 404 200  404 200 200 200 200 200
+GET    /api/v1/evaluations/<pk>/results/                   401 401 404 200 401 200 404 200  404 200 200 200 200 200
+POST   /api/v1/evaluations/<pk>/results/                   401 401 404 201 401 403 403 403  403 403 403 403 403 403
+POST   /api/v1/evaluations/<pk>/close/                     401 401 403 403 401 200 404 200  404 200 403 403 403 404
+POST   /api/v1/evaluations/<pk>/cancel/                    401 401 403 403 401 200 404 200  404 200 403 403 403 404
+POST   /api/v1/uploads/                                    401 401 403 201 401 403 403 403  403 403 403 403 403 403
+GET    /api/v1/uploads/<pk>/                               401 401 404 200 401 404 404 404  404 404 404 404 404 404
+PATCH  /api/v1/uploads/<pk>/                               401 401 404 204 401 404 404 404  404 404 404 404 404 404
+DELETE /api/v1/uploads/<pk>/                               401 401 404 204 401 404 404 404  404 404 404 404 404 404
+GET    /api/v1/users/                                      401 401 403 403 401 200 200 200  200 200 200 200 200 200
+POST   /api/v1/users/                                      401 401 403 403 401 403 403 201  403 403 403 403 201 403
+GET    /api/v1/users/<pk>/                                 401 401 403 403 401 404 404 200  404 404 404 200 200 200
+PATCH  /api/v1/users/<pk>/                                 401 401 403 403 401 403 403 200  403 403 403 403 200 200
+DELETE /api/v1/users/<pk>/                                 401 401 403 403 401 403 403 204  403 403 403 403 403 403
+GET    /api/v1/roles/                                      401 401 403 403 401 403 403 200  403 403 403 200 200 200
+POST   /api/v1/roles/                                      401 401 403 403 401 403 403 201  403 403 403 403 403 403
+GET    /api/v1/roles/<pk>/                                 401 401 403 403 401 403 403 200  403 403 403 200 200 200
+PATCH  /api/v1/roles/<pk>/                                 401 401 403 403 401 403 403 200  403 403 403 403 403 403
+DELETE /api/v1/roles/<pk>/                                 401 401 403 403 401 403 403 204  403 403 403 403 403 403
+GET    /api/v1/organisations/                              401 401 403 403 401 200 200 200  200 200 200 200 200 200
+POST   /api/v1/organisations/                              401 401 403 403 401 403 403 201  403 201 403 403 403 403
+GET    /api/v1/organisations/<pk>/                         401 401 403 403 401 404 404 200  404 200 200 200 200 200
+PATCH  /api/v1/organisations/<pk>/                         401 401 403 403 401 403 403 200  403 200 403 403 200 200
+DELETE /api/v1/organisations/<pk>/                         401 401 403 403 401 403 403 204  403 403 403 403 403 403
+GET    /api/v1/organisations/<pk>/members/                 401 401 403 403 401 403 403 200  403 200 200 200 200 200
+POST   /api/v1/organisations/<pk>/members/                 401 401 403 403 401 403 403 200  403 403 403 403 200 200
+DELETE /api/v1/organisations/<pk>/members/<user>/          401 401 403 403 401 403 403 204  403 403 403 403 204 204
 """
 EXPECTED = {
     (method, path): dict(zip(CALLERS, map(int, statuses), strict=True))
@@ -135,7 +158,8 @@ class World:
         pk = {"clients": self.client, "uploads": self.upload}.get(kind, str(self.ids.get(kind, 0)))
         facts = f"?federated_model={self.model.pk}&base_aggregate=0"
         query = facts if path == "/api/v1/uploads/" else ""
-        return path.replace("<pk>", pk).replace("<number>", "1") + query
+        user = str(self.ids["users"])
+        return path.replace("<pk>", pk).replace("<number>", "1").replace("<user>", user) + query
 
 
 @pytest.fixture
@@ -154,6 +178,12 @@ def world(db: None) -> World:
     upload = begin_update(model, registered.client, 400, UpdateFacts(base_aggregate_id=newer.pk))
     revoke_client(revoked.client)
     make_model(make_user("bob"))
+    member, hospital = make_user_with(username="member"), Organisation.objects.create(name="hospital")
+    set_member(hospital, member, Group.objects.get(name="organisation admin"), by=None)
+    Client.objects.filter(pk=registered.client.pk).update(organisation=hospital)
+    colleague = make_user_with(username="colleague")
+    set_member(hospital, colleague, None, by=None)
+    role = Group.objects.create(name="guest")
     callers = {
         "anonymous": APIClient(),
         "bad": APIClient(headers={"client-uuid": "0d3e1c4c-9c39-4d6f-8e9b-3ae8d2a7a3fd"}),
@@ -163,6 +193,12 @@ def world(db: None) -> World:
         "owner": as_user(alice),
         "other": as_user(make_user("other")),
         "staff": as_user(make_user("staff", staff=True)),
+        "nobody": as_user(make_user_with(username="nobody")),
+        "operator": as_user(make_user_with(username="operator", role="operator")),
+        "officer": as_user(make_user_with(username="officer", role="compliance officer")),
+        "auditor": as_user(make_user_with(username="auditor", role="auditor")),
+        "admin": as_user(make_user_with(username="admin", role="organisation admin")),
+        "member": as_user(member),
     }
     assert model.current_artifact_id is not None
     change = {"name": "renamed", "aggregator": "mean"}
@@ -191,6 +227,13 @@ def world(db: None) -> World:
         },
         ("POST", "/api/v1/evaluations/<pk>/results/"): {"statistics": counted()},
         ("PATCH", "/api/v1/uploads/<pk>/"): b"a part",
+        ("POST", "/api/v1/users/"): {"username": "new"},
+        ("PATCH", "/api/v1/users/<pk>/"): {"email": "a@example.org"},
+        ("POST", "/api/v1/roles/"): {"name": "new"},
+        ("PATCH", "/api/v1/roles/<pk>/"): {"name": "renamed"},
+        ("POST", "/api/v1/organisations/"): {"name": "new"},
+        ("PATCH", "/api/v1/organisations/<pk>/"): {"name": "renamed"},
+        ("POST", "/api/v1/organisations/<pk>/members/"): {"username": "alice"},
         ("POST", "/api/v1/client_aggregate_scores/"): {"aggregate": newer.pk, "validation_results": {}},
     }
     ids = {
@@ -200,6 +243,9 @@ def world(db: None) -> World:
         "model_artifacts": model.current_artifact_id,
         "client_aggregate_scores": score.pk,
         "evaluations": evaluation.pk,
+        "users": colleague.pk,
+        "roles": role.pk,
+        "organisations": hospital.pk,
     }
     return World(model, callers, ids, bodies, str(registered.client.pk), str(upload.pk))
 
@@ -290,8 +336,10 @@ def _methods(pattern: URLPattern) -> set[str]:
 def test_lists_are_empty_for_strangers(world: World, caller: str) -> None:
     for kind in world.ids:
         answer = world.callers[caller].get(f"{API}{kind}/")
-        assert answer.status_code == (403 if (caller, kind) == ("stranger", "models") else 200)
-        assert answer.status_code == 403 or answer.json() == [], kind
+        assert answer.status_code == EXPECTED["GET", f"{API}{kind}/"][caller]
+        if answer.status_code == 200:
+            oneself = [caller] if kind == "users" else []
+            assert [row.get("username") for row in answer.json()] == oneself, kind
 
 
 @pytest.mark.parametrize("caller", ["stranger", "other"])

@@ -28,6 +28,7 @@ from typing import Self
 import httpx
 
 from fma_api.cli import user
+from fma_django.accounts.roles import DATA_SCIENTIST
 from tests.servers import migrated, own_django
 from tests.servers.free_port import free_port
 from tests.servers.process import ServerProcess
@@ -164,8 +165,10 @@ class FmaInstall:
         """A new user, by default without a password; works whether the server runs or not."""
         if own_django.unblock is not None and not password and self._is_migrated_here():
             with self.database():
-                return User(**user.add_user(name, password=None, is_staff=staff), password="")
-        flags = ["--staff"] if staff else []
+                roles = [] if staff else [DATA_SCIENTIST]
+                said = user.add_user(name, password=None, is_owner=staff, roles=roles)
+                return User(**said, password="")
+        flags = ["--owner"] if staff else ["--role", DATA_SCIENTIST]
         if password:  # hashing it takes a second
             flags.append("--password-stdin")
         said = json.loads(self.run("user", "add", name, *flags, stdin=f"{password}\n"))

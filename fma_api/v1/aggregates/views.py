@@ -22,7 +22,7 @@ from fma_api.v1.aggregates.serializers import (
 )
 from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.artifacts.serializers import ModelArtifactSerializer
-from fma_api.v1.callers import IsUser, IsUserOrClient
+from fma_api.v1.callers import IsUserOrClient, MayChangeExperiment
 from fma_api.v1.filters import LIST_FILTERS
 from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key, scope
 from fma_api.v1.ids import NUMBER
@@ -55,7 +55,9 @@ class ModelAggregateViewSet(
     lookup_value_regex = NUMBER
 
     def get_permissions(self) -> list[BasePermission]:
-        return [IsUserOrClient() if self.action in ("list", "retrieve", "weights", "state") else IsUser()]
+        if self.action in ("list", "retrieve", "weights", "state"):
+            return [IsUserOrClient()]
+        return [MayChangeExperiment()]
 
     def get_queryset(self) -> QuerySet[ModelAggregate]:
         return visible_to(self.request.user, super().get_queryset().select_related("federated_model"))

@@ -1,18 +1,19 @@
 """`clients/`: the clients of one's models, what they report, and how they take part."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
 
+from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import mixins, viewsets
 from rest_framework.decorators import action
 from rest_framework.generics import get_object_or_404
-from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from fma_api.v1.announced_bodies import AnnouncedBodies
-from fma_api.v1.callers import IsStaff, IsUser
+from fma_api.v1.callers import Permitted
 from fma_api.v1.clients.filters import ClientFilters, ClientParticipationQuery
 from fma_api.v1.clients.serializers import (
     ClientChangesSerializer,
@@ -22,7 +23,7 @@ from fma_api.v1.clients.serializers import (
 from fma_api.v1.filters import LIST_FILTERS
 from fma_api.v1.ids import UUID
 from fma_api.v1.pagination import LargePages
-from fma_django.clients.changes import change_client
+from fma_django.clients.changes import CHANGE_CLIENT, change_client
 from fma_django.models import Client, FederatedModel
 from fma_django.record.queries.clients import clients_of
 from fma_django.record.queries.participation_history import participation_of
@@ -30,7 +31,7 @@ from fma_django.record.queries.visible import visible_to
 
 
 @extend_schema_view(
-    list=extend_schema(summary="The clients of the caller's models; all of them for staff"),
+    list=extend_schema(summary="The clients of the caller's models and organisations, or all"),
     retrieve=extend_schema(summary="One client, with its newest report"),
 )
 class ClientViewSet(
@@ -47,14 +48,14 @@ class ClientViewSet(
     queryset = Client.objects.order_by("-created_on", "pk")
     lookup_value_regex = UUID
 
-    def get_permissions(self) -> list[BasePermission]:
-        return [IsStaff() if self.action == "partial_update" else IsUser()]
+    permission_classes = (Permitted,)
+    permission_of: ClassVar[Mapping[str, str]] = {"partial_update": CHANGE_CLIENT}
 
     def get_queryset(self) -> QuerySet[Any]:
         return clients_of(self.request.user).order_by("-created_on", "pk")
 
     @extend_schema(
-        summary="Change a client's name, tags or organisation, or revoke it; for staff",
+        summary="Change a client's name, tags or organisation, or revoke it",
         request=ClientChangesSerializer,
         responses=ClientSerializer,
     )
@@ -62,7 +63,7 @@ class ClientViewSet(
         """New tags are made; an organisation must be there. A revoked client stays revoked."""
         serializer = ClientChangesSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        change_client(self.get_object(), serializer.validated_data)
+        change_client(self.get_object(), serializer.validated_data, by=cast("User", request.user))
         return Response(self.get_serializer(self.get_object()).data)
 
     @extend_schema(

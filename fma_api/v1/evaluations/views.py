@@ -14,7 +14,7 @@ from rest_framework.response import Response
 
 from fma_api.renderers import SAFETENSORS, OrjsonRenderer, SafetensorsRenderer, dumps
 from fma_api.v1.announced_bodies import AnnouncedBodies
-from fma_api.v1.callers import IsClient, IsUser, IsUserOrClient, client_of
+from fma_api.v1.callers import IsClient, IsUserOrClient, MayChangeExperiment, client_of
 from fma_api.v1.evaluations.filters import EvaluationFilters
 from fma_api.v1.evaluations.serializers import (
     EvaluationSerializer,
@@ -60,7 +60,7 @@ class EvaluationViewSet(
     def get_permissions(self) -> list[BasePermission]:
         if self.action == "send_result":
             return [IsClient()]
-        return [IsUser() if self.action in OF_OWNERS else IsUserOrClient()]
+        return [MayChangeExperiment() if self.action in OF_OWNERS else IsUserOrClient()]
 
     def get_queryset(self) -> QuerySet[EvaluationRound]:
         client, evaluations = client_of(self.request), super().get_queryset().all()
@@ -70,7 +70,7 @@ class EvaluationViewSet(
             # That it was not chosen is a better answer than that there is no such evaluation.
             evaluations = evaluations.filter(federated_model__clients=client)
         elif self.action in OF_OWNERS:
-            own = visible_to(self.request.user, FederatedModel.objects.all())
+            own = visible_to(self.request.user, FederatedModel.objects.all(), as_member=False)
             evaluations = evaluations.filter(federated_model__in=own)
         else:
             evaluations = visible_to(self.request.user, evaluations)

@@ -23,7 +23,9 @@ from fma_django.record.queries.visible import visible_to
 
 
 def own_model(request: Request, pk: str) -> FederatedModel:
-    return get_object_or_404(visible_to(request.user, FederatedModel.objects.all()), pk=int(pk))
+    return get_object_or_404(
+        visible_to(request.user, FederatedModel.objects.all(), as_member=False), pk=int(pk)
+    )
 
 
 class ModelParticipationView(AnnouncedBodies):

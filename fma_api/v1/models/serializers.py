@@ -12,6 +12,7 @@ from fma_api.v1.models.fields import ClientsField, FiltersField, OverridesField,
 from fma_api.v1.unknown_names import refuse_misspelt
 from fma_core.errors import FMAError
 from fma_core.rounds.columns import MAX_SEED, STRATEGY_COLUMNS
+from fma_django.accounts.roles import CHANGE_EXPERIMENTS
 from fma_django.models import FederatedModel
 from fma_django.models.federated_model import CONFIGURATION, ModelState, UpdateKind
 from fma_django.record.queries.configurations import VersionWithChanges, newest_number
@@ -47,9 +48,7 @@ class FederatedModelSerializer(serializers.ModelSerializer[FederatedModel]):
     developer = serializers.PrimaryKeyRelatedField(
         queryset=User.objects.all(),
         required=False,
-        error_messages={
-            "does_not_exist": "There is no user {pk_value}, or you may not name them: only staff may."
-        },
+        error_messages={"does_not_exist": "There is no user {pk_value}, or you may not name them."},
     )
     clients = ClientsField(required=False)
     update_schema = serializers.JSONField(required=False, allow_null=True)
@@ -128,7 +127,7 @@ class FederatedModelSerializer(serializers.ModelSerializer[FederatedModel]):
             fields[column].help_text = HELP_TEXTS[column]
         request = self.context.get("request")
         caller = None if request is None else user_of(request)
-        if caller is not None and not caller.is_staff:
+        if caller is not None and not caller.has_perm(CHANGE_EXPERIMENTS):
             # Whether somebody else exists is not told: only oneself is found.
             fields["developer"].queryset = User.objects.filter(pk=caller.pk)  # type: ignore[attr-defined]
         return fields

@@ -8,7 +8,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_view
 from rest_framework import viewsets
 from rest_framework.decorators import action
-from rest_framework.permissions import AllowAny
+from rest_framework.permissions import AllowAny, BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import ValidationError
@@ -19,7 +19,7 @@ from fma_api.v1 import authentication
 from fma_api.v1.aggregates.serializers import ModelAggregateSerializer
 from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.artifacts.serializers import ModelArtifactSerializer
-from fma_api.v1.callers import IsUser, IsUserOrClient, client_of, user_of
+from fma_api.v1.callers import IsUserOrClient, MayChangeExperiment, MayRunExperiments, client_of, user_of
 from fma_api.v1.evaluations.of_model import ModelEvaluations
 from fma_api.v1.filters import LIST_FILTERS
 from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key, once_for_json, scope
@@ -61,11 +61,13 @@ READ_BY_CLIENTS = frozenset(
 )
 # What they call says what a client lacks.
 ASKED_BY_CLIENTS = frozenset({"register_client", "join"})
+# The rest shows the clients of everybody, or changes the model.
+READ_BY_MEMBERS = READ_BY_CLIENTS | {"list", "retrieve"}
 NOTHING_NEWER = OpenApiResponse(description="Nothing newer came in time.")
 
 
 @extend_schema_view(
-    list=extend_schema(summary="The models of the caller; all of them for staff"),
+    list=extend_schema(summary="The models of the caller; all of them for who may view them"),
     create=extend_schema(
         summary="Create a model",
         request=NewFederatedModelSerializer,
@@ -87,7 +89,7 @@ class FederatedModelViewSet(
 ):
     serializer_class = FederatedModelSerializer
     pagination_class = LargePages
-    permission_classes = (IsUser,)
+    permission_classes = (MayChangeExperiment,)
     filter_backends = LIST_FILTERS
     filterset_class = FederatedModelFilters
     ordering_fields = ("created_on",)
@@ -115,7 +117,12 @@ class FederatedModelViewSet(
             return queryset
         if client_of(self.request) is not None and self.action in READ_BY_CLIENTS:
             return queryset  # check_object_permissions tells a client to register, where that is all that is missing
-        return visible_to(self.request.user, queryset)
+        return visible_to(self.request.user, queryset, as_member=self.action in READ_BY_MEMBERS)
+
+    def get_permissions(self) -> list[BasePermission]:
+        if self.action in ("create", "clone"):
+            return [MayRunExperiments()]
+        return [*super().get_permissions()]
 
     def check_object_permissions(self, request: Request, obj: FederatedModel) -> None:
         super().check_object_permissions(request, obj)

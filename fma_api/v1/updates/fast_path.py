@@ -26,8 +26,9 @@ from fma_api.v1.updates.early import refuse_early
 from fma_api.v1.updates.facts import FACTS, METRICS_IN_META, SentFacts, facts_in_json, facts_in_query
 from fma_core.errors import TruncatedBody
 from fma_django import conf
+from fma_django.accounts.grants import may_change_experiment
 from fma_django.clients.registration import find_client, hash_of
-from fma_django.errors import UnknownClient, UnknownModel
+from fma_django.errors import NotPermitted, UnknownClient, UnknownModel
 from fma_django.models import Client, FederatedModel, ModelUpdate
 from fma_django.record.queries.visible import visible_to
 from fma_django.record.weights import JsonBody, SafetensorsBody, WeightsBody
@@ -92,8 +93,12 @@ def _of_user(request: HttpRequest) -> ModelUpdate:
         find_upload(None, request.GET.get("upload", ""))
     key = idempotency_key(request)
     sent, body = _sent(request)
-    if not visible_to(user, FederatedModel.objects.filter(pk=sent.federated_model_id)).exists():
+    named = FederatedModel.objects.filter(pk=sent.federated_model_id).only("developer")
+    federated_model = visible_to(user, named, as_member=False).first()
+    if federated_model is None:
         raise UnknownModel.of(sent.federated_model_id)
+    if not may_change_experiment(user, federated_model):
+        raise NotPermitted("you may see this model, but not send updates to it")
     if sent.client_id is None or not Client.objects.filter(pk=sent.client_id).exists():
         raise ValidationError({"client": ["A developer names a client by its public id."]})
     sender = Sender(sent.federated_model_id, sent.client_id)

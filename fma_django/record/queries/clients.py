@@ -5,18 +5,28 @@ from typing import Any
 
 from django.db.models import Prefetch, Q, QuerySet
 
+from fma_django.accounts.grants import may, organisations_where
 from fma_django.models import Client, ClientError, ClientTelemetry, FederatedModel
 from fma_django.record.queries.visible import Caller, visible_to
 
+VIEW_CLIENTS = "fma_django.view_client"
+
 
 def clients_of(caller: Caller) -> QuerySet[Client]:
-    """The clients of the caller's models, without their credentials; `federated_models` are the caller's own."""
+    """The clients of the caller's models and organisations, without their credentials.
+
+    `federated_models` of each are those that the caller may see.
+    """
     own = visible_to(caller, FederatedModel.objects.only("pk").order_by("pk"))
     clients = Client.objects.all()
-    if not getattr(caller, "is_staff", False):
+    if not may(caller, VIEW_CLIENTS):
         # Not joined: a client of two models would come twice.
-        registered = FederatedModel.clients.through.objects.filter(federatedmodel__in=own.order_by())
-        clients = clients.filter(pk__in=registered.values("client"))
+        whole = visible_to(caller, FederatedModel.objects.order_by(), as_member=False)
+        registered = FederatedModel.clients.through.objects.filter(federatedmodel__in=whole)
+        shown = Q(pk__in=registered.values("client"))
+        if organisations := organisations_where(caller, VIEW_CLIENTS):
+            shown |= Q(organisation__in=organisations)
+        clients = clients.filter(shown)
     return (
         clients.defer("credential_hash")
         .select_related("organisation", "latest_telemetry")

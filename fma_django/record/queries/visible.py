@@ -1,10 +1,11 @@
 """The rows that a caller may see; no other module decides it.
 
-Staff see all; a developer what belongs to own models; a client what belongs to the models that it is registered with,
-and of what clients send only its own; anybody else nothing. Evaluations are also seen by the members of an organisation
-that was asked, and by no client that was not; what one client answered is seen by itself and by members of its own
-organisation, and by neither developers nor staff. An upload is seen by its sender alone: the client, or the developer
-as long as the model is one that it sees.
+A user with the permission to view a kind of row sees all of them; with that permission in an organisation, what its
+own clients sent, and the models that these are registered with; a developer what belongs to own models; a client what
+belongs to the models that it is registered with, and of what clients send only its own; anybody else nothing.
+Evaluations are also seen by the members of an organisation that was asked, and by no client that was not; what one
+client answered is seen by itself and by members of its own organisation, and by nobody else. An upload is seen by its
+sender alone: the client, or the developer as long as the model is one that it sees.
 """
 
 from typing import TypeVar
@@ -12,6 +13,7 @@ from typing import TypeVar
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 
+from fma_django.accounts.grants import may, organisations_where, permission_to_view
 from fma_django.models import (
     Client,
     ClientAggregateScore,
@@ -39,8 +41,11 @@ PATH_TO_MODEL: dict[type[Model], str] = {
 SENT_BY_CLIENTS = (ModelUpdate, ClientAggregateScore, EvaluationResult, Upload)
 
 
-def visible_to(caller: Caller, rows: QuerySet[Row]) -> QuerySet[Row]:
-    """The rows that the caller may see."""
+def visible_to(caller: Caller, rows: QuerySet[Row], *, as_member: bool = True) -> QuerySet[Row]:
+    """The rows that the caller may see.
+
+    as_member: whether a role in an organisation shows them. Say False where a row tells of everybody's clients.
+    """
     if isinstance(caller, Client):
         if issubclass(rows.model, SENT_BY_CLIENTS):
             return rows.filter(client=caller)
@@ -54,9 +59,12 @@ def visible_to(caller: Caller, rows: QuerySet[Row]) -> QuerySet[Row]:
         rows = rows.filter(developer=caller.pk)
     if issubclass(rows.model, EvaluationResult):
         return rows.filter(organisation__members=caller.pk)
-    if getattr(caller, "is_staff", False):
+    permission = permission_to_view(rows.model)
+    if may(caller, permission):
         return rows
     owned = _owned_by(caller, rows)
+    if as_member and (organisations := organisations_where(caller, permission)):
+        owned |= _of_organisations(organisations, rows)
     if _is_evaluation(rows):
         asked = Client.objects.filter(evaluations=OuterRef("pk"), organisation__members=caller.pk)
         return rows.filter(owned | Q(Exists(asked)))
@@ -70,6 +78,15 @@ def _owned_by(caller: AbstractBaseUser, rows: QuerySet[Row]) -> Q:
     # Not joined: SQLite would begin with the caller's models, and sort all that belongs to them for the newest ten.
     own = FederatedModel.objects.filter(pk=OuterRef(path.removesuffix("__")), developer=caller.pk)
     return Q(Exists(own))
+
+
+def _of_organisations(organisations: list[int], rows: QuerySet[Row]) -> Q:
+    if issubclass(rows.model, SENT_BY_CLIENTS):
+        return Q(client__organisation__in=organisations)
+    registered = FederatedModel.clients.through.objects.filter(
+        federatedmodel=OuterRef(f"{PATH_TO_MODEL[rows.model]}pk"), client__organisation__in=organisations
+    )
+    return Q(Exists(registered))
 
 
 def _is_evaluation(rows: QuerySet[Row]) -> bool:

@@ -1,0 +1,105 @@
+"""`users/`: the people of the installation, as far as the caller's roles show them."""
+
+from collections.abc import Mapping
+from typing import ClassVar, cast
+
+import django_filters
+from django.contrib.auth.models import User
+from django.db.models import Prefetch, Q, QuerySet
+from django_filters.rest_framework import FilterSet
+from drf_spectacular.utils import extend_schema, extend_schema_view
+from rest_framework import mixins, viewsets
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from fma_api.v1.accounts.user_serializers import NewUserSerializer, UserChangesSerializer, UserSerializer
+from fma_api.v1.announced_bodies import AnnouncedBodies
+from fma_api.v1.callers import Permitted
+from fma_api.v1.filters import LIST_FILTERS, IdFilter
+from fma_api.v1.ids import NUMBER
+from fma_api.v1.pagination import LargePages
+from fma_django.accounts.users import (
+    Place,
+    change_user,
+    create_user,
+    delete_user,
+    visible_organisations,
+    visible_users,
+)
+from fma_django.models import Membership
+
+
+class UserFilters(FilterSet):
+    username = django_filters.CharFilter(lookup_expr="iexact", max_length=150)
+    email = django_filters.CharFilter(lookup_expr="icontains", max_length=254, label="A part of the address.")
+    role = django_filters.CharFilter(
+        method="with_role", max_length=150, label="Has this role, for the whole or in an organisation."
+    )
+    organisation = IdFilter(field_name="memberships__organisation", label="Belongs to this organisation.")
+    is_owner = django_filters.BooleanFilter(field_name="is_superuser")
+
+    class Meta:
+        model = User
+        fields = ("username", "email", "role", "organisation", "is_active", "is_owner")
+
+    def with_role(self, users: QuerySet[User], name: str, value: str) -> QuerySet[User]:
+        everywhere = User.groups.through.objects.filter(group__name=value).values("user")
+        somewhere = Membership.objects.filter(role__name=value).values("user")
+        return users.filter(Q(pk__in=everywhere) | Q(pk__in=somewhere))
+
+
+@extend_schema_view(
+    list=extend_schema(summary="The users that the caller may see"),
+    retrieve=extend_schema(summary="One user"),
+    destroy=extend_schema(summary="Remove a user who owns no models"),
+)
+class UserViewSet(
+    AnnouncedBodies,
+    mixins.ListModelMixin,
+    mixins.RetrieveModelMixin,
+    mixins.DestroyModelMixin,
+    viewsets.GenericViewSet[User],
+):
+    serializer_class = UserSerializer
+    pagination_class = LargePages
+    permission_classes = (Permitted,)
+    permission_of: ClassVar[Mapping[str, str]] = {
+        "create": "auth.add_user",
+        "partial_update": "auth.change_user",
+        "destroy": "auth.delete_user",
+    }
+    filter_backends = LIST_FILTERS
+    filterset_class = UserFilters
+    ordering_fields = ("username", "date_joined", "last_login")
+    queryset = User.objects.order_by("-pk")
+    lookup_value_regex = NUMBER
+
+    def get_queryset(self) -> QuerySet[User]:
+        places = Membership.objects.select_related("organisation", "role").order_by("organisation__name")
+        users = visible_users(self.request.user).order_by("-pk")
+        return users.prefetch_related("groups", Prefetch("memberships", places))
+
+    @extend_schema(summary="Add a user", request=NewUserSerializer, responses={201: UserSerializer})
+    def create(self, request: Request) -> Response:
+        """Nobody gives more than they hold: each permission of a role must be one of the caller's own."""
+        by = cast("User", request.user)
+        serializer = NewUserSerializer(
+            data=request.data, context={"organisations": visible_organisations(by)}
+        )
+        serializer.is_valid(raise_exception=True)
+        said = dict(serializer.validated_data)
+        organisation, role = said.pop("organisation", None), said.pop("role", None)
+        place = None if organisation is None else Place(organisation, role)
+        made = create_user(said.pop("username"), by=by, place=place, **said)
+        return Response(self.get_serializer(made).data, status=201)
+
+    @extend_schema(summary="Change a user", request=UserChangesSerializer, responses=UserSerializer)
+    def partial_update(self, request: Request, pk: str) -> Response:
+        """403 for a user who holds permissions that the caller does not; 409 for the only owner."""
+        serializer = UserChangesSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        change_user(self.get_object(), serializer.validated_data, by=cast("User", request.user))
+        return Response(self.get_serializer(self.get_object()).data)
+
+    def perform_destroy(self, instance: User) -> None:
+        delete_user(instance, by=cast("User", self.request.user))

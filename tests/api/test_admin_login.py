@@ -1,12 +1,13 @@
 """A wrong password at the admin's login page is logged, is a failure, and counts against FMA_LOGIN_RATE."""
 
-from collections.abc import Iterator
+from base64 import b64encode
+from threading import BoundedSemaphore
 
 import pytest
-from django.core.cache import cache
 from django.test import Client as Browser
+from pytest_django import Settings
 
-from fma_api.v1.authentication import WrongPasswords
+from fma_api.v1.limits import checking_a_password
 from tests.records import PASSWORD, make_user
 
 pytestmark = pytest.mark.django_db
@@ -15,11 +16,8 @@ URL = "/admin/login/"
 
 
 @pytest.fixture(autouse=True)
-def three_a_minute(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    cache.clear()
-    monkeypatch.setattr(WrongPasswords, "rate", "3/min", raising=False)
-    yield
-    cache.clear()
+def three_a_minute(settings: Settings) -> None:
+    settings.FMA_LOGIN_RATE = (3, 60)
 
 
 def test_a_failed_login_is_a_failure_in_the_log(
@@ -68,6 +66,7 @@ def test_guesses_that_come_together_are_limited_together(monkeypatch: pytest.Mon
 
     asked: list[int] = []
     make_user("root", staff=True)
+    monkeypatch.setattr("fma_api.v1.limits._CHECKING", BoundedSemaphore(6))
     monkeypatch.setattr("django.contrib.auth.forms.authenticate", lambda request, **_: slow())
     monkeypatch.setattr("rest_framework.authentication.authenticate", slow)
     ask()
@@ -81,3 +80,37 @@ def test_right_passwords_cost_nothing() -> None:
         browser = Browser()
         assert browser.post(URL, {"username": "root", "password": PASSWORD}).status_code == 302
         assert browser.get("/admin/").status_code == 200
+
+
+@pytest.mark.parametrize("path", [URL, "/api/v1/me/", "/api-token-auth/"])
+def test_few_passwords_are_checked_at_once(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.setattr("fma_api.v1.limits._CHECKING", BoundedSemaphore(1))
+    monkeypatch.setattr("fma_api.v1.limits.PATIENCE_S", 0.01)
+    make_user("root", staff=True)
+    said = {"username": "root", "password": PASSWORD}
+    browser = Browser()
+
+    def ask() -> int:
+        if path == "/api/v1/me/":
+            word = b64encode(f"root:{PASSWORD}".encode()).decode()
+            return browser.get(path, headers={"authorization": f"Basic {word}"}).status_code
+        if path == "/api-token-auth/":
+            return browser.post(path, said, content_type="application/json").status_code
+        return browser.post(path, said).status_code
+
+    with checking_a_password():
+        assert ask() == 429
+    assert ask() in (200, 302)
+
+
+def test_an_account_is_not_guessed_from_many_addresses(settings: Settings) -> None:
+    settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "NUM_PROXIES": 1}
+    make_user("root", staff=True)
+    statuses = [
+        Browser(headers={"x-forwarded-for": f"10.0.0.{n}"})
+        .post("/api-token-auth/", {"username": "Root", "password": "guess"}, content_type="application/json")
+        .status_code
+        for n in range(5)
+    ]
+
+    assert statuses == [400, 400, 400, 429, 429]

@@ -9,7 +9,7 @@ from django.views.decorators.cache import never_cache
 from rest_framework.exceptions import Throttled
 
 from fma_api.problems import too_many_logins, with_code
-from fma_api.v1.authentication import WrongPasswords
+from fma_api.v1.limits import Guesses, checking_a_password
 
 log = structlog.get_logger(__name__)
 
@@ -19,15 +19,16 @@ def login(request: HttpRequest) -> HttpResponseBase:
     """Django's page; a wrong password is 403 (it was 200), and 429 beyond FMA_LOGIN_RATE."""
     if request.method != "POST":
         return admin.site.login(request)
-    wrong_passwords = WrongPasswords()
+    guesses = Guesses(request, account=request.POST.get("username", ""))
     try:
-        wrong_passwords.count(request)
+        guesses.count()
+        with checking_a_password():
+            response = admin.site.login(request)
     except Throttled as error:
         log.warning("login_refused", reason="too many wrong passwords")
         return too_many_logins(request, seconds=ceil(getattr(error, "wait", None) or 1))
-    response = admin.site.login(request)
     if response.status_code != 200:  # a success is a redirect
-        wrong_passwords.give_back()
+        guesses.give_back()
     else:  # the page again, with what is wrong
         log.warning("login_failed")
         response.status_code = 403

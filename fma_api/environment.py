@@ -22,6 +22,7 @@ from fma_api.environment_values import (
     as_text,
     boolean,
     database_url,
+    enrolment_token,
     host_names,
     much_per_time,
     names,
@@ -169,7 +170,8 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     _recorded(
         "FMA_ENROLMENT_TOKEN",
-        "The token that a client must send to register when FMA_REGISTRATION is `token`.",
+        "The token that a client must send to register when FMA_REGISTRATION is `token`: 16 characters or more.",
+        parse=enrolment_token,
         is_secret=True,
     ),
     _recorded(
@@ -183,12 +185,11 @@ SETTINGS: tuple[Setting, ...] = (
         "Whether to withhold metrics that would isolate too few contributors when combined with metrics shown "
         "before.",
     ),
-    Setting(
+    _recorded(
         "FMA_LOGIN_RATE",
-        rate,
-        "30/min",
-        "How often one address may try to log in, or send a wrong password as HTTP Basic. Each process of the "
-        "server counts alone, unless FMA_BROKER_URL is set.",
+        "How often one address may send a wrong password or enrolment token, and how often one account's password may "
+        "be guessed from anywhere. Each process of the server counts alone, unless FMA_BROKER_URL is set.",
+        parse=rate,
     ),
     Setting(
         "FMA_DEBUG",

@@ -138,6 +138,13 @@ def secret(value: str) -> str:
     return value
 
 
+def enrolment_token(value: str) -> str:
+    """Long and varied enough not to be guessed at the pace of FMA_LOGIN_RATE."""
+    if value and (len(value) < 16 or len(set(value)) < 8):
+        raise ValueError("16 characters or more, 8 of them different, as `openssl rand -hex 16` prints")
+    return value
+
+
 _PERIODS_S = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "hour": 3600, "d": 86_400, "day": 86_400}
 
 
@@ -158,10 +165,12 @@ def much_per_time(much: Callable[[str], int], example: str) -> Callable[[str], t
     return parse
 
 
-def rate(value: str) -> str:
-    if not re.fullmatch(r"[1-9]\d*/(s|sec|min|m|h|hour|d|day)", value):
+def rate(value: str) -> tuple[int, int]:
+    """How many in how many seconds."""
+    said = re.fullmatch(r"([1-9]\d{0,8})/(s|sec|min|m|h|hour|d|day)", value)
+    if said is None:
         raise ValueError("a number of requests in a period, such as 30/min, 5/s or 1000/day")
-    return value
+    return int(said[1]), _PERIODS_S[said[2]]
 
 
 _PARSERS: dict[Any, Callable[[str], object]] = {
@@ -186,6 +195,10 @@ def as_text(value: Any, parse: Callable[[str], object]) -> str:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
+    if parse is rate:
+        return (
+            f"{value[0]}/{next(name for name in ('min', 's', 'hour', 'day') if _PERIODS_S[name] == value[1])}"
+        )
     if parse is size_bytes:
         unit = next(unit for unit in ("TiB", "GiB", "MiB", "KiB", "B") if value % _UNITS[unit.upper()] == 0)
         return f"{value // _UNITS[unit.upper()]} {unit}"

@@ -193,7 +193,6 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["fma_api.renderers.OrjsonRenderer"],
     "DEFAULT_PARSER_CLASSES": ["fma_api.parsers.OrjsonParser"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "DEFAULT_THROTTLE_RATES": {"login": _environment["FMA_LOGIN_RATE"]},
     "EXCEPTION_HANDLER": "fma_api.problems.handle",
     "NUM_PROXIES": 1
     if _environment["FMA_TRUST_PROXY"]

@@ -32,6 +32,7 @@ class Settings:
     evaluation_min_contributors: int = 3
     evaluation_refuse_isolation: bool = True
 
+    login_rate: Rate = (30, 60)
     max_update_bytes: SizeBytes = 2 * 2**30
     max_json_bytes: SizeBytes = 64 * 2**20
     json_memory_bytes: SizeBytes = 1280 * 2**20

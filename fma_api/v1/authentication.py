@@ -1,18 +1,16 @@
 """Authentication of the caller: a client by its credential, a user by a token, a password or a session."""
 
-from threading import Lock
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.http import HttpRequest
 from drf_spectacular import authentication as authentication_schemes
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework import authentication
 from rest_framework.authentication import BaseAuthentication
-from rest_framework.exceptions import AuthenticationFailed, Throttled
+from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
-from rest_framework.throttling import SimpleRateThrottle
 
+from fma_api.v1.limits import Guesses, checking_a_password
 from fma_django.clients import tokens as api_tokens
 from fma_django.clients.registration import find_client
 from fma_django.errors import UnknownClient
@@ -21,8 +19,6 @@ from fma_django.models import Client
 HEADER = "CLIENT-UUID"
 CHALLENGE = f'{HEADER}, Basic realm="fma", Token'
 """The ways to say who is calling, as a 401 lists them (WWW-Authenticate)."""
-_COUNTING = Lock()
-"""Held while a count is read and written: the threads of a process are the ones that guess together."""
 
 
 class ClientAuthentication(BaseAuthentication):
@@ -51,39 +47,6 @@ class TokenAuthentication(authentication.TokenAuthentication):
         return user, None
 
 
-class WrongPasswords(SimpleRateThrottle):
-    """Counts an address's wrong passwords against FMA_LOGIN_RATE; right ones cost nothing."""
-
-    scope = "login"
-    num_requests: int
-    duration: int
-
-    def get_cache_key(self, request: Request | HttpRequest, view: Any) -> str:
-        return f"wrong_passwords_{self.get_ident(request)}"  # type: ignore[arg-type]  # it reads META alone
-
-    def count(self, request: Request | HttpRequest) -> None:
-        """One more, before the password is looked at: guesses that come together count, too. Raises Throttled."""
-        self.key = self.get_cache_key(request, None)
-        with _COUNTING:
-            self.now = self.timer()
-            self.history = self._recent()
-            if len(self.history) >= self.num_requests:
-                raise Throttled(wait=self.wait())
-            self.cache.set(self.key, [self.now, *self.history], self.duration)
-
-    def give_back(self) -> None:
-        """The password was right: take away what was counted last."""
-        with _COUNTING:
-            history = self._recent()
-            if self.now in history:
-                history.remove(self.now)
-                self.cache.set(self.key, history, self.duration)
-
-    def _recent(self) -> list[float]:
-        since = self.timer() - self.duration
-        return [moment for moment in self.cache.get(self.key, []) if moment > since]
-
-
 class BasicAuthentication(authentication.BasicAuthentication):
     """DRF's, with a limit for guesses, and without NUL characters, which PostgreSQL cannot look for."""
 
@@ -94,10 +57,11 @@ class BasicAuthentication(authentication.BasicAuthentication):
             raise AuthenticationFailed("Invalid username/password.")
         if request is None:
             return super().authenticate_credentials(userid, password, request)
-        wrong_passwords = WrongPasswords()
-        wrong_passwords.count(request)
-        found = super().authenticate_credentials(userid, password, request)
-        wrong_passwords.give_back()
+        guesses = Guesses(request, account=userid)
+        guesses.count()
+        with checking_a_password():
+            found = super().authenticate_credentials(userid, password, request)
+        guesses.give_back()
         return found
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.cache import cache
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from fma_django.clients.registration import Registration
 from fma_django.models import FederatedModel
+from fma_django.rates import of_this_process
 from tests.api.callers import as_client, as_user
 from tests.records import make_client, make_model, make_user
 
@@ -25,9 +25,9 @@ def storage(tmp_path: Path, settings: Settings) -> Path:
 
 @pytest.fixture(autouse=True)
 def _forget_login_attempts() -> Iterator[None]:
-    cache.clear()
+    of_this_process.forget()
     yield
-    cache.clear()
+    of_this_process.forget()
 
 
 @pytest.fixture

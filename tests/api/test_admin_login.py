@@ -1,14 +1,16 @@
 """A wrong password at the admin's login page is logged, is a failure, and counts against FMA_LOGIN_RATE."""
 
 import re
-from collections.abc import Iterator
+from base64 import b64encode
+from threading import BoundedSemaphore
 
 import pytest
-from django.core.cache import cache
 from django.test import Client as Browser
+from pytest_django import Settings
 
-from fma_api.v1.authentication import WrongPasswords
-from tests.records import PASSWORD, make_user
+from fma_api.v1.limits import checking_a_password
+from fma_django.accounts.roles import USE_ADMIN_SITE
+from tests.records import PASSWORD, make_user, make_user_with
 
 pytestmark = pytest.mark.django_db
 
@@ -16,11 +18,8 @@ URL = "/admin/login/"
 
 
 @pytest.fixture(autouse=True)
-def three_a_minute(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    cache.clear()
-    monkeypatch.setattr(WrongPasswords, "rate", "3/min", raising=False)
-    yield
-    cache.clear()
+def three_a_minute(settings: Settings) -> None:
+    settings.FMA_LOGIN_RATE = (3, 60)
 
 
 def test_a_failed_login_is_a_failure_in_the_log(
@@ -69,6 +68,7 @@ def test_guesses_that_come_together_are_limited_together(monkeypatch: pytest.Mon
 
     asked: list[int] = []
     make_user("root", staff=True)
+    monkeypatch.setattr("fma_api.v1.limits._CHECKING", BoundedSemaphore(6))
     monkeypatch.setattr("django.contrib.auth.forms.authenticate", lambda request, **_: slow())
     monkeypatch.setattr("rest_framework.authentication.authenticate", slow)
     ask()
@@ -102,7 +102,7 @@ def test_each_refusal_outside_of_the_api_has_its_code_in_the_log(
     browser.get("/nothing/")
     browser.get("/", headers={"host": "another.example"})
     Browser(enforce_csrf_checks=True, headers={"accept": accept}).post(URL, {"username": "root"})
-    browser.force_login(make_user("helper", staff=True))
+    browser.force_login(make_user_with(USE_ADMIN_SITE))
     browser.get("/admin/auth/user/")
 
     assert answer.status_code == 429
@@ -115,3 +115,37 @@ def test_each_refusal_outside_of_the_api_has_its_code_in_the_log(
         "csrf_failed",
         "permission_denied",
     ]
+
+
+@pytest.mark.parametrize("path", [URL, "/api/v1/me/", "/api-token-auth/"])
+def test_few_passwords_are_checked_at_once(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.setattr("fma_api.v1.limits._CHECKING", BoundedSemaphore(1))
+    monkeypatch.setattr("fma_api.v1.limits.PATIENCE_S", 0.01)
+    make_user("root", staff=True)
+    said = {"username": "root", "password": PASSWORD}
+    browser = Browser()
+
+    def ask() -> int:
+        if path == "/api/v1/me/":
+            word = b64encode(f"root:{PASSWORD}".encode()).decode()
+            return browser.get(path, headers={"authorization": f"Basic {word}"}).status_code
+        if path == "/api-token-auth/":
+            return browser.post(path, said, content_type="application/json").status_code
+        return browser.post(path, said).status_code
+
+    with checking_a_password():
+        assert ask() == 429
+    assert ask() in (200, 302)
+
+
+def test_an_account_is_not_guessed_from_many_addresses(settings: Settings) -> None:
+    settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "NUM_PROXIES": 1}
+    make_user("root", staff=True)
+    statuses = [
+        Browser(headers={"x-forwarded-for": f"10.0.0.{n}"})
+        .post("/api-token-auth/", {"username": "Root", "password": "guess"}, content_type="application/json")
+        .status_code
+        for n in range(5)
+    ]
+
+    assert statuses == [400, 400, 400, 429, 429]

@@ -18,8 +18,8 @@ from fma_core.arrays.codecs import zstd
 from fma_core.arrays.codecs.safetensors import encode
 from fma_django.experiments import changes
 from fma_django.models import FederatedModel, ModelArtifact, ModelUpdate, Upload
+from fma_django.rates import of_this_process
 from fma_django.storage import part_file
-from fma_django.updates.rates import count
 from fma_django.updates.uploads import sweep_uploads
 from tests.api.callers import API, SAFETENSORS, as_user, stored_files
 from tests.api.test_uploads import BODY, TUS, UPLOADS, begun, code_of, offset, send
@@ -458,14 +458,14 @@ def test_what_has_no_room_is_refused_before_it_travels(
 def test_rates_of_clients_are_not_used_up(
     owner: APIClient, device: APIClient, model: FederatedModel, settings: Settings
 ) -> None:
-    count.in_process.forget()
+    of_this_process.forget()
     settings.FMA_MODEL_UPDATE_RATE = (1, 3600.0)
     settings.FMA_MODEL_BYTE_RATE = (len(BODY), 3600.0)
 
     arrived(owner, model)
 
     assert begun(device, model)
-    count.in_process.forget()
+    of_this_process.forget()
 
 
 @pytest.mark.parametrize("senders", [{"client": True, "developer": True}, {}])

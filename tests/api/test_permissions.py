@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
-from django.core.cache import cache
 from django.db import transaction
 from django.urls import URLPattern, URLResolver, get_resolver
 from rest_framework.test import APIClient
@@ -15,6 +14,7 @@ from fma_django.accounts.users import set_member
 from fma_django.clients.registration import revoke_client
 from fma_django.clients.tokens import issue_token
 from fma_django.models import Client, FederatedModel, Organisation
+from fma_django.rates import of_this_process
 from fma_django.updates.in_parts import begin_update
 from fma_django.updates.intake import UpdateFacts
 from tests.api.callers import API, SAFETENSORS, as_client, as_user
@@ -254,7 +254,7 @@ def test_who_may(world: World) -> None:
     # One world for all: making it takes a third of a second, and every request is taken back.
     found = {}
     for method, path in EXPECTED:
-        cache.clear()  # no login is refused because of the ones before
+        of_this_process.forget()  # no login is refused because of the ones before
         found[method, path] = {name: _status(world, name, method, path) for name in CALLERS}
 
     assert found == EXPECTED

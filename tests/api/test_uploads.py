@@ -26,9 +26,9 @@ from fma_core.arrays.spec import Spec
 from fma_django.clients.joining import join
 from fma_django.clients.registration import Registration, revoke_client
 from fma_django.models import FederatedModel, ModelUpdate, Upload
+from fma_django.rates import of_this_process
 from fma_django.storage import part_file
 from fma_django.updates.in_parts import finish_update
-from fma_django.updates.rates import count
 from fma_django.updates.uploads import sweep_uploads
 from fma_django.work.sweep import sweep_files
 from tests.api.callers import API, SAFETENSORS, as_client, as_user, stored_files
@@ -879,9 +879,9 @@ def test_a_disk_that_fills_up_leaves_the_offset_true(
 
 @pytest.fixture
 def _no_rates() -> Any:
-    count.in_process.forget()
+    of_this_process.forget()
     yield
-    count.in_process.forget()
+    of_this_process.forget()
 
 
 @pytest.mark.usefixtures("_no_rates")

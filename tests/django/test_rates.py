@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from pytest_django import Settings
 
 from fma_django.errors import RateExceeded
-from fma_django.updates.rates import count, count_update, in_redis
-from fma_django.updates.rates.cost import Cost
-from fma_django.updates.rates.in_process import InProcess
+from fma_django.rates import in_redis, of_this_process
+from fma_django.rates.cost import Cost
+from fma_django.rates.in_process import InProcess
+from fma_django.updates.rates import count_update
 from tests.servers.redis import private_redis
 
 Take = Callable[[list[Cost]], float]
@@ -21,9 +22,9 @@ ANN = UUID("0d3e1c4c-9c39-4d6f-8e9b-3ae8d2a7a3fd")
 
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
-    count.in_process.forget()
+    of_this_process.forget()
     yield
-    count.in_process.forget()
+    of_this_process.forget()
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +129,7 @@ def test_processes_count_together_in_redis_and_alone_while_it_is_away(
     settings.FMA_BROKER_URL = redis_url
     client = uuid4()
     count_update(1, client, 1)
-    count.in_process.forget()  # another process
+    of_this_process.forget()  # another process
     with pytest.raises(RateExceeded) as caught:
         count_update(1, client, 1)
     assert 0 < caught.value.facts["retry_after_s"] <= 600
@@ -152,7 +153,7 @@ def test_bytes_are_counted(settings: Settings, setting: str, rate: tuple[int, in
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fma_django.updates.rates.in_process.MOST_KEYS", 10)
+    monkeypatch.setattr("fma_django.rates.in_process.MOST_KEYS", 10)
     now = [0.0]
     buckets = InProcess(lambda: now[0])
     for number in range(100):
@@ -160,3 +161,35 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         now[0] += 1.0
 
     assert len(buckets._full_again_at) <= 11
+
+
+@pytest.mark.parametrize("callers", [200])
+def test_no_more_than_the_limit_pass_of_many_at_once(take: Take, callers: int) -> None:
+    start, passed = threading.Barrier(callers), []
+
+    def ask() -> None:
+        start.wait()
+        if take([Cost("guess", 60 / 30, 60)]) <= 0:
+            passed.append(1)
+
+    threads = [threading.Thread(target=ask) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert 30 <= len(passed) <= 31  # one more is given back every two seconds
+
+
+def test_what_is_given_back_can_be_taken_again(take: Take) -> None:
+    cost = Cost("given back", 30.0, 60)
+    assert take([cost]) <= 0
+    assert take([cost]) <= 0
+    assert take([cost]) > 0
+
+    take([cost.given_back()])
+
+    assert take([cost]) <= 0
+    for _ in range(9):
+        take([cost.given_back()])
+    assert [take([cost]) <= 0 for _ in range(3)] == [True, True, False]

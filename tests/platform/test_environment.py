@@ -58,7 +58,7 @@ def test_an_empty_environment_but_for_the_key_gives_every_default() -> None:
             )
         ),
         ("FMA_LOG_FORMAT", "JSON", "json"),
-        ("FMA_LOGIN_RATE", "5/s", "5/s"),
+        ("FMA_LOGIN_RATE", "5/s", (5, 1)),
     ],
 )
 def test_a_value_is_read(name: str, text: str, value: object) -> None:
@@ -132,6 +132,8 @@ def test_a_value_is_read(name: str, text: str, value: object) -> None:
         ("FMA_DATA_DIR", "~nobody_of_this_name/x", "a path"),
         ("FMA_SECRET_KEY", "hunter2", "50 random characters or more"),
         ("FMA_SECRET_KEY", "42" * 40, "50 random characters or more"),
+        ("FMA_ENROLMENT_TOKEN", "4711", "16 characters or more"),
+        ("FMA_ENROLMENT_TOKEN", "1212" * 8, "16 characters or more"),
         ("FMA_LOGIN_RATE", "often", "a number of requests in a period"),
     ],
 )

@@ -1,30 +1,35 @@
 """`POST /api-token-auth/`: a password for a token."""
 
+from collections.abc import Mapping
+
 from drf_spectacular.utils import extend_schema
 from rest_framework.authtoken.serializers import AuthTokenSerializer
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.throttling import ScopedRateThrottle
 
 from fma_api.parsers import SmallFormParser, SmallJsonParser
 from fma_api.v1.accounts.serializers import TokenSerializer
 from fma_api.v1.announced_bodies import AnnouncedBodies
+from fma_api.v1.limits import Guesses, checking_a_password
 from fma_django.clients.tokens import issue_token
 
 
 class LoginView(AnnouncedBodies):
-    """Exchange a username and a password for a token; repeated guesses are throttled (`FMA_LOGIN_RATE`)."""
+    """Exchange a username and a password for a token; guesses are limited (`FMA_LOGIN_RATE`)."""
 
     # A password says who is calling: a stale token beside it is not looked at.
     authentication_classes = ()
     permission_classes = ()
     parser_classes = (SmallJsonParser, SmallFormParser)
-    throttle_classes = (ScopedRateThrottle,)
-    throttle_scope = "login"
 
     @extend_schema(request=AuthTokenSerializer, responses=TokenSerializer, auth=[])
     def post(self, request: Request) -> Response:
         serializer = AuthTokenSerializer(data=request.data, context={"request": request})
-        serializer.is_valid(raise_exception=True)
+        username = request.data.get("username") if isinstance(request.data, Mapping) else None
+        guesses = Guesses(request, account=username if isinstance(username, str) else "")
+        guesses.count()
+        with checking_a_password():
+            serializer.is_valid(raise_exception=True)
+        guesses.give_back()
         token = issue_token(serializer.validated_data["user"])
         return Response({"token": token}, headers={"Cache-Control": "no-store"})

@@ -24,6 +24,7 @@ from fma_api.v1.evaluations.of_model import ModelEvaluations
 from fma_api.v1.filters import LIST_FILTERS
 from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key, once_for_json, scope
 from fma_api.v1.ids import NUMBER
+from fma_api.v1.limits import Guesses
 from fma_api.v1.models.filters import FederatedModelFilters
 from fma_api.v1.models.joining import Joining
 from fma_api.v1.models.latest import latest_at_once, newer_at_once
@@ -38,6 +39,7 @@ from fma_api.v1.pagination import LargePages
 from fma_api.v1.rounds.views import ModelRounds
 from fma_api.v1.waiting import WaitSerializer, newer_aggregate, nothing_yet
 from fma_api.v1.weights import wants_safetensors, weights_response
+from fma_django import conf
 from fma_django.clients import registration as clients
 from fma_django.errors import NotRegistered, UnknownUpload
 from fma_django.experiments import changes as federated_models
@@ -185,12 +187,18 @@ class FederatedModelViewSet(
         With an Idempotency-Key (16 characters or more, random: it stands for the credential for a day) a repeated
         request answers the same credential.
         """
+        federated_model = self.get_object()
+        guesses = Guesses(request, of="enrolment tokens")
+        if is_guessed := conf.current().registration == "token":
+            guesses.count()
         registration = clients.register_client(
-            self.get_object(),
+            federated_model,
             credential=request.headers.get(authentication.HEADER),
             enrolment_token=request.headers.get("FMA-Enrolment-Token"),
             idempotency_key=idempotency_key(request, at_least=16),
         )
+        if is_guessed:
+            guesses.give_back()
         answer = {"uuid": str(registration.credential), "id": str(registration.client.pk)}
         return Response(answer, headers={"Cache-Control": "no-store"})
 

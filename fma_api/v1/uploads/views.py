@@ -34,7 +34,8 @@ from fma_api.v1.updates.facts import FACTS, METRICS, query_and_header
 from fma_api.v1.updates.serializers import UpdateFactsSerializer
 from fma_api.v1.uploads.serializers import UploadSerializer
 from fma_django import conf
-from fma_django.errors import UnknownModel, UnknownUpload
+from fma_django.accounts.grants import may_change_experiment
+from fma_django.errors import NotPermitted, UnknownModel, UnknownUpload
 from fma_django.experiments.initial_model_in_parts import add_to_initial_model, begin_initial_model
 from fma_django.models import Client, FederatedModel, Upload
 from fma_django.record.queries.visible import visible_to
@@ -268,9 +269,11 @@ def _model_of(request: Request, user: User) -> FederatedModel:
         pk = model_id.run_validation(asked)
     except ValidationError as error:
         raise ValidationError({INITIAL_MODEL: error.detail}) from error
-    federated_model = visible_to(user, FederatedModel.objects.filter(pk=pk)).first()
+    federated_model = visible_to(user, FederatedModel.objects.filter(pk=pk), as_member=False).first()
     if federated_model is None:
         raise NotFound(f"There is no federated model {pk}, or not for you.")
+    if not may_change_experiment(user, federated_model):
+        raise NotPermitted("you may see this model, but not change it")
     return federated_model
 
 

@@ -262,6 +262,19 @@ def test_registration_can_ask_for_a_token(model: FederatedModel, settings: Any) 
     assert taken.status_code == 200
 
 
+def test_guesses_of_the_enrolment_token_are_limited(model: FederatedModel, settings: Any) -> None:
+    settings.FMA_REGISTRATION, settings.FMA_ENROLMENT_TOKEN = "token", "s3same"
+    settings.FMA_LOGIN_RATE = (5, 60)
+    url = f"{MODELS}{model.pk}/register_client/"
+    for _ in range(7):  # right ones cost nothing
+        assert APIClient(headers={"fma-enrolment-token": "s3same"}).post(url).status_code == 200
+
+    statuses = [APIClient(headers={"fma-enrolment-token": f"{n}"}).post(url).status_code for n in range(8)]
+
+    assert statuses == [403] * 5 + [429] * 3
+    assert APIClient(headers={"fma-enrolment-token": "s3same"}).post(url).status_code == 429
+
+
 def test_nobody_else_sees_a_credential(model: FederatedModel, ann: Registration, owner: APIClient) -> None:
     aggregate = make_aggregate(model, ann.client)
     urls = [MODELS, f"{MODELS}{model.pk}/", f"{MODELS}{model.pk}/rounds/", f"{API}model_updates/"]

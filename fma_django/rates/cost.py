@@ -1,4 +1,4 @@
-"""The cost of one update for one limit."""
+"""The cost of one thing for one limit."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ class Cost:
     def only_asked(self) -> Cost:
         """A cost with the same wait that takes nothing."""
         return Cost(self.key, 0.0, self.period_s - min(self.takes_s, self.period_s))
+
+    def given_back(self) -> Cost:
+        """The opposite of a cost that was taken."""
+        return Cost(self.key, -self.takes_s, inf)
 
     def in_any_case(self) -> Cost:
         """A cost that takes as much and never has a wait."""

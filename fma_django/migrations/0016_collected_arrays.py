@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('fma_django', '0014_engine_version'),
+        ('fma_django', '0015_uploads_of_developers'),
     ]
 
     operations = [

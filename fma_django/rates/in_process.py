@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from fma_django.updates.rates.cost import Cost
+from fma_django.rates.cost import Cost
 
 MOST_KEYS = 100_000
 

@@ -1,19 +1,14 @@
-"""Taking an update from the limits of its client and its model, or saying when to come again."""
+"""Rate limits of updates and bytes, for each client and each model, counted before a body travels.
+
+A rate that is not set costs nothing.
+"""
 
 from math import ceil
 from uuid import UUID
 
-import structlog
-
-from fma_django import conf
+from fma_django import conf, rates
 from fma_django.errors import RateExceeded
-from fma_django.updates.rates import in_redis
-from fma_django.updates.rates.cost import Cost
-from fma_django.updates.rates.in_process import InProcess
-
-log = structlog.get_logger(__name__)
-
-in_process = InProcess()
+from fma_django.rates.cost import Cost
 
 
 def count_update(federated_model_id: int, client_id: UUID, size_bytes: int) -> None:
@@ -72,7 +67,7 @@ def _costs(
 def _ask(costs: list[Cost]) -> None:
     if not costs:
         return
-    wait_s, key = _take(costs)
+    wait_s, key = rates.take(costs)
     if wait_s > 0:
         setting = key.partition(":")[0]
         whose = "this client has sent" if "CLIENT" in setting else "the clients of this model have sent"
@@ -80,15 +75,3 @@ def _ask(costs: list[Cost]) -> None:
             f"{whose} as much as may be sent in a time ({setting}); the next is taken in {ceil(wait_s)} s",
             retry_after_s=wait_s,
         )
-
-
-def _take(costs: list[Cost]) -> tuple[float, str]:
-    if url := conf.current().broker_url:
-        from redis import RedisError
-
-        try:
-            return in_redis.take(url, costs)
-        except RedisError as error:
-            # A limit that each process counts alone is nearer to what was asked than none, and than no updates at all.
-            log.warning("rates_counted_alone", error=repr(error))
-    return in_process.take(costs)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from fma_django.updates.rates.cost import Cost
+from fma_django.rates.cost import Cost
 
 PREFIX = "fma:rate:"
 # By the clock of Redis, which all share. KEYS and ARGV: of each cost its key, what it takes and its period.
@@ -21,7 +21,11 @@ end
 if wait <= 0 then
   for i, key in ipairs(KEYS) do
     local full = at[i] + tonumber(ARGV[2 * i - 1])
-    redis.call('SET', key, string.format('%.6f', full), 'PX', math.ceil((full - now) * 1000) + 1)
+    if full > now then
+      redis.call('SET', key, string.format('%.6f', full), 'PX', math.ceil((full - now) * 1000) + 1)
+    else
+      redis.call('DEL', key)
+    end
   end
 end
 return {tostring(wait), slowest}

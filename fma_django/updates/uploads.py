@@ -69,11 +69,12 @@ def create_upload(upload: Upload, *, idempotency_key: str | None, ask: Callable[
 
     def create() -> Upload:
         # Whoever begins two at once counts them one after the other.
-        if upload.client_id is not None:
-            Client.objects.select_for_update(no_key=True).get(pk=upload.sender.pk)
+        sender = upload.sender
+        if isinstance(sender, Client):
+            Client.objects.select_for_update(no_key=True).get(pk=sender.pk)
         else:
-            User.objects.select_for_update(no_key=True).get(pk=upload.sender.pk)
-        _make_way(upload.sender, upload.size_bytes)
+            User.objects.select_for_update(no_key=True).get(pk=sender.pk)
+        _make_way(sender, upload.size_bytes)
         ask()
         upload.save(force_insert=True)
         _part_of(upload).create()

@@ -1,9 +1,14 @@
 """Enqueue tasks for a worker, once the transaction that makes them due has committed."""
 
+from datetime import timedelta
+
 import structlog
 from django.db import transaction
 
 log = structlog.get_logger(__name__)
+
+# A task that was enqueued so long ago, and that no worker has taken, may have been lost with its process.
+LOST_AFTER = timedelta(seconds=30)
 
 
 def aggregate_on_commit(round_id: int) -> None:

@@ -99,7 +99,8 @@ class Strategy:
 
         array_policies: None for a round of before there were any, which steps every array.
         """
-        if not isinstance(stages, Sequence) or isinstance(stages, str):
+        said: object = stages  # of a form, perhaps
+        if not isinstance(said, list | tuple):
             raise _refused("stages", "must be a list of parts, each with its name")
         return cls(
             aggregator,

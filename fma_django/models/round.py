@@ -119,6 +119,12 @@ class Round(models.Model):
     ready_on = models.DateTimeField(
         null=True, blank=True, help_text="The time at which its requirement was met."
     )
+    asked_on = models.DateTimeField(
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="The time at which its aggregation was enqueued, until a worker takes that task.",
+    )
     claimed_on = models.DateTimeField(
         null=True, blank=True, help_text="The last time that a worker began to aggregate it."
     )

@@ -136,15 +136,18 @@ def _start(step: Start, facts: RecordedFacts) -> None:
 
 
 def _close(facts: RecordedFacts) -> None:
-    held = facts.current
+    held, now = facts.current, timezone.now()
     changes: dict[str, object] = _counted(facts)
     if held.ready_on is None:
-        changes["ready_on"] = timezone.now()
+        changes["ready_on"] = now
         log_of_round("round_closed", held, updates=held.num_updates)
     if held.waits_for:
         changes["waits_for"] = ""
+    # Of every update to a round that no worker takes, a task would wait. The clock of another machine may be wrong.
+    if held.asked_on is None or abs(now - held.asked_on) >= queue.LOST_AFTER:
+        changes["asked_on"] = now
+        queue.aggregate_on_commit(held.pk)
     _save(held, **changes)
-    queue.aggregate_on_commit(held.pk)
 
 
 def _reopen(facts: RecordedFacts) -> None:

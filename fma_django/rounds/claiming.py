@@ -39,6 +39,10 @@ def claim(round_id: int) -> Lease | None:
             return _reclaim(wanted, now)
         facts = facts_if_due(wanted) if wanted.is_open else None
         if facts is None:
+            if wanted.asked_on is not None:
+                # No task waits any more: whatever makes the round due enqueues another one at once.
+                wanted.asked_on = None
+                wanted.save(update_fields=["asked_on"])
             return None
         inputs = _inputs_of(wanted, facts.num_clients)
         lease = take(wanted, now, attempts=1, ready_on=wanted.ready_on or now, **inputs)

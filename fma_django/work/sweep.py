@@ -23,8 +23,6 @@ from fma_django.work.store_owner import take_turn
 
 log = structlog.get_logger(__name__)
 
-LOST_AFTER = timedelta(seconds=30)
-
 
 def sweep_rounds() -> None:
     """Enqueue again every aggregation that is due and that no worker is doing."""
@@ -32,7 +30,7 @@ def sweep_rounds() -> None:
     for expired in Round.objects.filter(state=RoundState.AGGREGATING, lease_expires_at__lte=now):
         log.warning("lease_expired", **ids_of(expired), attempts=expired.attempts)
         queue.aggregate(expired.pk)
-    waiting = Q(rounds__ready_on__isnull=True) | Q(rounds__ready_on__lte=now - LOST_AFTER)
+    waiting = Q(rounds__asked_on__isnull=True) | Q(rounds__asked_on__lte=now - queue.LOST_AFTER)
     for federated_model in FederatedModel.objects.filter(
         waiting, allow_aggregation=True, rounds__state=RoundState.COLLECTING, rounds__num_updates__gt=0
     ):

@@ -57,7 +57,7 @@ def test_a_request_that_got_lost_is_made_again(
     due = due_round(model)
     sweep(django_capture_on_commit_callbacks)
     assert asked == []  # it was asked for a moment ago
-    Round.objects.filter(pk=due.pk).update(ready_on=timezone.now() - timedelta(minutes=1))
+    Round.objects.filter(pk=due.pk).update(asked_on=timezone.now() - timedelta(minutes=1))
     sweep(django_capture_on_commit_callbacks)
     assert asked == [due.pk]
 
@@ -160,7 +160,7 @@ def test_a_model_whose_plugin_is_gone_holds_up_nobody(
     send_update(broken, ann)
     FederatedModel.objects.filter(pk=broken.pk).update(requirement="of a plugin that is gone")
     due = due_round(model)
-    Round.objects.filter(pk=due.pk).update(ready_on=timezone.now() - timedelta(minutes=1))
+    Round.objects.filter(pk=due.pk).update(asked_on=timezone.now() - timedelta(minutes=1))
     sweep(django_capture_on_commit_callbacks)
     assert asked == [due.pk]
     revoke_client(ann)

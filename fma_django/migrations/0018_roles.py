@@ -35,7 +35,7 @@ class Migration(migrations.Migration):
     dependencies = [
         ('auth', '0012_alter_user_first_name_max_length'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
-        ('fma_django', '0016_collected_arrays'),
+        ('fma_django', '0017_asked_on'),
     ]
 
     operations = [

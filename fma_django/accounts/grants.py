@@ -1,4 +1,4 @@
-"""What a user may do: everywhere, or with the clients of some organisations."""
+"""The permissions of a user: everywhere, or with the clients of some organisations."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

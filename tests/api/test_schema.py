@@ -44,7 +44,10 @@ def test_the_document_is_openapi_3_1(document: dict[str, Any]) -> None:
 @pytest.mark.django_db
 def test_the_document_has_every_route_and_no_other(document: dict[str, Any]) -> None:
     found = {
-        (method.upper(), re.sub(r"\{(\w+)\}", lambda m: f"<{m[1] if m[1] == 'number' else 'pk'}>", path))
+        (
+            method.upper(),
+            re.sub(r"\{(\w+)\}", lambda m: f"<{m[1] if m[1] in ('number', 'user') else 'pk'}>", path),
+        )
         for path, methods in document["paths"].items()
         for method in methods
     }

@@ -7,6 +7,7 @@ from django.forms.models import model_to_dict
 from django.test import Client as Browser
 from django.urls import reverse
 
+from fma_django.accounts.roles import USE_ADMIN_SITE
 from fma_django.models import (
     Client,
     ClientAggregateScore,
@@ -20,7 +21,7 @@ from fma_django.models import (
 )
 from tests.django.admin.conftest import SHOWN, add_rows
 from tests.django.admin.test_pages import url_of
-from tests.records import make_client, make_model, make_user, send_update
+from tests.records import make_client, make_model, make_user, make_user_with, send_update
 
 pytestmark = pytest.mark.django_db
 
@@ -36,7 +37,7 @@ HISTORY = (
 
 
 def browser_of(user: User, *permissions: str) -> Browser:
-    user.user_permissions.set(Permission.objects.filter(codename__in=permissions))
+    user.user_permissions.add(*Permission.objects.filter(codename__in=permissions))
     opened = Browser()
     opened.force_login(user)
     return opened
@@ -59,14 +60,14 @@ def test_whoever_is_not_staff_gets_the_login_page(rows: None, staff: bool | None
 
 
 def test_staff_without_permissions_sees_no_rows(rows: None) -> None:
-    browser = browser_of(make_user(staff=True))
+    browser = browser_of(make_user_with(USE_ADMIN_SITE))
     index, *others = pages()
     assert browser.get(index).context["fma_cards"] == []
     assert {browser.get(page).status_code for page in others} == {403}
 
 
 def test_staff_with_the_view_permission_sees_and_changes_nothing(rows: None) -> None:
-    browser = browser_of(make_user(staff=True), "view_federatedmodel", "view_round", "view_client")
+    browser = browser_of(make_user_with(USE_ADMIN_SITE), "view_federatedmodel", "view_round", "view_client")
     model = FederatedModel.objects.first()
     assert model is not None
     assert browser.get(url_of(FederatedModel, "change", model.pk)).status_code == 200
@@ -105,7 +106,7 @@ def test_client_is_revoked_not_deleted(browser: Browser, rows: None) -> None:
 
 def test_model_is_deleted_with_everything_in_it_by_whoever_may(rows: None) -> None:
     add_rows(1)
-    browser = browser_of(make_user(staff=True), "view_federatedmodel", "delete_federatedmodel")
+    browser = browser_of(make_user_with(USE_ADMIN_SITE), "view_federatedmodel", "delete_federatedmodel")
     deleted, kept = FederatedModel.objects.all()
     clients = Client.objects.count()
     page = browser.get(url_of(FederatedModel, "delete", deleted.pk))
@@ -128,7 +129,7 @@ def test_models_are_deleted_from_the_list_too(browser: Browser, rows: None) -> N
 
 
 def test_model_is_not_deleted_without_the_permission(rows: None) -> None:
-    browser = browser_of(make_user(staff=True), "view_federatedmodel", "change_federatedmodel")
+    browser = browser_of(make_user_with(USE_ADMIN_SITE), "view_federatedmodel", "change_federatedmodel")
     model = FederatedModel.objects.latest("pk")
     assert browser.post(url_of(FederatedModel, "delete", model.pk), {"post": "yes"}).status_code == 403
     assert FederatedModel.objects.get() == model

@@ -38,7 +38,7 @@ def pieces_of(data: bytes, layout: Layout) -> list[bytes]:
 @given(st.lists(ARRAYS, min_size=1, max_size=3), st.sampled_from([1, 8, 24, 100, 10_000]))
 def test_the_pieces_are_the_text_of_the_whole(arrays: list[Any], block_bytes: int) -> None:
     by_layout: list[tuple[Layout, dict[str, Any]]] = [
-        ("named", {f"w/{index}\"": array for index, array in enumerate(arrays)}),
+        ("named", {f'w/{index}"': array for index, array in enumerate(arrays)}),
         ("layers", {str(index): array for index, array in enumerate(arrays)}),
         ("array", {"array": arrays[0]}),
     ]

@@ -103,7 +103,7 @@ class _OfHeaders(Request):
     """A request whose caller is known by its headers; the check of a session's CSRF token reads no body either."""
 
     @property
-    def POST(self) -> QueryDict:  # noqa: N802  # Django's name
+    def POST(self) -> QueryDict:  # type: ignore[override]  # noqa: N802  # Django's name
         return QueryDict()
 
 

@@ -20,7 +20,10 @@ HostOption = Annotated[
 ]
 PortOption = Annotated[int, typer.Option("--port", min=1, max=65535, help="The port to listen on.")]
 
-ACTIVE_CONNECTIONS = 1024
+LEAST_CONNECTIONS = 1024
+MOST_CONNECTIONS = 16 * 1024
+"""Beside those that wait for news. One that says nothing is closed after 30 s, and takes a place until
+then. Thousands of them are cheap to open."""
 DESCRIPTORS_OF_THREADS = 1024
 
 
@@ -70,7 +73,7 @@ def run(host: str, port: int) -> None:
         websockets=False,  # the front speaks HTTP alone
         workers=settings.FMA_WEB_WORKERS,
         # For each process, in place of 1024 for all of them together.
-        backpressure=settings.FMA_MAX_WAITERS + ACTIVE_CONNECTIONS,
+        backpressure=_connections(settings.FMA_MAX_WAITERS),
         log_dictconfig=settings.LOGGING,
         log_level=LogLevels.error,
         workers_kill_timeout=10,
@@ -92,7 +95,7 @@ def _load(parent: int) -> "Front":
     from fma_api.front.front import Front
     from fma_api.wsgi import application
 
-    _open_many_files(settings.FMA_MAX_WAITERS + ACTIVE_CONNECTIONS + DESCRIPTORS_OF_THREADS)
+    _open_many_files(_connections(settings.FMA_MAX_WAITERS) + DESCRIPTORS_OF_THREADS)
     return Front(
         application,
         threads=settings.FMA_WEB_THREADS,
@@ -100,6 +103,13 @@ def _load(parent: int) -> "Front":
         bodies_per_address=settings.FMA_BODIES_PER_ADDRESS,
         bodies_per_client=settings.FMA_BODIES_PER_CLIENT,
     )
+
+
+def _connections(waiters: int) -> int:
+    """How many each process takes at one time: as many as it may have files, within bounds."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = MOST_CONNECTIONS if hard == resource.RLIM_INFINITY else hard - waiters - DESCRIPTORS_OF_THREADS
+    return waiters + max(LEAST_CONNECTIONS, min(files, MOST_CONNECTIONS))
 
 
 def _open_many_files(count: int) -> None:

@@ -46,7 +46,12 @@ class Combine:
 
     def __call__(self, job: Job, item: int) -> int:
         [part] = self.columns_of(job, item)
-        result, states = self._result(job, part)
+        try:
+            result, states = self._result(job, part)
+        except (NonFiniteResult, NegativeVariance) as error:
+            if "column" in error.facts and part.segment.role in ("stepped", "averaged", "newest"):
+                error.facts["row"] = _farthest_out(job, part, error)
+            raise
         segment = part.segment
         job.out.write(result.view(np.uint8).data, segment.model_start + part.first * segment.item_size)
         for name, state in states.items():
@@ -185,6 +190,16 @@ def _median(block: Block) -> Float64:
     return median
 
 
+def _farthest_out(job: Job, part: Cut, error: NonFiniteResult | NegativeVariance) -> int:
+    """The row with the largest value in the column of the error; the lowest one where a variance is negative."""
+    column = error.facts["column"]
+    block = FileBlock(job, Cut(part.segment, column, column + 1), of_values=part.segment.role != "stepped")
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = np.array([block.row(index)[0] for index in range(block.num_rows)])
+        sizes = -values if isinstance(error, NegativeVariance) else np.abs(values)
+    return int(np.argmax(np.where(np.isnan(sizes), np.inf, sizes)))
+
+
 def _require_variances(values: NDArray[Any], part: Cut) -> None:
     is_negative = values < 0
     if is_negative.any():
@@ -193,6 +208,7 @@ def _require_variances(values: NDArray[Any], part: Cut) -> None:
         raise NegativeVariance(
             f"array {array!r} of the result must hold variances of 0 or more; found {float(values[index])!r:.30}",
             array=array,
+            column=part.first + index,
         )
 
 
@@ -212,6 +228,8 @@ def _finite(values: Float64, part: Cut, what: str, dtype: str) -> NDArray[Any]:
     if index is not None:
         array = part.segment.array_at(part.first + index)
         raise NonFiniteResult(
-            f"array {array!r} of {what} must be finite; it overflowed {dtype} or is not a number", array=array
+            f"array {array!r} of {what} must be finite; it overflowed {dtype} or is not a number",
+            array=array,
+            column=part.first + index,
         )
     return result

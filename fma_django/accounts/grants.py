@@ -6,7 +6,8 @@ from typing import Any
 
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser, Permission
-from django.db.models import F, IntegerField, Model, QuerySet, Value
+from django.db.models import BigIntegerField, F, Model, QuerySet, Value
+from django.db.models.functions import Cast
 
 from fma_django.accounts.roles import CHANGE_EXPERIMENTS, DELETE_EXPERIMENTS, RUN_EXPERIMENTS
 from fma_django.models import Client, FederatedModel, Organisation
@@ -91,7 +92,8 @@ def _read(user: Any) -> Grants:
     def rows(permissions: QuerySet[Permission], organisation: Any) -> QuerySet[Any]:
         return permissions.order_by().values_list("content_type__app_label", "codename", organisation)
 
-    everywhere = Value(None, output_field=IntegerField(null=True))
+    # Of two nulls without a type PostgreSQL makes a text, which goes with no id in one column.
+    everywhere = Cast(Value(None), BigIntegerField(null=True))
     of_memberships = Permission.objects.filter(group__memberships__user=user.pk)
     found = rows(Permission.objects.filter(user=user.pk), everywhere).union(
         rows(Permission.objects.filter(group__user=user.pk), everywhere),

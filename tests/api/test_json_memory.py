@@ -146,6 +146,8 @@ HOSTILE = {
     "texts": b'"ab",',
     "wide texts": '"Ж",'.encode(),
     "nested": b"[[[0]]],",
+    "long texts that one character makes wide": f'"{"x" * 10_000}\U0001f600",'.encode(),
+    "long texts that an escape makes wide": b'"%s\\ud83d\\ude00",' % (b"x" * 10_000),
 }
 MEASURE = """
 import sys

@@ -25,8 +25,8 @@ class LoginView(AnnouncedBodies):
     @extend_schema(request=AuthTokenSerializer, responses=TokenSerializer, auth=[])
     def post(self, request: Request) -> Response:
         serializer = AuthTokenSerializer(data=request.data, context={"request": request})
-        username = request.data.get("username") if isinstance(request.data, Mapping) else None
-        guesses = Guesses(request, account=username if isinstance(username, str) else "")
+        username = request.data.get("username") if isinstance(request.data, Mapping) else ""
+        guesses = Guesses(request, account=username)
         guesses.count()
         with checking_a_password():
             serializer.is_valid(raise_exception=True)

@@ -155,12 +155,13 @@ class Combine:
         size_bytes = segment.row_columns * segment.item_size
         first, last = part.first // segment.row_columns, part.last // segment.row_columns
         rows = np.empty((last - first, size_bytes), np.uint8)
-        for row, place in zip(rows, range(first, last), strict=True):
-            if place < len(new):
-                job.update_files.read_into(new[place], row.data, segment.update_start)
-            else:
-                offset = segment.model_start + (place - len(new)) * size_bytes
-                job.start_file.read_into(0, row.data, offset)
+        num_new = max(0, min(last, len(new)) - first)
+        for row, update in zip(rows, new[first:last], strict=False):
+            job.update_files.read_into(update, row.data, segment.update_start)
+        if num_new < len(rows):
+            # At once: a collection may have millions of rows that are a number each.
+            offset = segment.model_start + (first + num_new - len(new)) * size_bytes
+            job.start_file.read_into(0, rows[num_new:].reshape(-1).data, offset)
         return view_of(rows.reshape(-1).data, segment.dtype)
 
     def _integers(self, job: Job, part: Cut) -> NDArray[Any]:

@@ -9,16 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fma_core.aggregation.aggregators import AvgValuesIfData, Mean, aggregators
+from fma_core.aggregation.aggregators import AvgValuesIfData, FedExLora, Mean, Scaffold, aggregators
 from fma_core.aggregation.optimisers.sgd import Sgd
 from fma_core.aggregation.strategy import Strategy
 from fma_core.arrays.casting import cast
 from fma_core.arrays.codecs.safetensors import decode, encode
 from fma_core.arrays.dtypes import FLOATS, NUMPY_DTYPES
+from fma_core.arrays.policies import ArrayPolicies
 from fma_core.arrays.spec import Spec
 from fma_core.engine import Serial, Threads, UpdateFile, fold
-from fma_core.errors import NonFiniteResult, NoUpdates
-from fma_core.in_memory import StoredRound, Update, fold_arrays
+from fma_core.errors import NegativeVariance, NonFiniteResult, NoUpdates
+from fma_core.in_memory import ArrayRounds, StoredRound, Update, fold_arrays
 from tests.core.weights import array_of, arrays, fold_bytes, store
 
 INTEGERS = sorted(set(NUMPY_DTYPES) - FLOATS)
@@ -239,6 +240,56 @@ def test_a_negative_variance_is_of_the_lowest_update():
     with StoredRound(Strategy(Mean()), rows) as stored:
         found = stored.fold(executor=Serial())
     assert [use.by for use in found.uses] == ["", "negative_variance", ""]
+
+
+@pytest.mark.parametrize("breaks", [(1e30, 1e30), (3e38, 0.0), (0.0, -3e38)])
+def test_factors_whose_product_overflows_are_left_out(breaks):
+    shapes = {"q.base_layer.w": (2, 2), "q.lora_A.w": (1, 2), "q.lora_B.w": (2, 1)}
+    start = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    sent = ((1.0, 1e3), breaks, (1e4, 1.0))
+    rows = [
+        {"q.lora_A.w": np.full((1, 2), a, np.float32), "q.lora_B.w": np.full((2, 1), b, np.float32)}
+        for a, b in sent
+    ]
+    with StoredRound(FedExLora(), rows, start=start) as stored:
+        found = stored.fold(executor=Serial())
+    assert [use.by for use in found.uses] == ["", "non_finite_result", ""]
+
+
+def test_a_control_that_breaks_the_state_is_found_among_large_steps():
+    rounds = ArrayRounds(Scaffold(), {"w": np.zeros(2)}, num_clients=1)
+    rounds.play([{"w": np.zeros(2), "control/w": np.full(2, 1.79e308)}])
+    sent = [(float(step), 0.0) for step in range(1, 30)] + [(0.0, 1.7e308)]
+    updates = [{"w": np.full(2, step), "control/w": np.full(2, control)} for step, control in sent]
+    with StoredRound(Scaffold(), updates, start=rounds.model, state=rounds.state, num_clients=1) as stored:
+        found = stored.fold(executor=Serial())
+    assert [use.verdict for use in found.uses] == ["used"] * 29 + ["rejected"]
+
+
+@pytest.mark.parametrize("policy", ["newest", "collected"])
+def test_a_negative_variance_that_was_taken_from_one_update_is_of_that_update(policy):
+    shape = (64,) if policy == "collected" else ()
+    strategy = Strategy(Mean(), policies=ArrayPolicies.of({"running_var": policy}))
+    values = [-9.0] * 20 + [2.0, -1.0] if policy == "newest" else [1.0] * 20 + [-9.0, 2.0]
+    updates = [{"running_var": np.array(value), "w": np.zeros(1)} for value in values]
+    start = {"running_var": np.zeros(shape), "w": np.zeros(1)}
+    with StoredRound(strategy, updates, start=start) as stored:
+        found = stored.fold(executor=Serial())
+    rejected = [index for index, use in enumerate(found.uses) if use.by == "negative_variance"]
+    assert rejected == [21 if policy == "newest" else 20]
+
+
+@pytest.mark.parametrize("width", [1, 2, None])
+def test_the_first_column_that_is_wrong_counts_in_blocks_of_any_width(width):
+    start = {"running_var": np.array([1.0, HUGE], np.float32)}
+    update = {"running_var": np.array([-9.0, HUGE], np.float32)}
+    strategy = Strategy(Mean(), update_kind="delta")
+    message = "found -8.0; update #0"
+    with (
+        StoredRound(strategy, [update], start=start) as stored,
+        pytest.raises(NegativeVariance, match=message),
+    ):
+        stored.fold(executor=Serial(), block_columns=width)
 
 
 def test_a_model_that_has_diverged_is_the_fault_of_none():

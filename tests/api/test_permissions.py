@@ -40,6 +40,7 @@ CALLERS = (
 NOT_OURS = ("admin/", "static/")
 PART = "application/offset+octet-stream"
 TUS = {"Tus-Resumable": "1.0.0", "Upload-Length": "400", "Upload-Offset": "0"}
+KEY = {"/api/v1/clients/me/credential/": {"Idempotency-Key": "0123456789abcdef"}}
 
 # One line a route and method; the statuses stand in the order of CALLERS.
 TABLE = """
@@ -78,6 +79,7 @@ GET    /api/v1/models/<pk>/history/                        401 401 403 403 401 2
 GET    /api/v1/models/<pk>/metrics/                        401 401 403 403 401 200 404 200  404 200 200 200 200 404
 GET    /api/v1/models/<pk>/participation/                  401 401 403 403 401 200 404 200  404 200 200 200 200 404
 GET    /api/v1/models/<pk>/client_errors/                  401 401 403 403 401 200 404 200  404 200 200 200 200 404
+POST   /api/v1/clients/me/credential/                      401 401 201 201 401 403 403 403  403 403 403 403 403 403
 POST   /api/v1/clients/me/telemetry/                       401 401 201 201 401 403 403 403  403 403 403 403 403 403
 POST   /api/v1/clients/me/errors/                          401 401 201 201 401 403 403 403  403 403 403 403 403 403
 GET    /api/v1/clients/me/speed-test/                      401 401 200 200 401 403 403 403  403 403 403 403 403 403
@@ -364,7 +366,7 @@ def _status(world: World, caller: str, method: str, path: str) -> int:
             world.url(path),
             *_body(world.bodies.get((method, path))),
             HTTP_ACCEPT="*/*",
-            headers=TUS,
+            headers={**TUS, **KEY.get(path, {})},
         )
         if answer.streaming:
             b"".join(answer.streaming_content)  # type: ignore[attr-defined]  # to the end, so that its file is closed

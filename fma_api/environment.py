@@ -192,6 +192,12 @@ SETTINGS: tuple[Setting, ...] = (
         parse=rate,
     ),
     Setting(
+        "FMA_SESSION_SECONDS",
+        whole(least=60),
+        "28800",
+        "How long a login of the admin lasts after the last request. A new password ends it at once.",
+    ),
+    Setting(
         "FMA_DEBUG",
         boolean,
         "false",

@@ -17,6 +17,7 @@ from fma_core.errors import FMAError, InvalidSpec, InvalidWeights, TruncatedBody
 from fma_django import conf
 from fma_django.models import EvaluationRound, ModelAggregate, ModelArtifact, ModelUpdate
 from fma_django.storage import BlobCorrupt, get_store
+from fma_django.storage.pieces import Pieces
 
 Weights = ModelAggregate | ModelArtifact | ModelUpdate | EvaluationRound
 
@@ -111,6 +112,8 @@ def _checked(pieces: Iterator[bytes], file: "_Blob") -> Iterator[bytes]:
         yield from pieces
     except (InvalidSpec, InvalidWeights) as error:
         raise file.corrupt(error) from error
+    finally:
+        file.close()
 
 
 class _Blob:
@@ -124,6 +127,7 @@ class _Blob:
 
     def read(self, start: int, size: int) -> bytes:
         if start != self._position:
+            self.close()
             self._pieces = get_store().open_range(self._sha256, start, whole_bytes=self._size_bytes)
             self._position, self._left = start, memoryview(b"")
         return self.read_on(size)
@@ -140,6 +144,10 @@ class _Blob:
             missing -= len(parts[-1])
         self._position += size
         return b"".join(parts)
+
+    def close(self) -> None:
+        if isinstance(self._pieces, Pieces):
+            self._pieces.close()
 
     def corrupt(self, error: FMAError) -> BlobCorrupt:
         """The weights were valid when they came: the fault is not the caller's."""

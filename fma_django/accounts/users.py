@@ -243,6 +243,11 @@ def may_manage(by: User, user: User) -> bool:
     )
 
 
+def require_may_change(by: User, user: User) -> None:
+    """Raise NotPermitted unless `by` may change the user, whose rights it holds then."""
+    _require_may_manage(by, user, "auth.change_user")
+
+
 def is_only_owner(user: User) -> bool:
     """Whether no other active user is an owner."""
     owners = User.objects.filter(is_superuser=True, is_active=True)

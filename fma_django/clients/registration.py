@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from fma_django import conf
+from fma_django.clients.credentials import use_next_credential
 from fma_django.errors import IdempotencyKeyExpired, RegistrationClosed, UnknownClient, WrongEnrolmentToken
 from fma_django.models import Client, FederatedModel, Organisation, Tag
 from fma_django.models.client import hash_credential
@@ -41,7 +43,15 @@ def find_client(credential: str) -> Client:
     Raises UnknownClient, with one message for a credential that is malformed, unknown or revoked, so that an answer
     tells a guesser nothing.
     """
-    client = Client.objects.filter(credential_hash=hash_of(credential), is_active=True).first()
+    credential_hash = hash_of(credential)
+    not_superseded = Q(superseded_on=None) | Q(superseded_on__gt=timezone.now())
+    active = Client.objects.filter(is_active=True)
+    known = active.filter(not_superseded, credential_hash=credential_hash)
+    client = known.first()
+    if client is None:
+        # Looked for again in any case: another request may have used it first meanwhile.
+        use_next_credential(credential_hash)
+        client = known.first()
     if client is None:
         raise UnknownClient.of_credential()
     return client

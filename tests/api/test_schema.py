@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from jsonschema import Draft202012Validator
 from rest_framework.test import APIClient
 
-from fma_django.clients.tokens import issue_token
+from fma_django.accounts.tokens import issue_token
 from fma_django.models import FederatedModel
 from tests.api.test_permissions import EXPECTED
 from tests.records import make_user

@@ -11,7 +11,7 @@ from fma_api.parsers import SmallFormParser, SmallJsonParser
 from fma_api.v1.accounts.serializers import TokenSerializer
 from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.limits import Guesses, checking_a_password
-from fma_django.clients.tokens import issue_token
+from fma_django.accounts.tokens import issue_token
 
 
 class LoginView(AnnouncedBodies):

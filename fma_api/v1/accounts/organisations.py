@@ -53,6 +53,7 @@ class OrganisationViewSet(AnnouncedBodies, viewsets.ModelViewSet[Organisation]):
     serializer_class = OrganisationSerializer
     pagination_class = LargePages
     permission_classes = (Permitted,)
+    is_of_accounts = True
     permission_of: ClassVar[Mapping[str, str]] = {
         "create": "fma_django.add_organisation",
         "partial_update": "fma_django.change_organisation",

@@ -3,9 +3,11 @@
 import uuid
 from typing import Any
 
+from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
+from fma_django.accounts.grants import only_model
 from fma_django.experiments.validation import MAX_FILTERS, MAX_STAGES
 from fma_django.models import Client
 
@@ -41,11 +43,17 @@ class ClientsField(serializers.Field):  # type: ignore[type-arg]
         if not isinstance(data, list):
             raise serializers.ValidationError("Clients are a list of public ids.")
         ids = [self._id_of(item) for item in data]
-        clients = Client.objects.in_bulk(ids)
+        clients = self._known().in_bulk(ids)
         for client_id in ids:
             if client_id not in clients:
                 raise serializers.ValidationError(f"There is no client {client_id}.")
         return list(clients.values())
+
+    def _known(self) -> QuerySet[Client]:
+        request = self.context.get("request")
+        only = None if request is None else only_model(request.user)
+        # A token of one model takes no further clients into it: it would see their reports then.
+        return Client.objects.all() if only is None else Client.objects.filter(federated_models=only)
 
     def to_representation(self, value: Any) -> list[str]:
         return [str(client.pk) for client in value.all()]

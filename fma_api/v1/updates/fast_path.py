@@ -74,7 +74,11 @@ def _of_client(request: HttpRequest, credential: str) -> ModelUpdate:
         raise
     sender = Sender(sent.federated_model_id, credential_hash=credential_hash)
     try:
-        expected = announce(sender, sent.facts, _size_bytes(request), _coding(body), idempotency_key=key)
+        try:
+            expected = announce(sender, sent.facts, _size_bytes(request), _coding(body), idempotency_key=key)
+        except UnknownClient:
+            find_client(credential)  # the first use of a next credential
+            expected = announce(sender, sent.facts, _size_bytes(request), _coding(body), idempotency_key=key)
     finally:
         request.client_id = sender.client_id  # type: ignore[attr-defined]  # for the log
     return accept(expected, body)

@@ -7,8 +7,8 @@ import pytest
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
+from fma_django.accounts.tokens import issue_token
 from fma_django.clients.registration import Registration
-from fma_django.clients.tokens import issue_token
 from fma_django.models import FederatedModel
 from tests.api.callers import API
 from tests.records import PASSWORD, WEIGHTS, make_aggregate, make_user, weights

@@ -482,6 +482,11 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
     problems = []
     if values["FMA_REGISTRATION"] == "token" and not values["FMA_ENROLMENT_TOKEN"]:
         problems.append("FMA_REGISTRATION is 'token', so FMA_ENROLMENT_TOKEN must be set; it is not")
+    if values["FMA_DEBUG"] and values["FMA_HTTPS"]:
+        problems.append(
+            "FMA_DEBUG shows settings and source code to whoever meets an error, and FMA_HTTPS is for a server of "
+            "others; unset one of them"
+        )
     if values["FMA_EXECUTOR"] == "dask":
         problems.extend(conf.dask_problems(values))
         problems.extend(

@@ -66,6 +66,12 @@ class WorkersKilled(FMAError):
     code: ClassVar[str] = "workers_killed"
 
 
+class KeysUnavailable(FMAError):
+    """The keys of the operator's identity provider cannot be read."""
+
+    code: ClassVar[str] = "keys_unavailable"
+
+
 class MemoryInUse(FMAError):
     """Other requests take the memory that this one needs; it can be repeated."""
 
@@ -125,6 +131,10 @@ class RegistrationClosed(Refused):
 
 class WrongEnrolmentToken(Refused):
     code = "wrong_enrolment_token"
+
+
+class InvalidEnrolmentJwt(Refused):
+    code = "invalid_enrolment_jwt"
 
 
 class ClientMismatch(Refused):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fma_api.cli import address, data_folder
+from fma_api.cli import address, data_folder, exposure
 from fma_api.cli.parent_death import die_with
 from fma_api.cli.signals import first_alone
 
@@ -46,7 +46,7 @@ def web(
     ```
     """
     data_folder.use(data)
-    address.check_free(host, port)
+    exposure.refuse_unsafe(address.check_free(host, port))
     data_folder.require_migrated()
     run(host, port)
 
@@ -61,6 +61,7 @@ def run(host: str, port: int) -> None:
     from granian.log import LogLevels
 
     ip = address.check_free(host, port)  # once more: loading and migrating take a while
+    exposure.warn(ip)
     get_resolver().url_patterns  # noqa: B018  # loads all that answers requests, once for all processes
     server = Granian(
         "fma_api.front.front:Front",

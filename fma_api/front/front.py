@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import structlog
 from django.core.handlers.wsgi import WSGIHandler
 
-from fma_api import problems
+from fma_api import problems, security_headers
 from fma_api.front import body as bodies
 from fma_api.front import django
 from fma_api.front.body import StreamedBody, read_small
@@ -35,7 +35,11 @@ FORM_BYTES = 4 * 2**20
 FORMS_AT_ONCE = 32
 """So many forms beyond SMALL_BYTES are read at one time, which limits what strangers can put into memory; of one
 address no more than other large bodies."""
-HANG_UP = [("Connection", "close"), ("Content-Type", problems.CONTENT_TYPE)]
+HANG_UP = [
+    ("Connection", "close"),
+    ("Content-Type", problems.CONTENT_TYPE),
+    *security_headers.of_no_page().items(),
+]
 TOO_SLOW = dumps(
     problems.problem_of(
         408, "request_timeout", f"the body did not arrive within {bodies.SILENCE_S:g} seconds"

@@ -25,6 +25,12 @@ CHALLENGE = f'{HEADER}, Basic realm="fma", Token'
 """The ways to say who is calling, as a 401 lists them (WWW-Authenticate)."""
 
 
+def bearer_of(request: Request) -> str | None:
+    """The token of `Authorization: Bearer`, which registering alone reads."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
+
+
 class ClientAuthentication(BaseAuthentication):
     """`CLIENT-UUID: <uuid>`, the uuid that registering answered. Makes the client the request's user."""
 

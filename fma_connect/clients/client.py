@@ -82,7 +82,8 @@ class Client(Connected):
     credential_file: the file with the credential, one for each client. When it is missing, the client registers at its
         first call and writes the file (mode 0600). None keeps the credential in memory: the next start is a new client.
     uuid: an existing credential (of WebClient, say) to use when the file does not exist yet.
-    enrolment_token: for servers that require one at registration.
+    enrolment_token, enrolment_jwt: for servers that require one at registration; the JWT is of the operator's identity
+        provider, or a function that fetches one.
     telemetry: whether to report facts about the device from time to time (docs/reference/telemetry.md);
         FMA_TELEMETRY=off switches it off.
     keep_unsent: whether an update is kept in a file beside the credential file until the server has confirmed it.
@@ -102,6 +103,7 @@ class Client(Connected):
         credential_file: str | os.PathLike[str] | None,
         uuid: str | None = None,
         enrolment_token: str | None = None,
+        enrolment_jwt: str | Callable[[], str] | None = None,
         telemetry: bool = True,
         keep_unsent: bool = True,
         timeout_s: float = 60.0,
@@ -117,6 +119,7 @@ class Client(Connected):
         # Read from a file, either may end with a line end.
         self._given_uuid = None if uuid is None else str(uuid).strip()
         self._enrolment_token = None if enrolment_token is None else str(enrolment_token).strip()
+        self._enrolment_jwt = enrolment_jwt
         # The key of one registration, however often it is tried.
         self._fresh = Credential(server=base_url(url), model=self.model)
         self._credential: Credential | None = None
@@ -534,6 +537,9 @@ class Client(Connected):
             headers["CLIENT-UUID"] = self._given_uuid
         if self._enrolment_token is not None:
             headers["FMA-Enrolment-Token"] = self._enrolment_token
+        if self._enrolment_jwt is not None:
+            jwt = self._enrolment_jwt() if callable(self._enrolment_jwt) else self._enrolment_jwt
+            headers["Authorization"] = f"Bearer {jwt.strip()}"
         answer = self._transport.call(
             "POST",
             f"api/v1/models/{self.model}/register_client/",

@@ -4,16 +4,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from fma_django.accounts.grants import may
+from fma_django.clients.labels import organisation_named, tags_named
 from fma_django.clients.registration import describe_client, revoke_client
 from fma_django.errors import InvalidValue, NotPermitted
-from fma_django.models import Client, Organisation, Tag
-from fma_django.models.tag import TAG
+from fma_django.models import Client, Organisation
 
-MAX_TAGS = 64
 CHANGE_CLIENT = "fma_django.change_client"
 
 
@@ -31,14 +29,14 @@ def change_client(client: Client, changes: Mapping[str, Any], *, by: User | None
         raise InvalidValue("a revoked client stays revoked; register a new one", field="is_active")
     organisation = client.organisation
     if "organisation" in changes:
-        organisation = _organisation(changes["organisation"])
+        organisation = organisation_named(changes["organisation"])
         _require(by, organisation)
     with transaction.atomic():
         describe_client(
             client,
             name=changes.get("name", client.name),
             organisation=organisation,
-            tags=_tags(changes["tags"]) if "tags" in changes else client.tags.all(),
+            tags=tags_named(changes["tags"]) if "tags" in changes else client.tags.all(),
         )
     # Beside the rest, since it takes the rows of rounds in an order of its own.
     if changes.get("is_active") is False and client.is_active:
@@ -50,25 +48,3 @@ def change_client(client: Client, changes: Mapping[str, Any], *, by: User | None
 def _require(by: User | None, organisation: Organisation | None) -> None:
     if by is not None and not may(by, CHANGE_CLIENT, organisation):
         raise NotPermitted(f"this needs the permission {CHANGE_CLIENT}", permission=CHANGE_CLIENT)
-
-
-def _organisation(name: str | None) -> Organisation | None:
-    if name is None:
-        return None
-    organisation = Organisation.objects.filter(name=name).first()
-    if organisation is None:
-        raise InvalidValue(f"there is no organisation {name[:80]!r}; make it first", field="organisation")
-    return organisation
-
-
-def _tags(names: list[str]) -> list[Tag]:
-    wanted = sorted(set(names))
-    if len(wanted) > MAX_TAGS:
-        raise InvalidValue(f"a client may have {MAX_TAGS} tags; found {len(wanted)}", field="tags")
-    for name in wanted:
-        try:
-            TAG(name)
-        except ValidationError as error:
-            raise InvalidValue(f"{error.message}; found {name[:80]!r}", field="tags") from error
-    Tag.objects.bulk_create([Tag(name=name) for name in wanted], ignore_conflicts=True)
-    return list(Tag.objects.filter(name__in=wanted))

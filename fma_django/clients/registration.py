@@ -13,7 +13,15 @@ from django.utils import timezone
 
 from fma_django import conf
 from fma_django.clients.credentials import use_next_credential
-from fma_django.errors import IdempotencyKeyExpired, RegistrationClosed, UnknownClient, WrongEnrolmentToken
+from fma_django.clients.enrolment_jwt import Identity, verified
+from fma_django.clients.labels import organisation_named, tags_named
+from fma_django.errors import (
+    IdempotencyKeyExpired,
+    InvalidEnrolmentJwt,
+    RegistrationClosed,
+    UnknownClient,
+    WrongEnrolmentToken,
+)
 from fma_django.models import Client, FederatedModel, Organisation, Tag
 from fma_django.models.client import hash_credential
 from fma_django.record.idempotency import KEPT_FOR
@@ -70,22 +78,28 @@ def register_client(
     *,
     credential: str | None = None,
     enrolment_token: str | None = None,
+    enrolment_jwt: str | None = None,
     idempotency_key: str | None = None,
 ) -> Registration:
     """Make the caller a client of the model: a new client without a credential, the same one with it.
 
     idempotency_key: the same key gives the same credential again for a day, so that an answer that got lost does not
     leave a client behind that nobody can use. The credential is derived from the key and the server's secret, so
-    nothing secret is stored for this.
+    nothing secret is stored for this. A client with a JWT gets the credential of its subject, in the same way.
 
-    Raises UnknownClient, RegistrationClosed, WrongEnrolmentToken, IdempotencyKeyExpired.
+    Raises UnknownClient, RegistrationClosed, WrongEnrolmentToken, InvalidEnrolmentJwt, KeysUnavailable,
+    IdempotencyKeyExpired, and InvalidValue for an organisation or tags of a JWT that cannot be.
     """
     known = find_client(credential) if credential is not None else None
     if known is None or not known.federated_models.filter(pk=federated_model.pk).exists():
-        _require_enrolment(enrolment_token)
+        identity = _require_enrolment(enrolment_token, enrolment_jwt)
+    else:
+        identity = None
     with transaction.atomic():
         if known is not None and credential is not None:
             registration = Registration(known, uuid.UUID(credential))
+        elif identity is not None:
+            registration = _client_of(identity)
         elif idempotency_key is not None:
             registration = _derive_client(federated_model, idempotency_key)
         else:
@@ -131,7 +145,8 @@ def _start_if_it_waited(federated_model: FederatedModel) -> None:
         advance(collecting)
 
 
-def _require_enrolment(enrolment_token: str | None) -> None:
+def _require_enrolment(enrolment_token: str | None, enrolment_jwt: str | None) -> Identity | None:
+    """The identity of the caller, where the policy asks for one."""
     policy = conf.current().registration
     if policy == "closed":
         raise RegistrationClosed(
@@ -143,15 +158,31 @@ def _require_enrolment(enrolment_token: str | None) -> None:
             raise WrongEnrolmentToken(
                 "registering here needs the header FMA-Enrolment-Token with the right token"
             )
+    return verified(enrolment_jwt) if policy == "jwt" else None
+
+
+def _client_of(identity: Identity) -> Registration:
+    credential = _derived(f"jwt {len(identity.issuer)} {identity.issuer} {identity.subject}")
+    client, is_new = Client.objects.get_or_create(
+        credential_hash=hash_credential(credential), defaults={"name": identity.subject}
+    )
+    if not client.is_active:
+        raise InvalidEnrolmentJwt("the client of this subject was revoked")
+    if is_new:  # later the description is for operators to change
+        client.organisation = organisation_named(identity.organisation)
+        client.save(update_fields=["organisation"])
+        client.tags.set(tags_named(identity.tags))
+    return Registration(client, credential)
+
+
+def _derived(purpose: str) -> uuid.UUID:
+    """A credential that only this server can compute again."""
+    digest = hmac.new(settings.SECRET_KEY.encode(), purpose.encode(), hashlib.sha256).digest()
+    return uuid.UUID(bytes=digest[:16], version=4)
 
 
 def _derive_client(federated_model: FederatedModel, idempotency_key: str) -> Registration:
-    digest = hmac.new(
-        settings.SECRET_KEY.encode(),
-        f"register {federated_model.pk} {idempotency_key}".encode(),
-        hashlib.sha256,
-    ).digest()
-    credential = uuid.UUID(bytes=digest[:16], version=4)
+    credential = _derived(f"register {federated_model.pk} {idempotency_key}")
     client, is_new = Client.objects.get_or_create(credential_hash=hash_credential(credential))
     # A repeated request gets its answer again; it does not bring back what the owner has taken out since.
     is_registered = is_new or federated_model.clients.filter(pk=client.pk, is_active=True).exists()

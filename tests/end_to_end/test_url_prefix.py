@@ -85,6 +85,7 @@ def links_in(answer: httpx.Response) -> list[str]:
     kind = answer.headers.get("content-type", "")
     if "html" in kind:
         found += [unescape(link) for link in LINK.findall(answer.text)]
+    elif "javascript" in kind and "script" in str(answer.url.query):  # of the API's documentation
         found += re.findall(r"""url: ["']([^"']+)["']""", answer.text)
     elif "json" in kind and "schema" not in str(answer.url):
         found += list(_urls_of(answer.json()))
@@ -132,6 +133,10 @@ def test_every_link_leads_to_the_server(
         after = browser.post(login.url, data=said, headers={"Origin": proxy.origin})
         assert after.status_code == 302, after.text
         assert {cookie.path for cookie in browser.cookies.jar} == {f"{PREFIX}/"}
+        assert {cookie.name for cookie in browser.cookies.jar} == {"fma_session+fl", "fma_csrf+fl"}
+        # What a server at / has given the same browser.
+        for name in ("fma_session", "fma_csrf"):
+            browser.cookies.set(name, "of-another-server", domain="127.0.0.1", path="/")
         api = f"{proxy.url}api/v1/"
         starts = [
             proxy.url,

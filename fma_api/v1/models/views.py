@@ -185,17 +185,21 @@ class FederatedModelViewSet(
     def register_client(self, request: Request, pk: str) -> Response:
         """A new client without the header `CLIENT-UUID`, the same client with it. The credential is shown only here.
 
+        With FMA_REGISTRATION=jwt the header `Authorization: Bearer <JWT>` proves who registers; the same subject is the
+        same client.
+
         With an Idempotency-Key (16 characters or more, random: it stands for the credential for a day) a repeated
         request answers the same credential.
         """
         federated_model = self.get_object()
         guesses = Guesses(request, of="enrolment tokens")
-        if is_guessed := conf.current().registration == "token":
+        if is_guessed := conf.current().registration in ("token", "jwt"):
             guesses.count()
         registration = clients.register_client(
             federated_model,
             credential=request.headers.get(authentication.HEADER),
             enrolment_token=request.headers.get("FMA-Enrolment-Token"),
+            enrolment_jwt=authentication.bearer_of(request),
             idempotency_key=idempotency_key(request, at_least=16),
         )
         if is_guessed:

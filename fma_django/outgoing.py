@@ -22,7 +22,7 @@ TIMEOUT_S = 10.0
 MOST_BYTES = 2**20
 MOST_REDIRECTS = 3
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "fma"}
+HEADERS = [("Accept", "application/json"), ("Accept-Encoding", "identity"), ("User-Agent", "fma")]
 
 FORBIDDEN = tuple(
     ipaddress.ip_network(network)

@@ -8,7 +8,10 @@ from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 
 from fma_api.errors import InvalidHeader
+from fma_django.errors import IdempotencyKeyExpired
+from fma_django.models import FederatedModel
 from fma_django.record.idempotency import Once
+from fma_django.record.queries.visible import visible_to
 
 HEADER = "Idempotency-Key"
 IDEMPOTENCY_KEY = OpenApiParameter(
@@ -39,3 +42,13 @@ def once_for_json(request: Request, kind: str) -> Once | None:
         return None
     content = orjson.dumps(request.data, option=orjson.OPT_SORT_KEYS)
     return Once(scope(request, kind), key, hashlib.sha256(content).hexdigest())
+
+
+def require_still_visible(request: Request, made: FederatedModel) -> None:
+    """Raises IdempotencyKeyExpired for a model that the key made, and that another user owns by now."""
+    if made.developer_id == request.user.pk or idempotency_key(request) is None:
+        return
+    if not visible_to(request.user, FederatedModel.objects.filter(pk=made.pk), as_member=True).exists():
+        raise IdempotencyKeyExpired(
+            "what this Idempotency-Key made belongs to somebody else now; a new request needs a new key"
+        )

@@ -5,7 +5,7 @@ import hashlib
 import hmac
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from ipaddress import ip_network
 from pathlib import Path
@@ -34,7 +34,7 @@ from tests.servers.https import Answer, HttpsServer
 pytestmark = pytest.mark.django_db
 
 ISSUER, AUDIENCE = "https://idp.example.org/realms/hospitals", "fma"
-ALGORITHMS = {"RS256": RSAAlgorithm, "ES256": ECAlgorithm, "EdDSA": OKPAlgorithm}
+ALGORITHMS: dict[str, Any] = {"RS256": RSAAlgorithm, "ES256": ECAlgorithm, "EdDSA": OKPAlgorithm}
 KEYS: dict[str, Any] = {
     "RS256": rsa.generate_private_key(65537, 2048),
     "ES256": ec.generate_private_key(ec.SECP256R1()),
@@ -224,7 +224,7 @@ def hmac_by(secret: bytes) -> Any:
     return lambda said: hmac.new(secret, said, hashlib.sha256).digest()
 
 
-FORGED = {
+FORGED: dict[str, Callable[[], str]] = {
     "alg none": lambda: by_hand({"alg": "none", "kid": "RS256"}, claims()),
     "alg None": lambda: by_hand({"alg": "None"}, claims()),
     "no alg": lambda: by_hand({"kid": "RS256"}, claims()),
@@ -354,7 +354,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(jwks.time, "monotonic", made)
+    monkeypatch.setattr("fma_django.clients.jwks.time.monotonic", made)
     return made
 
 

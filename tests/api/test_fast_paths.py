@@ -1,5 +1,6 @@
 """The answers that go past DRF are those that DRF gives: facts of updates, shown updates, the newest weights."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC
 from typing import Any
@@ -8,6 +9,7 @@ from urllib.parse import urlencode
 
 import pytest
 from django.http import HttpRequest
+from django.test import Client as Browser
 from django.test import RequestFactory, override_settings
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
@@ -22,11 +24,11 @@ from fma_api.v1.updates import facts
 from fma_api.v1.updates.fast_path import shown
 from fma_api.v1.updates.serializers import ClientModelUpdateSerializer, ModelUpdateSerializer
 from fma_core.aggregation.aggregators.aggregator import MAX_NUM_EXAMPLES
-from fma_core.arrays.codecs import json_bytes
+from fma_core.arrays.codecs import json_bytes, safetensors
 from fma_django.models import ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus
 from tests.api.callers import API, SAFETENSORS, as_client, as_user, wait_of
-from tests.records import WEIGHTS, make_aggregate, make_client, make_model
+from tests.records import WEIGHTS, arrays, make_aggregate, make_client, make_model, make_user, weights
 
 # Without shrinking, which takes minutes where an example takes a request.
 QUICK = settings(
@@ -220,3 +222,31 @@ def test_the_newest_weights_are_answered_as_the_view_answers_them(
         assert at_once == by_the_view
 
     is_the_same()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("media_type", ["application/json", SAFETENSORS])
+def test_a_session_with_its_token_sends_an_update(media_type: str) -> None:
+    owner = make_user("owner-of-a-session")
+    model = make_model(owner)
+    client = make_client(model).client
+    browser = Browser(enforce_csrf_checks=True)
+    browser.force_login(owner)
+    browser.get("/api/docs/?script")
+    token = browser.cookies["fma_csrf"].value
+    url, body = (
+        "/api/v1/model_updates/",
+        json.dumps(
+            {"federated_model": model.pk, "client": str(client.pk), "data": weights(), "num_examples": 1}
+        ).encode(),
+    )
+    if media_type == SAFETENSORS:
+        url += f"?federated_model={model.pk}&client={client.pk}&num_examples=1"
+        body = safetensors.encode(arrays())
+
+    without = browser.post(url, body, content_type=media_type)
+    answer = browser.post(url, body, content_type=media_type, headers={"X-CSRFToken": token})
+    form = browser.post(url, {"csrfmiddlewaretoken": token})
+
+    assert (without.status_code, answer.status_code) == (403, 201), answer.content
+    assert form.status_code in (403, 415)

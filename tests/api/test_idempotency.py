@@ -237,3 +237,21 @@ def test_nothing_secret_is_stored(model: FederatedModel) -> None:
         for form in (credential, credential.replace("-", "")):
             assert not [row for row in stored if form in row]
     assert not [row for row in stored if KEY in row]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("made_by", ["create", "clone"])
+def test_a_repeated_key_shows_nothing_of_a_model_that_went_to_somebody_else(made_by: str) -> None:
+    owner = as_user(alice := make_user("alice"))
+    path, body = ("models/", {"name": "m", "aggregator": "mean"})
+    if made_by == "clone":
+        path, body = (f"models/{make_model(alice).pk}/clone/", {"name": "m", "clients": False})
+    first = _post(owner, path, body, KEY)
+    assert first.status_code == 201, first.content
+    assert _post(owner, path, body, KEY).json()["id"] == first.json()["id"]
+    FederatedModel.objects.filter(pk=first.json()["id"]).update(developer=make_user("bob"), name="secret")
+
+    again = _post(owner, path, body, KEY)
+
+    assert (again.status_code, again.json()["code"]) == (409, "idempotency_key_expired")
+    assert "secret" not in again.content.decode()

@@ -9,6 +9,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from rest_framework.test import APIClient
 
+from fma_api.v1.models.metrics import _harmless
 from fma_core.metrics import STATISTICS
 from fma_django.clients.registration import Registration
 from fma_django.evaluations.scores import receive_score, score_aggregate
@@ -173,6 +174,19 @@ def test_names_that_look_like_formulas_are_harmless_in_spreadsheets(
     (row,) = table_of(owner.get(metrics, {"format": "csv"}))
 
     assert row["metric"] == "'=HYPERLINK(1)"
+
+
+@pytest.mark.parametrize("sign", "=+-@＝＋－＠﹦﹢﹣﹫")
+@pytest.mark.parametrize(
+    "before", ["", "\n", "\r", "\t", " ", "\n \n", "\u00a0", "\u200b", "\ufeff", "\u3000", "\x1f"]
+)
+def test_no_formula_is_left_whatever_stands_before_it(sign: str, before: str) -> None:
+    assert _harmless(f"{before}{sign}1+1").startswith("'")
+
+
+@pytest.mark.parametrize("name", ["loss", "f1=0.5", "größe", "a-b", "", "#1", "'x"])
+def test_other_names_stay(name: str) -> None:
+    assert _harmless(name) == name
 
 
 def test_problems_are_json_also_for_who_wants_csv(owner: APIClient, metrics: str) -> None:

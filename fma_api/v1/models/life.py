@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from fma_api.v1.aggregates.serializers import ModelAggregateSerializer
-from fma_api.v1.idempotency import IDEMPOTENCY_KEY, once_for_json
+from fma_api.v1.idempotency import IDEMPOTENCY_KEY, once_for_json, require_still_visible
 from fma_api.v1.models.serializers import (
     CloneSerializer,
     ConfigVersionSerializer,
@@ -96,6 +96,7 @@ class ExperimentLife(viewsets.GenericViewSet[FederatedModel]):
             clients=federated_model.clients.filter(is_active=True) if validated["clients"] else (),
             once=once_for_json(request, f"clone of {federated_model.pk}"),
         )
+        require_still_visible(request, made)
         return Response(self.get_serializer(made).data, status=201)
 
     @extend_schema(

@@ -2,6 +2,8 @@
 
 import csv
 import io
+import string
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -22,6 +24,7 @@ from fma_django.models import FederatedModel, Round
 from fma_django.models.model_update import UpdateVerdict
 from fma_django.record.queries.metrics import SOURCES, client_metrics, merged_metrics, published_rounds
 
+FORMULA_SIGNS = frozenset("=+-@")
 ROUNDS_AT_A_TIME = 50
 MERGED = ("source", "round", "aggregate", "metric", *STATISTICS)
 OF_CLIENTS = ("source", "round", "aggregate", "client", "metric", "value", "weight", "verdict", "weight_used")
@@ -161,5 +164,10 @@ def _as_csv(rounds: QuerySet[Round], rows: Rows, columns: Sequence[str]) -> Iter
 
 
 def _harmless(name: str) -> str:
-    """Clients choose the names of metrics, and spreadsheets compute what begins like a formula."""
-    return f"'{name}" if name[:1] in "=+-@\t\r" else name
+    """Clients choose the names of metrics, and spreadsheets compute what begins like a formula.
+
+    Some do so too after space or an invisible character, and with the full-width forms of the signs.
+    """
+    start = unicodedata.normalize("NFKC", name).lstrip(string.whitespace)[:1]
+    is_plain = start not in FORMULA_SIGNS and name[:1].isprintable() and not name[:1].isspace()
+    return name if is_plain else f"'{name}"

@@ -22,7 +22,13 @@ from fma_api.v1.artifacts.serializers import ModelArtifactSerializer
 from fma_api.v1.callers import IsUserOrClient, MayChangeExperiment, MayRunExperiments, client_of, user_of
 from fma_api.v1.evaluations.of_model import ModelEvaluations
 from fma_api.v1.filters import LIST_FILTERS
-from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key, once_for_json, scope
+from fma_api.v1.idempotency import (
+    IDEMPOTENCY_KEY,
+    idempotency_key,
+    once_for_json,
+    require_still_visible,
+    scope,
+)
 from fma_api.v1.ids import NUMBER
 from fma_api.v1.limits import Guesses
 from fma_api.v1.models.filters import FederatedModelFilters
@@ -147,6 +153,7 @@ class FederatedModelViewSet(
             once=once_for_json(request, "model"),
             **options,
         )
+        require_still_visible(request, created)
         return Response(self.get_serializer(created).data, status=201)
 
     def perform_update(self, serializer: Any) -> None:

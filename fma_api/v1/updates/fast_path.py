@@ -9,6 +9,7 @@ from typing import Any, cast
 from django.http import HttpRequest, HttpResponse
 from django.urls import get_script_prefix, reverse
 from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
+from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 from rest_framework.serializers import ValidationError
 from rest_framework.views import APIView
@@ -39,6 +40,15 @@ from fma_django.updates.uploads import find_upload
 JSON = "application/json"
 # The body of a caller whom nobody has looked for yet is parsed up to here.
 UNKNOWN_BYTES = 2**16
+
+
+class _Unread(BaseParser):
+    """Leaves a body of any kind where it is."""
+
+    media_type = "*/*"
+
+    def parse(self, stream: Any, media_type: Any = None, parser_context: Any = None) -> dict[str, Any]:
+        return {}
 
 
 def receive(request: HttpRequest) -> HttpResponse:
@@ -82,7 +92,11 @@ def _of_client(request: HttpRequest, credential: str) -> ModelUpdate:
 
 def _of_user(request: HttpRequest) -> ModelUpdate:
     """Take an update from a developer, who names the client and owns the model."""
-    authenticated = Request(request, authenticators=[kind() for kind in APIView.authentication_classes])
+    authenticated = Request(
+        request,
+        authenticators=[kind() for kind in APIView.authentication_classes],
+        parsers=[_Unread()],  # DRF's check of a session's CSRF token looks for a form
+    )
     try:
         user = user_of(authenticated)
     except AuthenticationFailed as error:

@@ -1,9 +1,9 @@
 """A client's credential, in a file that only its owner can read.
 
 The file is written twice: before the registration, with its idempotency key, and after it, with the credential. A
-client that dies in between registers again with the same key and gets the same credential, and two processes that start
-together with one file become one client. A rotation writes it twice in the same way: before it, with an idempotency key,
-and after it, with the next credential.
+client that dies in between registers again with the same key and gets the same credential, and two processes that
+start together with one file become one client. A rotation writes it twice in the same way: before it, with an
+idempotency key, and after it, with the next credential.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -207,7 +206,7 @@ def test_large_weights_are_written_as_json_in_bounded_memory(owner: APIClient, a
 @pytest.mark.django_db
 def test_the_file_of_an_answer_is_closed_also_when_nobody_reads_on(owner: APIClient, alice: Any) -> None:
     def open_files() -> list[str]:
-        found = (os.readlink(path) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
+        found = (str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
         return [path for path in found if "/blobs/" in path]
 
     model = make_model(alice, initial_model={"w": [0.5] * 300_000})
@@ -220,7 +219,7 @@ def test_the_file_of_an_answer_is_closed_also_when_nobody_reads_on(owner: APICli
     assert next(pieces)
     assert next(pieces)
     assert len(open_files()) == 1
-    pieces.close()
+    part.close()
     assert open_files() == []
 
 

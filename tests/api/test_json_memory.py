@@ -7,6 +7,7 @@ import sys
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -199,6 +200,27 @@ def test_large_weights_are_written_as_json_in_bounded_memory(owner: APIClient, a
     again: Any = owner.get(f"{API}{path}")
     text = b"".join(again.streaming_content)
     assert np.array_equal(json.loads(text)["values"]["w"], rows)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.django_db
+def test_the_file_of_an_answer_is_closed_also_when_nobody_reads_on(owner: APIClient, alice: Any) -> None:
+    def open_files() -> list[str]:
+        found = (str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
+        return [path for path in found if "/blobs/" in path]
+
+    model = make_model(alice, initial_model={"w": [0.5] * 300_000})
+    url = f"{API}models/{model.pk}/get_latest_model/"
+    whole: Any = owner.get(url)
+    assert sum(map(len, whole.streaming_content)) > 10**6
+    assert open_files() == []
+    part: Any = owner.get(url)
+    pieces = iter(part.streaming_content)
+    assert next(pieces)
+    assert next(pieces)
+    assert len(open_files()) == 1
+    part.close()
+    assert open_files() == []
 
 
 @pytest.mark.django_db

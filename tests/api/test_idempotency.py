@@ -243,9 +243,9 @@ def test_nothing_secret_is_stored(model: FederatedModel) -> None:
 @pytest.mark.parametrize("made_by", ["create", "clone"])
 def test_a_repeated_key_shows_nothing_of_a_model_that_went_to_somebody_else(made_by: str) -> None:
     owner = as_user(alice := make_user("alice"))
-    path, body = ("models/", {"name": "m", "aggregator": "mean"})
+    path, body = "models/", {"name": "m", "aggregator": "mean"}
     if made_by == "clone":
-        path, body = (f"models/{make_model(alice).pk}/clone/", {"name": "m", "clients": False})
+        path, body = f"models/{make_model(alice).pk}/clone/", {"name": "m"}
     first = _post(owner, path, body, KEY)
     assert first.status_code == 201, first.content
     assert _post(owner, path, body, KEY).json()["id"] == first.json()["id"]

@@ -29,7 +29,7 @@ ON_POSTGRES := $(filter-out $(addprefix tests/django/test_,columns.py conf.py ra
 	query_counts.py uploads.py)
 COMPILE = $< pip compile --quiet --upgrade --python-version 3.11 --extra dev --no-annotate --custom-compile-command 'make lock'
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test test-core test-fast lint lock test-lowest test-matrix clean
+.PHONY: help demo serve test test-core test-fast lint audit lock test-lowest test-matrix clean
 
 help: ## Say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ lint: .venv/for-development ## Check commits, style, types, and who imports whom
 	.venv/bin/ruff format --check .
 	FMA_SECRET_KEY=of-no-use-to-anybody-0123456789-0123456789-0123456 .venv/bin/mypy
 	.venv/bin/lint-imports
+
+audit: .venv/bin/python ## Look for known vulnerabilities of the dependencies, where their database can be reached
+	.ci/audit
 
 lock: .venv-lock/bin/uv ## Write both files of constraints anew, with the versions that PyPI has now
 	$(COMPILE) --universal --output-file constraints.txt pyproject.toml

@@ -39,8 +39,8 @@ def serve(
     """
     data = data_folder.use(data)
     ip = address.check_free(host, port)
-    exposure.refuse_unsafe(ip)
     data_folder.make_ready(data)
+    exposure.refuse_unsafe(ip)
     # Both children need it, and the HTTP server more: what is loaded here is loaded once.
     import fma_django.work.tasks  # noqa: F401
 

@@ -49,7 +49,7 @@ def public(algorithm: str, key: Any = None, **members: Any) -> dict[str, Any]:
 
 
 def claims(**changes: Any) -> dict[str, Any]:
-    """Those of a good token; None takes one out."""
+    """The claims of a good token, with changes; None takes one out."""
     now = int(time.time())
     good = {"iss": ISSUER, "aud": AUDIENCE, "sub": "scanner-1", "iat": now, "exp": now + 300}
     return {name: value for name, value in {**good, **changes}.items() if value is not None}

@@ -2,8 +2,8 @@
 
 The file is written twice: before the registration, with its idempotency key, and after it, with the credential. A
 client that dies in between registers again with the same key and gets the same credential, and two processes that start
-together with one file become one client. A rotation writes it twice in the same way: before it, with an idempotency key,
-and after it, with the next credential.
+together with one file become one client. A rotation writes it twice in the same way: before it, with an idempotency
+key, and after it, with the next credential.
 """
 
 from __future__ import annotations

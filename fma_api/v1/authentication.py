@@ -63,9 +63,8 @@ class TokenAuthentication(authentication.TokenAuthentication):
         token = find_token(key)
         if token is None:
             raise AuthenticationFailed("the token is not one of an active user")
-        user = cast("User", token.user)
-        narrow_to_model(user, token.federated_model_id)
-        return user, token
+        narrow_to_model(token.user, token.federated_model_id)
+        return token.user, token
 
 
 def _require_scope(token: ApiToken, request: HttpRequest) -> None:

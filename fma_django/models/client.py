@@ -19,7 +19,7 @@ class Client(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     credential_hash = models.CharField(max_length=64, unique=True, editable=False)
     next_credential_hash = models.CharField(max_length=64, unique=True, null=True, blank=True, editable=False)
-    """Of the credential that replaces the other one at its first use."""
+    """The hash of the credential that replaces the present one at its first use."""
     superseded_on = models.DateTimeField(
         null=True,
         editable=False,

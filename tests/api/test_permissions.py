@@ -278,7 +278,7 @@ BEYOND_A_MODEL = {
 
 
 def test_a_token_reaches_as_far_as_its_scope(world: World) -> None:
-    """Of an owner, who may do everything: in each route and method, as the routes say them."""
+    """The tokens are an owner's, who may do everything; routes and methods are those that Django knows."""
     staff = User.objects.get(username="staff")
     limits = {
         "read": Limits("read"),

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group, User
+from django.contrib.sessions.models import Session
 from django.db import connection
 from django.test import Client as Browser
 from django.test.utils import CaptureQueriesContext
@@ -285,6 +286,25 @@ def test_all_tokens_and_sessions_end(root: User, end: Any) -> None:
     assert browser.get(ME).status_code == 401
     assert as_token(kept).get(ME).status_code == 200
     assert beside.get("/admin/").status_code == 200
+
+
+def test_a_session_lasts_so_long_after_the_last_request(root: User, settings: Any) -> None:
+    assert settings.SESSION_COOKIE_AGE == 8 * 3600
+    settings.SESSION_COOKIE_AGE = 600
+    browser = Browser()
+    said = {"username": "root", "password": PASSWORD, "next": "/admin/"}
+    cookie = browser.post("/admin/login/", said).cookies["sessionid"]
+    assert (cookie["max-age"], cookie["httponly"], cookie["samesite"]) == (600, True, "Lax")
+    session = Session.objects.get()
+    Session.objects.update(expire_date=timezone.now() + timedelta(seconds=5))
+
+    later = browser.get("/admin/")
+
+    assert later.cookies["sessionid"]["max-age"] == 600
+    session.refresh_from_db()
+    assert session.expire_date > timezone.now() + timedelta(seconds=590)
+    Session.objects.update(expire_date=timezone.now())
+    assert browser.get("/admin/").status_code == 302
 
 
 def test_the_next_login_gives_another_token(root: User) -> None:

@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 
@@ -285,6 +286,61 @@ def test_a_name_is_given_once_and_a_token_that_was_lost_is_printed_again_or_anot
     nobody = fma(fma_install, "user", "token", "bob")
     assert nobody.returncode == 1
     assert "no user 'bob'" in nobody.stderr
+
+
+def test_a_further_token_has_a_name_and_limits(fma_install: FmaInstall) -> None:
+    added = json.loads(fma_install.run("user", "add", "anna"))
+    command = ("user", "token", "anna", "--name", "backup", "--expires-in", "90d")
+
+    said = json.loads(fma_install.run(*command))
+
+    assert (said["id"], said["username"], said["name"]) == (added["id"], "anna", "backup")
+    assert (said["scope"], said["federated_model"]) == ("read", None)
+    left = datetime.fromisoformat(said["expires_on"]) - datetime.now(UTC)
+    assert timedelta(days=89) < left < timedelta(days=90)
+    assert said["token"] != added["token"]
+    assert json.loads(fma_install.run("user", "token", "anna")) == added
+    again = fma(fma_install, *command)
+    assert (again.returncode, again.stdout) == (1, "")
+    assert "'backup'" in again.stderr
+    assert json.loads(fma_install.run(*command, "--new", "--scope", "write"))["scope"] == "write"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--scope", "read"), "--name"),
+        (("--name", "a", "--scope", "all"), "read, write, admin"),
+        (("--name", "a", "--model", "7"), "no model 7"),
+        (("--name", "a", "--expires-in", "soon"), "90d"),
+        (("--name", "a", "--expires-in", "0d"), "90d"),
+        (("--name", "login"), "logging in"),
+        (("--name", ""), "--name"),
+    ],
+)
+def test_a_further_token_that_cannot_be_is_refused(
+    fma_install: FmaInstall, options: tuple[str, ...], says: str
+) -> None:
+    fma_install.run("user", "add", "anna")
+
+    refused = fma(fma_install, "user", "token", "anna", *options)
+
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert says in refused.stderr
+
+
+def test_the_credential_of_a_client_is_rotated(fma_install: FmaInstall) -> None:
+    added = json.loads(fma_install.run("client", "add"))
+
+    said = json.loads(fma_install.run("client", "rotate", added["id"]))
+
+    assert said["id"] == added["id"]
+    assert said["uuid"] != added["uuid"]
+    assert timedelta() < datetime.fromisoformat(said["superseded_on"]) - datetime.now(UTC) < timedelta(days=1)
+    for nobody in (added["uuid"], "ann"):
+        refused = fma(fma_install, "client", "rotate", nobody)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert "no client" in refused.stderr
 
 
 def migrated_by_a_later_version(install: FmaInstall) -> None:

@@ -61,7 +61,7 @@ class NewTokenSerializer(StrictSerializer):
     )
 
     def get_fields(self) -> dict[str, Any]:
-        fields = super().get_fields()
+        fields: dict[str, Any] = super().get_fields()
         fields["federated_model"].queryset = self.context.get("models", FederatedModel.objects.none())
         return fields
 

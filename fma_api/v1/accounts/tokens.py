@@ -54,7 +54,7 @@ class TokenViewSet(
         by = cast("User", self.request.user)
         tokens = ApiToken.objects.filter(user__in=visible_users(by)).select_related("user")
         token = get_object_or_404(tokens, pk=self.kwargs["pk"])
-        tokens_of(cast("User", token.user), by=by)  # raises for a user whom the caller may not change
+        tokens_of(token.user, by=by)  # raises for a user whom the caller may not change
         return token
 
     @extend_schema(

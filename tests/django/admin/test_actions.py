@@ -315,7 +315,7 @@ def test_whoever_manages_no_users_sees_no_tokens_there(db: None) -> None:
 
 
 def inline_of_tokens(*tokens: ApiToken) -> dict[str, Any]:
-    """What the page of a user sends of the user's tokens."""
+    """The part of a user's form that is about these tokens."""
     said: dict[str, Any] = {"api_tokens-TOTAL_FORMS": len(tokens), "api_tokens-INITIAL_FORMS": len(tokens)}
     for number, token in enumerate(tokens):
         said |= {f"api_tokens-{number}-id": token.pk, f"api_tokens-{number}-user": token.user_id}

@@ -13,7 +13,7 @@ import pytest
 from fma_connect import Client, DeveloperClient
 from fma_connect.exceptions import NotAllowed
 from tests.connect.conftest import FakeTime
-from tests.connect.scripted_server import DROP, ScriptedServer, json_reply
+from tests.connect.scripted_server import DROP, Reply, ScriptedServer, Seen, json_reply
 from tests.servers.fma import REPOSITORY, FmaServer, StartFma
 
 REGISTER = "api/v1/models/3/register_client/"
@@ -55,7 +55,7 @@ def test_the_key_is_in_the_file_before_the_request(
     client.register()
     kept: list[dict[str, str]] = []
 
-    def answer(seen: object) -> object:
+    def answer(seen: Seen) -> Reply:
         kept.append(json.loads(path.read_text()))
         return json_reply({"uuid": "next", "id": "c-17"}, 201)
 

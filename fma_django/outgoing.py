@@ -48,7 +48,7 @@ def fetch(url: str, *, most_bytes: int = MOST_BYTES, timeout_s: float = TIMEOUT_
         for _ in range(1 + MOST_REDIRECTS):
             _check_url(url)
             try:
-                with pool.stream("GET", url, headers=HEADERS) as response:
+                with pool.stream("GET", url, headers=[*HEADERS.items()]) as response:
                     if response.status not in REDIRECTS:
                         return _body(response, url, most_bytes)
                     location = _header(response, b"location")

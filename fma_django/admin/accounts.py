@@ -55,14 +55,16 @@ class ThemedGroupAdmin(GroupAdmin, ModelAdmin[Group]):
     def get_actions(self, request: HttpRequest) -> Any:
         return _without_delete(super().get_actions(request))
 
-    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        field = super().formfield_for_manytomany(db_field, request, **kwargs)
+    def formfield_for_manytomany(  # type: ignore[override]  # Django always gives the request
+        self, db_field: Any, request: HttpRequest, **kwargs: Any
+    ) -> Any:
+        field: Any = super().formfield_for_manytomany(db_field, request, **kwargs)
         if db_field.name == "permissions" and not _user(request).is_superuser:
             field.queryset = field.queryset.filter(pk__in=_held(request))
         return field
 
 
-class TokenInline(TabularInline):  # type: ignore[misc]  # unfold has no types
+class TokenInline(TabularInline):
     """The tokens of a user; removing one revokes it. Whoever may change the user may do so."""
 
     model = ApiToken
@@ -90,7 +92,7 @@ class TokenInline(TabularInline):  # type: ignore[misc]  # unfold has no types
         return may(request.user, "auth.change_user") and (obj is None or may_manage(_user(request), obj))
 
 
-class UserForm(RefusableForm, UserChangeForm):  # type: ignore[misc]  # unfold has no types
+class UserForm(RefusableForm, UserChangeForm):
     pass
 
 

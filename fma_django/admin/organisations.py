@@ -16,7 +16,7 @@ from fma_django.models import Client, Membership, Organisation, Tag
 from fma_django.record.queries.row_count import row_count
 
 
-class MembershipInline(TabularInline):  # type: ignore[misc]  # unfold has no types
+class MembershipInline(TabularInline):
     model = Membership
     extra = 0
     autocomplete_fields = ("user",)
@@ -35,7 +35,7 @@ class OrganisationAdmin(RefusalsAdmin[Organisation]):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Organisation]:
         clients = Client.objects.filter(organisation=OuterRef("pk"))
-        members = Organisation.members.through.objects.filter(organisation=OuterRef("pk"))
+        members = Membership.objects.filter(organisation=OuterRef("pk"))
         return (
             super()
             .get_queryset(request)

@@ -1,4 +1,4 @@
-"""What was shown of evaluations is remembered beside them: with a model, its evaluations were forgotten."""
+"""Remember beside the evaluations what was shown of them: they were forgotten with their model."""
 
 import django.db.models.deletion
 from django.apps.registry import Apps

@@ -133,7 +133,7 @@ def _additional_properties(validator: Any, allowed: Any, value: Any, schema: Any
 @cache
 def _linear(kind: Any) -> Any:
     """The validator of a draft, with its patterns searched in linear time."""
-    return extend(
+    return extend(  # type: ignore[no-untyped-call]
         kind,
         {
             "pattern": _pattern,

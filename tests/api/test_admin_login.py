@@ -160,7 +160,7 @@ def test_all_spellings_of_a_name_are_one_account(settings: Settings, path: str) 
     for n, name in enumerate(spellings):
         browser = Browser(headers={"x-forwarded-for": f"10.0.0.{n}"})
         said = {"username": name, "password": "guess"}
-        answer = browser.post(path, said, **({} if path == URL else {"content_type": "application/json"}))  # type: ignore[arg-type]
+        answer = browser.post(path, said, **({} if path == URL else {"content_type": "application/json"}))
         statuses.append(answer.status_code)
 
     assert statuses == [403 if path == URL else 400] * 3 + [429] * 2

@@ -44,7 +44,8 @@ KEYS: dict[str, Any] = {
 
 def public(algorithm: str, key: Any = None, **members: Any) -> dict[str, Any]:
     """The JSON Web Key of a public key."""
-    shown = ALGORITHMS[algorithm].to_jwk((key or KEYS[algorithm]).public_key(), as_dict=True)
+    algorithms: Any = ALGORITHMS
+    shown = algorithms[algorithm].to_jwk((key or KEYS[algorithm]).public_key(), as_dict=True)
     return {**shown, "kid": algorithm, **members}
 
 
@@ -224,7 +225,7 @@ def hmac_by(secret: bytes) -> Any:
     return lambda said: hmac.new(secret, said, hashlib.sha256).digest()
 
 
-FORGED = {
+FORGED: dict[str, Any] = {
     "alg none": lambda: by_hand({"alg": "none", "kid": "RS256"}, claims()),
     "alg None": lambda: by_hand({"alg": "None"}, claims()),
     "no alg": lambda: by_hand({"kid": "RS256"}, claims()),
@@ -354,7 +355,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(jwks.time, "monotonic", made)
+    monkeypatch.setattr("fma_django.clients.jwks.time.monotonic", made)
     return made
 
 

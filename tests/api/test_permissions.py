@@ -138,7 +138,7 @@ GET    /api/v1/organisations/<pk>/                         401 401 403 403 401 4
 PATCH  /api/v1/organisations/<pk>/                         401 401 403 403 401 403 403 200  403 200 403 403 200 200
 DELETE /api/v1/organisations/<pk>/                         401 401 403 403 401 403 403 204  403 403 403 403 403 403
 GET    /api/v1/organisations/<pk>/members/                 401 401 403 403 401 403 403 200  403 200 200 200 200 200
-POST   /api/v1/organisations/<pk>/members/                 401 401 403 403 401 403 403 200  403 403 403 403 200 200
+POST   /api/v1/organisations/<pk>/members/                 401 401 403 403 401 403 403 200  403 403 403 403 200 400
 DELETE /api/v1/organisations/<pk>/members/<user>/          401 401 403 403 401 403 403 204  403 403 403 403 204 204
 """
 EXPECTED = {

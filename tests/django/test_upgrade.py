@@ -136,8 +136,9 @@ def test_users_keep_what_they_could_do() -> None:
     Group.objects.all().delete()
     Permission.objects.all().delete()
     MigrationExecutor(connection).migrate([("fma_django", "0017_asked_on")])
-    for name, flags in {"anna": {}, "olga": {"is_staff": True}, "root": {"is_superuser": True}}.items():
-        User.objects.create_user(name, **flags)
+    User.objects.create_user("anna")
+    User.objects.create_user("olga", is_staff=True)
+    User.objects.create_user("root", is_superuser=True)
 
     _migrate_to_newest()
 

@@ -1,5 +1,7 @@
 """`GET me/`: the caller."""
 
+from typing import Any
+
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -27,7 +29,7 @@ class MeView(AnnouncedBodies):
     @extend_schema(responses=MeSerializer)
     def get(self, request: Request) -> Response:
         client = client_of(request)
-        user = request.user
+        user: Any = request.user
         if client is not None:
             models = FederatedModel.objects.filter(clients=client)
             rights = ["send_updates", "send_scores", "read_registered_models"]

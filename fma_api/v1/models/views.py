@@ -1,6 +1,6 @@
 """`models/`: models, the clients that register with them, and their newest weights."""
 
-from typing import Any
+from typing import Any, cast
 
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -124,7 +124,7 @@ class FederatedModelViewSet(
     def get_permissions(self) -> list[BasePermission]:
         if self.action in ("create", "clone"):
             return [MayRunExperiments()]
-        return [*super().get_permissions()]
+        return [cast("BasePermission", permission) for permission in super().get_permissions()]
 
     def check_object_permissions(self, request: Request, obj: FederatedModel) -> None:
         super().check_object_permissions(request, obj)

@@ -170,6 +170,8 @@ def add_user(
         except InvalidValue as error:
             raise Problem(error.message) from error
         token = issue_token(added)
+        if not User.objects.filter(is_superuser=True, is_active=True).exists():
+            print("fma: nobody is an owner yet; add one by: fma user add NAME --owner", file=sys.stderr)
     return {"id": added.pk, "username": name, "token": token}
 
 

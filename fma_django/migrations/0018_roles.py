@@ -21,8 +21,11 @@ def give_roles(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> None:
         config.models_module = True
         create_permissions(config, apps=apps, verbosity=0, using=using)
         config.models_module = None
-    roles.create_missing(using=using, apps=apps)
     groups = apps.get_model("auth", "Group").objects.using(using)
+    for group in groups.filter(name__in=roles.NAMES):  # of the installation's own, with permissions of its own
+        group.name = f"{group.name} (before roles)"
+        group.save()
+    roles.create_missing(using=using, apps=apps)
     for name, had_it in (
         ("data scientist", {"is_superuser": False}),
         ("operator", {"is_superuser": False, "is_staff": True}),

@@ -139,15 +139,18 @@ def test_users_keep_what_they_could_do() -> None:
     User.objects.create_user("anna")
     User.objects.create_user("olga", is_staff=True)
     User.objects.create_user("root", is_superuser=True)
+    theirs = Group.objects.create(name="operator")
+    theirs.user_set.add(User.objects.get(username="anna"))
 
     _migrate_to_newest()
 
     roles = {user.username: sorted(role.name for role in user.groups.all()) for user in User.objects.all()}
     assert {name: roles[name] for name in ("anna", "olga", "root")} == {
-        "anna": ["data scientist"],
+        "anna": ["data scientist", "operator (before roles)"],
         "olga": ["data scientist", "operator"],
         "root": [],
     }
     assert User.objects.get(username="anna").has_perm("fma_django.add_federatedmodel")
     assert User.objects.get(username="olga").has_perm("fma_django.use_admin_site")
-    assert Group.objects.count() == 5
+    assert Group.objects.count() == 6
+    assert Group.objects.get(name="operator").permissions.exists()

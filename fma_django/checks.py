@@ -18,7 +18,10 @@ def check_values(app_configs: Any, **_kwargs: Any) -> list[CheckMessage]:
     policies = get_args(get_type_hints(conf.Settings)["registration"])
     if now.registration not in policies:
         messages.append(
-            Error(f"FMA_REGISTRATION is open, token or closed; found {now.registration!r}", id="fma.E001")
+            Error(
+                f"FMA_REGISTRATION is open, token, approval or closed; found {now.registration!r}",
+                id="fma.E001",
+            )
         )
     if now.registration == "token" and not now.enrolment_token:
         messages.append(Error("FMA_REGISTRATION=token needs FMA_ENROLMENT_TOKEN", id="fma.E002"))

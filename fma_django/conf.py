@@ -27,8 +27,11 @@ class Settings:
     broker_url: str = ""
     s3_presigned_s: int = 0
 
-    registration: Literal["open", "token", "closed"] = "open"
+    registration: Literal["open", "token", "approval", "closed"] = "open"
     enrolment_token: str = ""
+    registration_rate: Rate = (60, 60)
+    max_clients_per_model: int = 0
+    approval_days: int = 30
     evaluation_min_contributors: int = 3
     evaluation_refuse_isolation: bool = True
 

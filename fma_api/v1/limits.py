@@ -68,6 +68,15 @@ class Guesses:
         rates.take([cost.given_back() for cost in self._costs])
 
 
+def count_registration(request: Request) -> None:
+    """Count a new client of one address against FMA_REGISTRATION_RATE. Raises Throttled."""
+    number, period_s = conf.current().registration_rate
+    address = BaseThrottle().get_ident(request)  # type: ignore[arg-type]
+    wait_s, _ = rates.take([Cost(f"registration:{address}", period_s / number, period_s)])
+    if wait_s > 0:
+        raise Throttled(wait=ceil(wait_s))
+
+
 @contextmanager
 def checking_a_password() -> Iterator[None]:
     """Let a few passwords be checked at once. Raises Throttled when it takes too long to get there."""

@@ -4,30 +4,28 @@ from collections.abc import Mapping
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from fma_django.accounts.grants import may
-from fma_django.clients.registration import describe_client, revoke_client
+from fma_django.clients.registration import approve_client, describe_client, revoke_client
+from fma_django.clients.tags import tags_of_names
 from fma_django.errors import InvalidValue, NotPermitted
-from fma_django.models import Client, Organisation, Tag
-from fma_django.models.tag import TAG
+from fma_django.models import Client, Organisation
 
-MAX_TAGS = 64
 CHANGE_CLIENT = "fma_django.change_client"
 
 
 def change_client(client: Client, changes: Mapping[str, Any], *, by: User | None) -> Client:
     """Change `name`, `tags` (a list of words), `organisation` (a name or None) and `is_active` of a client.
 
-    Tags that nobody has used before are made; an organisation must be there. A client that is revoked stays so: its
-    credential may be in strange hands.
+    Tags that nobody has used before are made; an organisation must be there. `is_active` approves a client that waits
+    for it, or refuses it. A client that is revoked stays so: its credential may be in strange hands.
     by: who asks; None is the operator at the command line. With a role in an organisation, a user changes its clients,
     and moves them to another one only where the user may change clients, too.
     Raises InvalidValue, NotPermitted.
     """
     _require(by, client.organisation)
-    if changes.get("is_active") and not client.is_active:
+    if changes.get("is_active") and not (client.is_active or client.awaits_approval):
         raise InvalidValue("a revoked client stays revoked; register a new one", field="is_active")
     organisation = client.organisation
     if "organisation" in changes:
@@ -38,12 +36,14 @@ def change_client(client: Client, changes: Mapping[str, Any], *, by: User | None
             client,
             name=changes.get("name", client.name),
             organisation=organisation,
-            tags=_tags(changes["tags"]) if "tags" in changes else client.tags.all(),
+            tags=tags_of_names(changes["tags"]) if "tags" in changes else client.tags.all(),
         )
     # Beside the rest, since it takes the rows of rounds in an order of its own.
-    if changes.get("is_active") is False and client.is_active:
+    if changes.get("is_active") and client.awaits_approval:
+        approve_client(client)
+    elif changes.get("is_active") is False and (client.is_active or client.awaits_approval):
         revoke_client(client)
-    client.refresh_from_db(fields=["is_active"])
+    client.refresh_from_db(fields=["is_active", "awaits_approval"])
     return client
 
 
@@ -59,16 +59,3 @@ def _organisation(name: str | None) -> Organisation | None:
     if organisation is None:
         raise InvalidValue(f"there is no organisation {name[:80]!r}; make it first", field="organisation")
     return organisation
-
-
-def _tags(names: list[str]) -> list[Tag]:
-    wanted = sorted(set(names))
-    if len(wanted) > MAX_TAGS:
-        raise InvalidValue(f"a client may have {MAX_TAGS} tags; found {len(wanted)}", field="tags")
-    for name in wanted:
-        try:
-            TAG(name)
-        except ValidationError as error:
-            raise InvalidValue(f"{error.message}; found {name[:80]!r}", field="tags") from error
-    Tag.objects.bulk_create([Tag(name=name) for name in wanted], ignore_conflicts=True)
-    return list(Tag.objects.filter(name__in=wanted))

@@ -11,6 +11,7 @@ from rest_framework.test import APIClient
 
 from fma_core.arrays.codecs.safetensors import encode
 from fma_django.accounts.users import set_member
+from fma_django.clients.invitations import create_invitation
 from fma_django.clients.registration import revoke_client
 from fma_django.clients.tokens import issue_token
 from fma_django.models import Client, FederatedModel, Organisation
@@ -134,6 +135,10 @@ PATCH  /api/v1/organisations/<pk>/                         401 401 403 403 401 4
 DELETE /api/v1/organisations/<pk>/                         401 401 403 403 401 403 403 204  403 403 403 403 403 403
 GET    /api/v1/organisations/<pk>/members/                 401 401 403 403 401 403 403 200  403 200 200 200 200 200
 POST   /api/v1/organisations/<pk>/members/                 401 401 403 403 401 403 403 200  403 403 403 403 200 200
+GET    /api/v1/invitations/                                401 401 403 403 401 200 200 200  200 200 200 200 200 200
+POST   /api/v1/invitations/                                401 401 403 403 401 201 400 201  400 201 403 403 201 201
+GET    /api/v1/invitations/<pk>/                           401 401 403 403 401 404 404 200  404 200 200 200 200 200
+DELETE /api/v1/invitations/<pk>/                           401 401 403 403 401 404 404 204  404 204 403 403 204 204
 DELETE /api/v1/organisations/<pk>/members/<user>/          401 401 403 403 401 403 403 204  403 403 403 403 204 204
 """
 EXPECTED = {
@@ -184,6 +189,7 @@ def world(db: None) -> World:
     colleague = make_user_with(username="colleague")
     set_member(hospital, colleague, None, by=None)
     role = Group.objects.create(name="guest")
+    invitation, _ = create_invitation(by=None, models=[model.pk], organisation=hospital.pk)
     callers = {
         "anonymous": APIClient(),
         "bad": APIClient(headers={"client-uuid": "0d3e1c4c-9c39-4d6f-8e9b-3ae8d2a7a3fd"}),
@@ -231,6 +237,7 @@ def world(db: None) -> World:
         ("PATCH", "/api/v1/users/<pk>/"): {"email": "a@example.org"},
         ("POST", "/api/v1/roles/"): {"name": "new"},
         ("PATCH", "/api/v1/roles/<pk>/"): {"name": "renamed"},
+        ("POST", "/api/v1/invitations/"): {"models": [model.pk]},
         ("POST", "/api/v1/organisations/"): {"name": "new"},
         ("PATCH", "/api/v1/organisations/<pk>/"): {"name": "renamed"},
         ("POST", "/api/v1/organisations/<pk>/members/"): {"username": "alice"},
@@ -246,6 +253,7 @@ def world(db: None) -> World:
         "users": colleague.pk,
         "roles": role.pk,
         "organisations": hospital.pk,
+        "invitations": invitation.pk,
     }
     return World(model, callers, ids, bodies, str(registered.client.pk), str(upload.pk))
 

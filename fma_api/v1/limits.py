@@ -71,7 +71,7 @@ class Guesses:
 def count_registration(request: Request) -> None:
     """Count a new client of one address against FMA_REGISTRATION_RATE. Raises Throttled."""
     number, period_s = conf.current().registration_rate
-    address = BaseThrottle().get_ident(request)  # type: ignore[arg-type]
+    address = BaseThrottle().get_ident(request)
     wait_s, _ = rates.take([Cost(f"registration:{address}", period_s / number, period_s)])
     if wait_s > 0:
         raise Throttled(wait=ceil(wait_s))

@@ -5,6 +5,7 @@ operator, consents for it by putting it among the model's clients.
 """
 
 from collections.abc import Iterable
+from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.db.models import Q, QuerySet
@@ -46,7 +47,7 @@ def set_clients(federated_model: FederatedModel, clients: Iterable[Client], *, b
         federated_model.consents.add(*added)
 
 
-def require_consent(federated_model: FederatedModel, client_id: object) -> None:
+def require_consent(federated_model: FederatedModel, client_id: UUID) -> None:
     """Raise NoConsent for a client of the model that has not consented to it."""
     if (
         federated_model.clients.filter(pk=client_id).exists()

@@ -11,14 +11,13 @@ from rest_framework.test import APIClient
 
 from fma_django.accounts.users import set_member
 from fma_django.clients.invitations import create_invitation
-from fma_django.clients.registration import create_client, describe_client
+from fma_django.clients.registration import Registration, create_client, describe_client
 from fma_django.models import Client, FederatedModel, Invitation, Organisation
 from fma_django.models.round import RoundState
 from fma_django.rates import of_this_process
 from fma_django.work.sweep import sweep_memory
 from tests.api.callers import API, SAFETENSORS, as_client, as_user
 from tests.records import (
-    Registration,
     make_aggregate,
     make_client,
     make_model,
@@ -80,7 +79,8 @@ def test_an_invitation_that_does_not_count_registers_nobody(
     model: FederatedModel, settings: Settings, kind: str
 ) -> None:
     settings.FMA_REGISTRATION = "open"  # a wrong invitation is not forgiven where none is needed
-    invitation, token = create_invitation(by=make_user(staff=True), models=[model.pk])
+    creator = make_user(staff=True)
+    invitation, token = create_invitation(by=creator, models=[model.pk])
     change = {
         "used": {"uses_left": 0},
         "expired": {"expires_on": timezone.now() - timedelta(seconds=1)},
@@ -91,7 +91,7 @@ def test_an_invitation_that_does_not_count_registers_nobody(
     if kind == "other":
         invitation.federated_models.set([make_model()])
     if kind == "user gone":
-        User.objects.filter(pk=invitation.created_by_id).update(is_active=False)
+        User.objects.filter(pk=creator.pk).update(is_active=False)
 
     answer = register(model, **{"fma-invitation": "x" if kind == "unknown" else token})
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 import numpy as np
 import pytest
 from django.apps import apps
+from django.contrib.auth.models import Group
 from django.db import connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Model
@@ -103,6 +104,22 @@ def test_processes_of_the_version_before_write_rows_after_the_migration() -> Non
         rows = list(kind._default_manager.values(*fields))
         assert rows
         assert rows == [{name: getattr(kind(), name) for name in fields}] * len(rows)
+
+
+@pytest.mark.usefixtures("newest_afterwards")
+def test_registered_clients_have_consented_and_roles_may_invite() -> None:
+    model = make_model()
+    client = make_client(model).client
+    hospital_admin = Group.objects.get(name="organisation admin")
+    MigrationExecutor(connection).migrate([("fma_django", "0018_roles")])
+    hospital_admin.permissions.filter(codename__endswith="_invitation").delete()
+
+    _migrate_to_newest()
+
+    assert [*FederatedModel.objects.get(pk=model.pk).consents.all()] == [client]
+    given = hospital_admin.permissions.filter(codename__endswith="_invitation")
+    names = ["add_invitation", "delete_invitation", "view_invitation"]
+    assert sorted(given.values_list("codename", flat=True)) == names
 
 
 def _columns(kind: type[Model]) -> set[str]:

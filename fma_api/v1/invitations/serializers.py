@@ -15,7 +15,7 @@ MAX_MODELS = 100
 
 
 class InvitationSerializer(serializers.ModelSerializer[Invitation]):
-    models = serializers.PrimaryKeyRelatedField(source="federated_models", many=True, read_only=True)
+    models: Any = serializers.PrimaryKeyRelatedField(source="federated_models", many=True, read_only=True)
     tags = TagsField()
     created_by = serializers.CharField(
         source="created_by.username",

@@ -7,7 +7,7 @@ COPY fma_django fma_django
 COPY fma_api fma_api
 COPY fma_connect fma_connect
 RUN python -m venv /opt/fma \
-    && /opt/fma/bin/pip install --no-cache-dir '.[server,postgres,s3,redis,dask]'
+    && /opt/fma/bin/pip install --no-cache-dir '.[server,oidc,postgres,s3,redis,dask]'
 
 FROM python:3.11-slim
 RUN useradd --system --uid 10001 --home-dir /data fma && install -d -o fma -g fma -m 0700 /data

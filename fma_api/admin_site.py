@@ -9,7 +9,7 @@ from unfold.sites import UnfoldAdminSite
 from fma_django.accounts.roles import USE_ADMIN_SITE
 
 
-class LoginForm(AuthenticationForm):  # type: ignore[misc]  # unfold has no types
+class LoginForm(AuthenticationForm):
     def confirm_login_allowed(self, user: AbstractBaseUser) -> None:
         """Raises ValidationError, with the sentence for a wrong password: it tells a guesser nothing."""
         if not user.is_active or not user.has_perm(USE_ADMIN_SITE):  # type: ignore[attr-defined]
@@ -20,7 +20,7 @@ class LoginForm(AuthenticationForm):  # type: ignore[misc]  # unfold has no type
             )
 
 
-class AdminSite(UnfoldAdminSite):  # type: ignore[misc]
+class AdminSite(UnfoldAdminSite):
     login_form = LoginForm
 
     def has_permission(self, request: HttpRequest) -> bool:

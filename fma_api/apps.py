@@ -2,6 +2,7 @@
 
 from django.apps import AppConfig
 from django.contrib.admin.apps import SimpleAdminConfig
+from django.core.checks import Tags, register
 
 from fma_api.environment import SETTINGS
 
@@ -13,6 +14,11 @@ class FmaApiConfig(AppConfig):
     default = True
     fma_settings = frozenset(setting.name for setting in SETTINGS)
     """The names FMA_… that a Django project may set, for the system check of the record."""
+
+    def ready(self) -> None:
+        from fma_api import checks
+
+        register(checks.check_deployment, Tags.security, deploy=True)
 
 
 class FmaAdminConfig(SimpleAdminConfig):

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerSplitView
 from rest_framework.exceptions import NotAcceptable
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.views import APIView
@@ -35,5 +35,7 @@ class SchemaView(_Shown, KnownQueries, SpectacularAPIView):
             return super()._get_schema_response(request)  # type: ignore[no-untyped-call]
 
 
-class DocsView(_Shown, SpectacularSwaggerView):
+class DocsView(_Shown, SpectacularSwaggerSplitView):
+    """The page, and with `?script` its script: the browser is told to run none inside of pages."""
+
     metadata_class = None  # a page has nothing to say to OPTIONS: 405

@@ -24,10 +24,13 @@ from fma_api.environment_values import (
     database_url,
     enrolment_token,
     host_names,
+    keys_place,
     much_per_time,
     names,
+    networks,
     one_of,
     optional_path,
+    outgoing_hosts,
     parser_of,
     path,
     rate,
@@ -165,8 +168,9 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     _recorded(
         "FMA_REGISTRATION",
-        "Who may register clients: everybody, clients with FMA_ENROLMENT_TOKEN, everybody who is approved afterwards, "
-        "or nobody (use `fma client add` then). Clients with an invitation always may.",
+        "Who may register clients: everybody (`open`), clients with FMA_ENROLMENT_TOKEN (`token`), clients with a "
+        "signed JWT (`jwt`), everybody who is approved afterwards (`approval`), or nobody (`closed`; use "
+        "`fma client add` then). Clients with an invitation always may.",
     ),
     _recorded(
         "FMA_ENROLMENT_TOKEN",
@@ -191,6 +195,31 @@ SETTINGS: tuple[Setting, ...] = (
         parse=whole(least=0),
     ),
     _recorded(
+        "FMA_JWKS",
+        "With `jwt`, the public keys of the identity provider: the path of a JSON Web Key Set, or its `https://` "
+        "address, which is read at most once a minute. Needs the extra `oidc`.",
+        parse=keys_place,
+    ),
+    _recorded("FMA_JWT_ISSUER", "With `jwt`, the `iss` that a JWT must have."),
+    _recorded("FMA_JWT_AUDIENCE", "With `jwt`, the `aud` that a JWT must have."),
+    _recorded(
+        "FMA_JWT_ORGANISATION_CLAIM",
+        "The claim with the name of a new client's organisation, which must be there.",
+    ),
+    _recorded("FMA_JWT_TAGS_CLAIM", "The claim with the list of a new client's tags."),
+    _recorded(
+        "FMA_OUTGOING_HOSTS",
+        "The hosts that the server itself may send requests to, such as the one of FMA_JWKS; `.example.org` stands for "
+        "itself and every name below it, `*` for any host. S3, MLflow, Redis and Dask are not among these requests.",
+        parse=outgoing_hosts,
+    ),
+    _recorded(
+        "FMA_OUTGOING_NETWORKS",
+        "The networks of private addresses that these requests may go to, such as `10.0.0.0/8`, separated by commas. "
+        "All other addresses must be public.",
+        parse=networks,
+    ),
+    _recorded(
         "FMA_EVALUATION_MIN_CONTRIBUTORS",
         "The least number of organisations (or clients without one) whose merged metrics are shown. A developer can "
         "ask for more, never for fewer.",
@@ -206,6 +235,12 @@ SETTINGS: tuple[Setting, ...] = (
         "How often one address may send a wrong password or enrolment token, and how often one account's password may "
         "be guessed from anywhere. Each process of the server counts alone, unless FMA_BROKER_URL is set.",
         parse=rate,
+    ),
+    Setting(
+        "FMA_SESSION_SECONDS",
+        whole(least=60),
+        "28800",
+        "How long a login of the admin lasts after the last request. A new password ends it at once.",
     ),
     Setting(
         "FMA_DEBUG",
@@ -498,6 +533,17 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
     problems = []
     if values["FMA_REGISTRATION"] == "token" and not values["FMA_ENROLMENT_TOKEN"]:
         problems.append("FMA_REGISTRATION is 'token', so FMA_ENROLMENT_TOKEN must be set; it is not")
+    if values["FMA_REGISTRATION"] == "jwt":
+        problems.extend(conf.jwt_problems(values))
+        if find_spec("jwt") is None or find_spec("cryptography") is None:
+            problems.append(
+                "FMA_REGISTRATION is 'jwt', which needs PyJWT: pip install 'federated-model-aggregation[oidc]'"
+            )
+    if values["FMA_DEBUG"] and values["FMA_HTTPS"]:
+        problems.append(
+            "FMA_DEBUG shows settings and source code to whoever meets an error, and FMA_HTTPS is for a server of "
+            "others; unset one of them"
+        )
     if values["FMA_EXECUTOR"] == "dask":
         problems.extend(conf.dask_problems(values))
         problems.extend(

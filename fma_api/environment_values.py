@@ -3,9 +3,11 @@
 Each parser gives the value, or raises ValueError that says what the text must be: "a number of seconds above 0".
 """
 
+import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
@@ -13,7 +15,7 @@ from urllib.parse import urlsplit
 import environ
 from django.http.request import split_domain_port
 
-from fma_django.conf import SizeBytes
+from fma_django.conf import Network, SizeBytes
 from fma_django.storage.address import where_is
 
 _UNITS = {"": 1, "B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -60,6 +62,28 @@ def host_names(value: str) -> list[str]:
             "fma.example.org,10.0.0.1,[::1]; .example.org stands for itself and every name below it, * for any host"
         )
     return given
+
+
+def outgoing_hosts(value: str) -> tuple[str, ...]:
+    return tuple(host_names(value))
+
+
+def networks(value: str) -> tuple[Network, ...]:
+    try:
+        return tuple(ip_network(name) for name in names(value))
+    except ValueError:
+        raise ValueError(
+            "networks of IP addresses, separated by commas, such as 10.0.0.0/8,fd00::/8"
+        ) from None
+
+
+def keys_place(value: str) -> str:
+    """A file, or an https:// address; the keys that come by plain HTTP would be anybody's."""
+    if not value or (value.startswith("https://") and urlsplit(value).hostname):
+        return value
+    if "://" in value or not os.access(value, os.R_OK) or not Path(value).is_file():
+        raise ValueError("an address that starts with https://, or a file that can be read")
+    return str(path(value))
 
 
 def size_bytes(value: str) -> int:
@@ -193,6 +217,8 @@ def as_text(value: Any, parse: Callable[[str], object]) -> str:
     """A default as it is written in the environment, to be read by `parse`."""
     if value is None:
         return ""
+    if isinstance(value, tuple) and parse in (outgoing_hosts, networks):
+        return ",".join(map(str, value))
     if isinstance(value, bool):
         return str(value).lower()
     if parse is rate:

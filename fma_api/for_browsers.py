@@ -6,11 +6,11 @@ work than everything else together.
 
 from typing import TYPE_CHECKING, cast
 
+from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
 from django.contrib.messages.middleware import MessageMiddleware
 from django.contrib.sessions.middleware import SessionMiddleware
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
-from django.middleware.clickjacking import XFrameOptionsMiddleware
 from django.middleware.common import CommonMiddleware
 from django.middleware.csrf import CsrfViewMiddleware
 from django.utils.deprecation import MiddlewareMixin
@@ -32,13 +32,33 @@ class ForBrowsers(Base):
 
 
 class Sessions(ForBrowsers, SessionMiddleware):
-    """Keep the cookies below the prefix of the server: other paths of the host belong to others."""
+    """Keep the cookies below the prefix of the server: other paths of the host belong to others.
+
+    Their names have the prefix at the end. Browsers send the cookies of a server at / to one at /fl as well, and of two
+    with one name only one would be read.
+    """
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        prefix = request.META.get("SCRIPT_NAME", "")
+        if not prefix:
+            return super().__call__(request)
+        own_names = {
+            name: f"{name}{prefix.replace('/', '+')}"
+            for name in (settings.SESSION_COOKIE_NAME, settings.CSRF_COOKIE_NAME)
+        }
+        for name, own_name in own_names.items():
+            request.COOKIES.pop(name, None)
+            if own_name in request.COOKIES:
+                request.COOKIES[name] = request.COOKIES.pop(own_name)
         response = super().__call__(request)
-        for cookie in response.cookies.values() if request.META.get("SCRIPT_NAME") else ():
+        for name, own_name in own_names.items():
+            if name in response.cookies:
+                cookie = response.cookies.pop(name)
+                cookie.set(own_name, cookie.value, cookie.coded_value)
+                response.cookies[own_name] = cookie
+        for cookie in response.cookies.values():
             if cookie["path"] == "/":
-                cookie["path"] = f"{request.META['SCRIPT_NAME']}/"
+                cookie["path"] = f"{prefix}/"
         return response
 
 
@@ -51,10 +71,6 @@ class Authentication(ForBrowsers, AuthenticationMiddleware):
 
 
 class Messages(ForBrowsers, MessageMiddleware):
-    pass
-
-
-class XFrameOptions(ForBrowsers, XFrameOptionsMiddleware):
     pass
 
 

@@ -1,6 +1,7 @@
 """The network address of the sender of a request."""
 
 from collections.abc import Mapping
+from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
 from django.conf import settings
@@ -11,3 +12,14 @@ def sender_address(environ: Mapping[str, Any]) -> str:
     # Only a proxy of ours is believed, which adds whom it speaks for at the end.
     forwarded = environ.get("HTTP_X_FORWARDED_FOR", "") if settings.FMA_TRUST_PROXY else ""
     return forwarded.rpartition(",")[2].strip() or str(environ.get("REMOTE_ADDR", ""))
+
+
+def network_of(address: str) -> str:
+    """The addresses that one sender has: of IPv6, the 2**64 of a network."""
+    try:
+        ip = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(ip, IPv6Address):
+        return str(ip)
+    return str(ip.ipv4_mapped or ip_network((ip, 64), strict=False))

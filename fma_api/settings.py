@@ -75,6 +75,7 @@ INSTALLED_APPS = [
     "fma_api",
 ]
 MIDDLEWARE = [
+    "fma_api.security_headers.SecurityHeaders",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "fma_api.trailing_slash.TrailingSlashMiddleware",
@@ -85,7 +86,6 @@ MIDDLEWARE = [
     "fma_api.for_browsers.Csrf",
     "fma_api.for_browsers.Authentication",
     "fma_api.for_browsers.Messages",
-    "fma_api.for_browsers.XFrameOptions",
 ]
 TEMPLATES = [
     {
@@ -164,14 +164,25 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _environment["F
 SECURE_SSL_REDIRECT = _environment["FMA_HTTPS"]
 SECURE_REDIRECT_EXEMPT = [r"(^|/)(healthz|readyz)$"]  # a health check comes from inside, without TLS
 SECURE_HSTS_SECONDS = _environment["FMA_HSTS_SECONDS"] if _environment["FMA_HTTPS"] else 0
+LOGIN_REDIRECT_URL = "home"  # of /admin/login/ itself, when no page sent the person there
 CSRF_FAILURE_VIEW = "fma_api.problems.csrf_failure"
+SESSION_COOKIE_AGE = _environment["FMA_SESSION_SECONDS"]
+SESSION_SAVE_EVERY_REQUEST = True  # it lasts so long after the last request, not after the login
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"  # "Strict" would ask whoever follows a link into the admin to log in again
 SESSION_COOKIE_SECURE = _environment["FMA_HTTPS"]
 CSRF_COOKIE_SECURE = _environment["FMA_HTTPS"]
+CSRF_COOKIE_HTTPONLY = True  # forms and the API's documentation have the token in the page
+# Other Django projects of the same host have Django's names. Browsers take __Secure- over HTTPS alone.
+SESSION_COOKIE_NAME = "__Secure-fma_session" if _environment["FMA_HTTPS"] else "fma_session"
+CSRF_COOKIE_NAME = "__Secure-fma_csrf" if _environment["FMA_HTTPS"] else "fma_csrf"
+MESSAGE_STORAGE = "django.contrib.messages.storage.session.SessionStorage"  # no cookie of its own
 SILENCED_SYSTEM_CHECKS = [
     # Other names below this host, and browsers' preload lists, are not ours to decide about.
     "security.W005",
     "security.W021",
-    # Django looks for its own middleware by name; ours is derived from it (fma_api.for_browsers).
+    # Django looks for its own middleware by name; ours is derived from it (fma_api.for_browsers), or sets the same
+    # header (fma_api.security_headers).
     "security.W002",
     "security.W003",
 ]

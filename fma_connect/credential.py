@@ -1,8 +1,9 @@
 """A client's credential, in a file that only its owner can read.
 
 The file is written twice: before the registration, with its idempotency key, and after it, with the credential. A
-client that dies in between registers again with the same key and gets the same credential, and two processes that start
-together with one file become one client.
+client that dies in between registers again with the same key and gets the same credential, and two processes that
+start together with one file become one client. A rotation writes it twice in the same way: before it, with an
+idempotency key, and after it, with the next credential.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Credential:
 
     registration_key: the Idempotency-Key of its registration, as secret as the credential itself.
     uuid: the credential; None until the server has answered. client: its public id.
+    rotation_key: the Idempotency-Key of a rotation that has begun; the file has it only until the next credential.
     """
 
     server: str
@@ -38,6 +40,14 @@ class Credential:
     registration_key: str = field(repr=False, default_factory=lambda: str(uuid.uuid4()))
     uuid: str | None = field(repr=False, default=None)
     client: str | None = None
+    rotation_key: str | None = field(repr=False, default=None)
+
+    def as_members(self) -> dict[str, Any]:
+        """The members of the file; without a rotation those that older versions of this library know."""
+        members = asdict(self)
+        if self.rotation_key is None:
+            del members["rotation_key"]
+        return members
 
 
 class CredentialFile:
@@ -88,7 +98,7 @@ class CredentialFile:
                 prefix=f".{self.path.name}.", dir=folder
             )  # created with mode 0600
             with open(handle, "w", encoding="utf-8") as file:
-                json.dump({"format": FORMAT, **asdict(credential)}, file, indent=2)
+                json.dump({"format": FORMAT, **credential.as_members()}, file, indent=2)
                 file.write("\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -128,6 +138,7 @@ class CredentialFile:
                 credential.registration_key,
                 credential.uuid or "",
                 credential.client or "",
+                credential.rotation_key or "",
             )
             if not (isinstance(credential.model, int) and all(isinstance(text, str) for text in texts)):
                 raise TypeError("a member has the wrong type")

@@ -2,7 +2,7 @@
 
 from django.apps import AppConfig
 from django.core.checks import register
-from django.db.models.signals import post_migrate
+from django.db.models.signals import post_migrate, post_save, pre_save
 
 
 class FmaDjangoConfig(AppConfig):
@@ -12,16 +12,27 @@ class FmaDjangoConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from django.conf import settings
         from django_q.signals import post_spawn
 
         from fma_django import checks
-        from fma_django.accounts import roles
+        from fma_django.accounts import revocation, roles
         from fma_django.work import clock, heartbeat, schedules
 
         register(checks.check_values)
         register(checks.check_names)
         post_migrate.connect(
             roles.create_missing, sender=self, dispatch_uid="fma_django.accounts.roles.create_missing"
+        )
+        pre_save.connect(
+            revocation.look_before,
+            sender=settings.AUTH_USER_MODEL,
+            dispatch_uid="fma_django.accounts.revocation.look_before",
+        )
+        post_save.connect(
+            revocation.end_after,
+            sender=settings.AUTH_USER_MODEL,
+            dispatch_uid="fma_django.accounts.revocation.end_after",
         )
         post_migrate.connect(schedules.create, sender=self, dispatch_uid="fma_django.work.schedules.create")
         post_spawn.connect(heartbeat.start, dispatch_uid="fma_django.work.heartbeat.start")

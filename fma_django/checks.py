@@ -19,14 +19,16 @@ def check_values(app_configs: Any, **_kwargs: Any) -> list[CheckMessage]:
     if now.registration not in policies:
         messages.append(
             Error(
-                f"FMA_REGISTRATION is open, token, approval or closed; found {now.registration!r}",
+                f"FMA_REGISTRATION is open, token, approval, jwt or closed; found {now.registration!r}",
                 id="fma.E001",
             )
         )
     if now.registration == "token" and not now.enrolment_token:
         messages.append(Error("FMA_REGISTRATION=token needs FMA_ENROLMENT_TOKEN", id="fma.E002"))
+    values = {name: getattr(now, field) for name, field in conf.FIELDS.items()}
+    if now.registration == "jwt":
+        messages.extend(Error(problem, id="fma.E005") for problem in conf.jwt_problems(values))
     if now.executor == "dask":
-        values = {name: getattr(now, field) for name, field in conf.FIELDS.items()}
         messages.extend(Error(problem, id="fma.E004") for problem in conf.dask_problems(values))
     messages.extend(
         Error(f"{name} must be above 0; found {value}", id="fma.E003")

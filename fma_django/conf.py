@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cache
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +16,8 @@ from django.conf import settings
 from django.core.signals import setting_changed
 
 SizeBytes = Annotated[int, "written with its unit, as in 64 MiB"]
+
+Network = IPv4Network | IPv6Network
 
 Rate = tuple[int, int]
 """How many in how many seconds."""
@@ -27,11 +30,18 @@ class Settings:
     broker_url: str = ""
     s3_presigned_s: int = 0
 
-    registration: Literal["open", "token", "approval", "closed"] = "open"
+    registration: Literal["open", "token", "approval", "jwt", "closed"] = "open"
     enrolment_token: str = ""
     registration_rate: Rate = (60, 60)
     max_clients_per_model: int = 0
     approval_days: int = 30
+    jwks: str = ""
+    jwt_issuer: str = ""
+    jwt_audience: str = ""
+    jwt_organisation_claim: str = "organisation"
+    jwt_tags_claim: str = "tags"
+    outgoing_hosts: tuple[str, ...] = ("*",)
+    outgoing_networks: tuple[Network, ...] = ()
     evaluation_min_contributors: int = 3
     evaluation_refuse_isolation: bool = True
 
@@ -68,6 +78,15 @@ class Settings:
 
 
 DASK_TLS = ("FMA_DASK_TLS_CA", "FMA_DASK_TLS_CERTIFICATE", "FMA_DASK_TLS_KEY")
+
+
+def jwt_problems(values: Mapping[str, object]) -> list[str]:
+    """The reasons why these values, by their Django names, do not say whose JWT enrols a client."""
+    return [
+        f"FMA_REGISTRATION is 'jwt', so {name} must be set; it is not"
+        for name in ("FMA_JWKS", "FMA_JWT_ISSUER", "FMA_JWT_AUDIENCE")
+        if not values[name]
+    ]
 
 
 def dask_problems(values: Mapping[str, object]) -> list[str]:

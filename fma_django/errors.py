@@ -70,6 +70,12 @@ class WorkersKilled(FMAError):
     code: ClassVar[str] = "workers_killed"
 
 
+class KeysUnavailable(FMAError):
+    """The keys of the operator's identity provider cannot be read."""
+
+    code: ClassVar[str] = "keys_unavailable"
+
+
 class MemoryInUse(FMAError):
     """Other requests take the memory that this one needs; it can be repeated."""
 
@@ -156,6 +162,10 @@ class ModelFull(Refused):
     """The model has as many clients as it may."""
 
     code = "model_full"
+
+
+class InvalidEnrolmentJwt(Refused):
+    code = "invalid_enrolment_jwt"
 
 
 class ClientMismatch(Refused):

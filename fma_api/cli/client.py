@@ -1,8 +1,12 @@
 """`fma client`: the devices and organisations that train."""
 
+from typing import Annotated, Any
+from uuid import UUID
+
 import typer
 
 from fma_api.cli import data_folder
+from fma_api.cli.problem import Problem
 from fma_api.cli.secret_file import OutOption, for_the_secret
 
 application = typer.Typer(help="Add devices and organisations that train.", no_args_is_help=True)
@@ -32,3 +36,49 @@ def add(data: data_folder.DataOption = data_folder.DEFAULT, out: OutOption = Non
 
         added, credential = create_client()
         line.write({"id": str(added.id), "uuid": str(credential)})
+
+
+@application.command("rotate")
+def rotate(
+    client_id: Annotated[
+        str, typer.Argument(metavar="ID", help="The public id of a client.", show_default=False)
+    ],
+    data: data_folder.DataOption = data_folder.DEFAULT,
+    out: OutOption = None,
+) -> None:
+    """Print one JSON line with the next credential of a client, which is shown only once.
+
+    The present credential works until the next one is first used, or for a day, whichever comes first.
+
+    **Example**
+
+    ```
+    fma client rotate 6f1c2f7e-8c5b-4b0e-9f57-0d7e5f0b6a11 --out scanner-3.json
+    ```
+    """
+    with for_the_secret(out) as line:
+        data_folder.open_record(data_folder.use(data))
+        line.write(next_credential_of(client_id))
+
+
+def next_credential_of(client_id: str) -> dict[str, Any]:
+    """The next credential of a client; raise Problem when there is no such client, or it is revoked."""
+    from fma_django.clients.credentials import give_next_credential
+    from fma_django.errors import UnknownClient
+    from fma_django.models import Client
+
+    try:
+        client = Client.objects.filter(pk=UUID(client_id)).first()
+    except ValueError:
+        client = None
+    if client is None:
+        raise Problem(f"there is no client '{client_id}'; the admin and GET /api/v1/clients/ list them")
+    try:
+        given = give_next_credential(client)
+    except UnknownClient:
+        raise Problem(f"the client '{client_id}' is revoked; add another one by: fma client add") from None
+    return {
+        "id": str(client.pk),
+        "uuid": str(given.credential),
+        "superseded_on": given.superseded_on.isoformat(),
+    }

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from rich.console import Console
 
-from fma_api.cli import address, data_folder, web, worker
+from fma_api.cli import address, data_folder, exposure, web, worker
 from fma_api.cli.children import Children
 from fma_api.cli.problem import Problem
 from fma_api.cli.web import HostOption, PortOption
@@ -38,8 +38,9 @@ def serve(
     ```
     """
     data = data_folder.use(data)
-    address.check_free(host, port)
+    ip = address.check_free(host, port)
     data_folder.make_ready(data)
+    exposure.refuse_unsafe(ip)
     # Both children need it, and the HTTP server more: what is loaded here is loaded once.
     import fma_django.work.tasks  # noqa: F401
 
@@ -49,7 +50,7 @@ def serve(
         children.start("fma worker", worker.run, name="the worker")
         _wait_until_ready(children, http_server, url)
         if not children.is_stopping:
-            _welcome(url, data, host)
+            _welcome(url, data, host, ip)
         children.wait()
 
 
@@ -76,7 +77,7 @@ def _answers(url: str) -> bool:
         connection.close()
 
 
-def _welcome(url: str, data: Path, host: str) -> None:
+def _welcome(url: str, data: Path, host: str, ip: str) -> None:
     from django.conf import settings
     from django.http.request import split_domain_port, validate_host
 
@@ -96,6 +97,8 @@ def _welcome(url: str, data: Path, host: str) -> None:
         )
     elif _is_for_others(host):
         console.print("Others reach it only by the host names in FMA_ALLOWED_HOSTS; set that to yours.")
+    if exposure.is_open_to_strangers(ip):
+        console.print(f"[bold yellow]{exposure.OPEN_REGISTRATION}[/bold yellow]")
     console.print("Ctrl-C ends the server.")
 
 

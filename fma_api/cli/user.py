@@ -1,6 +1,8 @@
 """`fma user`: the people who own models."""
 
+import re
 import sys
+from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
@@ -8,6 +10,8 @@ import typer
 from fma_api.cli import data_folder
 from fma_api.cli.problem import Problem
 from fma_api.cli.secret_file import OutOption, for_the_secret
+
+UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 application = typer.Typer(help="Add people who own models.", no_args_is_help=True)
 
@@ -69,22 +73,71 @@ def token(
     new: Annotated[
         bool, typer.Option("--new", help="Make another token; the present one is refused from then on.")
     ] = False,
+    token_name: Annotated[
+        str | None,
+        typer.Option(
+            "--name",
+            help="Make a further token of this name, which is shown only once, instead of the token of a login.",
+            show_default=False,
+        ),
+    ] = None,
+    scope: Annotated[
+        str | None,
+        typer.Option(
+            help="With --name: 'read' (the default), 'write' (all but users, roles, organisations and tokens) or "
+            "'admin' (everything that the user may).",
+            show_default=False,
+        ),
+    ] = None,
+    model: Annotated[
+        int | None,
+        typer.Option(help="With --name: the id of the only model that it reaches.", show_default=False),
+    ] = None,
+    expires_in: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="With --name: how long it works, such as 30m, 12h or 90d; by default until it is revoked.",
+            show_default=False,
+        ),
+    ] = None,
     out: OutOption = None,
 ) -> None:
     """Print the line that `fma user add` printed, with the API token of a user who exists.
 
-    The token is the same one until it is revoked, or the secret key of the server changes.
+    The token is the same one until it is revoked, the password or the secret key of the server changes, or the user is
+    deactivated. With `--name` it is a further one.
 
     **Examples**
 
     ```
     fma user token anna --out anna.json
     fma user token anna --new
+    fma user token anna --name backup --scope read --model 3 --expires-in 90d
     ```
     """
+    if token_name is None and (scope, model, expires_in) != (None, None, None):
+        raise Problem("--scope, --model and --expires-in are for a token with a --name of its own")
+    lifetime = None if expires_in is None else _time(expires_in)
     with for_the_secret(out) as line:
         data_folder.open_record(data_folder.use(data))
-        line.write(token_of(name, is_new=new))
+        if token_name is None:
+            line.write(token_of(name, is_new=new))
+        else:
+            line.write(
+                named_token(
+                    name, token_name, is_new=new, scope=scope or "read", model=model, lifetime=lifetime
+                )
+            )
+
+
+def _time(text: str) -> timedelta:
+    match = re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", text)
+    if match is None:
+        raise Problem(
+            f"--expires-in is a number of minutes, hours or days, such as 30m, 12h or 90d; found {text!r}"
+        )
+    return timedelta(**{UNITS[match[2]]: int(match[1])})
 
 
 def add_user(
@@ -98,8 +151,8 @@ def add_user(
     from django.db import transaction
 
     from fma_django.accounts.roles import DATA_SCIENTIST
+    from fma_django.accounts.tokens import issue_token
     from fma_django.accounts.users import create_user
-    from fma_django.clients.tokens import issue_token
     from fma_django.errors import InvalidValue
 
     with transaction.atomic():
@@ -133,9 +186,57 @@ def _named(names: list[str]) -> list[Any]:
 
 def token_of(name: str, *, is_new: bool) -> dict[str, Any]:
     """The API token of a user; raise Problem when there is no such user, or the user may not log in."""
-    from django.contrib.auth.models import User
+    from fma_django.accounts.tokens import LOGIN, issue_token, revoke_tokens
 
-    from fma_django.clients.tokens import issue_token, revoke_token
+    user = _active_user(name)
+    if is_new:
+        revoke_tokens(user, name=LOGIN)
+    return {"id": user.pk, "username": name, "token": issue_token(user)}
+
+
+def named_token(
+    name: str, token_name: str, *, is_new: bool, scope: str, model: int | None, lifetime: timedelta | None
+) -> dict[str, Any]:
+    """A further token of a user; raise Problem when the user, the model, the name or the scope is refused.
+
+    is_new: whether it replaces one of the same name.
+    """
+    from django.db import transaction
+    from django.utils import timezone
+
+    from fma_django.accounts.tokens import SCOPES, Limits, create_token, revoke_tokens
+    from fma_django.errors import InvalidValue
+    from fma_django.models import FederatedModel
+
+    if not 1 <= len(token_name) <= 100 or not token_name.isprintable():
+        raise Problem("--name has 1 to 100 printable characters")
+    if scope not in SCOPES:
+        raise Problem(f"there is no scope '{scope}'; there are {', '.join(SCOPES)}")
+    user = _active_user(name)
+    federated_model = None if model is None else FederatedModel.objects.filter(pk=model).first()
+    if model is not None and federated_model is None:
+        raise Problem(f"there is no model {model}")
+    expires_on = None if lifetime is None else timezone.now() + lifetime
+    with transaction.atomic():
+        if is_new:
+            revoke_tokens(user, name=token_name)
+        try:
+            made, token = create_token(user, token_name, Limits(scope, federated_model, expires_on))
+        except InvalidValue as error:
+            raise Problem(error.message) from error
+    return {
+        "id": user.pk,
+        "username": name,
+        "token": token,
+        "name": made.name,
+        "scope": made.scope,
+        "federated_model": model,
+        "expires_on": None if expires_on is None else expires_on.isoformat(),
+    }
+
+
+def _active_user(name: str) -> Any:
+    from django.contrib.auth.models import User
 
     user = User.objects.filter(username=name).first()
     if user is None:
@@ -144,6 +245,4 @@ def token_of(name: str, *, is_new: bool) -> dict[str, Any]:
         raise Problem(
             f"the user '{name}' is not active, and no token works; staff can change that in the admin"
         )
-    if is_new:
-        revoke_token(user)
-    return {"id": user.pk, "username": name, "token": issue_token(user)}
+    return user

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fma_api.cli import address, data_folder
+from fma_api.cli import address, data_folder, exposure
 from fma_api.cli.parent_death import die_with
 from fma_api.cli.signals import first_alone
 
@@ -20,7 +20,10 @@ HostOption = Annotated[
 ]
 PortOption = Annotated[int, typer.Option("--port", min=1, max=65535, help="The port to listen on.")]
 
-ACTIVE_CONNECTIONS = 1024
+LEAST_CONNECTIONS = 1024
+MOST_CONNECTIONS = 16 * 1024
+"""Beside those that wait for news. One that says nothing is closed after 30 s, and takes a place until
+then. Thousands of them are cheap to open."""
 DESCRIPTORS_OF_THREADS = 1024
 
 
@@ -43,7 +46,7 @@ def web(
     ```
     """
     data_folder.use(data)
-    address.check_free(host, port)
+    exposure.refuse_unsafe(address.check_free(host, port))
     data_folder.require_migrated()
     run(host, port)
 
@@ -58,6 +61,7 @@ def run(host: str, port: int) -> None:
     from granian.log import LogLevels
 
     ip = address.check_free(host, port)  # once more: loading and migrating take a while
+    exposure.warn(ip)
     get_resolver().url_patterns  # noqa: B018  # loads all that answers requests, once for all processes
     server = Granian(
         "fma_api.front.front:Front",
@@ -70,7 +74,7 @@ def run(host: str, port: int) -> None:
         websockets=False,  # the front speaks HTTP alone
         workers=settings.FMA_WEB_WORKERS,
         # For each process, in place of 1024 for all of them together.
-        backpressure=settings.FMA_MAX_WAITERS + ACTIVE_CONNECTIONS,
+        backpressure=_connections(settings.FMA_MAX_WAITERS),
         log_dictconfig=settings.LOGGING,
         log_level=LogLevels.error,
         workers_kill_timeout=10,
@@ -92,7 +96,7 @@ def _load(parent: int) -> "Front":
     from fma_api.front.front import Front
     from fma_api.wsgi import application
 
-    _open_many_files(settings.FMA_MAX_WAITERS + ACTIVE_CONNECTIONS + DESCRIPTORS_OF_THREADS)
+    _open_many_files(_connections(settings.FMA_MAX_WAITERS) + DESCRIPTORS_OF_THREADS)
     return Front(
         application,
         threads=settings.FMA_WEB_THREADS,
@@ -100,6 +104,13 @@ def _load(parent: int) -> "Front":
         bodies_per_address=settings.FMA_BODIES_PER_ADDRESS,
         bodies_per_client=settings.FMA_BODIES_PER_CLIENT,
     )
+
+
+def _connections(waiters: int) -> int:
+    """How many each process takes at one time: as many as it may have files, within bounds."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = MOST_CONNECTIONS if hard == resource.RLIM_INFINITY else hard - waiters - DESCRIPTORS_OF_THREADS
+    return waiters + max(LEAST_CONNECTIONS, min(files, MOST_CONNECTIONS))
 
 
 def _open_many_files(count: int) -> None:

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from ipaddress import IPv6Address, ip_address, ip_network
+
+from fma_api.sender_address import network_of
 
 WAIT_S = 30.0
 """How long a body waits in the event loop, unread, for the others of its sender."""
@@ -27,7 +28,7 @@ class BodyPlaces:
     @asynccontextmanager
     async def place(self, address: str, credential: str | None) -> AsyncIterator[None]:
         """Wait for a place of the sender, then for one of all, and keep both. Raises NoPlace after WAIT_S."""
-        limits = {f"address {_network(address)}": self._per_address}
+        limits = {f"address {network_of(address)}": self._per_address}
         if credential is not None:
             limits[f"client {credential}"] = self._per_client
         async with AsyncExitStack() as places:
@@ -59,14 +60,3 @@ class _Places:
     def __init__(self, most: int) -> None:
         self.free = asyncio.Semaphore(most)
         self.num_users = 0
-
-
-def _network(address: str) -> str:
-    """The addresses that one sender has: of IPv6, the 2**64 of a network."""
-    try:
-        ip = ip_address(address)
-    except ValueError:
-        return address
-    if not isinstance(ip, IPv6Address):
-        return str(ip)
-    return str(ip.ipv4_mapped or ip_network((ip, 64), strict=False))

@@ -8,7 +8,7 @@ from django.core.handlers.wsgi import WSGIHandler, get_script_name
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.urls import set_script_prefix
 
-from fma_api import problems, url_prefix
+from fma_api import problems, security_headers, url_prefix
 
 log = structlog.get_logger(__name__)
 
@@ -34,4 +34,7 @@ def answer(handler: WSGIHandler, environ: dict[str, Any]) -> HttpResponseBase:
 
 def server_error() -> HttpResponse:
     """The answer to a request that broke, whatever it asked for."""
-    return problems.server_error(HttpRequest())
+    response = problems.server_error(HttpRequest())
+    for name, value in security_headers.of_no_page().items():
+        response.headers[name] = value
+    return response

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import structlog
 from django.core.handlers.wsgi import WSGIHandler
 
-from fma_api import problems
+from fma_api import problems, security_headers
 from fma_api.front import body as bodies
 from fma_api.front import django
 from fma_api.front.body import StreamedBody, read_small
@@ -33,8 +33,13 @@ FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 FORM_BYTES = 4 * 2**20
 """The largest form. Django reads forms, those of the admin, before it knows who sent them: also without a thread."""
 FORMS_AT_ONCE = 32
-"""So many forms beyond SMALL_BYTES are read at one time, which limits what strangers can put into memory."""
-HANG_UP = [("Connection", "close"), ("Content-Type", problems.CONTENT_TYPE)]
+"""So many forms beyond SMALL_BYTES are read at one time, which limits what strangers can put into memory; of one
+address no more than other large bodies."""
+HANG_UP = [
+    ("Connection", "close"),
+    ("Content-Type", problems.CONTENT_TYPE),
+    *security_headers.of_no_page().items(),
+]
 TOO_SLOW = dumps(
     problems.problem_of(
         408, "request_timeout", f"the body did not arrive within {bodies.SILENCE_S:g} seconds"
@@ -76,7 +81,9 @@ class Front:
         self._threads = Threads(threads)
         self._waiters = waiters
         self._listen = listen
-        self._forms = asyncio.Semaphore(FORMS_AT_ONCE)
+        self._forms = BodyPlaces(
+            most=FORMS_AT_ONCE, per_address=bodies_per_address, per_client=bodies_per_client
+        )
         # What watches over this process is answered while all other threads are busy.
         self._watched = {path: Threads(1) for path in WATCHED}
         self._bodies = BodyPlaces(
@@ -104,7 +111,10 @@ class Front:
     async def __rsgi__(self, scope: Scope, exchange: Exchange) -> None:
         environ = environ_of(scope)
         try:
-            body = await self._body(scope, exchange, media_type=_media_type(environ))
+            body = await self._body(scope, exchange, environ)
+        except NoPlace:
+            exchange.response_bytes(429, [*HANG_UP, ("Retry-After", RETRY_AFTER_S)], TOO_MANY)
+            return
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - granian's own: its client has gone, or was given up
             return
         if body is None:
@@ -138,10 +148,8 @@ class Front:
             # Django and its middleware write into what they are given.
             kept = await self._answer(exchange, {**environ, "wsgi.input": BytesIO(body)}, may_wait=may_wait)
 
-    async def _body(
-        self, scope: Scope, exchange: Exchange, *, media_type: str
-    ) -> bytes | StreamedBody | None:
-        """The body, read or to be read; None for a form that is too large."""
+    async def _body(self, scope: Scope, exchange: Exchange, environ: Environ) -> bytes | StreamedBody | None:
+        """The body, read or to be read; None for a form that is too large. Raises NoPlace."""
         size = scope.headers.get("content-length")
         if size is None and scope.headers.get("transfer-encoding") is not None:
             chunks = read_small(self._loop, exchange, limit=SMALL_BYTES)
@@ -150,14 +158,14 @@ class Front:
             return b""
         if int(size) <= SMALL_BYTES:
             return await self._in_time(exchange, exchange())
-        if media_type in FORMS:
+        if _media_type(environ) in FORMS:
             if int(size) > FORM_BYTES:
                 return None
-            return await self._in_time(exchange, self._loop.create_task(self._form(exchange)))
+            return await self._in_time(exchange, self._loop.create_task(self._form(exchange, environ)))
         return StreamedBody(self._loop, exchange)
 
-    async def _form(self, exchange: Exchange) -> bytes:
-        async with self._forms:
+    async def _form(self, exchange: Exchange, environ: Environ) -> bytes:
+        async with self._forms.place(sender_address(environ), None):
             return await exchange()
 
     async def _in_time(self, exchange: Exchange, reading: Reading[BodyT]) -> BodyT:

@@ -1,24 +1,34 @@
 """Authentication of the caller: a client by its credential, a user by a token, a password or a session."""
 
-from typing import Any
+from typing import Any, cast
 
 from django.contrib.auth.models import User
+from django.http import HttpRequest
 from drf_spectacular import authentication as authentication_schemes
 from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework import authentication
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 
 from fma_api.v1.limits import Guesses, checking_a_password
-from fma_django.clients import tokens as api_tokens
+from fma_django.accounts.grants import narrow_to_model
+from fma_django.accounts.tokens import SCOPES, find_token
 from fma_django.clients.registration import find_client
-from fma_django.errors import UnknownClient
-from fma_django.models import Client
+from fma_django.errors import NotPermitted, UnknownClient
+from fma_django.models import ApiToken, Client
+from fma_django.models.api_token import TokenScope
 
 HEADER = "CLIENT-UUID"
 CHALLENGE = f'{HEADER}, Basic realm="fma", Token'
 """The ways to say who is calling, as a 401 lists them (WWW-Authenticate)."""
+
+
+def bearer_of(request: Request) -> str | None:
+    """The token of `Authorization: Bearer`, which registering alone reads."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
 
 
 class ClientAuthentication(BaseAuthentication):
@@ -38,13 +48,38 @@ class ClientAuthentication(BaseAuthentication):
 
 
 class TokenAuthentication(authentication.TokenAuthentication):
-    """`Authorization: Token <key>`, compared by its hash: the key is not in the database."""
+    """`Authorization: Token <key>`, compared by its hash: the key is not in the database.
 
-    def authenticate_credentials(self, key: str) -> tuple[User, None]:
-        user = api_tokens.find_user(key)
-        if user is None:
+    Every request that a token makes comes through here, so this is where its scope holds. The token is `request.auth`.
+    """
+
+    def authenticate(self, request: Request) -> tuple[User, ApiToken] | None:
+        found = cast("tuple[User, ApiToken] | None", super().authenticate(request))
+        if found is not None:
+            _require_scope(found[1], request._request)
+        return found
+
+    def authenticate_credentials(self, key: str) -> tuple[User, ApiToken]:
+        token = find_token(key)
+        if token is None:
             raise AuthenticationFailed("the token is not one of an active user")
-        return user, None
+        narrow_to_model(token.user, token.federated_model_id)
+        return token.user, token
+
+
+def _require_scope(token: ApiToken, request: HttpRequest) -> None:
+    """Raise NotPermitted for a request that the token does not allow, whatever its user may."""
+    view = getattr(request.resolver_match and request.resolver_match.func, "cls", None)
+    is_of_accounts = getattr(view, "is_of_accounts", False)
+    if is_of_accounts and token.federated_model_id is not None:
+        raise NotPermitted(f"the token is for model {token.federated_model_id} alone")
+    if request.method in SAFE_METHODS:
+        return
+    needed = TokenScope.ADMIN if is_of_accounts else TokenScope.WRITE
+    if SCOPES.index(token.scope) < SCOPES.index(needed):
+        raise NotPermitted(
+            f"this needs a token of the scope {needed.value!r}; the scope here is {token.scope!r}"
+        )
 
 
 class BasicAuthentication(authentication.BasicAuthentication):

@@ -6,7 +6,7 @@ from django.contrib.auth.models import User
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
-from fma_django.accounts.grants import may_change_experiment, organisations_where
+from fma_django.accounts.grants import may, may_change_experiment, organisations_where
 from fma_django.accounts.roles import RUN_EXPERIMENTS
 from fma_django.models import Client, FederatedModel
 
@@ -36,7 +36,7 @@ class MayRunExperiments(IsUser):
 
     def has_permission(self, request: Request, view: Any) -> bool:
         user = user_of(request)
-        return user is not None and user.has_perm(RUN_EXPERIMENTS)
+        return user is not None and may(user, RUN_EXPERIMENTS)
 
 
 class MayChangeExperiment(IsUser):
@@ -66,7 +66,7 @@ class Permitted(IsUser):
         if user is None:
             return False
         permission = view.permission_of.get(view.action)
-        return permission is None or user.has_perm(permission) or bool(organisations_where(user, permission))
+        return permission is None or may(user, permission) or bool(organisations_where(user, permission))
 
 
 class IsUserOrClient(BasePermission):

@@ -8,7 +8,10 @@ from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 
 from fma_api.errors import InvalidHeader
+from fma_django.errors import IdempotencyKeyExpired
+from fma_django.models import FederatedModel
 from fma_django.record.idempotency import Once
+from fma_django.record.queries.visible import visible_to
 
 HEADER = "Idempotency-Key"
 IDEMPOTENCY_KEY = OpenApiParameter(
@@ -30,6 +33,14 @@ def idempotency_key(request: HttpRequest | Request, *, at_least: int = 1) -> str
 
 def scope(request: Request, kind: str) -> str:
     return f"user {request.user.pk} {kind}"
+
+
+def require_own(request: Request, made: FederatedModel) -> None:
+    """Raises IdempotencyKeyExpired for a model that the key made, and that belongs to somebody else since."""
+    if not visible_to(request.user, FederatedModel.objects.filter(pk=made.pk)).exists():
+        raise IdempotencyKeyExpired(
+            "what this Idempotency-Key made belongs to somebody else now; a new request needs a new key"
+        )
 
 
 def once_for_json(request: Request, kind: str) -> Once | None:

@@ -1,6 +1,7 @@
 """Limits of requests: no more in a time than a caller, an address or an account may, also when all come at once."""
 
 import hashlib
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import ceil
@@ -12,6 +13,7 @@ from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
+from fma_api.sender_address import network_of
 from fma_api.v1.callers import client_of
 from fma_django import conf, rates
 from fma_django.rates import Cost
@@ -43,18 +45,19 @@ class PerHour(BaseThrottle):
 class Guesses:
     """The guesses of a secret by one address, and of one account's password, against FMA_LOGIN_RATE.
 
+    An address of IPv6 stands for its network, all of which one sender has.
     of: the kind of secret; all ways to log in share that of passwords. Each guess is counted before it is looked at, so
     that guesses that come together count, too; a right one is given back.
     """
 
     def __init__(
-        self, request: Request | HttpRequest, *, of: str = "passwords", account: str | None = None
+        self, request: Request | HttpRequest, *, of: str = "passwords", account: object = None
     ) -> None:
         number, period_s = conf.current().login_rate
         address = BaseThrottle().get_ident(request)  # type: ignore[arg-type]  # it reads META alone
-        keys = [f"guess:{of}:address:{address}"]
-        if account is not None:  # as long as anybody sends it, so not as it is
-            keys.append(f"guess:{of}:account:{hashlib.sha256(account.casefold().encode()).hexdigest()}")
+        keys = [f"guess:{of}:address:{network_of(address)}"]
+        if account is not None:
+            keys.append(f"guess:{of}:account:{_key_of(account)}")
         self._costs = [Cost(key, period_s / number, period_s) for key in keys]
 
     def count(self) -> None:
@@ -69,12 +72,21 @@ class Guesses:
 
 
 def count_registration(request: Request) -> None:
-    """Count a new client of one address against FMA_REGISTRATION_RATE. Raises Throttled."""
+    """Count a new client of one address, or network of IPv6, against FMA_REGISTRATION_RATE. Raises Throttled."""
     number, period_s = conf.current().registration_rate
-    address = BaseThrottle().get_ident(request)
+    address = network_of(BaseThrottle().get_ident(request))
     wait_s, _ = rates.take([Cost(f"registration:{address}", period_s / number, period_s)])
     if wait_s > 0:
         raise Throttled(wait=ceil(wait_s))
+
+
+def _key_of(account: object) -> str:
+    """One key for all spellings that forms, or the API, take for one name: a number, blanks around it, wide letters.
+
+    A hash, since the name is as long as anybody sends it.
+    """
+    name = unicodedata.normalize("NFKC", str(account)).strip().casefold()
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 @contextmanager

@@ -1,8 +1,7 @@
 """Answers that are weights: as JSON in the model's layout or as safetensors, with ETag, 304 and ranges."""
 
 import re
-from collections.abc import Iterator, Mapping
-from itertools import chain
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, StreamingHttpResponse
@@ -17,6 +16,7 @@ from fma_core.errors import FMAError, InvalidSpec, InvalidWeights, TruncatedBody
 from fma_django import conf
 from fma_django.models import EvaluationRound, ModelAggregate, ModelArtifact, ModelUpdate
 from fma_django.storage import BlobCorrupt, get_store
+from fma_django.storage.pieces import Pieces
 
 Weights = ModelAggregate | ModelArtifact | ModelUpdate | EvaluationRound
 
@@ -81,13 +81,20 @@ def json_response(
 
     Large ones are read and written block by block: their text takes several times the memory of the file.
     """
-    pieces = chain([before], _json_pieces(weights), [after])
+    pieces = _between(before, _json_pieces(weights), after)
     response: HttpResponseBase
     if weights.size_bytes <= SMALL_BYTES:
         response = HttpResponse(b"".join(pieces), content_type="application/json")
     else:
         response = StreamingHttpResponse(pieces, content_type="application/json")
     return response if etag is None else _with_etag(response, etag)
+
+
+def _between(before: bytes, pieces: Iterator[bytes], after: bytes) -> Iterator[bytes]:
+    """A generator, which Django closes with the answer, and which then closes the one within."""
+    yield before
+    yield from pieces
+    yield after
 
 
 def _json_pieces(weights: Weights) -> Iterator[bytes]:
@@ -102,6 +109,7 @@ def _json_pieces(weights: Weights) -> Iterator[bytes]:
             limits=Limits(max_bytes=size, max_arrays=size, max_header_bytes=size),
         )
     except (InvalidSpec, InvalidWeights) as error:
+        file.close()
         raise file.corrupt(error) from error
     return _checked(json_pieces(header, file.read, weights.federated_model.layout or "named"), file)
 
@@ -111,6 +119,8 @@ def _checked(pieces: Iterator[bytes], file: "_Blob") -> Iterator[bytes]:
         yield from pieces
     except (InvalidSpec, InvalidWeights) as error:
         raise file.corrupt(error) from error
+    finally:
+        file.close()
 
 
 class _Blob:
@@ -124,6 +134,7 @@ class _Blob:
 
     def read(self, start: int, size: int) -> bytes:
         if start != self._position:
+            self.close()
             self._pieces = get_store().open_range(self._sha256, start, whole_bytes=self._size_bytes)
             self._position, self._left = start, memoryview(b"")
         return self.read_on(size)
@@ -140,6 +151,11 @@ class _Blob:
             missing -= len(parts[-1])
         self._position += size
         return b"".join(parts)
+
+    def close(self) -> None:
+        """Let go of the file, or the connection, which stays open until somebody asks for more than its last byte."""
+        if isinstance(self._pieces, Generator | Pieces):
+            self._pieces.close()
 
     def corrupt(self, error: FMAError) -> BlobCorrupt:
         """The weights were valid when they came: the fault is not the caller's."""

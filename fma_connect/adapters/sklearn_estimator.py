@@ -39,7 +39,7 @@ def to_arrays(estimator: Any) -> dict[str, npt.NDArray[Any]]:
     if _is_one_of(estimator, LINEAR):
         _refuse_unfitted(estimator, "coef_")
         return {
-            "coef_": native_copy(_dense(estimator.coef_)),
+            "coef_": native_copy(_dense_coefficients(estimator)),
             "intercept_": native_copy(estimator.intercept_),
         }
     if _is_one_of(estimator, PERCEPTRONS):
@@ -68,9 +68,12 @@ def from_arrays(arrays: Arrays, *, into: Estimator, classes: Labels | None = Non
     return into
 
 
-def _dense(coef: Any) -> Any:
-    # sparsify() makes coef_ a sparse matrix.
-    return coef.toarray() if hasattr(coef, "toarray") else coef
+def _dense_coefficients(estimator: Any) -> Any:
+    if not hasattr(estimator.coef_, "toarray"):
+        return estimator.coef_
+    # sparsify() has made a sparse matrix; with scikit-learn 1.5 one row of flat coefficients, too.
+    dense = estimator.coef_.toarray()
+    return dense.ravel() if _is_one_of(estimator, ("linear_model.SGDRegressor",)) else dense
 
 
 def _fill_linear(estimator: Any, arrays: Arrays, labels: npt.NDArray[Any] | None) -> None:

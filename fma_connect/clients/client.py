@@ -18,6 +18,7 @@ import random
 import ssl
 import threading
 import time
+import uuid as uuids
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -83,7 +84,8 @@ class Client(Connected):
         first call and writes the file (mode 0600). None keeps the credential in memory: the next start is a new client.
     uuid: an existing credential (of WebClient, say) to use when the file does not exist yet.
     invitation: the file of an invitation, or its link, to register with; it says the url and the model, too.
-    enrolment_token: for servers that require one at registration.
+    enrolment_token, enrolment_jwt: for servers that require one at registration; the JWT is of the operator's identity
+        provider, or a function that fetches one.
     organisation: the name of this client's organisation, for servers on which its admin approves clients.
     telemetry: whether to report facts about the device from time to time (docs/reference/telemetry.md);
         FMA_TELEMETRY=off switches it off.
@@ -105,6 +107,7 @@ class Client(Connected):
         invitation: str | os.PathLike[str] | None = None,
         uuid: str | None = None,
         enrolment_token: str | None = None,
+        enrolment_jwt: str | Callable[[], str] | None = None,
         organisation: str | None = None,
         telemetry: bool = True,
         keep_unsent: bool = True,
@@ -123,6 +126,7 @@ class Client(Connected):
         # Read from a file, either may end with a line end.
         self._given_uuid = None if uuid is None else str(uuid).strip()
         self._enrolment_token = None if enrolment_token is None else str(enrolment_token).strip()
+        self._enrolment_jwt = enrolment_jwt
         self._organisation = organisation
         # The key of one registration, however often it is tried.
         self._fresh = Credential(server=base_url(url), model=self.model)
@@ -148,6 +152,23 @@ class Client(Connected):
         self._catch_up()
         self._telemetry.report_if_due()
         return public_id
+
+    def rotate_credential(self) -> None:
+        """Replace the credential by a new one, in the file too.
+
+        The server refuses the former one as soon as the next call has used the new one, and after a day at the latest.
+        A client that dies in between completes the rotation at its next start, which must be within that day.
+        Call it in one process at a time; others with the same file must be started anew then.
+        """
+        with self._lock:
+            # From the file, which another process may have rotated.
+            begun = self._begun() if self._file is not None else self._credential or self._fresh
+            if begun.uuid is None:
+                begun = self._register_in_time(begun)
+            if begun.rotation_key is None:
+                begun = replace(begun, rotation_key=str(uuids.uuid4()))
+                self._save(begun)
+            self._credential = self._rotate(begun)
 
     def describe(self, **facts: Mapping[str, Any]) -> None:
         """Add facts to the reports on this device: `describe(connectivity={"is_unmetered": True})`.
@@ -472,7 +493,10 @@ class Client(Connected):
         with self._lock:
             if self._credential is None:
                 begun = self._begun()
-                self._credential = begun if begun.uuid is not None else self._register_in_time(begun)
+                if begun.uuid is None:
+                    begun = self._register_in_time(begun)
+                # The server refuses the present credential a day after a rotation that was not completed.
+                self._credential = begun if begun.rotation_key is None else self._rotate(begun)
             return self._credential
 
     def _begun(self) -> Credential:
@@ -496,6 +520,25 @@ class Client(Connected):
             self._fresh = Credential(server=self.url, model=self.model)
             return self._register(self._fresh)
 
+    def _rotate(self, begun: Credential) -> Credential:
+        """Get the next credential, and save it before anything uses it."""
+        answer = self._transport.call(
+            "POST",
+            "api/v1/clients/me/credential/",
+            headers={"CLIENT-UUID": begun.uuid or ""},
+            idempotency_key=begun.rotation_key,
+        ).json()
+        if not isinstance(answer, dict) or not isinstance(answer.get("uuid"), str):
+            raise UnexpectedAnswer("the server answered a rotation without a credential")
+        rotated = replace(begun, uuid=answer["uuid"], rotation_key=None)
+        self._save(rotated)
+        logger.info("credential_rotated model=%d client=%s", self.model, rotated.client)
+        return rotated
+
+    def _save(self, credential: Credential) -> None:
+        if self._file is not None:
+            self._file.save(credential)
+
     def _register(self, begun: Credential) -> Credential:
         headers = {}
         if self._given_uuid is not None:
@@ -504,6 +547,9 @@ class Client(Connected):
             headers["FMA-Enrolment-Token"] = self._enrolment_token
         if self._invitation is not None:
             headers["FMA-Invitation"] = self._invitation.token
+        if self._enrolment_jwt is not None:
+            jwt = self._enrolment_jwt() if callable(self._enrolment_jwt) else self._enrolment_jwt
+            headers["Authorization"] = f"Bearer {jwt.strip()}"
         answer = self._transport.call(
             "POST",
             f"api/v1/models/{self.model}/register_client/",
@@ -515,8 +561,7 @@ class Client(Connected):
             raise UnexpectedAnswer("the server answered a registration without a credential")
         public_id = answer.get("id")
         registered = replace(begun, uuid=answer["uuid"], client=None if public_id is None else str(public_id))
-        if self._file is not None:
-            self._file.save(registered)
+        self._save(registered)
         logger.info("client_registered model=%d client=%s", self.model, registered.client)
         return registered
 

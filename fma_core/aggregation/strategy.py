@@ -243,7 +243,7 @@ class Strategy:
         """The role of each array of a model: its policy, or that it is computed from others.
 
         Integers and booleans are averaged where they would be stepped.
-        Raises InvalidStrategy when no array would be sent, or an array that the rule needs would not be.
+        Raises InvalidStrategy when no array would be sent, or an array that the rule needs would not be, or collected.
         """
         computed = self.aggregator.computed_arrays(spec)
         roles = {
@@ -257,6 +257,11 @@ class Strategy:
                 if roles[other] not in SENT:
                     raise _refused(
                         "stages", f"array {array!r} is computed from {other!r}, which must be sent"
+                    )
+                if roles[other] == "collected":
+                    raise _refused(
+                        "array_policies",
+                        f"array {array!r} is computed from {other!r}, which cannot be collected: one row is too little",
                     )
         return roles
 

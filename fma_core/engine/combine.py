@@ -16,6 +16,7 @@ from fma_core.arrays.casting import cast
 from fma_core.arrays.codecs.values import first_bad_value, view_of
 from fma_core.engine import widths
 from fma_core.engine.array_reader import FileArrays
+from fma_core.engine.at_fault import farthest_out, with_largest_value
 from fma_core.engine.file_block import FileBlock, MixedBlock, read_states
 from fma_core.engine.integers import integer_mean, integer_median
 from fma_core.engine.job import Job
@@ -46,7 +47,13 @@ class Combine:
 
     def __call__(self, job: Job, item: int) -> int:
         [part] = self.columns_of(job, item)
-        result, states = self._result(job, part)
+        try:
+            result, states = self._result(job, part)
+        except (NonFiniteResult, NegativeVariance) as error:
+            row = self._at_fault(job, part, error)
+            if row is not None:
+                error.facts["row"] = row
+            raise
         segment = part.segment
         job.out.write(result.view(np.uint8).data, segment.model_start + part.first * segment.item_size)
         for name, state in states.items():
@@ -63,7 +70,7 @@ class Combine:
         if segment.role == "kept" or (segment.role in {"averaged", "newest"} and not self.counted):
             result = FileBlock(job, part).start()
         elif segment.role == "computed":
-            result = _finite(self._computed(job, part), part, "the result", part.segment.dtype)
+            result = _finite(self._computed(job, part), part, part.segment.dtype)
         elif segment.role == "collected":
             result = self._collected(job, part)
         elif segment.role == "newest":
@@ -107,9 +114,9 @@ class Combine:
                 combined = _apart(combined, states)
             if not job.rows_are_weights:
                 combined = np.add(combined, files.start(), out=combined, dtype=np.float64)
-            result = _finite(combined, part, "the result", part.segment.dtype)
+            result = _finite(combined, part, part.segment.dtype)
         for name, state in states.items():
-            _finite(state, part, f"the state {name!r}", STATE_DTYPE)
+            _finite(state, part, STATE_DTYPE, state=name)
         return result, states
 
     def _combined(self, job: Job, block: Block) -> Float64:
@@ -132,16 +139,14 @@ class Combine:
             else:
                 blocks = (FileBlock(job, narrow, of_values=True) for narrow in _narrow(job, part))
                 values = np.concatenate([_median(block) for block in blocks])
-            return _finite(values, part, "the result", part.segment.dtype)
+            return _finite(values, part, part.segment.dtype)
 
     def _newest(self, job: Job, part: Cut) -> NDArray[Any]:
-        # An update without a weight does not count for the mean, either.
-        counted = self.counted if self.values is None else np.flatnonzero(self.values.floats).tolist()
-        index = counted[-1]
+        index = self._newest_row
         block = FileBlock(job, part, of_values=True)
         if not part.segment.is_float:
             return block.raw(index)
-        return _finite(block.row(index), part, "the result", part.segment.dtype)
+        return _finite(block.row(index), part, part.segment.dtype)
 
     def _collected(self, job: Job, part: Cut) -> NDArray[Any]:
         """Rows of the array: first what was sent in this round, the newest first, then what was there before."""
@@ -150,12 +155,13 @@ class Combine:
         size_bytes = segment.row_columns * segment.item_size
         first, last = part.first // segment.row_columns, part.last // segment.row_columns
         rows = np.empty((last - first, size_bytes), np.uint8)
-        for row, place in zip(rows, range(first, last), strict=True):
-            if place < len(new):
-                job.update_files.read_into(new[place], row.data, segment.update_start)
-            else:
-                offset = segment.model_start + (place - len(new)) * size_bytes
-                job.start_file.read_into(0, row.data, offset)
+        num_new = max(0, min(last, len(new)) - first)
+        for row, update in zip(rows, new[first:last], strict=False):
+            job.update_files.read_into(update, row.data, segment.update_start)
+        if num_new < len(rows):
+            # At once: a collection may have millions of rows that are a number each.
+            offset = segment.model_start + (first + num_new - len(new)) * size_bytes
+            job.start_file.read_into(0, rows[num_new:].reshape(-1).data, offset)
         return view_of(rows.reshape(-1).data, segment.dtype)
 
     def _integers(self, job: Job, part: Cut) -> NDArray[Any]:
@@ -169,6 +175,33 @@ class Combine:
             matrix = np.array([block.raw(index).copy() for index in range(block.num_rows)])
             medians.append(integer_median(matrix, dtype=dtype))
         return np.concatenate(medians)
+
+    @property
+    def _newest_row(self) -> int:
+        # An update without a weight does not count for the mean, either.
+        return self.counted[-1] if self.values is None else int(np.flatnonzero(self.values.floats)[-1])
+
+    def _at_fault(self, job: Job, part: Cut, error: NonFiniteResult | NegativeVariance) -> int | None:
+        """The row that is farthest out in the column of the error; None where no row has to do with it."""
+        segment = part.segment
+        if segment.role == "computed":
+            # The column of the error may be that of one of the sources.
+            arrays = FileArrays(job, published=partial(self._published, job))
+            return with_largest_value(arrays, job.layouts.computed[segment.arrays[0].name], self.counted)
+        column = error.facts.get("column")
+        if column is None:  # a rule's own error
+            return None
+        rows: Sequence[int] = self.counted
+        if segment.role == "collected":
+            place = column // segment.row_columns
+            return next(iter(rows[::-1][place : place + 1]), None)
+        if segment.role == "newest":
+            rows = rows and (self._newest_row,)
+        elif segment.role == "averaged" and self.values is None:
+            rows = rows and range(len(job.updates))
+        return farthest_out(
+            job, Cut(segment, column, column + 1), rows, is_too_low=isinstance(error, NegativeVariance)
+        )
 
 
 def _narrow(job: Job, part: Cut) -> Iterator[Cut]:
@@ -193,6 +226,7 @@ def _require_variances(values: NDArray[Any], part: Cut) -> None:
         raise NegativeVariance(
             f"array {array!r} of the result must hold variances of 0 or more; found {float(values[index])!r:.30}",
             array=array,
+            column=part.first + index,
         )
 
 
@@ -206,12 +240,17 @@ def _apart(values: Float64, states: dict[str, Float64]) -> Float64:
     return values.copy() if any(np.may_share_memory(values, state) for state in states.values()) else values
 
 
-def _finite(values: Float64, part: Cut, what: str, dtype: str) -> NDArray[Any]:
+def _finite(values: Float64, part: Cut, dtype: str, *, state: str = "") -> NDArray[Any]:
     result = cast(values, dtype)
     index = first_bad_value(result, dtype)
     if index is not None:
+        if part.segment.holds_variances and not state:
+            _require_variances(result[:index], part)  # the first column that is wrong, in blocks of any width
+        what = f"the state {state!r}" if state else "the result"
         array = part.segment.array_at(part.first + index)
         raise NonFiniteResult(
-            f"array {array!r} of {what} must be finite; it overflowed {dtype} or is not a number", array=array
+            f"array {array!r} of {what} must be finite; it overflowed {dtype} or is not a number",
+            array=array,
+            column=part.first + index,
         )
     return result

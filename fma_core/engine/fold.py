@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,11 @@ from fma_core.engine.rows import FileRows, MixedRows
 from fma_core.engine.uses import UpdateUse, uses_of
 from fma_core.engine.value_weights import ValueWeights
 from fma_core.engine.weight_files import ModelFile, UpdateFile
-from fma_core.errors import NoUpdates
+from fma_core.errors import NegativeVariance, NonFiniteResult, NoUpdates
 
 DEFAULT_EXECUTOR = Threads()
+MOST_LEFT_OUT = 16
+"""So many updates are left out, each for the price of a fold; a model that has diverged is the fault of none."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,99 @@ def fold(
     block_columns: columns at a time, or fewer where a rule needs the matrix; the engine's own number where it needs the
         matrix of mixed rows. The result does not depend on it, either.
     progress: called in this thread with the share of the work that is done; it never falls, and ends with 1.
+
+    An update that makes the result overflow, or a variance of it negative, is left out, and the others are folded
+    without it: the one that is farthest out where the fault is met, and more of them if need be, at most MOST_LEFT_OUT.
+    Its use is `rejected`, by the code of the error. The error is raised where leaving out does not help.
     Raises NoUpdates, UnreadableUpdate, UnreadableModel, NonFiniteResult or NegativeVariance.
     """
+    report = _Progress(progress)
+
+    def attempt(kept: Sequence[int]) -> Folded:
+        return _fold_once(
+            [updates[index] for index in kept],
+            spec=spec,
+            strategy=strategy,
+            out=out,
+            start=start,
+            state=state,
+            state_out=state_out,
+            num_clients=len(updates) if num_clients is None else num_clients,
+            round_number=round_number,
+            executor=executor,
+            block_columns=block_columns,
+            report=report,
+        )
+
+    folded, left_out = _fold_what_can_be(attempt, updates, strategy)
+    report.done()
+    if not left_out:
+        return folded
+    uses = iter(folded.uses)
+    return replace(folded, uses=tuple(left_out.get(index) or next(uses) for index in range(len(updates))))
+
+
+def _fold_what_can_be(
+    attempt: Callable[[Sequence[int]], Folded], updates: Sequence[UpdateFile], strategy: Strategy
+) -> tuple[Folded, dict[int, UpdateUse]]:
+    """Fold all updates but those that make the result impossible; the uses of these, by their places."""
+    kept, left_out = list(range(len(updates))), dict[int, UpdateUse]()
+    first: Exception | None = None
+    while True:
+        try:
+            folded = attempt(kept)
+            break
+        except (NonFiniteResult, NegativeVariance) as error:
+            # Without a row it is the rule's: no array shows who is at fault.
+            breaks = kept[error.facts["row"]] if "row" in error.facts else None
+            first = first or _named(error, None if breaks is None else updates[breaks])
+            may_go_on = len(kept) > max(1, strategy.min_updates) and len(left_out) < MOST_LEFT_OUT
+            if (
+                breaks is None
+                or not may_go_on
+                or updates[breaks].client in strategy.aggregator.required_clients
+            ):
+                raise first from None
+            kept.remove(breaks)
+            left_out[breaks] = UpdateUse("rejected", error.code, weight=0.0)
+    # The last one made the difference; those before it may only have been large.
+    is_written = True
+    for index in list(left_out)[:-1]:
+        try:
+            folded = attempt(sorted([*kept, index]))
+        except (NonFiniteResult, NegativeVariance):
+            is_written = False
+        else:
+            is_written = True
+            kept = sorted([*kept, index])
+            del left_out[index]
+    return folded if is_written else attempt(kept), left_out
+
+
+def _named(error: NonFiniteResult | NegativeVariance, update: UpdateFile | None) -> Exception:
+    facts = {name: fact for name, fact in error.facts.items() if name not in ("column", "row")}
+    if update is None:
+        return type(error)(error.message, **facts)
+    of_client = f" of client {update.client}" if update.client else ""
+    return type(error)(f"{error.message}; update {update.label}{of_client} is farthest out there", **facts)
+
+
+def _fold_once(
+    updates: Sequence[UpdateFile],
+    *,
+    spec: Spec,
+    strategy: Strategy,
+    out: Path,
+    start: ModelFile | None,
+    state: ModelFile | None,
+    state_out: Path | None,
+    num_clients: int,
+    round_number: int,
+    executor: Executor,
+    block_columns: int | None,
+    report: _Progress,
+) -> Folded:
+    """Fold all of these updates."""
     if len(updates) < strategy.min_updates:
         raise NoUpdates(
             f"this strategy needs at least {strategy.min_updates} updates, found {len(updates)}",
@@ -94,10 +187,10 @@ def fold(
         state=state,
         out=FileOutput(out),
         state_out=None if state_out is None else FileOutput(state_out),
-        num_clients=len(updates) if num_clients is None else num_clients,
+        num_clients=num_clients,
         round_number=round_number,
     )
-    report = _Progress(progress, num_columns=sum(segment.num_columns for segment in job.segments))
+    report.begin(sum(segment.num_columns for segment in job.segments))
     with kernels.one_blas_thread(), job:
         num_steps = _write_headers(job, out, state_out)
         sent = FileRows(job, executor, progress=report.measured)
@@ -128,9 +221,7 @@ def fold(
         )
         for num_columns in executor.run(work, job, len(job.cuts(width, of_rows_only=False))):
             report.combined(num_columns)
-    folded = Folded(_received(out, spec), _received_state(job, state_out), uses)
-    report.done()
-    return folded
+    return Folded(_received(out, spec), _received_state(job, state_out), uses)
 
 
 def _after_stages(rows: Rows, strategy: Strategy) -> tuple[Rows, list[Float64], list[Float64]]:
@@ -201,12 +292,16 @@ def _received_state(job: Job, state_out: Path | None) -> Received | None:
 class _Progress:
     """Report shares of the work: `measure` counts up to one half if it reads anything, `combine` the rest."""
 
-    def __init__(self, tell: Callable[[float], None] | None, *, num_columns: int) -> None:
+    def __init__(self, tell: Callable[[float], None] | None) -> None:
         self._tell = tell
+        self._told = 0.0
+        self.begin(1)
+
+    def begin(self, num_columns: int) -> None:
+        """The work begins, perhaps once more: the share stays where it is meanwhile."""
         self._num_columns = num_columns
         self._measured = 0.0
         self._combined = 0
-        self._told = 0.0
 
     def measured(self, num_columns: int) -> None:
         self._measured += num_columns / (2 * self._num_columns)

@@ -24,7 +24,8 @@ Verdict = Literal["used", "clipped", "rejected"]
 class UpdateUse:
     """The use of one update.
 
-    by: the rule or the stage that clipped or rejected it; "" for an update that was used as it was.
+    by: the rule or the stage that clipped or rejected it, or the code of the error for which the fold left it out; ""
+        for an update that was used as it was.
     weight: its factor in the weighted sum that is the rule's answer, as a share of all factors: 0 to 1, their sum is 1
         if any update counts. None where each coordinate has weights of its own (a median), or the rule does not say.
     norm: the L2 norm of its step, the change from the model that the rule measures it from.

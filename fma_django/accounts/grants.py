@@ -1,4 +1,4 @@
-"""What a user may do: everywhere, or with the clients of some organisations."""
+"""The permissions of a user: everywhere, or with the clients of some organisations."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from fma_django.accounts.roles import CHANGE_EXPERIMENTS, DELETE_EXPERIMENTS, RU
 from fma_django.models import Client, FederatedModel, Organisation
 
 _CACHE = "_fma_grants"
+_ONLY_MODEL = "_fma_only_model"
 
 
 @dataclass(frozen=True)
@@ -41,9 +42,20 @@ def forget_grants(user: Any) -> None:
         user.__dict__.pop(name, None)
 
 
+def narrow_to_model(user: Any, federated_model_id: int | None) -> None:
+    """Let the user of this request see and change only this model and what belongs to it; None: all that they may."""
+    setattr(user, _ONLY_MODEL, federated_model_id)
+
+
+def only_model(user: Any) -> int | None:
+    """The id of the only model that this request may reach."""
+    only: int | None = getattr(user, _ONLY_MODEL, None)
+    return only
+
+
 def organisations_where(user: Any, permission: str) -> list[int]:
     """The ids of the organisations in which the user's role has the permission."""
-    if not isinstance(user, AbstractBaseUser) or not user.is_active:
+    if not isinstance(user, AbstractBaseUser) or not user.is_active or _is_beyond_model(user, permission):
         return []
     return sorted(
         pk for pk, permissions in grants_of(user).organisations.items() if permission in permissions
@@ -52,7 +64,7 @@ def organisations_where(user: Any, permission: str) -> list[int]:
 
 def may(user: Any, permission: str, of: Organisation | Client | int | None = None) -> bool:
     """Whether the user has the permission everywhere, or in this organisation (its id, or that of this client)."""
-    if not isinstance(user, AbstractBaseUser | AnonymousUser):
+    if not isinstance(user, AbstractBaseUser | AnonymousUser) or _is_beyond_model(user, permission):
         return False
     if user.has_perm(permission):  # type: ignore[union-attr]
         return True
@@ -64,9 +76,16 @@ def may(user: Any, permission: str, of: Organisation | Client | int | None = Non
 
 def may_change_experiment(user: Any, federated_model: FederatedModel, *, deleting: bool = False) -> bool:
     """Whether the user may change this experiment: as its owner who may run any, or as one who may change all."""
+    if only_model(user) not in (None, federated_model.pk):
+        return False
     if federated_model.developer_id == user.pk and user.has_perm(RUN_EXPERIMENTS):
         return True
     return bool(user.has_perm(DELETE_EXPERIMENTS if deleting else CHANGE_EXPERIMENTS))
+
+
+def _is_beyond_model(user: Any, permission: str) -> bool:
+    """Whether a request that is narrowed to a model may not use the permission: it may view rows of the model alone."""
+    return only_model(user) is not None and not permission.startswith("fma_django.view_")
 
 
 def permission_to_view(rows: type[Model]) -> str:

@@ -16,10 +16,17 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.deletion import ProtectedError
 
 from fma_django.accounts import roles as presets
-from fma_django.accounts.grants import forget_grants, grants_of, may, organisations_where
+from fma_django.accounts.grants import (
+    forget_grants,
+    grants_of,
+    may,
+    organisations_where,
+    permission_to_view,
+)
 from fma_django.errors import InvalidValue, LastOwner, NotPermitted, StillInUse
-from fma_django.models import Membership, Organisation
+from fma_django.models import FederatedModel, Membership, Organisation
 
+VIEW_MODELS = permission_to_view(FederatedModel)
 CHANGEABLE = ("email", "is_active", "is_owner", "roles", "password")
 
 
@@ -72,6 +79,7 @@ def create_user(
     if is_owner:
         _require_owner(by)
     if place is not None:
+        _require(by, "fma_django.add_membership", organisation)
         _require_may_give(by, place)
     user = User(username=username, email=email, is_superuser=is_owner, is_staff=is_owner)
     _set_password(user, password)
@@ -132,7 +140,13 @@ def delete_user(user: User, *, by: User | None) -> None:
 
 
 def set_member(organisation: Organisation, user: User, role: Group | None, *, by: User | None) -> Membership:
-    """Let the user belong to the organisation with this role; None: without one. Raises NotPermitted."""
+    """Let the user belong to the organisation with this role; None: without one.
+
+    Raises NotPermitted, and InvalidValue for a user whom `by` may not see: members are shown to whoever manages the
+    organisation, so that adding strangers would show them, and bring them under its hand.
+    """
+    if by is not None and not visible_users(by).filter(pk=user.pk).exists():
+        raise unknown_user(user.username)
     with transaction.atomic():
         present = Membership.objects.select_for_update().filter(organisation=organisation, user=user).first()
         verb = "add" if present is None else "change"
@@ -144,6 +158,11 @@ def set_member(organisation: Organisation, user: User, role: Group | None, *, by
             organisation=organisation, user=user, defaults={"role": role}
         )
     return member
+
+
+def unknown_user(username: str) -> InvalidValue:
+    """The refusal of a user who does not exist, or whom the caller may not see: one sentence for both."""
+    return InvalidValue(f"there is no user {username!r}", field="username")
 
 
 def remove_member(member: Membership, *, by: User | None) -> None:
@@ -206,17 +225,27 @@ def permissions_of(role: Group) -> set[str]:
 
 
 def may_manage(by: User, user: User) -> bool:
-    """Whether `by` holds everything that the user holds: whoever changes a user could act as that user."""
+    """Whether `by` holds everything that the user holds, and may view the models that the user owns.
+
+    Whoever changes a user could act as that user.
+    """
     if by.is_superuser:
         return True
     if user.is_superuser:
         return False
+    if not may(by, VIEW_MODELS) and FederatedModel.objects.filter(developer=user.pk).exists():
+        return False  # owners read their models, also without a role
     held = grants_of(user)
     return all(may(by, permission) for permission in held.everywhere) and all(
         may(by, permission, organisation)
         for organisation, permissions in held.organisations.items()
         for permission in permissions
     )
+
+
+def require_may_change(by: User, user: User) -> None:
+    """Raise NotPermitted unless `by` may change the user, whose rights it holds then."""
+    _require_may_manage(by, user, "auth.change_user")
 
 
 def is_only_owner(user: User) -> bool:

@@ -1,7 +1,8 @@
 """The admin: every model of the record, its history read-only, its changes through the functions that the API calls.
 
-Left out on purpose: IdempotencyKey, whose rows mean nothing to a person and hold what clients keep to themselves,
-EvaluationResult, which only the organisation may see that it came from, and Forwarding, which is the worker's own.
+Left out on purpose: Disclosure, which no observer may change; IdempotencyKey, whose rows mean nothing to a person and
+hold what clients keep to themselves; EvaluationResult, which only the organisation may see that it came from; and
+Forwarding, which is the worker's own.
 """
 
 from django.contrib import admin

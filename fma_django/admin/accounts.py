@@ -1,9 +1,8 @@
 """Users and groups in the admin's theme, with the one thing to do about API tokens: revoke them.
 
-The token itself is not in the database, so there is nothing to show but when it was issued.
+A token itself is not in the database, so its page shows its name and limits, and when it was used.
 """
 
-from datetime import datetime
 from typing import Any, cast
 
 from django.contrib import admin, messages
@@ -13,20 +12,21 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import AbstractUser, Group, Permission, User
 from django.core.exceptions import PermissionDenied
-from django.db.models import F, QuerySet
+from django.db.models import OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
+from unfold.admin import TabularInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from fma_django.accounts.grants import may
 from fma_django.accounts.roles import NAMES as PRESETS
+from fma_django.accounts.tokens import revoke_tokens
 from fma_django.accounts.users import is_only_owner, may_manage, permissions_of, require_owner_left
-from fma_django.admin.durations import ago
 from fma_django.admin.links import NOTHING, link, list_url
 from fma_django.admin.refusals import RefusableForm, RefusalsAdmin
 from fma_django.admin.themed import ModelAdmin, action
-from fma_django.clients.tokens import revoke_token
-from fma_django.models import FederatedModel
+from fma_django.models import ApiToken, FederatedModel
+from fma_django.record.queries.row_count import row_count
 
 
 def take_over() -> None:
@@ -55,14 +55,44 @@ class ThemedGroupAdmin(GroupAdmin, ModelAdmin[Group]):
     def get_actions(self, request: HttpRequest) -> Any:
         return _without_delete(super().get_actions(request))
 
-    def formfield_for_manytomany(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
-        field = super().formfield_for_manytomany(db_field, request, **kwargs)
+    def formfield_for_manytomany(  # type: ignore[override]  # Django always gives the request
+        self, db_field: Any, request: HttpRequest, **kwargs: Any
+    ) -> Any:
+        field: Any = super().formfield_for_manytomany(db_field, request, **kwargs)
         if db_field.name == "permissions" and not _user(request).is_superuser:
             field.queryset = field.queryset.filter(pk__in=_held(request))
         return field
 
 
-class UserForm(RefusableForm, UserChangeForm):  # type: ignore[misc]  # unfold has no types
+class TokenInline(TabularInline):
+    """The tokens of a user; removing one revokes it. Whoever may change the user may do so."""
+
+    model = ApiToken
+    verbose_name_plural = "API tokens (delete one to revoke it)"
+    extra = 0
+    fields = ("name", "scope", "federated_model", "created_on", "last_used_on", "expires_on")
+    readonly_fields = fields
+    ordering = ("-pk",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[ApiToken]:
+        tokens: QuerySet[ApiToken] = super().get_queryset(request)
+        return tokens.select_related("federated_model", "user")
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.has_delete_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        # Asked without a user, too: for the rows of all.
+        return may(request.user, "auth.change_user") and (obj is None or may_manage(_user(request), obj))
+
+
+class UserForm(RefusableForm, UserChangeForm):
     pass
 
 
@@ -79,24 +109,29 @@ class ThemedUserAdmin(UserAdmin, RefusalsAdmin[AbstractUser]):  # type: ignore[m
         "is_superuser",
         "roles",
         "models",
-        "token",
+        "tokens",
         "last_login",
     )
     list_filter = ("is_active", "is_superuser", "groups")
     actions = ("revoke_tokens",)
     fieldsets = (
-        (None, {"fields": ("username", "password_shown", "token", "models")}),
+        (None, {"fields": ("username", "password_shown", "models")}),
         ("Personal info", {"fields": ("first_name", "last_name", "email")}),
         ("Roles", {"fields": ("is_active", "is_superuser", "groups", "user_permissions")}),
         ("Dates", {"fields": ("last_login", "date_joined")}),
     )
-    readonly_fields = ("password_shown", "token", "models", "last_login", "date_joined")
+    inlines = (TokenInline,)
+    readonly_fields = ("password_shown", "models", "last_login", "date_joined")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[AbstractUser]:
+        tokens = ApiToken.objects.filter(user=OuterRef("pk"))
         rows: QuerySet[AbstractUser] = (
-            super().get_queryset(request).annotate(token_issued_on=F("api_token__created_on"))
+            super().get_queryset(request).annotate(num_tokens=row_count(tokens, "user"))
         )
         return rows.prefetch_related("groups")
+
+    def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
+        return () if obj is None else super().get_inlines(request, obj)  # a new user has no tokens
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_change_permission(request, obj) and (
@@ -142,10 +177,9 @@ class ThemedUserAdmin(UserAdmin, RefusalsAdmin[AbstractUser]):  # type: ignore[m
         state = "set" if row.has_usable_password() else "none: cannot log in with one"
         return format_html('{} (<a class="text-link" href="../password/">change it</a>)', state)
 
-    @display(description="API token")
-    def token(self, row: Any) -> str:
-        issued: datetime | None = getattr(row, "token_issued_on", None)
-        return "none" if issued is None else f"issued {ago(issued)}"
+    @display(description="API tokens")
+    def tokens(self, row: Any) -> str:
+        return f"{row.num_tokens:,}"
 
     @display(description="models")
     def models(self, row: AbstractUser) -> str:
@@ -153,12 +187,12 @@ class ThemedUserAdmin(UserAdmin, RefusalsAdmin[AbstractUser]):  # type: ignore[m
 
     @action(description="Revoke API tokens of selected users", permissions=["change"])
     def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[AbstractUser]) -> None:
-        owners = [
-            user for user in queryset if may_manage(_user(request), cast("User", user)) and revoke_token(user)
-        ]
-        for owner in owners:
-            self.log_change(request, owner, "Revoked the API token.")
-        self.message_user(request, f"Revoked {len(owners)} API tokens.", messages.SUCCESS)
+        revoked = 0
+        for user in queryset:
+            if may_manage(_user(request), cast("User", user)) and (number := revoke_tokens(user)):
+                self.log_change(request, user, "Revoked all API tokens.")
+                revoked += number
+        self.message_user(request, f"Revoked {revoked} API tokens.", messages.SUCCESS)
 
 
 def _user(request: HttpRequest) -> User:

@@ -1,5 +1,6 @@
 """Clients: who trains, for which models, and whether they are let in."""
 
+from copy import copy
 from typing import Any
 
 from django import forms
@@ -12,6 +13,7 @@ from django.urls import reverse
 from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from fma_core.errors import FMAError
+from fma_django.accounts.roles import CHANGE_EXPERIMENTS
 from fma_django.admin.confirmation import ask, is_confirmed
 from fma_django.admin.labels import label
 from fma_django.admin.links import NOTHING, link, link_to, list_url
@@ -146,6 +148,15 @@ class ClientAdmin(RefusalsAdmin[Client]):
                 last_sent_on=Subquery(sent.order_by("-pk").values("created_on")[:1]),
             )
         )
+
+    def get_form(self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        form: Any = super().get_form(request, obj, change, **kwargs)  # a new class for each request
+        if "federated_models" in form.base_fields:
+            # The clients of an experiment are a part of it. A copy, since all requests share the declared field.
+            models = copy(form.base_fields["federated_models"])
+            models.disabled = not request.user.has_perm(CHANGE_EXPERIMENTS)
+            form.base_fields["federated_models"] = models
+        return form
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # its updates are history and would go with it; it can be revoked

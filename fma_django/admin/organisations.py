@@ -1,26 +1,31 @@
 """Organisations and tags: what operators say of clients, beside what the clients say of themselves."""
 
-from typing import Any
+from typing import Any, cast
 
 from django.contrib.admin import display, register
+from django.contrib.auth.models import User
 from django.db.models import F, OuterRef, QuerySet
 from django.http import HttpRequest
 from unfold.admin import TabularInline
 
+from fma_django.accounts.users import remove_member, set_member
 from fma_django.admin.links import NOTHING, link, list_url
+from fma_django.admin.refusals import RefusalsAdmin
 from fma_django.admin.themed import ModelAdmin
 from fma_django.models import Client, Membership, Organisation, Tag
 from fma_django.record.queries.row_count import row_count
 
 
-class MembershipInline(TabularInline):  # type: ignore[misc]  # unfold has no types
+class MembershipInline(TabularInline):
     model = Membership
     extra = 0
     autocomplete_fields = ("user",)
 
 
 @register(Organisation)
-class OrganisationAdmin(ModelAdmin[Organisation]):
+class OrganisationAdmin(RefusalsAdmin[Organisation]):
+    """Organisations and their members, whose roles are given and taken as over the API."""
+
     list_display = ("name", "clients_shown", "members_shown", "created_on")
     list_filter = ("created_on",)
     search_fields = ("name",)
@@ -30,7 +35,7 @@ class OrganisationAdmin(ModelAdmin[Organisation]):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Organisation]:
         clients = Client.objects.filter(organisation=OuterRef("pk"))
-        members = Organisation.members.through.objects.filter(organisation=OuterRef("pk"))
+        members = Membership.objects.filter(organisation=OuterRef("pk"))
         return (
             super()
             .get_queryset(request)
@@ -38,6 +43,23 @@ class OrganisationAdmin(ModelAdmin[Organisation]):
                 num_clients=row_count(clients, "organisation"), num_members=row_count(members, "organisation")
             )
         )
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """Raises NotPermitted."""
+        by = cast("User", request.user)
+        formset.save(commit=False)
+        changed = [member for member, _ in formset.changed_objects]
+        before = {
+            member.pk: member
+            for member in Membership.objects.select_related("role", "organisation").filter(
+                pk__in=[member.pk for member in (*changed, *formset.deleted_objects)]
+            )
+        }
+        replaced = [member for member in changed if before[member.pk].user_id != member.user_id]
+        for member in (*formset.deleted_objects, *replaced):
+            remove_member(before[member.pk], by=by)
+        for member in (*changed, *formset.new_objects):
+            set_member(member.organisation, member.user, member.role, by=by)
 
     @display(description="clients", ordering=F("num_clients"))
     def clients_shown(self, row: Any) -> str:

@@ -7,8 +7,8 @@ from django.contrib.auth.models import User
 from django.db import transaction
 
 from fma_django.accounts.grants import may
+from fma_django.clients.labels import organisation_named, tags_named
 from fma_django.clients.registration import approve_client, describe_client, revoke_client
-from fma_django.clients.tags import tags_of_names
 from fma_django.errors import InvalidValue, NotPermitted
 from fma_django.models import Client, Organisation
 
@@ -29,14 +29,14 @@ def change_client(client: Client, changes: Mapping[str, Any], *, by: User | None
         raise InvalidValue("a revoked client stays revoked; register a new one", field="is_active")
     organisation = client.organisation
     if "organisation" in changes:
-        organisation = _organisation(changes["organisation"])
+        organisation = organisation_named(changes["organisation"])
         _require(by, organisation)
     with transaction.atomic():
         describe_client(
             client,
             name=changes.get("name", client.name),
             organisation=organisation,
-            tags=tags_of_names(changes["tags"]) if "tags" in changes else client.tags.all(),
+            tags=tags_named(changes["tags"]) if "tags" in changes else client.tags.all(),
         )
     # Beside the rest, since it takes the rows of rounds in an order of its own.
     if changes.get("is_active") and client.awaits_approval:
@@ -50,12 +50,3 @@ def change_client(client: Client, changes: Mapping[str, Any], *, by: User | None
 def _require(by: User | None, organisation: Organisation | None) -> None:
     if by is not None and not may(by, CHANGE_CLIENT, organisation):
         raise NotPermitted(f"this needs the permission {CHANGE_CLIENT}", permission=CHANGE_CLIENT)
-
-
-def _organisation(name: str | None) -> Organisation | None:
-    if name is None:
-        return None
-    organisation = Organisation.objects.filter(name=name).first()
-    if organisation is None:
-        raise InvalidValue(f"there is no organisation {name[:80]!r}; make it first", field="organisation")
-    return organisation

@@ -10,7 +10,7 @@ from uuid import UUID
 from django.contrib.auth.models import User
 from django.db.models import Q, QuerySet
 
-from fma_django.accounts.grants import may, organisations_where
+from fma_django.accounts.grants import may, only_model, organisations_where
 from fma_django.clients.changes import CHANGE_CLIENT
 from fma_django.errors import NoConsent
 from fma_django.models import Client, FederatedModel
@@ -23,6 +23,9 @@ def attachable_by(user: User, federated_model: FederatedModel | None = None) -> 
     federated_model: the model itself, whose clients may stay.
     """
     clients = Client.objects.all()
+    if (only := only_model(user)) is not None:
+        # A token of one model takes no further clients into it: it would see their reports then.
+        return clients.filter(federated_models=only)
     if may(user, CHANGE_CLIENT):
         return clients
     known = (

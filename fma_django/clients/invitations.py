@@ -10,9 +10,9 @@ from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
-from fma_django.accounts.grants import may, organisations_where
+from fma_django.accounts.grants import may, only_model, organisations_where
 from fma_django.accounts.roles import RUN_EXPERIMENTS
-from fma_django.clients.tags import tags_of_names
+from fma_django.clients.labels import tags_named
 from fma_django.errors import InvalidInvitation, InvalidValue, NotPermitted
 from fma_django.models import Client, FederatedModel, Invitation, Organisation
 from fma_django.models.invitation import hash_token
@@ -42,6 +42,8 @@ def create_invitation(
     models, organisation: ids. expires_on: by default in 14 days.
     Raises InvalidValue, NotPermitted.
     """
+    if (only := only_model(by)) is not None:
+        raise NotPermitted(f"the token is for model {only} alone, and takes no clients into it")
     now = timezone.now()
     expires_on = expires_on or now + EXPIRES_AFTER
     if expires_on <= now:
@@ -61,7 +63,7 @@ def create_invitation(
             expires_on=expires_on,
         )
         invitation.federated_models.set(federated_models)
-        invitation.tags.set(tags_of_names(tags))
+        invitation.tags.set(tags_named(tags))
     return invitation, token
 
 
@@ -109,6 +111,9 @@ def revoke_invitation(invitation: Invitation, *, by: User | None) -> None:
 def visible_invitations(caller: Any) -> QuerySet[Invitation]:
     """The invitations that a user may see: all, those of their organisations, and the ones that they made."""
     invitations = Invitation.objects.defer("token_hash")
+    if (only := only_model(caller)) is not None:
+        further = Invitation.federated_models.through.objects.exclude(federatedmodel=only)
+        invitations = invitations.filter(federated_models=only).exclude(pk__in=further.values("invitation"))
     if may(caller, VIEW_INVITATION):
         return invitations
     return invitations.filter(

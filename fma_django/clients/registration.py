@@ -14,10 +14,14 @@ from django.db.models import Q
 from django.utils import timezone
 
 from fma_django import conf
+from fma_django.clients.credentials import use_next_credential
+from fma_django.clients.enrolment_jwt import Identity, verified
 from fma_django.clients.invitations import use_invitation
+from fma_django.clients.labels import organisation_named, tags_named
 from fma_django.errors import (
     AwaitingApproval,
     IdempotencyKeyExpired,
+    InvalidEnrolmentJwt,
     ModelFull,
     RegistrationClosed,
     UnknownClient,
@@ -67,7 +71,13 @@ def find_client(credential: str) -> Client:
 
 def client_with(credential_hash: str) -> Client:
     """The active client whose credential has this hash. Raises as `find_client`."""
-    client = Client.objects.filter(credential_hash=credential_hash).first()
+    not_superseded = Q(superseded_on=None) | Q(superseded_on__gt=timezone.now())
+    known = Client.objects.filter(not_superseded, credential_hash=credential_hash)
+    client = known.first()
+    if client is None:
+        # Looked for again in any case: another request may have used it first meanwhile.
+        use_next_credential(credential_hash)
+        client = known.first()
     if client is not None and client.awaits_approval:
         raise AwaitingApproval.of_client()
     if client is None or not client.is_active:
@@ -88,6 +98,7 @@ def register_client(
     *,
     credential: str | None = None,
     enrolment_token: str | None = None,
+    enrolment_jwt: str | None = None,
     invitation: str | None = None,
     organisation: str = "",
     idempotency_key: str | None = None,
@@ -99,18 +110,18 @@ def register_client(
     it counts for nothing, as does the name of one that is not there: an answer would tell which there are.
     idempotency_key: the same key gives the same credential again for a day, so that an answer that got lost does not
     leave a client behind that nobody can use. The credential is derived from the key and the server's secret, so
-    nothing secret is stored for this.
+    nothing secret is stored for this. A client with a JWT gets the credential of its subject, in the same way.
 
-    Raises UnknownClient, AwaitingApproval, RegistrationClosed, WrongEnrolmentToken, InvalidInvitation, ModelFull,
-    IdempotencyKeyExpired.
+    Raises UnknownClient, AwaitingApproval, RegistrationClosed, WrongEnrolmentToken, InvalidEnrolmentJwt,
+    KeysUnavailable, InvalidInvitation, ModelFull, IdempotencyKeyExpired, and InvalidValue for an organisation or tags
+    of a JWT that cannot be.
     """
     known = find_client(credential) if credential is not None else None
     if known is not None and known.federated_models.filter(pk=federated_model.pk).exists():
         federated_model.consents.add(known)
         Client.objects.filter(pk=known.pk).update(last_seen_on=timezone.now())
         return Registration(known, uuid.UUID(credential))
-    if invitation is None:
-        _require_enrolment(enrolment_token)
+    identity = _require_enrolment(enrolment_token, enrolment_jwt) if invitation is None else None
     claims: dict[str, Any] = {}
     if invitation is None and conf.current().registration == "approval":
         claimed = Organisation.objects.filter(name=organisation).first() if organisation else None
@@ -119,6 +130,8 @@ def register_client(
         is_repeated = False
         if known is not None:
             registration = Registration(known, uuid.UUID(credential))
+        elif identity is not None:
+            registration = _client_of(identity)
         elif idempotency_key is not None:
             registration, is_repeated = _derive_client(federated_model, idempotency_key, claims)
         else:
@@ -126,6 +139,8 @@ def register_client(
         if is_repeated:
             return registration
         client = registration.client
+        # A JWT that is sent again gets its answer, also once the model is full.
+        needs_room = identity is None or not federated_model.clients.filter(pk=client.pk).exists()
         if invitation is not None:
             use_invitation(invitation, federated_model, client, is_new=known is None)
         federated_model.clients.add(client)
@@ -133,7 +148,8 @@ def register_client(
         Client.objects.filter(pk=client.pk).update(last_seen_on=timezone.now())
         if client.is_active:
             _start_if_it_waited(federated_model)
-        _require_room(federated_model)
+        if needs_room:
+            _require_room(federated_model)
     return registration
 
 
@@ -193,7 +209,8 @@ def _start_if_it_waited(federated_model: FederatedModel) -> None:
         advance(collecting)
 
 
-def _require_enrolment(enrolment_token: str | None) -> None:
+def _require_enrolment(enrolment_token: str | None, enrolment_jwt: str | None) -> Identity | None:
+    """The identity of the caller, where the policy asks for one."""
     policy = conf.current().registration
     if policy == "closed":
         raise RegistrationClosed(
@@ -205,6 +222,27 @@ def _require_enrolment(enrolment_token: str | None) -> None:
             raise WrongEnrolmentToken(
                 "registering here needs the header FMA-Enrolment-Token with the right token"
             )
+    return verified(enrolment_jwt) if policy == "jwt" else None
+
+
+def _client_of(identity: Identity) -> Registration:
+    credential = _derived(f"jwt {len(identity.issuer)} {identity.issuer} {identity.subject}")
+    client, is_new = Client.objects.get_or_create(
+        credential_hash=hash_credential(credential), defaults={"name": identity.subject}
+    )
+    if not client.is_active:
+        raise InvalidEnrolmentJwt("the client of this subject was revoked")
+    if is_new:  # later the description is for operators to change
+        client.organisation = organisation_named(identity.organisation)
+        client.save(update_fields=["organisation"])
+        client.tags.set(tags_named(identity.tags))
+    return Registration(client, credential)
+
+
+def _derived(purpose: str) -> uuid.UUID:
+    """A credential that only this server can compute again."""
+    digest = hmac.new(settings.SECRET_KEY.encode(), purpose.encode(), hashlib.sha256).digest()
+    return uuid.UUID(bytes=digest[:16], version=4)
 
 
 def _require_room(federated_model: FederatedModel) -> None:
@@ -223,12 +261,7 @@ def _derive_client(
     federated_model: FederatedModel, idempotency_key: str, claims: Mapping[str, Any]
 ) -> tuple[Registration, bool]:
     """The client of this key, and whether it was there before."""
-    digest = hmac.new(
-        settings.SECRET_KEY.encode(),
-        f"register {federated_model.pk} {idempotency_key}".encode(),
-        hashlib.sha256,
-    ).digest()
-    credential = uuid.UUID(bytes=digest[:16], version=4)
+    credential = _derived(f"register {federated_model.pk} {idempotency_key}")
     waits = bool(claims.get("awaits_approval"))
     client, is_new = Client.objects.get_or_create(
         credential_hash=hash_credential(credential), defaults={**claims, "is_active": not waits}

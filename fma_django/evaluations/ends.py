@@ -14,7 +14,7 @@ from django.utils import timezone
 from fma_core.evaluation import from_json, merge, metrics_of
 from fma_django import wakeups
 from fma_django.errors import InvalidTransition
-from fma_django.evaluations.privacy import isolation_beside_shown
+from fma_django.evaluations.privacy import isolation_beside_shown, remember_shown
 from fma_django.models import EvaluationResult, EvaluationRound, FederatedModel
 from fma_django.models.evaluation_round import EvaluationReason, EvaluationState, Withheld
 
@@ -112,6 +112,7 @@ def _decide(evaluation: EvaluationRound, contributing: Sequence[EvaluationResult
         return
     counted = EvaluationResult.objects.filter(pk__in=[result.pk for result in contributing])
     counted.update(is_counted=True)
+    remember_shown(evaluation, contributing)
     evaluation.metrics = _merged(evaluation)
 
 

@@ -12,6 +12,7 @@ from fma_core.errors import InvalidPart, InvalidStrategy
 from fma_django import wakeups
 from fma_django.clients.consent import set_clients
 from fma_django.errors import ExperimentEnded, InvalidValue, ModelHasHistory
+from fma_django.evaluations.privacy import remember_new_observer
 from fma_django.experiments.artifacts import create_artifact
 from fma_django.experiments.lifecycle import switch
 from fma_django.experiments.validation import require_fitting, validate
@@ -100,6 +101,9 @@ def change_federated_model(
             if _has_weights(federated_model):
                 raise ModelHasHistory("the spec of a model cannot change once it has weights", field="spec")
             columns["weights_layout"] = ""
+        developer = columns.get("developer", federated_model.developer)
+        if developer != federated_model.developer:
+            remember_new_observer(federated_model, developer)
         federated_model.configure(columns)
         validate(federated_model)
         # Only what was asked for: another transaction may be changing the current artifact.

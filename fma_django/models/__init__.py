@@ -6,6 +6,7 @@ from fma_django.models.client_aggregate_score import ClientAggregateScore
 from fma_django.models.client_error import ClientError
 from fma_django.models.client_telemetry import ClientTelemetry
 from fma_django.models.config_version import ConfigVersion
+from fma_django.models.disclosure import Disclosure
 from fma_django.models.evaluation_result import EvaluationResult
 from fma_django.models.evaluation_round import EvaluationRound
 from fma_django.models.federated_model import FederatedModel
@@ -30,6 +31,7 @@ __all__ = [
     "ClientError",
     "ClientTelemetry",
     "ConfigVersion",
+    "Disclosure",
     "EvaluationResult",
     "EvaluationRound",
     "FederatedModel",

@@ -19,6 +19,13 @@ class Client(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     credential_hash = models.CharField(max_length=64, unique=True, editable=False)
+    next_credential_hash = models.CharField(max_length=64, unique=True, null=True, blank=True, editable=False)
+    """The hash of the credential that replaces the present one at its first use."""
+    superseded_on = models.DateTimeField(
+        null=True,
+        editable=False,
+        help_text="The time from which its credential is refused, because it asked for a next one.",
+    )
     is_active = models.BooleanField(
         default=True, help_text="A client that is not active is refused everywhere."
     )

@@ -15,6 +15,7 @@ class InProcess:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._full_again_at: dict[str, float] = {}
+        self._look_beyond = MOST_KEYS
         self._lock = threading.Lock()
 
     def take(self, costs: Sequence[Cost]) -> tuple[float, str]:
@@ -28,9 +29,11 @@ class InProcess:
                 return wait_s, key
             for cost in costs:
                 known[cost.key] = max(known.get(cost.key, now), now) + cost.takes_s
-            if len(known) > MOST_KEYS:
-                # A key that is full again means the same as a missing one.
+            if len(known) > self._look_beyond:
+                # A key that is full again means the same as a missing one. Looked for again once there are twice as
+                # many: each look goes through all, while everybody waits.
                 self._full_again_at = {key: at for key, at in known.items() if at > now}
+                self._look_beyond = max(MOST_KEYS, 2 * len(self._full_again_at))
         return 0.0, ""
 
     def forget(self) -> None:

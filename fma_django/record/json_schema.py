@@ -1,15 +1,20 @@
 """JSON Schemas that developers give: checked when they are saved, enforced on what clients send."""
 
+from collections.abc import Iterator
+from functools import cache, lru_cache
 from typing import Any
 
 import jsonschema
-from jsonschema.validators import validator_for
+import re2
+from jsonschema.validators import extend, validator_for
 from referencing import Registry
 
 from fma_django.errors import InvalidValue, SchemaViolation
 
 # With an empty registry a schema that refers to another document fails, instead of making the server fetch it.
 NOTHING_ELSEWHERE: Registry[Any] = Registry()
+DATA = frozenset({"const", "default", "enum", "examples"})
+"""The keywords whose values are no schemas."""
 
 
 def require_valid_schema(schema: Any, *, field: str) -> None:
@@ -27,13 +32,13 @@ def require_valid_schema(schema: Any, *, field: str) -> None:
         raise InvalidValue(
             f"not a JSON Schema: at {error.json_path}: {_short(error.message)}", field=field
         ) from error
+    _require_linear_patterns(schema, field)
 
 
 def require_schema(value: Any, schema: Any, *, field: str) -> None:
     """Raises SchemaViolation, naming the place."""
-    validator = validator_for(schema, default=jsonschema.Draft202012Validator)(
-        schema, registry=NOTHING_ELSEWHERE
-    )
+    kind = _linear(validator_for(schema, default=jsonschema.Draft202012Validator))
+    validator = kind(schema, registry=NOTHING_ELSEWHERE)
     try:
         error = jsonschema.exceptions.best_match(validator.iter_errors(value))
     except Exception as unresolvable:  # referencing's errors have no common ancestor
@@ -48,3 +53,97 @@ def require_schema(value: Any, schema: Any, *, field: str) -> None:
 
 def _short(message: str) -> str:
     return message if len(message) <= 300 else f"{message[:150]} … {message[-140:]}"
+
+
+def _require_linear_patterns(schema: Any, field: str) -> None:
+    """Refuse patterns that a client could make take for ever: those that are no regular expressions."""
+    for pattern in _patterns_in(schema):
+        try:
+            _compiled(pattern)
+        except re2.error as error:
+            reason = error.args[0].decode() if isinstance(error.args[0], bytes) else str(error)
+            raise InvalidValue(
+                f"the pattern {_short(repr(pattern))} cannot be searched in linear time, without look-around and "
+                f"backreferences: {reason}",
+                field=field,
+            ) from error
+    if _has(schema, "unevaluatedProperties") and _has(schema, "patternProperties"):
+        raise InvalidValue(
+            "patternProperties beside unevaluatedProperties may take for ever; use additionalProperties",
+            field=field,
+        )
+
+
+def _patterns_in(schema: Any) -> Iterator[str]:
+    if isinstance(schema, list):
+        for member in schema:
+            yield from _patterns_in(member)
+    if not isinstance(schema, dict):
+        return
+    if isinstance(pattern := schema.get("pattern"), str):
+        yield pattern
+    if isinstance(patterns := schema.get("patternProperties"), dict):
+        yield from patterns
+    for keyword, member in schema.items():
+        if keyword not in DATA:
+            yield from _patterns_in(member)
+
+
+@lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> Any:
+    options = re2.Options()
+    options.log_errors = False
+    return re2.compile(pattern, options)
+
+
+def _found(pattern: str, text: str) -> bool:
+    """Whether the pattern is somewhere in the text."""
+    return _compiled(pattern).search(text) is not None
+
+
+def _pattern(validator: Any, pattern: str, value: Any, schema: Any) -> Iterator[Any]:
+    if validator.is_type(value, "string") and not _found(pattern, value):
+        yield jsonschema.ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+def _pattern_properties(validator: Any, patterns: Any, value: Any, schema: Any) -> Iterator[Any]:
+    if not validator.is_type(value, "object"):
+        return
+    for pattern, subschema in patterns.items():
+        for name, member in value.items():
+            if _found(pattern, name):
+                yield from validator.descend(member, subschema, path=name, schema_path=pattern)
+
+
+def _additional_properties(validator: Any, allowed: Any, value: Any, schema: Any) -> Iterator[Any]:
+    if not validator.is_type(value, "object"):
+        return
+    known, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
+    extras = [
+        name for name in value if name not in known and not any(_found(pattern, name) for pattern in patterns)
+    ]
+    if validator.is_type(allowed, "object"):
+        for name in extras:
+            yield from validator.descend(value[name], allowed, path=name)
+    elif not allowed and extras:
+        said = ", ".join(repr(name) for name in sorted(extras))
+        yield jsonschema.ValidationError(f"Additional properties are not allowed (found {said})")
+
+
+@cache
+def _linear(kind: Any) -> Any:
+    """The validator of a draft, with its patterns searched in linear time."""
+    return extend(  # type: ignore[no-untyped-call]
+        kind,
+        {
+            "pattern": _pattern,
+            "patternProperties": _pattern_properties,
+            "additionalProperties": _additional_properties,
+        },
+    )
+
+
+def _has(schema: Any, keyword: str) -> bool:
+    if isinstance(schema, dict):
+        return keyword in schema or any(_has(member, keyword) for member in schema.values())
+    return isinstance(schema, list) and any(_has(member, keyword) for member in schema)

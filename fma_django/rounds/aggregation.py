@@ -7,7 +7,7 @@ publication is one transaction. A file that a dead worker left is swept.
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import structlog
@@ -82,7 +82,7 @@ def aggregate_round(round_id: int) -> ModelAggregate | None:
         return None
     verdicts = Counter(use.verdict for use in uses.values())
     if verdicts["rejected"]:
-        _log_rejected(lease.claimed, uses)
+        _log_rejected(lease.claimed, updates, uses)
     log.info(
         "round_published",
         **ids_of(lease.claimed),
@@ -154,13 +154,20 @@ def _kept(lease: Lease) -> Iterator[Callable[[float], None]]:
         keeper.join()  # it ends with a renewal that is under way
 
 
-def _log_rejected(published: Round, uses: Mapping[int, UpdateUse]) -> None:
-    by: dict[str, list[int]] = defaultdict(list)
-    for update, use in uses.items():
-        if use.verdict == "rejected":
-            by[use.by].append(update)
+def _log_rejected(published: Round, updates: Iterable[ModelUpdate], uses: Mapping[int, UpdateUse]) -> None:
+    by: dict[str, list[ModelUpdate]] = defaultdict(list)
+    for update in updates:
+        if uses[update.pk].verdict == "rejected":
+            by[uses[update.pk].by].append(update)
     for part, rejected in by.items():
-        log.warning("updates_rejected", **ids_of(published), by=part, update_ids=rejected[:MOST_LOGGED])
+        logged = rejected[:MOST_LOGGED]
+        log.warning(
+            "updates_rejected",
+            **ids_of(published),
+            by=part,
+            update_ids=[update.pk for update in logged],
+            clients=[str(update.client_id) for update in logged],
+        )
 
 
 def _fail(lease: Lease, code: str, detail: str) -> None:

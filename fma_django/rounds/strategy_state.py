@@ -36,7 +36,8 @@ def _strategy_of(aggregate: ModelAggregate) -> Mapping[str, Any] | None:
     while original is not None:
         made_by = Round.objects.filter(aggregate=original).first()
         if made_by is not None:
-            return made_by.strategy
+            strategy: Mapping[str, Any] | None = made_by.strategy
+            return strategy
         original = original.parent
     return None
 

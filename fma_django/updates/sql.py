@@ -52,7 +52,9 @@ _NAMES: dict[str, Any] = {
 }
 _BY_CREDENTIAL = Select(
     Standing,
-    _OF_ACTIVE_CLIENT + "WHERE {c.is_active} AND {c.credential_hash} = %(credential_hash)s",
+    _OF_ACTIVE_CLIENT
+    + "WHERE {c.is_active} AND {c.credential_hash} = %(credential_hash)s"
+    + " AND ({c.superseded_on} IS NULL OR {c.superseded_on} > %(now)s)",
     prepared_as="fma_standing_by_credential",
     **_NAMES,
 )

@@ -6,8 +6,8 @@ from typing import Any
 from rest_framework.test import APIClient
 
 from fma_api.front.responses import MAY_WAIT, is_kept
+from fma_django.accounts.tokens import issue_token
 from fma_django.clients.registration import Registration
-from fma_django.clients.tokens import issue_token
 
 API = "/api/v1/"
 SAFETENSORS = "application/vnd.safetensors"
@@ -15,7 +15,12 @@ SAFETENSORS = "application/vnd.safetensors"
 
 def as_user(user: Any) -> APIClient:
     """Requests with the user's token."""
-    return APIClient(raise_request_exception=False, headers={"authorization": f"Token {issue_token(user)}"})
+    return as_token(issue_token(user))
+
+
+def as_token(token: str) -> APIClient:
+    """Requests with this token."""
+    return APIClient(raise_request_exception=False, headers={"authorization": f"Token {token}"})
 
 
 def as_client(registration: Registration) -> APIClient:

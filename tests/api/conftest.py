@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
@@ -24,10 +25,13 @@ def storage(tmp_path: Path, settings: Settings) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _forget_login_attempts() -> Iterator[None]:
+def _forget_what_processes_keep() -> Iterator[None]:
+    """The rates of callers, and the populations of models: ids come again in the next test."""
     of_this_process.forget()
+    cache.clear()
     yield
     of_this_process.forget()
+    cache.clear()
 
 
 @pytest.fixture

@@ -175,7 +175,8 @@ def test_the_admin_of_an_organisation_sees_and_manages_it_alone(
 
 
 def test_members_come_and_go(admin: APIClient, hospital: Organisation) -> None:
-    nurse = make_user_with(username="nurse")
+    admin.post(USERS, {"username": "nurse", "organisation": hospital.pk})
+    nurse = User.objects.get(username="nurse")
     url = f"{ORGANISATIONS}{hospital.pk}/members/"
 
     assert admin.post(url, {"username": "nurse", "role": "auditor"}).json() == {
@@ -191,6 +192,20 @@ def test_members_come_and_go(admin: APIClient, hospital: Organisation) -> None:
     assert admin.delete(f"{url}{nurse.pk}/").status_code == 204
     assert admin.delete(f"{url}{nurse.pk}/").status_code == 404
     assert not Membership.objects.filter(user=nurse).exists()
+
+
+def test_users_of_others_are_added_by_who_may_see_them_alone(
+    admin: APIClient, owner: APIClient, hospital: Organisation
+) -> None:
+    make_user_with(username="stranger")
+    url = f"{ORGANISATIONS}{hospital.pk}/members/"
+
+    known, unknown = admin.post(url, {"username": "stranger"}), admin.post(url, {"username": "nobody"})
+
+    assert (known.status_code, unknown.status_code) == (400, 400)
+    assert known.json()["detail"].replace("stranger", "nobody") == unknown.json()["detail"]
+    assert [row["username"] for row in admin.get(USERS).json()] == ["admin"]
+    assert owner.post(url, {"username": "stranger"}).status_code == 200
 
 
 def test_who_lost_the_role_of_a_data_scientist_changes_nothing_any_more(db: None) -> None:

@@ -149,3 +149,32 @@ def test_an_account_is_not_guessed_from_many_addresses(settings: Settings) -> No
     ]
 
     assert statuses == [400, 400, 400, 429, 429]
+
+
+@pytest.mark.parametrize("path", [URL, "/api-token-auth/"])
+def test_all_spellings_of_a_name_are_one_account(settings: Settings, path: str) -> None:
+    settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "NUM_PROXIES": 1}
+    make_user("1001", staff=True)
+    spellings: list[object] = ["1001", " 1001", "1001\t", "\uff11\uff10\uff10\uff11", 1001]
+    statuses = []
+    for n, name in enumerate(spellings):
+        browser = Browser(headers={"x-forwarded-for": f"10.0.0.{n}"})
+        said = {"username": name, "password": "guess"}
+        answer = browser.post(path, said, **({} if path == URL else {"content_type": "application/json"}))
+        statuses.append(answer.status_code)
+
+    assert statuses == [403 if path == URL else 400] * 3 + [429] * 2
+
+
+def test_the_addresses_of_one_network_are_one_sender(settings: Settings) -> None:
+    settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "NUM_PROXIES": 1}
+    make_user("root", staff=True)
+
+    def guess(account: str, address: str) -> int:
+        browser = Browser(headers={"x-forwarded-for": address})
+        said = {"username": account, "password": "guess"}
+        return browser.post("/api-token-auth/", said, content_type="application/json").status_code
+
+    assert [guess(f"user-{n}", f"2001:db8:0:1::{n}") for n in range(5)] == [400, 400, 400, 429, 429]
+    assert guess("another", "2001:db8:0:2::1") == 400
+    assert guess("another", "::1") == 400

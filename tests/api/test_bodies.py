@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from django.middleware.csrf import get_token
 from rest_framework.test import APIClient
 
 from fma_connect.encoding import encoded
 from fma_core.arrays.codecs.safetensors import encode
 from fma_core.arrays.codecs.zstd import zstd  # type: ignore[attr-defined]
 from fma_core.arrays.spec import Spec
+from fma_django.clients.registration import Registration
 from fma_django.models import FederatedModel, ModelUpdate
 from fma_django.storage import get_store
 from tests.api.callers import API, SAFETENSORS
-from tests.records import arrays
+from tests.records import arrays, weights
 
 pytestmark = pytest.mark.django_db
 
@@ -107,3 +109,18 @@ def test_narrower_numbers_that_nobody_declared_are_422(device: APIClient, model:
     narrow = {name: array.astype(np.float16) for name, array in arrays().items()}
 
     assert send(device, model, encode(narrow)).json()["code"] == "dtype_mismatch"
+
+
+@pytest.mark.django_db
+def test_a_developer_with_a_session_sends_an_update(
+    model: FederatedModel, ann: Registration, alice: Any
+) -> None:
+    browser = APIClient(enforce_csrf_checks=True)
+    browser.force_login(alice)
+    token = get_token(browser.get("/admin/login/").wsgi_request)
+    browser.cookies["csrftoken"] = token
+    body = {"federated_model": model.pk, "client": str(ann.client.pk), "data": weights()}
+    path = f"{API}model_updates/"
+
+    assert browser.post(path, body, format="json").status_code == 403
+    assert browser.post(path, body, format="json", headers={"x-csrftoken": token}).status_code == 201

@@ -50,7 +50,7 @@ def invitation_to(model: FederatedModel, **options: Any) -> str:
 # Invitations
 
 
-@pytest.mark.parametrize("policy", ["open", "token", "approval", "closed"])
+@pytest.mark.parametrize("policy", ["open", "token", "approval", "jwt", "closed"])
 def test_an_invitation_registers_a_client_under_every_policy(
     model: FederatedModel, settings: Settings, policy: str
 ) -> None:

@@ -237,3 +237,22 @@ def test_nothing_secret_is_stored(model: FederatedModel) -> None:
         for form in (credential, credential.replace("-", "")):
             assert not [row for row in stored if form in row]
     assert not [row for row in stored if KEY in row]
+
+
+@pytest.mark.django_db
+def test_a_key_does_not_show_what_was_transferred_to_somebody_else() -> None:
+    alice, bob = make_user(), make_user()
+    owner, staff = as_user(alice), as_user(make_user(staff=True))
+    kept = make_model(alice)
+    for path, body in (
+        (f"{API}models/", {"name": "m", "aggregator": "mean"}),
+        (f"{API}models/{kept.pk}/clone/", {}),
+    ):
+        made = owner.post(path, body, headers={"idempotency-key": "k"}).json()
+        assert owner.post(path, body, headers={"idempotency-key": "k"}).json()["id"] == made["id"]
+        moved = staff.patch(f"{API}models/{made['id']}/", {"developer": bob.pk})
+        assert moved.status_code == 200, moved.content
+
+        again = owner.post(path, body, headers={"idempotency-key": "k"})
+
+        assert (again.status_code, again.json()["code"]) == (409, "idempotency_key_expired")

@@ -7,6 +7,7 @@ import sys
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -146,6 +147,8 @@ HOSTILE = {
     "texts": b'"ab",',
     "wide texts": '"Ж",'.encode(),
     "nested": b"[[[0]]],",
+    "long texts that one character makes wide": f'"{"x" * 10_000}\U0001f600",'.encode(),
+    "long texts that an escape makes wide": b'"%s\\ud83d\\ude00",' % (b"x" * 10_000),
 }
 MEASURE = """
 import sys
@@ -186,7 +189,7 @@ def test_large_weights_are_written_as_json_in_bounded_memory(owner: APIClient, a
     artifact = model.current_artifact
     assert artifact is not None
     for path in (f"model_artifacts/{artifact.pk}/weights/", f"models/{model.pk}/get_latest_model/"):
-        answer = owner.get(f"{API}{path}")
+        answer: Any = owner.get(f"{API}{path}")
         tracemalloc.start()
         sizes = [len(piece) for piece in answer.streaming_content]
         peak = tracemalloc.get_traced_memory()[1]
@@ -194,8 +197,30 @@ def test_large_weights_are_written_as_json_in_bounded_memory(owner: APIClient, a
 
         assert sum(sizes) > 18_000_000
         assert peak < 8 * 2**20
-    text = b"".join(owner.get(f"{API}{path}").streaming_content)
+    again: Any = owner.get(f"{API}{path}")
+    text = b"".join(again.streaming_content)
     assert np.array_equal(json.loads(text)["values"]["w"], rows)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.django_db
+def test_the_file_of_an_answer_is_closed_also_when_nobody_reads_on(owner: APIClient, alice: Any) -> None:
+    def open_files() -> list[str]:
+        found = (str(path.readlink()) for path in Path("/proc/self/fd").iterdir() if path.is_symlink())
+        return [path for path in found if "/blobs/" in path]
+
+    model = make_model(alice, initial_model={"w": [0.5] * 300_000})
+    url = f"{API}models/{model.pk}/get_latest_model/"
+    whole: Any = owner.get(url)
+    assert sum(map(len, whole.streaming_content)) > 10**6
+    assert open_files() == []
+    part: Any = owner.get(url)
+    pieces = iter(part.streaming_content)
+    assert next(pieces)
+    assert next(pieces)
+    assert len(open_files()) == 1
+    part.close()
+    assert open_files() == []
 
 
 @pytest.mark.django_db
@@ -204,7 +229,7 @@ def test_an_aggregate_with_large_weights_is_one_object(owner: APIClient, alice: 
     send_update(model, make_client(model).client, {"w": [0.25] * 50_000})
     aggregate = aggregate_now(model)
 
-    answer = owner.get(f"{API}model_aggregates/{aggregate.pk}/")
+    answer: Any = owner.get(f"{API}model_aggregates/{aggregate.pk}/")
     read = json.loads(b"".join(answer.streaming_content))
 
     listed = owner.get(f"{API}model_aggregates/").json()[0]

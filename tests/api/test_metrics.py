@@ -57,7 +57,7 @@ def rows_of(answer: Any) -> list[dict[str, Any]]:
 def table_of(answer: Any) -> list[dict[str, str]]:
     assert answer.status_code == 200
     text = b"".join(answer.streaming_content).decode()
-    return list(csv.DictReader(io.StringIO(text)))
+    return list(csv.DictReader(io.StringIO(text, newline="")))
 
 
 def test_training_metrics_are_merged_by_examples(
@@ -202,3 +202,35 @@ def test_metrics_take_a_constant_number_of_queries(
 
     assert [cost(query) for query in queries] == before
     assert max(before) <= 6
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "=1",
+        "+1",
+        "-1",
+        "@x",
+        "\t=1",
+        "\r=1",
+        "\n=1",
+        " =1",
+        "\u3000=1",
+        "＝1",
+        "＋1",
+        "－1",
+        "＠x",
+        "−1",
+        "\u200b=1",
+    ],
+)
+def test_no_name_of_a_metric_is_a_formula(
+    owner: APIClient, model: FederatedModel, ann: Registration, ben: Registration, metrics: str, name: str
+) -> None:
+    send(model, ann, 1, **{name: 1.0})
+    send(model, ben, 1, loss=1.0)
+    aggregate_now(model)
+    for per_client in ("false", "true"):
+        rows = table_of(owner.get(f"{metrics}?format=csv&per_client={per_client}"))
+        assert f"'{name}" in [row["metric"] for row in rows]
+        assert "loss" in [row["metric"] for row in rows]

@@ -25,6 +25,7 @@ ODD = (
     "{00000000-0000-0000-0000-00000000000f}", "0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "2026-02-30",
     "2026-01-01T00:00", "json", "csv", "x" * 3000,
 )  # fmt: skip
+PARTS = 8
 METHODS = ("get", "head", "options", "put", "patch", "post", "delete")
 # Deleted or ended early, the rows of the others would not be met.
 ENDING = ("delete", "post")
@@ -72,20 +73,21 @@ def url_of(path: str, parameters: list[dict[str, Any]], values: dict[str, str], 
 
 
 def require_no_server_error(caller: APIClient, method: str, url: str, **headers: str) -> None:
-    answer = caller.generic(method.upper(), url, headers=headers)
+    answer: Any = caller.generic(method.upper(), url, headers=headers)
     if getattr(answer, "streaming", False):
         b"".join(answer.streaming_content)
     assert answer.status_code < 500, (method, url, headers, answer.content)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("part", range(PARTS))
 def test_odd_values_in_every_parameter(
-    anonymous: APIClient, callers: list[APIClient], record: FederatedModel
+    anonymous: APIClient, callers: list[APIClient], record: FederatedModel, part: int
 ) -> None:
     known = {"id": str(record.pk), "number": "1"}
     turns = cycle(callers)
     num_requests = 0
-    for method, path, parameters in operations(anonymous):
+    for method, path, parameters in [*operations(anonymous)][part::PARTS]:
         for parameter in parameters:
             if parameter["in"] not in ("path", "query"):
                 continue
@@ -97,7 +99,7 @@ def test_odd_values_in_every_parameter(
                     values[parameter["name"]] = value
                 require_no_server_error(next(turns), method, url_of(path, parameters, values, known))
                 num_requests += 1
-    assert num_requests > 2000
+    assert num_requests > 200
 
 
 def test_every_method_on_every_path(

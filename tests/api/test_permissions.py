@@ -10,15 +10,15 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from rest_framework.test import APIClient
 
 from fma_core.arrays.codecs.safetensors import encode
+from fma_django.accounts.tokens import LOGIN, Limits, create_token, issue_token
 from fma_django.accounts.users import set_member
 from fma_django.clients.invitations import create_invitation
 from fma_django.clients.registration import revoke_client
-from fma_django.clients.tokens import issue_token
-from fma_django.models import Client, FederatedModel, Organisation
+from fma_django.models import ApiToken, Client, FederatedModel, Organisation
 from fma_django.rates import of_this_process
 from fma_django.updates.in_parts import begin_update
 from fma_django.updates.intake import UpdateFacts
-from tests.api.callers import API, SAFETENSORS, as_client, as_user
+from tests.api.callers import API, SAFETENSORS, as_client, as_token, as_user
 from tests.evaluations import BINARY, counted, open_to
 from tests.records import (
     PASSWORD,
@@ -41,6 +41,7 @@ CALLERS = (
 NOT_OURS = ("admin/", "static/")
 PART = "application/offset+octet-stream"
 TUS = {"Tus-Resumable": "1.0.0", "Upload-Length": "400", "Upload-Offset": "0"}
+KEY = {"/api/v1/clients/me/credential/": {"Idempotency-Key": "0123456789abcdef"}}
 
 # One line a route and method; the statuses stand in the order of CALLERS.
 TABLE = """
@@ -79,6 +80,7 @@ GET    /api/v1/models/<pk>/history/                        401 401 403 403 401 2
 GET    /api/v1/models/<pk>/metrics/                        401 401 403 403 401 200 404 200  404 200 200 200 200 404
 GET    /api/v1/models/<pk>/participation/                  401 401 403 403 401 200 404 200  404 200 200 200 200 404
 GET    /api/v1/models/<pk>/client_errors/                  401 401 403 403 401 200 404 200  404 200 200 200 200 404
+POST   /api/v1/clients/me/credential/                      401 401 201 201 401 403 403 403  403 403 403 403 403 403
 POST   /api/v1/clients/me/telemetry/                       401 401 201 201 401 403 403 403  403 403 403 403 403 403
 POST   /api/v1/clients/me/errors/                          401 401 201 201 401 403 403 403  403 403 403 403 403 403
 GET    /api/v1/clients/me/speed-test/                      401 401 200 200 401 403 403 403  403 403 403 403 403 403
@@ -118,6 +120,9 @@ POST   /api/v1/uploads/                                    401 401 403 201 401 4
 GET    /api/v1/uploads/<pk>/                               401 401 404 200 401 404 404 404  404 404 404 404 404 404
 PATCH  /api/v1/uploads/<pk>/                               401 401 404 204 401 404 404 404  404 404 404 404 404 404
 DELETE /api/v1/uploads/<pk>/                               401 401 404 204 401 404 404 404  404 404 404 404 404 404
+GET    /api/v1/tokens/                                     401 401 403 403 401 200 200 200  200 200 200 200 200 200
+POST   /api/v1/tokens/                                     401 401 403 403 401 201 201 201  201 201 201 201 201 201
+DELETE /api/v1/tokens/<pk>/                                401 401 403 403 401 404 404 204  404 404 404 403 204 204
 GET    /api/v1/users/                                      401 401 403 403 401 200 200 200  200 200 200 200 200 200
 POST   /api/v1/users/                                      401 401 403 403 401 403 403 201  403 403 403 403 201 403
 GET    /api/v1/users/<pk>/                                 401 401 403 403 401 404 404 200  404 404 404 200 200 200
@@ -134,7 +139,7 @@ GET    /api/v1/organisations/<pk>/                         401 401 403 403 401 4
 PATCH  /api/v1/organisations/<pk>/                         401 401 403 403 401 403 403 200  403 200 403 403 200 200
 DELETE /api/v1/organisations/<pk>/                         401 401 403 403 401 403 403 204  403 403 403 403 403 403
 GET    /api/v1/organisations/<pk>/members/                 401 401 403 403 401 403 403 200  403 200 200 200 200 200
-POST   /api/v1/organisations/<pk>/members/                 401 401 403 403 401 403 403 200  403 403 403 403 200 200
+POST   /api/v1/organisations/<pk>/members/                 401 401 403 403 401 403 403 200  403 403 403 403 200 400
 GET    /api/v1/invitations/                                401 401 403 403 401 200 200 200  200 200 200 200 200 200
 POST   /api/v1/invitations/                                401 401 403 403 401 201 400 201  400 201 403 403 201 201
 GET    /api/v1/invitations/<pk>/                           401 401 403 403 401 404 404 200  404 200 200 200 200 200
@@ -233,6 +238,7 @@ def world(db: None) -> World:
         },
         ("POST", "/api/v1/evaluations/<pk>/results/"): {"statistics": counted()},
         ("PATCH", "/api/v1/uploads/<pk>/"): b"a part",
+        ("POST", "/api/v1/tokens/"): {"name": "backup", "scope": "read"},
         ("POST", "/api/v1/users/"): {"username": "new"},
         ("PATCH", "/api/v1/users/<pk>/"): {"email": "a@example.org"},
         ("POST", "/api/v1/roles/"): {"name": "new"},
@@ -243,7 +249,9 @@ def world(db: None) -> World:
         ("POST", "/api/v1/organisations/<pk>/members/"): {"username": "alice"},
         ("POST", "/api/v1/client_aggregate_scores/"): {"aggregate": newer.pk, "validation_results": {}},
     }
+    issue_token(colleague)
     ids = {
+        "tokens": ApiToken.objects.get(user=colleague).pk,
         "models": model.pk,
         "model_updates": update.pk,
         "model_aggregates": aggregate.pk,
@@ -268,6 +276,103 @@ def test_who_may(world: World) -> None:
     assert found == EXPECTED
 
 
+NO_TOKEN_IS_READ = {("POST", "/api-token-auth/"), ("POST", "/api/v1/models/<pk>/register_client/")}
+OF_ACCOUNTS = tuple(f"{API}{kind}/" for kind in ("tokens", "users", "roles", "organisations"))
+BEYOND_A_MODEL = {
+    ("POST", "/api/v1/models/"),
+    ("POST", "/api/v1/models/<pk>/clone/"),
+    ("PATCH", "/api/v1/clients/<pk>/"),
+    ("POST", "/api/v1/invitations/"),
+}
+NOT_WITH_A_TOKEN_OF_ITS_MODEL = {("DELETE", "/api/v1/invitations/<pk>/")}
+
+
+def test_a_token_reaches_as_far_as_its_scope(world: World) -> None:
+    """The tokens are an owner's, who may do everything; routes and methods are those that Django knows."""
+    staff = User.objects.get(username="staff")
+    limits = {
+        "read": Limits("read"),
+        "write": Limits("write"),
+        "admin": Limits("admin"),
+        "this model": Limits("admin", world.model),
+        "another model": Limits("admin", FederatedModel.objects.get(developer__username="bob")),
+    }
+    for name, reach in limits.items():
+        world.callers[name] = as_token(create_token(staff, name, reach)[1])
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    expected: dict[tuple[str, str], dict[str, int]] = {}
+    for path, methods in _routes().items():
+        for method in methods & {"GET", "POST", "PUT", "PATCH", "DELETE"} if path != "/" else ():
+            of_this_process.forget()
+            row = method, path
+            found[row] = {name: _status(world, name, method, path) for name in limits}
+            expected[row] = {name: _expected_with(name, method, path) for name in limits}
+
+    assert found == expected
+
+
+def _expected_with(token: str, method: str, path: str) -> int:
+    of_user = EXPECTED[method, path]
+    if (method, path) in NO_TOKEN_IS_READ:
+        return of_user["staff"]
+    is_of_accounts = path.startswith(OF_ACCOUNTS)
+    if token in ("this model", "another model"):
+        if is_of_accounts or (method, path) in BEYOND_A_MODEL:
+            return 403
+        if token == "this model" and (method, path) in NOT_WITH_A_TOKEN_OF_ITS_MODEL:
+            return 403
+        return of_user["staff" if token == "this model" else "other"]
+    is_change = method != "GET"
+    if is_change and (token == "read" or (token == "write" and is_of_accounts)):
+        return 403
+    return of_user["staff"]
+
+
+def test_a_token_of_a_model_lists_what_belongs_to_it_alone(world: World) -> None:
+    staff = User.objects.get(username="staff")
+    other = make_model(make_user("carol"), initial_model=WEIGHTS)
+    clients = [make_client(other).client for _ in range(3)]
+    make_score(make_aggregate(other, *clients), clients[0])
+    open_to(other)
+    create_invitation(by=staff, models=[other.pk])
+    create_invitation(by=staff, models=[world.model.pk, other.pk])
+    models = {"first": world.model, "second": other}
+    callers = {
+        name: as_token(create_token(staff, name, Limits("read", model))[1]) for name, model in models.items()
+    }
+    lists = [path for path in _routes() if path.startswith(API) and "<" not in path and path.count("/") == 4]
+    kinds = [path for path in lists if ("GET", path) in EXPECTED and not path.startswith(OF_ACCOUNTS)]
+    kinds = [path for path in kinds if path not in (f"{API}me/", f"{API}algorithms/")]
+
+    for path in kinds:
+        all_rows = {row["id"] for row in world.callers["staff"].get(path, {"page_size": 200}).json()}
+        seen = {name: {row["id"] for row in api.get(path).json()} for name, api in callers.items()}
+        assert seen["first"], path
+        assert seen["second"], path
+        assert not seen["first"] & seen["second"], path
+        assert seen["first"] | seen["second"] <= all_rows, path
+    assert len(kinds) == 8
+    for name, api in callers.items():
+        assert [row["id"] for row in api.get(f"{API}models/").json()] == [models[name].pk]
+    registered = callers["second"].get(f"{API}clients/").json()
+    assert {row["id"] for row in registered} == {str(client.pk) for client in clients}
+    assert callers["second"].get(f"{API}clients/{world.client}/").status_code == 404
+    assert callers["second"].get(f"{API}clients/", {"federated_model": world.model.pk}).json() == []
+
+
+def test_a_token_of_a_model_takes_no_client_of_another_into_it(world: World) -> None:
+    staff, other = User.objects.get(username="staff"), make_model(make_user("carol"))
+    api = as_token(create_token(staff, "one", Limits("write", other))[1])
+    url, own = f"{API}models/{other.pk}/", make_client(other)
+
+    refused = api.patch(url, {"clients": [str(own.client.pk), world.client]})
+
+    assert refused.status_code == 400
+    assert [row["id"] for row in api.get(f"{API}clients/").json()] == [str(own.client.pk)]
+    assert api.patch(url, {"clients": []}).status_code == 200
+    assert api.patch(url, {"developer": User.objects.get(username="alice").pk}).status_code == 400
+
+
 def _status(world: World, caller: str, method: str, path: str) -> int:
     with transaction.atomic():  # each caller meets the same world
         answer = world.callers[caller].generic(
@@ -275,7 +380,7 @@ def _status(world: World, caller: str, method: str, path: str) -> int:
             world.url(path),
             *_body(world.bodies.get((method, path))),
             HTTP_ACCEPT="*/*",
-            headers=TUS,
+            headers={**TUS, **KEY.get(path, {})},
         )
         if answer.streaming:
             b"".join(answer.streaming_content)  # type: ignore[attr-defined]  # to the end, so that its file is closed
@@ -346,8 +451,9 @@ def test_lists_are_empty_for_strangers(world: World, caller: str) -> None:
         answer = world.callers[caller].get(f"{API}{kind}/")
         assert answer.status_code == EXPECTED["GET", f"{API}{kind}/"][caller]
         if answer.status_code == 200:
-            oneself = [caller] if kind == "users" else []
-            assert [row.get("username") for row in answer.json()] == oneself, kind
+            oneself = {"users": [caller], "tokens": [LOGIN]}.get(kind, [])
+            shown = "name" if kind == "tokens" else "username"
+            assert [row.get(shown) for row in answer.json()] == oneself, kind
 
 
 @pytest.mark.parametrize("caller", ["stranger", "other"])

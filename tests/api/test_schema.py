@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from jsonschema import Draft202012Validator
 from rest_framework.test import APIClient
 
-from fma_django.clients.tokens import issue_token
+from fma_django.accounts.tokens import issue_token
 from fma_django.models import FederatedModel
 from tests.api.test_permissions import EXPECTED
 from tests.records import make_user
@@ -44,7 +44,10 @@ def test_the_document_is_openapi_3_1(document: dict[str, Any]) -> None:
 @pytest.mark.django_db
 def test_the_document_has_every_route_and_no_other(document: dict[str, Any]) -> None:
     found = {
-        (method.upper(), re.sub(r"\{(\w+)\}", lambda m: f"<{m[1] if m[1] == 'number' else 'pk'}>", path))
+        (
+            method.upper(),
+            re.sub(r"\{(\w+)\}", lambda m: f"<{m[1] if m[1] in ('number', 'user') else 'pk'}>", path),
+        )
         for path, methods in document["paths"].items()
         for method in methods
     }

@@ -27,7 +27,7 @@ OF_A_STATE = ("after_fold", "after_store", "after_stores", "before_commit")
 
 
 def start_crashing_worker(install: FmaInstall, point: str, flag: Path) -> ServerProcess:
-    log = install.data_dir.with_name(f"crashing-{point}.log")
+    log = flag.with_name("crashing.log")
     process = ServerProcess(
         [fma.COMMAND[0], "-m", "tests.concurrency.crashing_worker", point, str(flag)],
         env=install.env,
@@ -38,21 +38,28 @@ def start_crashing_worker(install: FmaInstall, point: str, flag: Path) -> Server
     return process
 
 
-@contextmanager
-def web_server(
-    folder: Path, env: Mapping[str, str]
-) -> Iterator[tuple[FmaInstall, FmaServer, httpx.Client, OpenClient]]:
-    """A web server without a worker, a developer's client of it, and a way to open more."""
-    with FmaInstall(folder, env) as install, ExitStack() as connections:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FmaServer]:
+    """A web server without a worker, for all tests of this file."""
+    with FmaInstall(tmp_path_factory.mktemp("crashes") / "data", ENV) as install:
         install.migrate()
-        server = install.start_web()
+        yield install.start_web()
+
+
+@contextmanager
+def worked_by(
+    server: FmaServer, owner: str, env: Mapping[str, str]
+) -> Iterator[tuple[FmaInstall, httpx.Client, OpenClient]]:
+    """Where to start workers, which end with the block; a developer's client, and a way to open more."""
+    user = server.install.add_user(owner)
+    with FmaInstall(server.data_dir, {**server.install.env, **env}) as workers, ExitStack() as connections:
 
         def open_client(headers: dict[str, str]) -> httpx.Client:
             return connections.enter_context(
                 httpx.Client(base_url=f"{server.base_url}/api/v1/", headers=headers)
             )
 
-        yield install, server, open_client(install.add_user("alice").headers), open_client
+        yield workers, open_client(user.headers), open_client
 
 
 def make_model(
@@ -90,8 +97,8 @@ def send(client: httpx.Client, model: int, value: float, num_examples: int, base
 
 # Where an optimiser has more to lose, the next test looks at both.
 @pytest.mark.parametrize("point", [point for point in POINTS if point not in OF_A_STATE])
-def test_a_killed_worker_costs_time_and_nothing_else(point: str, tmp_path: Path) -> None:
-    with web_server(tmp_path / "data", ENV) as (install, server, owner, open_client):
+def test_a_killed_worker_costs_time_and_nothing_else(server: FmaServer, point: str, tmp_path: Path) -> None:
+    with worked_by(server, tmp_path.name, ENV) as (install, owner, open_client):
         model, clients = make_model(owner, open_client, 3)
         doomed = start_crashing_worker(install, point, tmp_path / "crashed")
 
@@ -134,9 +141,11 @@ def test_a_killed_worker_costs_time_and_nothing_else(point: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("killed", ["the process that folds", "the whole worker"])
-def test_a_dead_worker_is_known_before_its_lease_is_over(killed: str, tmp_path: Path) -> None:
+def test_a_dead_worker_is_known_before_its_lease_is_over(
+    server: FmaServer, killed: str, tmp_path: Path
+) -> None:
     env = {"FMA_LEASE_SECONDS": "300", "FMA_WORKER_PROCESSES": "1"}
-    with web_server(tmp_path / "data", env) as (install, server, owner, open_client):
+    with worked_by(server, tmp_path.name, env) as (install, owner, open_client):
         model, clients = make_model(owner, open_client, 1)
         point = "after_claim_alone" if killed == "the process that folds" else "after_claim"
         doomed = start_crashing_worker(install, point, tmp_path / "crashed")
@@ -172,8 +181,10 @@ def newer(client: httpx.Client, model: int, than: int | None) -> httpx.Response:
 
 
 @pytest.mark.parametrize("point", OF_A_STATE)
-def test_a_killed_worker_costs_neither_updates_nor_the_optimisers_state(point: str, tmp_path: Path) -> None:
-    with web_server(tmp_path / "data", ENV) as (install, _, owner, open_client):
+def test_a_killed_worker_costs_neither_updates_nor_the_optimisers_state(
+    server: FmaServer, point: str, tmp_path: Path
+) -> None:
+    with worked_by(server, tmp_path.name, ENV) as (install, owner, open_client):
         flag = tmp_path / "crashed"
         flag.touch()  # while it is there the worker works as it should
         doomed = start_crashing_worker(install, point, flag)

@@ -1,4 +1,4 @@
-"""Of two forms of one row that are sent at the same moment, one is saved, and the other is refused as stale."""
+"""One of two forms of a row that are sent at the same moment is saved, and the other is refused as stale."""
 
 import threading
 from collections.abc import Callable

@@ -185,6 +185,16 @@ def test_enrolment_token_and_given_uuid_go_with_the_registration(
     assert seen.body == b""
 
 
+@pytest.mark.parametrize("jwt", ["a.b.c\n", lambda: "a.b.c"])
+def test_a_jwt_goes_with_the_registration_alone(server: ScriptedServer, make: MakeClient, jwt: Any) -> None:
+    server.on("POST", UPDATES, json_reply({"id": 5}, 201))
+
+    make(enrolment_jwt=jwt).push({"b": np.ones(2)})
+
+    assert [call.headers["authorization"] for call in server.calls("POST", REGISTER)] == ["Bearer a.b.c"]
+    assert not any("authorization" in call.headers for call in server.calls("POST", UPDATES))
+
+
 def test_credential_of_another_server_or_model_is_never_sent(
     server: ScriptedServer, make: MakeClient, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ from fma_core.aggregation.aggregators import (
     Bulyan,
     FedAsync,
     FedBuff,
+    FedExLora,
     FedNova,
     FedProx,
     FLTrust,
@@ -660,6 +661,18 @@ def test_a_collected_array_needs_a_first_axis_and_a_model_to_begin_with() -> Non
     assert strategy.needs_start
     spec = Spec.of({"n": np.zeros((9, 4), np.int64), "w": np.zeros(2)})
     assert strategy.update_spec(spec) == Spec.of({"n": np.zeros(4, np.int64), "w": np.zeros(2)})
+
+
+def test_what_others_are_computed_from_is_not_collected() -> None:
+    start = {
+        "q.base_layer.w": np.zeros((2, 2)),
+        "q.lora_A.w": np.zeros((1, 2)),
+        "q.lora_B.w": np.zeros((2, 1)),
+    }
+    strategy = Strategy(FedExLora(), policies=ArrayPolicies.of({"*lora_A*": "collected"}))
+    with pytest.raises(InvalidStrategy, match="'q.lora_A.w', which cannot be collected") as raised:
+        strategy.check_spec(Spec.of(start))
+    assert raised.value.facts == {"field": "array_policies"}
 
 
 def test_a_model_may_be_nothing_but_a_collection() -> None:

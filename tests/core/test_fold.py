@@ -1,6 +1,7 @@
 """The fold against oracles: np.average in float64, exact fractions, and the laws that any mean obeys."""
 
 import hashlib
+import math
 from fractions import Fraction
 
 import numpy as np
@@ -8,14 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fma_core.aggregation.aggregators import AvgValuesIfData, Mean, aggregators
+from fma_core.aggregation.aggregators import AvgValuesIfData, FedExLora, Mean, Scaffold, aggregators
+from fma_core.aggregation.optimisers.sgd import Sgd
 from fma_core.aggregation.strategy import Strategy
 from fma_core.arrays.casting import cast
 from fma_core.arrays.codecs.safetensors import decode, encode
 from fma_core.arrays.dtypes import FLOATS, NUMPY_DTYPES
+from fma_core.arrays.policies import ArrayPolicies
 from fma_core.arrays.spec import Spec
-from fma_core.engine import UpdateFile, fold
-from fma_core.errors import NonFiniteResult, NoUpdates
+from fma_core.engine import Serial, Threads, UpdateFile, fold
+from fma_core.errors import NegativeVariance, NonFiniteResult, NoUpdates
+from fma_core.in_memory import ArrayRounds, StoredRound, Update, fold_arrays
 from tests.core.weights import array_of, arrays, fold_bytes, store
 
 INTEGERS = sorted(set(NUMPY_DTYPES) - FLOATS)
@@ -184,9 +188,114 @@ def test_what_is_answered_describes_the_file(tmp_path):
 @pytest.mark.parametrize("name", ["avg_values_if_data", "mean"])
 def test_overflow_fails_and_names_the_array(name, tmp_path):
     rows = [{"a": np.ones(3), "b": np.array([1.0, 1.7e308]), "c": np.ones(3)} for _ in range(2)]
-    with pytest.raises(NonFiniteResult, match="'b'") as raised:
-        folded(rows, [1, 2], tmp_path, aggregators.build(name), threads=2)
+    start = {"a": np.zeros(3), "b": np.array([0.0, 1.7e308]), "c": np.zeros(3)}
+    strategy = Strategy(aggregators.build(name), update_kind="delta")
+    with pytest.raises(NonFiniteResult, match="'b'.* update #0 is farthest out there") as raised:
+        fold_arrays(strategy, rows[:1], start=start)
     assert raised.value.facts == {"array": "b"}
+
+
+HUGE = float(np.finfo(np.float32).max)
+MODEL = {"a": np.zeros(70_000, np.float32), "w": np.full(4, HUGE, np.float32)}
+
+
+def breaking(value: float) -> dict[str, np.ndarray]:
+    return {"a": np.ones(70_000, np.float32), "w": np.array([0, 0, value, 0], np.float32)}
+
+
+@pytest.mark.parametrize("executor", [Serial(), Threads(1), Threads(4)])
+@pytest.mark.parametrize("place", [0, 1, 3])
+def test_an_update_that_breaks_the_round_is_left_out_and_named(executor, place, tmp_path):
+    strategy = Strategy(aggregators.build("mean"), update_kind="delta")
+    honest = [breaking(-1.0 - index) for index in range(3)]
+    updates = [*honest[:place], breaking(HUGE), *honest[place:]]
+    with StoredRound(strategy, updates, start=MODEL) as stored:
+        found = stored.fold(executor=executor)
+    with StoredRound(strategy, honest, start=MODEL, num_clients=4) as stored:
+        assert found.model == stored.fold(executor=Serial()).model
+    assert [use.verdict for use in found.uses].index("rejected") == place
+    assert (found.uses[place].by, found.uses[place].weight) == ("non_finite_result", 0.0)
+    assert math.fsum(use.weight or 0.0 for use in found.uses) == pytest.approx(1.0)
+
+
+def test_all_that_break_the_round_are_left_out_and_no_other():
+    strategy = Strategy(aggregators.build("mean"), update_kind="delta")
+    updates = [breaking(HUGE), breaking(1.0), breaking(HUGE / 2), breaking(-2.0), breaking(HUGE / 4)]
+    with StoredRound(strategy, updates, start=MODEL) as stored:
+        found = stored.fold(executor=Serial())
+    assert [use.verdict for use in found.uses] == ["rejected", "used", "rejected", "used", "rejected"]
+
+
+def test_a_large_update_that_breaks_nothing_is_put_back():
+    strategy = Strategy(aggregators.build("mean"), update_kind="delta")
+    sent = ((-HUGE, 1), (HUGE / 2, 98), (0.0, 1))
+    updates = [Update(breaking(value), num_examples=number) for value, number in sent]
+    with StoredRound(strategy, updates, start=MODEL) as stored:
+        found = stored.fold(executor=Serial())
+    assert [use.verdict for use in found.uses] == ["used", "rejected", "used"]
+
+
+def test_a_negative_variance_is_of_the_lowest_update():
+    rows = [{"bn.running_var": np.array([1.0, value])} for value in (1.0, -9.0, 2.0)]
+    with StoredRound(Strategy(Mean()), rows) as stored:
+        found = stored.fold(executor=Serial())
+    assert [use.by for use in found.uses] == ["", "negative_variance", ""]
+
+
+@pytest.mark.parametrize("breaks", [(1e30, 1e30), (3e38, 0.0), (0.0, -3e38)])
+def test_factors_whose_product_overflows_are_left_out(breaks):
+    shapes = {"q.base_layer.w": (2, 2), "q.lora_A.w": (1, 2), "q.lora_B.w": (2, 1)}
+    start = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    sent = ((1.0, 1e3), breaks, (1e4, 1.0))
+    rows = [
+        {"q.lora_A.w": np.full((1, 2), a, np.float32), "q.lora_B.w": np.full((2, 1), b, np.float32)}
+        for a, b in sent
+    ]
+    with StoredRound(FedExLora(), rows, start=start) as stored:
+        found = stored.fold(executor=Serial())
+    assert [use.by for use in found.uses] == ["", "non_finite_result", ""]
+
+
+def test_a_control_that_breaks_the_state_is_found_among_large_steps():
+    rounds = ArrayRounds(Scaffold(), {"w": np.zeros(2)}, num_clients=1)
+    rounds.play([{"w": np.zeros(2), "control/w": np.full(2, 1.79e308)}])
+    sent = [(float(step), 0.0) for step in range(1, 30)] + [(0.0, 1.7e308)]
+    updates = [{"w": np.full(2, step), "control/w": np.full(2, control)} for step, control in sent]
+    with StoredRound(Scaffold(), updates, start=rounds.model, state=rounds.state, num_clients=1) as stored:
+        found = stored.fold(executor=Serial())
+    assert [use.verdict for use in found.uses] == ["used"] * 29 + ["rejected"]
+
+
+@pytest.mark.parametrize("policy", ["newest", "collected"])
+def test_a_negative_variance_that_was_taken_from_one_update_is_of_that_update(policy):
+    shape = (64,) if policy == "collected" else ()
+    strategy = Strategy(Mean(), policies=ArrayPolicies.of({"running_var": policy}))
+    values = [-9.0] * 20 + [2.0, -1.0] if policy == "newest" else [1.0] * 20 + [-9.0, 2.0]
+    updates = [{"running_var": np.array(value), "w": np.zeros(1)} for value in values]
+    start = {"running_var": np.zeros(shape), "w": np.zeros(1)}
+    with StoredRound(strategy, updates, start=start) as stored:
+        found = stored.fold(executor=Serial())
+    rejected = [index for index, use in enumerate(found.uses) if use.by == "negative_variance"]
+    assert rejected == [21 if policy == "newest" else 20]
+
+
+@pytest.mark.parametrize("width", [1, 2, None])
+def test_the_first_column_that_is_wrong_counts_in_blocks_of_any_width(width):
+    start = {"running_var": np.array([1.0, HUGE], np.float32)}
+    update = {"running_var": np.array([-9.0, HUGE], np.float32)}
+    strategy = Strategy(Mean(), update_kind="delta")
+    message = "found -8.0; update #0"
+    with (
+        StoredRound(strategy, [update], start=start) as stored,
+        pytest.raises(NegativeVariance, match=message),
+    ):
+        stored.fold(executor=Serial(), block_columns=width)
+
+
+def test_a_model_that_has_diverged_is_the_fault_of_none():
+    strategy = Strategy(Mean(), optimiser=Sgd(1e300), update_kind="delta")
+    with pytest.raises(NonFiniteResult):
+        fold_arrays(strategy, [{"w": np.full(2, 1e200)}] * 20, start={"w": np.zeros(2)})
 
 
 @pytest.mark.parametrize(

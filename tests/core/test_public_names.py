@@ -10,6 +10,7 @@ import fma_core
 # What a single file may import beside numpy and the standard library.
 OPTIONAL = {
     "json_bytes.py": {"orjson"},
+    "json_pieces.py": {"orjson"},
     "compiled.py": {"numba"},
     "blas_threads.py": {"threadpoolctl"},
     "curve.py": {"matplotlib"},

@@ -180,5 +180,7 @@ def test_personal_arrays_and_integers_have_no_control(tmp_path):
 
 def test_a_control_that_overflows_fails_the_round(tmp_path):
     rounds = Rounds(tmp_path, Strategy(Scaffold()), {"w": np.zeros(2)}, num_clients=1)
+    sent = {"w": np.zeros(2), "control/w": np.full(2, 1.7e308)}
+    rounds.play([sent])
     with pytest.raises(NonFiniteResult, match="'w' of the state 'aggregator.c'"):
-        rounds.play([{"w": np.zeros(2), "control/w": np.full(2, 1.7e308)}] * 2)
+        rounds.play([sent])

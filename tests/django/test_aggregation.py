@@ -1,5 +1,6 @@
 """claim → fold → publish, with everything that can go wrong in between."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +65,32 @@ def test_the_task_may_run_twice(model: FederatedModel) -> None:
     assert model.aggregates.count() == 1
 
 
-def test_a_result_that_overflows_fails_the_round_and_publishes_nothing() -> None:
+def test_the_update_that_makes_the_result_overflow_is_rejected_and_named(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     model = make_model(requirement="require_x_updates", requirement_args=[2])
+    due = due_round(model, 1.6e308, 1.7e308)
+    aggregate = aggregate_round(due.pk)
+    assert aggregate is not None
+    assert weights_of(aggregate)["b"].tolist() == [1.6e308] * 2
+    kept, rejected = due.model_updates.order_by("pk")
+    assert (kept.verdict, kept.weight_used) == ("used", 1.0)
+    assert (rejected.verdict, rejected.verdict_by) == ("rejected", "non_finite_result")
+    assert (rejected.weight_used, rejected.applied_aggregate) == (0.0, None)
+    assert str(rejected.client_id) in caplog.text
+
+
+def test_a_result_that_overflows_without_anybody_to_spare_fails_the_round_and_names_the_last() -> None:
+    model = make_model(
+        requirement="require_x_updates",
+        requirement_args=[2],
+        optimiser={"name": "sgd", "learning_rate": 1e10},
+        initial_model={"b": [0.0, 0.0], "w": [[0.0, 0.0], [0.0, 0.0]]},
+    )
     due = due_round(model, 1.7e308, 1.7e308)
     assert aggregate_round(due.pk) is None
     due.refresh_from_db()
+    assert re.search(r"update \d+ of client [0-9a-f-]{36} is farthest out", due.failure_detail)
     assert (due.state, due.failure_code) == (RoundState.FAILED, "non_finite_result")
     assert "'b'" in due.failure_detail
     assert not model.aggregates.exists()

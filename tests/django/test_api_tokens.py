@@ -4,11 +4,16 @@ from typing import Any
 
 import pytest
 
-from fma_django.clients.tokens import find_user, issue_token, revoke_token
+from fma_django.accounts.tokens import find_token, issue_token, revoke_tokens
 from fma_django.models import ApiToken
 from tests.records import make_user
 
 pytestmark = pytest.mark.django_db
+
+
+def find_user(token: str) -> Any:
+    found = find_token(token)
+    return None if found is None else found.user
 
 
 def test_a_user_has_one_token_and_two_users_have_two() -> None:
@@ -32,14 +37,14 @@ def test_the_hash_is_not_the_token() -> None:
 def test_a_revoked_token_is_worthless_and_the_next_one_is_new() -> None:
     ann = make_user()
     token = issue_token(ann)
-    assert revoke_token(ann)
+    assert revoke_tokens(ann)
     assert find_user(token) is None
     assert issue_token(ann) != token
     assert find_user(token) is None
 
 
 def test_revoking_nothing_says_so() -> None:
-    assert not revoke_token(make_user())
+    assert not revoke_tokens(make_user())
 
 
 def test_the_token_of_a_user_who_was_switched_off_is_refused() -> None:

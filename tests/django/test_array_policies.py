@@ -49,8 +49,10 @@ def test_a_negative_variance_fails_the_round_with_its_reason() -> None:
     assert aggregate_round(due.pk) is None
     due.refresh_from_db()
     assert (due.state, due.failure_code) == (RoundState.FAILED, "negative_variance")
+    update = due.model_updates.get()
     assert due.failure_detail == (
-        "array 'bn.running_var' of the result must hold variances of 0 or more; found -0.5"
+        "array 'bn.running_var' of the result must hold variances of 0 or more; found -0.5; "
+        f"update {update.pk} of client {update.client_id} is farthest out there"
     )
 
 
@@ -75,7 +77,7 @@ def test_a_round_keeps_its_policies() -> None:
 @pytest.mark.parametrize(
     ("policies", "message"),
     [
-        ({"w": "mean"}, "must be one of stepped, averaged, newest, kept; found 'mean'"),
+        ({"w": "mean"}, "must be one of stepped, averaged, newest, collected, kept; found 'mean'"),
         ({"bn.runing_var": "averaged"}, "did you mean 'bn.running_var'"),
     ],
 )

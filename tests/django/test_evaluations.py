@@ -27,12 +27,13 @@ from fma_django.evaluations.ends import cancel_evaluation, close_evaluation
 from fma_django.evaluations.opening import Chosen, EvaluationRules, open_evaluation
 from fma_django.evaluations.results import receive_result
 from fma_django.experiments import lifecycle
-from fma_django.models import Client, EvaluationResult, EvaluationRound, FederatedModel, Tag
+from fma_django.experiments.changes import delete_federated_model
+from fma_django.models import Client, Disclosure, EvaluationResult, EvaluationRound, FederatedModel, Tag
 from fma_django.record.weights import JsonBody
 from fma_django.storage import get_store
 from fma_django.work.sweep import sweep_files, sweep_rounds
 from tests.evaluations import BINARY, answer, counted, make_member, open_to
-from tests.records import WEIGHTS, make_aggregate, make_client, make_model, weights
+from tests.records import WEIGHTS, change_now, make_aggregate, make_client, make_model, make_user, weights
 
 pytestmark = pytest.mark.django_db
 
@@ -261,6 +262,45 @@ def test_a_clone_shows_nothing_that_isolates_beside_its_original(
     clone = lifecycle.clone(model, developer=model.developer, clients=five)
     with pytest.raises(IsolatesContributors, match="by 1 contributors"):
         open_to(clone, chosen=Chosen(clients=[client.pk for client in five[:4]]))
+
+
+def test_deleting_a_model_does_not_make_forget_what_was_shown(
+    model: FederatedModel, five: list[Client]
+) -> None:
+    shown_of(model, five)
+    again_asked = make_model(model.developer, initial_model=WEIGHTS)
+    again_asked.clients.set(five)
+    delete_federated_model(model)
+
+    with pytest.raises(IsolatesContributors, match="by 1 contributors"):
+        open_to(again_asked, chosen=Chosen(clients=[client.pk for client in five[:4]]))
+
+
+@pytest.mark.parametrize("whose", ["the old owner's", "the new owner's"])
+def test_giving_a_model_away_does_not_make_forget_what_was_shown(
+    model: FederatedModel, five: list[Client], whose: str
+) -> None:
+    shown_of(model, five)
+    old, new = model.developer, make_user()
+    change_now(model, {"developer": new})
+    delete_federated_model(model)
+    second = make_model(old if whose.startswith("the old") else new, initial_model=WEIGHTS)
+    second.clients.set(five)
+
+    with pytest.raises(IsolatesContributors, match="by 1 contributors"):
+        open_to(second, chosen=Chosen(clients=[client.pk for client in five[:4]]))
+    assert shown_of(second, five).metrics is not None
+
+
+def test_what_was_shown_of_a_client_is_forgotten_with_the_client(
+    model: FederatedModel, five: list[Client]
+) -> None:
+    shown_of(model, five)
+    assert Disclosure.objects.filter(observer=model.developer.pk).count() == 5
+
+    five[0].delete()
+
+    assert Disclosure.objects.count() == 4
 
 
 def test_what_was_shown_long_ago_is_not_forgotten(

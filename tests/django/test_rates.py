@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -161,6 +162,24 @@ def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         now[0] += 1.0
 
     assert len(buckets._full_again_at) <= 11
+
+
+def test_many_keys_in_use_are_looked_through_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+
+    class Watched(dict[str, float]):
+        def items(self) -> Any:
+            looked.append(len(self))
+            return super().items()
+
+    monkeypatch.setattr("fma_django.rates.in_process.MOST_KEYS", 10)
+    buckets = InProcess(lambda: 0.0)
+    for number in range(1000):
+        buckets._full_again_at = Watched(buckets._full_again_at)
+        buckets.take([cost(1, str(number))])
+
+    assert len(buckets._full_again_at) == 1000  # all are in use
+    assert looked == [11, 23, 47, 95, 191, 383, 767]
 
 
 @pytest.mark.parametrize("callers", [200])

@@ -191,7 +191,7 @@ def test_the_cases_have_what_they_are_named_after() -> None:
 def test_what_a_rejected_update_says_changes_no_choice(case: str) -> None:
     configuration = {"aggregator": "mean", "seed": 5, **TOLD, **CASES[case]}
 
-    def lied(uses: Mapping[str, Any]) -> Simulation:
+    def lied(uses: Mapping[int, Mapping[str, Any]]) -> Simulation:
         """The same experiment, in which updates that will be rejected exaggerate."""
 
         def exaggerate(name: str) -> Any:

@@ -6,14 +6,14 @@ from datetime import timedelta
 import numpy as np
 import pytest
 from django.apps import apps
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, Permission, User
 from django.db import connection, transaction
 from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Model
 from django.utils import timezone
 
 from fma_django.errors import NotVerifiable
-from fma_django.models import FederatedModel, Round, Upload, Worker
+from fma_django.models import FederatedModel, Organisation, Round, Upload, Worker
 from fma_django.rounds import claiming
 from fma_django.rounds.aggregation import aggregate_round
 from fma_django.rounds.verification import verify_round
@@ -91,6 +91,7 @@ def test_processes_of_the_version_before_write_rows_after_the_migration() -> Non
     send_update(model, client)
     Upload.objects.create(client=client, federated_model=model, size_bytes=1, expires_on=timezone.now())
     Worker.objects.create(name="of the version before", seen_on=timezone.now())
+    Organisation.objects.create(name="hospital").members.add(model.developer)
     MigrationExecutor(connection).migrate([("fma_django", "0009_array_policies")])
     models = [kind for kind in apps.get_app_config("fma_django").get_models() if _columns(kind)]
     known = {kind: _columns(kind) for kind in models}
@@ -144,3 +145,25 @@ def _migrate_to_newest() -> None:
     executor = MigrationExecutor(connection)
     # Asked for anew: the squashed migration is not among them while one of those that it replaces is missing.
     executor.migrate(executor.loader.graph.leaf_nodes())
+
+
+@pytest.mark.usefixtures("newest_afterwards")
+def test_users_keep_what_they_could_do() -> None:
+    Group.objects.all().delete()
+    Permission.objects.all().delete()
+    MigrationExecutor(connection).migrate([("fma_django", "0017_asked_on")])
+    User.objects.create_user("anna")
+    User.objects.create_user("olga", is_staff=True)
+    User.objects.create_user("root", is_superuser=True)
+
+    _migrate_to_newest()
+
+    roles = {user.username: sorted(role.name for role in user.groups.all()) for user in User.objects.all()}
+    assert {name: roles[name] for name in ("anna", "olga", "root")} == {
+        "anna": ["data scientist"],
+        "olga": ["data scientist", "operator"],
+        "root": [],
+    }
+    assert User.objects.get(username="anna").has_perm("fma_django.add_federatedmodel")
+    assert User.objects.get(username="olga").has_perm("fma_django.use_admin_site")
+    assert Group.objects.count() == 5

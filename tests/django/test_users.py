@@ -7,6 +7,7 @@ import pytest
 from django.contrib.auth.models import Group, User
 from django.db import connection, connections
 
+from fma_core.errors import FMAError
 from fma_django.accounts import roles as presets
 from fma_django.accounts.grants import forget_grants, grants_of, may, organisations_where
 from fma_django.accounts.users import (
@@ -20,8 +21,9 @@ from fma_django.accounts.users import (
     permissions_of,
     remove_member,
     set_member,
+    visible_users,
 )
-from fma_django.errors import FMAError, InvalidValue, LastOwner, NotPermitted, StillInUse
+from fma_django.errors import InvalidValue, LastOwner, NotPermitted, StillInUse
 from fma_django.models import Membership, Organisation
 from tests.records import make_model, make_user, make_user_with
 
@@ -145,12 +147,10 @@ def test_the_admin_of_an_organisation_manages_its_users_alone(admin: User, hospi
 
     assert change_user(nurse, {"email": "n@example.org"}, by=admin).email == "n@example.org"
     assert set_member(hospital, nurse, None, by=admin).role is None
-    for wrong in (
-        lambda: create_user("new", by=admin),
-        lambda: change_user(stranger, {"email": "s@e.org"}, by=admin),
-    ):
-        with pytest.raises(NotPermitted):
-            wrong()
+    with pytest.raises(NotPermitted):
+        create_user("new", by=admin)
+    with pytest.raises(NotPermitted):
+        change_user(stranger, {"email": "s@e.org"}, by=admin)
     with pytest.raises(NotPermitted):  # an operator holds the task queue, too
         set_member(hospital, nurse, role("operator"), by=admin)
     with pytest.raises(NotPermitted):
@@ -165,6 +165,36 @@ def test_a_member_of_two_organisations_is_changed_by_no_admin_of_one(
 
     with pytest.raises(NotPermitted):
         change_user(nurse, {"password": "correct horse 7"}, by=admin)
+
+
+def test_nobody_adds_a_user_whom_they_do_not_see(admin: User, hospital: Organisation, owner: User) -> None:
+    stranger = make_user_with(username="stranger")
+    for unseen in (owner, stranger):
+        with pytest.raises(InvalidValue, match="there is no user"):
+            set_member(hospital, unseen, None, by=admin)
+
+    assert list(visible_users(admin)) == [admin]
+    assert set_member(hospital, stranger, None, by=owner).user == stranger
+
+
+def test_nobody_takes_over_the_owner_of_models_that_they_do_not_see(
+    admin: User, hospital: Organisation
+) -> None:
+    former = make_user_with(username="former")
+    make_model(former)
+    set_member(hospital, former, None, by=None)
+
+    with pytest.raises(NotPermitted, match="you do not"):
+        change_user(former, {"password": "correct horse 7"}, by=admin)
+    assert change_user(former, {"is_active": False}, by=make_user("root", staff=True)).is_active is False
+
+
+def test_a_new_user_belongs_to_no_organisation_without_the_permission(hospital: Organisation) -> None:
+    clerk = make_user_with("auth.add_user")
+
+    with pytest.raises(NotPermitted, match="add_membership"):
+        create_user("spy", by=clerk, place=Place(hospital, None))
+    assert create_user("nurse", by=clerk).memberships.count() == 0
 
 
 def test_no_admin_of_one_organisation_appoints_in_another(admin: User) -> None:

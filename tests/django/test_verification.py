@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from fma_core.engine import ENGINE_VERSION
 from fma_django.clients.registration import revoke_client
@@ -169,9 +170,8 @@ def publish(model: FederatedModel, people: list[Client]) -> None:
 
 
 def fail(model: FederatedModel, people: list[Client]) -> None:
-    for client in people:
-        send_update(model, client, weights(1.7e308))
-    aggregate_round(model.rounds.get(state=RoundState.COLLECTING).pk)
+    open_now = model.rounds.filter(state=RoundState.COLLECTING)
+    open_now.update(state=RoundState.FAILED, failure_code="time_limit", closed_on=timezone.now())
 
 
 def cancel(model: FederatedModel, people: list[Client]) -> None:

@@ -190,7 +190,7 @@ def _can_log_in(admin: str, username: str, password: str) -> bool:
         form = {
             "username": username,
             "password": password,
-            "csrfmiddlewaretoken": browser.cookies["csrftoken"],
+            "csrfmiddlewaretoken": browser.cookies["fma_csrf"],
         }
         page = browser.post(login.url, data=form, headers={"Referer": str(login.url)})
         return page.status_code == 200 and "/login/" not in str(page.url)

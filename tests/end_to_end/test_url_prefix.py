@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -11,18 +13,20 @@ import httpx
 import numpy as np
 import pytest
 
+from fma_api.url_prefix import parsed
 from fma_connect import Client, DeveloperClient
-from tests.servers.fma import FmaServer, StartFma, User
+from tests.servers.fma import Env, FmaServer, StartFma, User
 from tests.servers.reverse_proxy import ReverseProxy
 
 pytestmark = pytest.mark.processes
 
 PREFIX = "/fl"
-WAYS: dict[str, tuple[dict[str, str | None], dict[str, bool]]] = {
-    "setting, stripped": ({"FMA_URL_PREFIX": "/fl"}, {"strips": True, "says": False}),
-    "setting, passed on": ({"FMA_URL_PREFIX": "/fl/"}, {"strips": False, "says": False}),
-    "header, stripped": ({}, {"strips": True, "says": True}),
-    "header, passed on": ({}, {"strips": False, "says": True}),
+# Which server, and what the proxy does.
+WAYS = {
+    "setting, stripped": ("with_setting", {"strips": True, "says": False}),
+    "setting, passed on": ("with_setting", {"strips": False, "says": False}),
+    "header, stripped": ("trusting", {"strips": True, "says": True}),
+    "header, passed on": ("trusting", {"strips": False, "says": True}),
 }
 PASSWORD = "a-long-password-1"
 LINK = re.compile(r"""(?:href|src|action)\s*=\s*["']([^"'#]+)["']""")
@@ -30,12 +34,36 @@ LINK = re.compile(r"""(?:href|src|action)\s*=\s*["']([^"'#]+)["']""")
 ROW = re.compile(r"/\d+(?=/)|/[0-9a-f-]{36}(?=/)")
 
 
+@dataclass(frozen=True)
+class Served:
+    """A server behind proxies, and a user who may see everything."""
+
+    server: FmaServer
+    root: User
+
+
+def served(folder: Path, env: Env) -> Iterator[Served]:
+    with ExitStack() as stack:
+        server = StartFma(folder, stack)(env={"FMA_TRUST_PROXY": "true", **env})
+        yield Served(server, server.install.add_user("root", staff=True, password=PASSWORD))
+
+
+@pytest.fixture(scope="module")
+def with_setting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    yield from served(tmp_path_factory.mktemp("setting"), {"FMA_URL_PREFIX": f"{PREFIX}/"})
+
+
+@pytest.fixture(scope="module")
+def trusting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    yield from served(tmp_path_factory.mktemp("trusting"), {})
+
+
 @pytest.fixture(params=WAYS)
-def way(request: pytest.FixtureRequest, fma_server: StartFma) -> Iterator[tuple[ReverseProxy, FmaServer]]:
-    env, how = WAYS[request.param]
-    server = fma_server(env={"FMA_TRUST_PROXY": "true", **env})
-    with ReverseProxy(server.base_url, PREFIX, **how) as proxy:
-        yield proxy, server
+def way(request: pytest.FixtureRequest) -> Iterator[tuple[ReverseProxy, Served]]:
+    name, how = WAYS[request.param]
+    behind: Served = request.getfixturevalue(name)
+    with ReverseProxy(behind.server.base_url, PREFIX, **how) as proxy:
+        yield proxy, behind
 
 
 def train(url: str, token: str, folder: Path) -> int:
@@ -57,6 +85,7 @@ def links_in(answer: httpx.Response) -> list[str]:
     kind = answer.headers.get("content-type", "")
     if "html" in kind:
         found += [unescape(link) for link in LINK.findall(answer.text)]
+    elif "javascript" in kind and "script" in str(answer.url.query):  # of the API's documentation
         found += re.findall(r"""url: ["']([^"']+)["']""", answer.text)
     elif "json" in kind and "schema" not in str(answer.url):
         found += list(_urls_of(answer.json()))
@@ -92,12 +121,11 @@ def walk(browser: httpx.Client, proxy: ReverseProxy, starts: list[str]) -> dict[
 
 
 def test_every_link_leads_to_the_server(
-    way: tuple[ReverseProxy, FmaServer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    way: tuple[ReverseProxy, Served], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("fma_connect.uploads.LEAST_BYTES", 1)  # in parts
-    proxy, server = way
-    root: User = server.install.add_user("root", staff=True, password=PASSWORD)
-    model = train(proxy.url, root.token, tmp_path)
+    proxy, behind = way
+    model = train(proxy.url, behind.root.token, tmp_path)
     with httpx.Client(follow_redirects=False, timeout=30, trust_env=False) as browser:
         login = browser.get(proxy.url, follow_redirects=True)
         csrf = re.findall(r'name="csrfmiddlewaretoken" value="(\w+)"', login.text)[0]
@@ -105,6 +133,10 @@ def test_every_link_leads_to_the_server(
         after = browser.post(login.url, data=said, headers={"Origin": proxy.origin})
         assert after.status_code == 302, after.text
         assert {cookie.path for cookie in browser.cookies.jar} == {f"{PREFIX}/"}
+        assert {cookie.name for cookie in browser.cookies.jar} == {"fma_session+fl", "fma_csrf+fl"}
+        # What a server at / has given the same browser.
+        for name in ("fma_session", "fma_csrf"):
+            browser.cookies.set(name, "of-another-server", domain="127.0.0.1", path="/")
         api = f"{proxy.url}api/v1/"
         starts = [
             proxy.url,
@@ -137,7 +169,7 @@ def test_every_link_leads_to_the_server(
 
 
 def test_a_header_of_anybody_is_not_believed(fma_server: StartFma) -> None:
-    server = fma_server()
+    server = fma_server(worker=False)
     for said in ("/fl", "//evil.example", "/a,/b"):
         answer = httpx.get(server.base_url, headers={"X-Forwarded-Prefix": said})
         assert answer.headers["location"] == "/admin/"
@@ -155,16 +187,10 @@ def test_a_header_of_anybody_is_not_believed(fma_server: StartFma) -> None:
         ("", "/admin/"),
     ],
 )
-def test_a_prefix_of_the_header_is_a_path(trusting: FmaServer, said: str, location: str) -> None:
-    answer = httpx.get(trusting.base_url, headers={"X-Forwarded-Prefix": said})
+def test_a_prefix_of_the_header_is_a_path(trusting: Served, said: str, location: str) -> None:
+    answer = httpx.get(trusting.server.base_url, headers={"X-Forwarded-Prefix": said})
     assert answer.headers["location"] == location
 
 
-@pytest.fixture(scope="module")
-def trusting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FmaServer]:
-    from contextlib import ExitStack
-
-    with ExitStack() as stack:
-        yield StartFma(tmp_path_factory.mktemp("trusting"), stack)(
-            env={"FMA_TRUST_PROXY": "true"}, worker=False
-        )
+def test_a_slash_at_the_end_of_the_setting_makes_no_difference() -> None:
+    assert parsed("/fl/") == parsed("/fl") == "/fl"

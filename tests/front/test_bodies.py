@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 
 from fma_api.chunked_bodies import read_chunks
 from fma_api.front import body as bodies
+from fma_api.front import body_places
 from fma_api.front.body import AHEAD_BYTES
 from fma_api.front.front import FORM_BYTES, FORMS_AT_ONCE, SMALL_BYTES
 from fma_core.errors import TruncatedBody
@@ -105,7 +106,10 @@ def test_so_many_large_forms_are_read_at_one_time_and_others_afterwards(
 ) -> None:
     monkeypatch.setattr(bodies, "SILENCE_S", 0.5)
     with running(Handler(echo)) as front:
-        stalled = [front.begin(None, method="POST", size=2**20, headers=FORM) for _ in range(FORMS_AT_ONCE)]
+        stalled = [
+            front.begin(None, method="POST", size=2**20, headers=FORM, client=f"192.0.2.{number}:1")
+            for number in range(FORMS_AT_ONCE)
+        ]
         front.until(lambda: all(form.has_been_read.is_set() for form in stalled))
         one_more = front.begin(PIECE, method="POST", headers=FORM)
 
@@ -113,6 +117,19 @@ def test_so_many_large_forms_are_read_at_one_time_and_others_afterwards(
         assert not one_more.has_been_read.is_set()
         monkeypatch.setattr(bodies, "SILENCE_S", 60)
         assert front.begin(PIECE, method="POST", headers=FORM).wait().body == PIECE
+
+
+def test_large_forms_of_one_address_leave_places_to_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(body_places, "WAIT_S", 1.0)
+    with running(Handler(echo)) as front:
+        hostile = [front.begin(None, method="POST", size=2**20, headers=FORM) for _ in range(FORMS_AT_ONCE)]
+        front.until(lambda: sum(form.has_been_read.is_set() for form in hostile) == 8)
+
+        assert front.begin(PIECE, method="POST", headers=FORM, client="192.0.2.1:1").wait().body == PIECE
+        refused = [form.wait() for form in hostile if not form.has_been_read.is_set()]
+        assert [json.loads(form.body)["code"] for form in refused] == ["too_many_bodies"] * 24
+        assert {form.status for form in refused} == {429}
+        assert front.front.num_threads == 1
 
 
 def test_a_small_body_in_chunks_has_a_length_once_it_has_ended() -> None:

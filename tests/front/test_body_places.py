@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
 
 from fma_api.front import body_places
+from fma_api.sender_address import network_of
 from tests.front.granian import Exchange, Handler, Running, running
 
 PIECE = bytes(256 * 1024)
@@ -79,7 +80,7 @@ def test_all_senders_together_leave_threads_to_small_requests() -> None:
 
 
 def test_a_network_of_ipv6_is_one_sender_and_ipv4_within_it_is_ipv4() -> None:
-    network = body_places._network
+    network = network_of
     assert network("2001:db8::1") == network("2001:db8::ffff:1") != network("2001:db8:0:1::1")
     assert network("::ffff:192.0.2.1") == network("192.0.2.1") != network("192.0.2.2")
     assert network("unknown") == "unknown"

@@ -282,7 +282,7 @@ def test_forms_of_strangers_that_stall_hold_no_thread(server: FmaServer, path: s
         else b'--b\r\nContent-Disposition: form-data; name="username"\r\n\r\n'
     )
     token = "a" * 32
-    head = (f"Content-Type: {kind}", f"Cookie: csrftoken={token}", "Content-Length: 1000000")
+    head = (f"Content-Type: {kind}", f"Cookie: fma_csrf={token}", "Content-Length: 1000000")
     body = begun + b"a" * 100_000
     stalled = [Connection(server).say(f"POST {path}", *head, body=body) for _ in range(4 * THREADS)]
 

@@ -120,3 +120,13 @@ def test_ci_runs_make_test_and_requires_torch() -> None:
 
     assert "set -euo pipefail" in script
     assert script.index("torch==2.13.0") < script.index("REQUIRE_TORCH=1 make test")
+    assert script.index("make test") < script.index("make test-lowest")
+
+
+def test_the_lowest_versions_run_tests_that_are_there_and_none_that_is_long() -> None:
+    [planned] = [line for line in make("-n", "test-lowest").splitlines() if "constraints-lowest.txt" in line]
+
+    _, _, paths = planned.partition("-W default::DeprecationWarning ")
+    assert "tests/core" in paths.split()
+    assert all((REPOSITORY / path).is_dir() for path in paths.split())
+    assert '-m "not (' in planned

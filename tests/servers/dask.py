@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 
 DASK = (sys.executable, "-m", "dask")
 START_LIMIT_S = 60
+# What a process does that is idle: samples of its own stack, and a look at its event loop 50 times a second. Measured:
+# with them a scheduler and two workers take 1.8 s of CPU in 15 s, else 0.4 s.
+QUIET = {
+    "DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE": "false",
+    "DASK_DISTRIBUTED__WORKER__PROFILE__ENABLED": "false",
+    "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s",
+    "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "10s",
+}
 
 
 class DaskCluster(AbstractContextManager["DaskCluster"]):
@@ -38,7 +46,7 @@ class DaskCluster(AbstractContextManager["DaskCluster"]):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         own = {name: value for name, value in os.environ.items() if not name.startswith(("FMA_", "DJANGO_"))}
-        self._env = own | {"DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE": "false", **(env or {})}
+        self._env = own | QUIET | dict(env or {})
         self._port = free_port()
         self.address = f"{'tcp' if tls is None else 'tls'}://127.0.0.1:{self._port}"
         self._tls = tls

@@ -11,7 +11,7 @@ from fma_api.parsers import SmallFormParser, SmallJsonParser
 from fma_api.v1.accounts.serializers import TokenSerializer
 from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.limits import Guesses, checking_a_password
-from fma_django.clients.tokens import issue_token
+from fma_django.accounts.tokens import issue_token
 
 
 class LoginView(AnnouncedBodies):
@@ -25,8 +25,8 @@ class LoginView(AnnouncedBodies):
     @extend_schema(request=AuthTokenSerializer, responses=TokenSerializer, auth=[])
     def post(self, request: Request) -> Response:
         serializer = AuthTokenSerializer(data=request.data, context={"request": request})
-        username = request.data.get("username") if isinstance(request.data, Mapping) else None
-        guesses = Guesses(request, account=username if isinstance(username, str) else "")
+        username = request.data.get("username") if isinstance(request.data, Mapping) else ""
+        guesses = Guesses(request, account=username)
         guesses.count()
         with checking_a_password():
             serializer.is_valid(raise_exception=True)

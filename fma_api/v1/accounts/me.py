@@ -1,14 +1,17 @@
 """`GET me/`: the caller."""
 
+from typing import Any
+
 from drf_spectacular.utils import extend_schema
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from fma_api.v1.accounts.serializers import MeSerializer
+from fma_api.v1.accounts.serializers import CallerTokenSerializer, MeSerializer
 from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.callers import IsUserOrClient, client_of
+from fma_django.accounts.grants import only_model
 from fma_django.accounts.roles import CHANGE_EXPERIMENTS, RUN_EXPERIMENTS, USE_ADMIN_SITE
-from fma_django.models import FederatedModel
+from fma_django.models import ApiToken, FederatedModel
 
 RIGHTS = {
     "create_models": RUN_EXPERIMENTS,
@@ -26,12 +29,14 @@ class MeView(AnnouncedBodies):
     @extend_schema(responses=MeSerializer)
     def get(self, request: Request) -> Response:
         client = client_of(request)
-        user = request.user
+        user: Any = request.user
         if client is not None:
             models = FederatedModel.objects.filter(clients=client)
             rights = ["send_updates", "send_scores", "read_registered_models"]
         else:
             models = FederatedModel.objects.filter(developer=request.user.pk)
+            if (only := only_model(user)) is not None:
+                models = models.filter(pk=only)
             rights = [right for right, permission in RIGHTS.items() if user.has_perm(permission)]
         return Response(
             {
@@ -50,5 +55,8 @@ class MeView(AnnouncedBodies):
                 ],
                 "models": list(models.order_by("pk").values_list("pk", flat=True)),
                 "rights": rights,
+                "token": CallerTokenSerializer(request.auth).data
+                if isinstance(request.auth, ApiToken)
+                else None,
             }
         )

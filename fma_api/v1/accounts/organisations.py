@@ -25,8 +25,8 @@ from fma_api.v1.filters import LIST_FILTERS
 from fma_api.v1.ids import NUMBER
 from fma_api.v1.pagination import LargePages
 from fma_django.accounts.grants import may
-from fma_django.accounts.users import remove_member, set_member, visible_organisations
-from fma_django.errors import InvalidValue, NotPermitted
+from fma_django.accounts.users import remove_member, set_member, unknown_user, visible_organisations
+from fma_django.errors import NotPermitted
 from fma_django.models import Client, Membership, Organisation
 from fma_django.record.queries.row_count import row_count
 
@@ -53,6 +53,7 @@ class OrganisationViewSet(AnnouncedBodies, viewsets.ModelViewSet[Organisation]):
     serializer_class = OrganisationSerializer
     pagination_class = LargePages
     permission_classes = (Permitted,)
+    is_of_accounts = True
     permission_of: ClassVar[Mapping[str, str]] = {
         "create": "fma_django.add_organisation",
         "partial_update": "fma_django.change_organisation",
@@ -106,14 +107,17 @@ class OrganisationViewSet(AnnouncedBodies, viewsets.ModelViewSet[Organisation]):
     )
     @members.mapping.post
     def set_member(self, request: Request, pk: str) -> Response:
-        """Replaces the role of one who belongs to it. 403 for a role with more than the caller holds there."""
+        """Replaces the role of one who belongs to it. 403 for a role with more than the caller holds there.
+
+        400 for a user whom the caller does not see in `users/`.
+        """
         organisation = self.get_object()
         serializer = NewMemberSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         username = serializer.validated_data["username"]
         user = User.objects.filter(username=username).first() if "\x00" not in username else None
         if user is None:
-            raise InvalidValue(f"there is no user {username!r}", field="username")
+            raise unknown_user(username)
         member = set_member(
             organisation, user, serializer.validated_data["role"], by=cast("User", request.user)
         )

@@ -48,6 +48,7 @@ class RoleViewSet(
     serializer_class = RoleSerializer
     pagination_class = LargePages
     permission_classes = (Permitted,)
+    is_of_accounts = True
     permission_of: ClassVar[Mapping[str, str]] = {
         "list": VIEW,
         "retrieve": VIEW,

@@ -78,7 +78,7 @@ class NewUserSerializer(UserChangesSerializer):
     role = RoleField(required=False, allow_null=True, help_text="The role in the organisation.")
 
     def get_fields(self) -> dict[str, Any]:
-        fields = super().get_fields()
+        fields: dict[str, Any] = super().get_fields()
         organisations = self.context.get("organisations")
         if organisations is not None:
             fields["organisation"].queryset = organisations

@@ -63,6 +63,7 @@ class UserViewSet(
     serializer_class = UserSerializer
     pagination_class = LargePages
     permission_classes = (Permitted,)
+    is_of_accounts = True
     permission_of: ClassVar[Mapping[str, str]] = {
         "create": "auth.add_user",
         "partial_update": "auth.change_user",

@@ -9,7 +9,8 @@ from rest_framework import serializers
 
 from fma_api.v1.filters import IdFilter, MomentFilter
 from fma_api.v1.ids import MAX_ID
-from fma_django.models import Client
+from fma_django.models import Client, FederatedModel
+from fma_django.record.queries.visible import visible_to
 
 
 class ClientFilters(FilterSet):
@@ -32,7 +33,9 @@ class ClientFilters(FilterSet):
         )
 
     def of_model(self, clients: QuerySet[Client], name: str, value: int) -> QuerySet[Client]:
-        return clients.filter(federated_models=value)
+        # Of a model that the caller does not see, nobody learns its clients.
+        own = visible_to(self.request.user, FederatedModel.objects.filter(pk=value))
+        return clients.filter(federated_models__in=own)
 
 
 class ParticipationQuery(serializers.Serializer[Any]):

@@ -6,7 +6,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from fma_api.v1.reports.serializers import StoredTelemetrySerializer, StrictSerializer
-from fma_django.clients.tags import MAX_TAGS
+from fma_django.clients.labels import MAX_TAGS
 from fma_django.models import Client
 
 

@@ -1,10 +1,15 @@
 """The routes of `clients/`."""
 
+from django.urls import path
 from rest_framework.routers import SimpleRouter
 
+from fma_api.v1.clients.credential import OwnCredentialView
 from fma_api.v1.clients.views import ClientViewSet
 
 router = SimpleRouter()
 router.register("clients", ClientViewSet, basename="client")
 
-urlpatterns = router.urls
+urlpatterns = [
+    path("clients/me/credential/", OwnCredentialView.as_view(), name="own-credential"),
+    *router.urls,
+]

@@ -8,7 +8,7 @@ from fma_api.v1.clients.serializers import TagsField
 from fma_api.v1.ids import MAX_ID
 from fma_api.v1.reports.serializers import StrictSerializer
 from fma_django.clients.invitations import MOST_USES
-from fma_django.clients.tags import MAX_TAGS
+from fma_django.clients.labels import MAX_TAGS
 from fma_django.models import Invitation
 
 MAX_MODELS = 100

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from fma_api.v1.aggregates.serializers import ModelAggregateSerializer
-from fma_api.v1.idempotency import IDEMPOTENCY_KEY, once_for_json
+from fma_api.v1.idempotency import IDEMPOTENCY_KEY, once_for_json, require_own
 from fma_api.v1.models.serializers import (
     CloneSerializer,
     ConfigVersionSerializer,
@@ -98,6 +98,7 @@ class ExperimentLife(viewsets.GenericViewSet[FederatedModel]):
             clients=_attachable(federated_model, developer) if validated["clients"] else (),
             once=once_for_json(request, f"clone of {federated_model.pk}"),
         )
+        require_own(request, made)
         return Response(self.get_serializer(made).data, status=201)
 
     @extend_schema(

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ from fma_django.models.model_update import UpdateVerdict
 from fma_django.record.queries.metrics import SOURCES, client_metrics, merged_metrics, published_rounds
 
 ROUNDS_AT_A_TIME = 50
+FORMULA = ("=", "+", "-", "−", "@", "|", "%")
 MERGED = ("source", "round", "aggregate", "metric", *STATISTICS)
 OF_CLIENTS = ("source", "round", "aggregate", "client", "metric", "value", "weight", "verdict", "weight_used")
 
@@ -161,5 +163,9 @@ def _as_csv(rounds: QuerySet[Round], rows: Rows, columns: Sequence[str]) -> Iter
 
 
 def _harmless(name: str) -> str:
-    """Clients choose the names of metrics, and spreadsheets compute what begins like a formula."""
-    return f"'{name}" if name[:1] in "=+-@\t\r" else name
+    """Clients choose the names of metrics, and spreadsheets compute what begins like a formula.
+
+    Some skip white space and control characters before it, and take full-width signs for the usual ones.
+    """
+    first = unicodedata.normalize("NFKC", name[:1])
+    return f"'{name}" if first[:1] in FORMULA or not first.isprintable() or first.isspace() else name

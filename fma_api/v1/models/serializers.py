@@ -12,6 +12,7 @@ from fma_api.v1.models.fields import ClientsField, FiltersField, OverridesField,
 from fma_api.v1.unknown_names import refuse_misspelt
 from fma_core.errors import FMAError
 from fma_core.rounds.columns import MAX_SEED, STRATEGY_COLUMNS
+from fma_django.accounts.grants import may
 from fma_django.accounts.roles import CHANGE_EXPERIMENTS
 from fma_django.models import FederatedModel
 from fma_django.models.federated_model import CONFIGURATION, ModelState, UpdateKind
@@ -127,7 +128,7 @@ class FederatedModelSerializer(serializers.ModelSerializer[FederatedModel]):
             fields[column].help_text = HELP_TEXTS[column]
         request = self.context.get("request")
         caller = None if request is None else user_of(request)
-        if caller is not None and not caller.has_perm(CHANGE_EXPERIMENTS):
+        if caller is not None and not may(caller, CHANGE_EXPERIMENTS):
             # Whether somebody else exists is not told: only oneself is found.
             fields["developer"].queryset = User.objects.filter(pk=caller.pk)  # type: ignore[attr-defined]
         return fields

@@ -1,6 +1,6 @@
 """`models/`: models, the clients that register with them, and their newest weights."""
 
-from typing import Any
+from typing import Any, cast
 
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -22,7 +22,7 @@ from fma_api.v1.artifacts.serializers import ModelArtifactSerializer
 from fma_api.v1.callers import IsUserOrClient, MayChangeExperiment, MayRunExperiments, client_of, user_of
 from fma_api.v1.evaluations.of_model import ModelEvaluations
 from fma_api.v1.filters import LIST_FILTERS
-from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key, once_for_json, scope
+from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key, once_for_json, require_own, scope
 from fma_api.v1.ids import NUMBER
 from fma_api.v1.limits import Guesses, count_registration
 from fma_api.v1.models.filters import FederatedModelFilters
@@ -126,7 +126,7 @@ class FederatedModelViewSet(
     def get_permissions(self) -> list[BasePermission]:
         if self.action in ("create", "clone"):
             return [MayRunExperiments()]
-        return [*super().get_permissions()]
+        return [cast("BasePermission", permission) for permission in super().get_permissions()]
 
     def check_object_permissions(self, request: Request, obj: FederatedModel) -> None:
         super().check_object_permissions(request, obj)
@@ -149,6 +149,7 @@ class FederatedModelViewSet(
             once=once_for_json(request, "model"),
             **options,
         )
+        require_own(request, created)
         return Response(self.get_serializer(created).data, status=201)
 
     def perform_update(self, serializer: Any) -> None:
@@ -189,6 +190,9 @@ class FederatedModelViewSet(
     def register_client(self, request: Request, pk: str) -> Response:
         """A new client without the header `CLIENT-UUID`, the same client with it. The credential is shown only here.
 
+        With FMA_REGISTRATION=jwt the header `Authorization: Bearer <JWT>` proves who registers; the same subject is the
+        same client.
+
         With an Idempotency-Key (16 characters or more, random: it stands for the credential for a day) a repeated
         request answers the same credential.
         """
@@ -200,13 +204,14 @@ class FederatedModelViewSet(
         if credential is None or invitation is not None:
             count_registration(request)
         guesses = Guesses(request, of="enrolment tokens")
-        is_guessed = invitation is None and policy == "token"
+        is_guessed = invitation is None and policy in ("token", "jwt")
         if is_guessed:
             guesses.count()
         registration = clients.register_client(
             federated_model,
             credential=credential,
             enrolment_token=request.headers.get("FMA-Enrolment-Token"),
+            enrolment_jwt=authentication.bearer_of(request),
             invitation=invitation,
             organisation=_claimed_organisation(request) if policy == "approval" else "",
             idempotency_key=key,

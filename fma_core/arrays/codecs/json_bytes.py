@@ -1,7 +1,7 @@
 """JSON text of weights, read and written fast with orjson: the same values and layouts as json_layouts.
 
-This is the only module of fma_core that needs orjson, which the server installs; the client library reads and writes
-JSON with the standard library.
+This module and json_pieces are the only ones of fma_core that need orjson, which the server installs; the client
+library reads and writes JSON with the standard library.
 """
 
 from __future__ import annotations

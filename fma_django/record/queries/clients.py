@@ -5,7 +5,7 @@ from typing import Any
 
 from django.db.models import Prefetch, Q, QuerySet
 
-from fma_django.accounts.grants import may, organisations_where
+from fma_django.accounts.grants import may, only_model, organisations_where
 from fma_django.models import Client, ClientError, ClientTelemetry, FederatedModel
 from fma_django.record.queries.visible import Caller, visible_to
 
@@ -19,6 +19,8 @@ def clients_of(caller: Caller) -> QuerySet[Client]:
     """
     own = visible_to(caller, FederatedModel.objects.only("pk").order_by("pk"))
     clients = Client.objects.all()
+    if (only := only_model(caller)) is not None:
+        clients = clients.filter(federated_models=only)
     if not may(caller, VIEW_CLIENTS):
         # Not joined: a client of two models would come twice.
         whole = visible_to(caller, FederatedModel.objects.order_by(), as_member=False)

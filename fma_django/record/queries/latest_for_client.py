@@ -3,9 +3,10 @@
 from typing import Annotated, Any, NamedTuple
 
 from django.db import connection
+from django.utils import timezone
 
 from fma_django.models import Client, FederatedModel, ModelAggregate, ModelArtifact
-from fma_django.record.sql import Select
+from fma_django.record.sql import Select, moment
 
 
 class LatestWeights(NamedTuple):
@@ -41,7 +42,8 @@ _LATEST = Select(
     LEFT JOIN {a} ON {a.id} = (
         SELECT {n.id} FROM {n} WHERE {n.federated_model_id} = {m.id} ORDER BY {n.id} DESC LIMIT 1
     )
-    WHERE {c.is_active} AND {c.credential_hash} = %(credential_hash)s""",
+    WHERE {c.is_active} AND {c.credential_hash} = %(credential_hash)s
+    AND ({c.superseded_on} IS NULL OR {c.superseded_on} > %(now)s)""",
     c=Client,
     reg=FederatedModel.clients.through,
     m=FederatedModel,
@@ -54,7 +56,10 @@ _LATEST = Select(
 def latest_for_client(federated_model_id: int, credential_hash: str) -> LatestForClient | None:
     """The newest weights; None when there is no such client, or it is not registered with the model."""
     with connection.cursor() as cursor:
-        row = _LATEST.one(cursor, {"model": federated_model_id, "credential_hash": credential_hash})
+        now = moment(cursor, timezone.now())
+        row = _LATEST.one(
+            cursor, {"model": federated_model_id, "credential_hash": credential_hash, "now": now}
+        )
     if row is None:
         return None
     if row.aggregate_id is not None:

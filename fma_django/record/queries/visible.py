@@ -5,7 +5,8 @@ own clients sent, and the models that these are registered with; a developer wha
 belongs to the models that it is registered with, and of what clients send only its own; anybody else nothing.
 Evaluations are also seen by the members of an organisation that was asked, and by no client that was not; what one
 client answered is seen by itself and by members of its own organisation, and by nobody else. An upload is seen by its
-sender alone: the client, or the developer as long as the model is one that it sees.
+sender alone: the client, or the developer as long as the model is one that it sees. A user whose token is for one model
+sees of all this what belongs to that model.
 """
 
 from typing import TypeVar
@@ -13,7 +14,7 @@ from typing import TypeVar
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Exists, Model, OuterRef, Q, QuerySet
 
-from fma_django.accounts.grants import may, organisations_where, permission_to_view
+from fma_django.accounts.grants import may, only_model, organisations_where, permission_to_view
 from fma_django.models import (
     Client,
     ClientAggregateScore,
@@ -36,6 +37,7 @@ PATH_TO_MODEL: dict[type[Model], str] = {
     ModelUpdate: "federated_model__",
     ClientAggregateScore: "aggregate__federated_model__",
     EvaluationRound: "federated_model__",
+    EvaluationResult: "evaluation__federated_model__",
     Upload: "federated_model__",
 }
 SENT_BY_CLIENTS = (ModelUpdate, ClientAggregateScore, EvaluationResult, Upload)
@@ -55,6 +57,8 @@ def visible_to(caller: Caller, rows: QuerySet[Row], *, as_member: bool = True) -
         )
     if not isinstance(caller, AbstractBaseUser):
         return rows.none()
+    if (only := only_model(caller)) is not None:
+        rows = rows.filter(**{f"{PATH_TO_MODEL[rows.model]}pk": only})
     if issubclass(rows.model, Upload):
         rows = rows.filter(developer=caller.pk)
     if issubclass(rows.model, EvaluationResult):

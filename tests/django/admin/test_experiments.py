@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.test import Client as Browser
 from django.urls import reverse
 
@@ -121,5 +121,9 @@ def test_a_tag_is_one_word(browser: Browser, name: str, ok: bool) -> None:
 
 
 def test_an_organisation_has_members(browser: Browser, admin_user: User) -> None:
-    browser.post(url_of(Organisation, "add"), {"name": "North", "members": [admin_user.pk]})
+    role = Group.objects.get(name="auditor")
+    said = {"name": "North", "memberships-0-user": admin_user.pk, "memberships-0-role": role.pk}
+    forms = {"memberships-TOTAL_FORMS": 1, "memberships-INITIAL_FORMS": 0}
+    browser.post(url_of(Organisation, "add"), {**said, **forms})
     assert list(Organisation.objects.get().members.all()) == [admin_user]
+    assert admin_user.memberships.get().role == role

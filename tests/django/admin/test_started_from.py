@@ -30,6 +30,9 @@ def sent_by(page: Any) -> dict[str, Any]:
             sent[name] = "on"
         elif value not in (None, False):
             sent[name] = [getattr(one, "pk", one) for one in value] if isinstance(value, list) else value
+    for inline in page.context["inline_admin_formsets"]:
+        management = inline.formset.management_form
+        sent |= {management.add_prefix(name): management[name].value() for name in management.fields}
     carried = re.search(r'name="started_from" value="([^"]*)"', page.content.decode())
     assert carried, "the page does not carry what it started from"
     return sent

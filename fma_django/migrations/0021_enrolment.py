@@ -46,7 +46,7 @@ def give_permissions(apps: Apps, schema_editor: BaseDatabaseSchemaEditor) -> Non
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('fma_django', '0018_roles'),
+        ('fma_django', '0020_credentials'),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 

@@ -169,13 +169,30 @@ SETTINGS: tuple[Setting, ...] = (
     _recorded(
         "FMA_REGISTRATION",
         "Who may register clients: everybody (`open`), clients with FMA_ENROLMENT_TOKEN (`token`), clients with a "
-        "signed JWT (`jwt`), or nobody (`closed`; use `fma client add` then).",
+        "signed JWT (`jwt`), everybody who is approved afterwards (`approval`), or nobody (`closed`; use "
+        "`fma client add` then). Clients with an invitation always may.",
     ),
     _recorded(
         "FMA_ENROLMENT_TOKEN",
         "The token that a client must send to register when FMA_REGISTRATION is `token`: 16 characters or more.",
         parse=enrolment_token,
         is_secret=True,
+    ),
+    _recorded(
+        "FMA_APPROVAL_DAYS",
+        "The days after which a client that nobody has approved is removed, when FMA_REGISTRATION is `approval`.",
+        parse=whole(least=1),
+    ),
+    _recorded(
+        "FMA_REGISTRATION_RATE",
+        "How many new clients one address may register in a period. More are answered with 429 and Retry-After. Each "
+        "process of the server counts alone, unless FMA_BROKER_URL is set.",
+        parse=rate,
+    ),
+    _recorded(
+        "FMA_MAX_CLIENTS_PER_MODEL",
+        "The number of clients with which a model takes no more registrations (409 `model_full`); 0 means no limit.",
+        parse=whole(least=0),
     ),
     _recorded(
         "FMA_JWKS",

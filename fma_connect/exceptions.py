@@ -7,6 +7,7 @@
     │   │   │                       status 0 for weights that are refused here, before any call
     │   │   ├── NotAuthenticated    401: no credential, or one that the server does not know
     │   │   ├── NotAllowed          403: a known caller who may not do this
+    │   │   │   ├── AwaitingApproval    the client has registered, and nobody has approved it yet
     │   │   │   └── NotSelected         an update of a client that was not chosen for the round
     │   │   ├── NotFound            404
     │   │   ├── Conflict            409: right in itself, but not in this state
@@ -30,6 +31,7 @@ from typing import Any
 
 __all__ = [
     "APIException",
+    "AwaitingApproval",
     "Conflict",
     "ConnectionFailed",
     "CredentialError",
@@ -133,6 +135,10 @@ class Conflict(Refused):
     """A valid request that the current state of the object does not allow."""
 
 
+class AwaitingApproval(NotAllowed):
+    """A call of a client that has registered, and waits until somebody of the server approves it."""
+
+
 class NotSelected(NotAllowed):
     """An update of a client that was not chosen for the round; `join_once` says when to ask again."""
 
@@ -186,6 +192,7 @@ _BY_STATUS: dict[int, type[Refused]] = {
     429: TooManyRequests,
 }
 _BY_CODE: dict[tuple[int, str], type[Refused]] = {
+    (403, "awaiting_approval"): AwaitingApproval,
     (403, "not_selected"): NotSelected,
     (409, "late_update"): LateUpdate,
     (409, "round_full"): RoundFull,

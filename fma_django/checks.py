@@ -19,7 +19,8 @@ def check_values(app_configs: Any, **_kwargs: Any) -> list[CheckMessage]:
     if now.registration not in policies:
         messages.append(
             Error(
-                f"FMA_REGISTRATION is open, token, jwt or closed; found {now.registration!r}", id="fma.E001"
+                f"FMA_REGISTRATION is open, token, approval, jwt or closed; found {now.registration!r}",
+                id="fma.E001",
             )
         )
     if now.registration == "token" and not now.enrolment_token:

@@ -30,8 +30,11 @@ class Settings:
     broker_url: str = ""
     s3_presigned_s: int = 0
 
-    registration: Literal["open", "token", "jwt", "closed"] = "open"
+    registration: Literal["open", "token", "approval", "jwt", "closed"] = "open"
     enrolment_token: str = ""
+    registration_rate: Rate = (60, 60)
+    max_clients_per_model: int = 0
+    approval_days: int = 30
     jwks: str = ""
     jwt_issuer: str = ""
     jwt_audience: str = ""

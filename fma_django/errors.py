@@ -11,6 +11,10 @@
         ├── NotRegistered           not_registered
         ├── RegistrationClosed      registration_closed
         ├── WrongEnrolmentToken     wrong_enrolment_token
+        ├── InvalidInvitation       invalid_invitation
+        ├── AwaitingApproval        awaiting_approval
+        ├── NoConsent               no_consent
+        ├── ModelFull               model_full
         ├── ClientMismatch          client_mismatch
         ├── UnknownBaseAggregate    unknown_base_aggregate
         ├── BaseAggregateRequired   base_aggregate_required
@@ -131,6 +135,33 @@ class RegistrationClosed(Refused):
 
 class WrongEnrolmentToken(Refused):
     code = "wrong_enrolment_token"
+
+
+class InvalidInvitation(Refused):
+    code = "invalid_invitation"
+
+
+class AwaitingApproval(Refused):
+    """The client has registered, and nobody has approved it yet."""
+
+    code = "awaiting_approval"
+
+    @classmethod
+    def of_client(cls) -> "AwaitingApproval":
+        return cls("this client waits until an operator, or an admin of its organisation, approves it")
+
+
+class NoConsent(Refused):
+    """The client has not consented to train this model."""
+
+    code = "no_consent"
+    field = "client"
+
+
+class ModelFull(Refused):
+    """The model has as many clients as it may."""
+
+    code = "model_full"
 
 
 class InvalidEnrolmentJwt(Refused):

@@ -66,7 +66,12 @@ def fma(
     bench: Bench, database: Database, *, env: Mapping[str, str] | None = None, worker: bool = True
 ) -> Iterator[Server]:
     """`fma serve`, or `fma web` alone."""
-    settings = {"FMA_LOG_LEVEL": "WARNING", "FMA_LOGIN_RATE": "100000/min", **(env or {})}
+    settings = {
+        "FMA_LOG_LEVEL": "WARNING",
+        "FMA_LOGIN_RATE": "100000/min",
+        "FMA_REGISTRATION_RATE": "100000/min",
+        **(env or {}),
+    }
     if database.url:
         settings["FMA_DATABASE_URL"] = database.url
     with bench.new_folder("fma") as folder, FmaInstall(folder / "data", settings) as install:

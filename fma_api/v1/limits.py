@@ -71,6 +71,15 @@ class Guesses:
         rates.take([cost.given_back() for cost in self._costs])
 
 
+def count_registration(request: Request) -> None:
+    """Count a new client of one address, or network of IPv6, against FMA_REGISTRATION_RATE. Raises Throttled."""
+    number, period_s = conf.current().registration_rate
+    address = network_of(BaseThrottle().get_ident(request))
+    wait_s, _ = rates.take([Cost(f"registration:{address}", period_s / number, period_s)])
+    if wait_s > 0:
+        raise Throttled(wait=ceil(wait_s))
+
+
 def _key_of(account: object) -> str:
     """One key for all spellings that forms, or the API, take for one name: a number, blanks around it, wide letters.
 

@@ -8,6 +8,7 @@ from fma_api.v1.algorithms import urls as algorithms
 from fma_api.v1.artifacts import urls as artifacts
 from fma_api.v1.clients import urls as clients
 from fma_api.v1.evaluations import urls as evaluations
+from fma_api.v1.invitations import urls as invitations
 from fma_api.v1.models import urls as models
 from fma_api.v1.reports import urls as reports
 from fma_api.v1.root import RootView
@@ -25,6 +26,7 @@ urlpatterns = [
     *scores.urlpatterns,
     *evaluations.urlpatterns,
     *clients.urlpatterns,
+    *invitations.urlpatterns,
     *uploads.urlpatterns,
     *accounts.urlpatterns,
     *algorithms.urlpatterns,

@@ -39,6 +39,7 @@ from fma_connect.exceptions import (
     NotFound,
     UnexpectedAnswer,
 )
+from fma_connect.invitation import Invitation, read_invitation
 from fma_connect.joining import Joined, Joining, NotJoined, answer_of
 from fma_connect.outbox import Facts, Outbox
 from fma_connect.outgoing_json import metrics_json, positive_int
@@ -82,8 +83,10 @@ class Client(Connected):
     credential_file: the file with the credential, one for each client. When it is missing, the client registers at its
         first call and writes the file (mode 0600). None keeps the credential in memory: the next start is a new client.
     uuid: an existing credential (of WebClient, say) to use when the file does not exist yet.
+    invitation: the file of an invitation, or its link, to register with; it says the url and the model, too.
     enrolment_token, enrolment_jwt: for servers that require one at registration; the JWT is of the operator's identity
         provider, or a function that fetches one.
+    organisation: the name of this client's organisation, for servers on which its admin approves clients.
     telemetry: whether to report facts about the device from time to time (docs/reference/telemetry.md);
         FMA_TELEMETRY=off switches it off.
     keep_unsent: whether an update is kept in a file beside the credential file until the server has confirmed it.
@@ -97,13 +100,15 @@ class Client(Connected):
 
     def __init__(
         self,
-        url: str,
-        model: int,
+        url: str | None = None,
+        model: int | None = None,
         *,
         credential_file: str | os.PathLike[str] | None,
+        invitation: str | os.PathLike[str] | None = None,
         uuid: str | None = None,
         enrolment_token: str | None = None,
         enrolment_jwt: str | Callable[[], str] | None = None,
+        organisation: str | None = None,
         telemetry: bool = True,
         keep_unsent: bool = True,
         timeout_s: float = 60.0,
@@ -114,12 +119,15 @@ class Client(Connected):
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._invitation = None if invitation is None else read_invitation(invitation)
+        url, model = _address(url, model, self._invitation)
         self.model = positive_int(model, "model")
         self._file = None if credential_file is None else CredentialFile(credential_file)
         # Read from a file, either may end with a line end.
         self._given_uuid = None if uuid is None else str(uuid).strip()
         self._enrolment_token = None if enrolment_token is None else str(enrolment_token).strip()
         self._enrolment_jwt = enrolment_jwt
+        self._organisation = organisation
         # The key of one registration, however often it is tried.
         self._fresh = Credential(server=base_url(url), model=self.model)
         self._credential: Credential | None = None
@@ -537,6 +545,8 @@ class Client(Connected):
             headers["CLIENT-UUID"] = self._given_uuid
         if self._enrolment_token is not None:
             headers["FMA-Enrolment-Token"] = self._enrolment_token
+        if self._invitation is not None:
+            headers["FMA-Invitation"] = self._invitation.token
         if self._enrolment_jwt is not None:
             jwt = self._enrolment_jwt() if callable(self._enrolment_jwt) else self._enrolment_jwt
             headers["Authorization"] = f"Bearer {jwt.strip()}"
@@ -544,6 +554,7 @@ class Client(Connected):
             "POST",
             f"api/v1/models/{self.model}/register_client/",
             headers=headers,
+            json_body=None if self._organisation is None else {"organisation": self._organisation},
             idempotency_key=begun.registration_key,
         ).json()
         if not isinstance(answer, dict) or not isinstance(answer.get("uuid"), str):
@@ -553,6 +564,18 @@ class Client(Connected):
         self._save(registered)
         logger.info("client_registered model=%d client=%s", self.model, registered.client)
         return registered
+
+
+def _address(url: str | None, model: int | None, invitation: Invitation | None) -> tuple[str, int]:
+    """The server and the model, which an invitation says where the caller does not."""
+    if invitation is not None:
+        url = invitation.server if url is None else url
+        model = invitation.model if model is None else model
+    if url is None:
+        raise InvalidArgument("url must be given, or an invitation, which has it")
+    if model is None:
+        raise InvalidArgument("model must be given, or an invitation, which has it")
+    return url, model
 
 
 def _plain_metrics(metrics: Any) -> dict[str, Any]:

@@ -22,13 +22,14 @@ from fma_django.admin.object_filter import object_filter
 from fma_django.admin.refusals import RefusableForm, RefusalsAdmin
 from fma_django.admin.secret_once import show_once
 from fma_django.admin.themed import action
-from fma_django.clients.registration import create_client, describe_client, revoke_client
+from fma_django.clients.registration import approve_client, create_client, describe_client, revoke_client
 from fma_django.experiments.changes import change_federated_model
 from fma_django.models import (
     Client,
     ClientAggregateScore,
     EvaluationRound,
     FederatedModel,
+    Invitation,
     ModelUpdate,
     Organisation,
     Tag,
@@ -39,6 +40,15 @@ REVOKE = {
     "button": "Revoke",
     "consequence": "A revoked client is refused everywhere from now on, for every model, and its credential cannot be "
     "made valid again. What it has sent before stays in the record.",
+}
+
+APPROVE = {
+    "button": "Approve",
+    "consequence": "An approved client is let in from now on, and counts in the rounds of its models.",
+}
+REFUSE = {
+    "button": "Refuse",
+    "consequence": "A refused client is never let in; it may register again as another one, and wait again.",
 }
 
 
@@ -78,10 +88,12 @@ class ClientAdmin(RefusalsAdmin[Client]):
     )
     list_filter = (
         "is_active",
+        "awaits_approval",
         object_filter(Organisation, "organisation"),
         object_filter(Tag, "tags", title="tag"),
         object_filter(FederatedModel, "federated_models", title="federated model"),
         object_filter(EvaluationRound, "evaluations", newest=0),
+        object_filter(Invitation, "invitation", newest=0),
         "created_on",
     )
     list_per_page = 50
@@ -90,8 +102,8 @@ class ClientAdmin(RefusalsAdmin[Client]):
     search_help_text = "Client id, its name, organisation, a tag, or one of its models"
     autocomplete_fields = ("organisation",)
     date_hierarchy = "created_on"
-    actions = ("revoke_selected",)
-    actions_detail = ("revoke_this",)
+    actions = ("approve_selected", "refuse_selected", "revoke_selected")
+    actions_detail = ("approve_this", "refuse_this", "revoke_this")
     add_fieldsets = (
         (
             None,
@@ -198,6 +210,8 @@ class ClientAdmin(RefusalsAdmin[Client]):
 
     @display(description="state", ordering="is_active")
     def state(self, row: Client) -> str:
+        if row.awaits_approval:
+            return label("waits for approval", "warning")
         return label("active", "success") if row.is_active else label("revoked", "danger")
 
     @display(description="models", ordering=F("num_models"))
@@ -222,6 +236,38 @@ class ClientAdmin(RefusalsAdmin[Client]):
 
     # Actions
 
+    @action(description="Approve selected clients", permissions=["change"])
+    def approve_selected(self, request: HttpRequest, queryset: QuerySet[Client]) -> HttpResponse | None:
+        if not is_confirmed(request):
+            return ask(self, request, queryset, question="Approve these clients?", **APPROVE)
+        for client in queryset.filter(awaits_approval=True):
+            self._approve(request, client)
+        return None
+
+    @action(description="Approve", permissions=["change"])
+    def approve_this(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        client, page = self._client_and_page(request, object_id)
+        if not is_confirmed(request):
+            return ask(self, request, [client], question="Approve this client?", cancel_url=page, **APPROVE)
+        self._approve(request, client)
+        return HttpResponseRedirect(page)
+
+    @action(description="Refuse selected clients", permissions=["change"])
+    def refuse_selected(self, request: HttpRequest, queryset: QuerySet[Client]) -> HttpResponse | None:
+        if not is_confirmed(request):
+            return ask(self, request, queryset, question="Refuse these clients?", **REFUSE)
+        for client in queryset.filter(awaits_approval=True):
+            self._refuse(request, client)
+        return None
+
+    @action(description="Refuse", permissions=["change"])
+    def refuse_this(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        client, page = self._client_and_page(request, object_id)
+        if not is_confirmed(request):
+            return ask(self, request, [client], question="Refuse this client?", cancel_url=page, **REFUSE)
+        self._refuse(request, client)
+        return HttpResponseRedirect(page)
+
     @action(description="Revoke selected clients", permissions=["change"])
     def revoke_selected(self, request: HttpRequest, queryset: QuerySet[Client]) -> HttpResponse | None:
         if not is_confirmed(request):
@@ -232,10 +278,7 @@ class ClientAdmin(RefusalsAdmin[Client]):
 
     @action(description="Revoke", permissions=["change"])
     def revoke_this(self, request: HttpRequest, object_id: str) -> HttpResponse:
-        client = self.get_object(request, unquote(object_id))
-        if client is None:
-            raise Http404
-        page = reverse("admin:fma_django_client_change", args=[client.pk])
+        client, page = self._client_and_page(request, object_id)
         if not is_confirmed(request):
             return ask(self, request, [client], question="Revoke this client?", cancel_url=page, **REVOKE)
         self._revoke(request, client)
@@ -244,7 +287,29 @@ class ClientAdmin(RefusalsAdmin[Client]):
     def get_actions_detail(self, request: HttpRequest, object_id: str) -> list[Any]:
         offered: list[Any] = super().get_actions_detail(request, object_id)  # type: ignore[misc]
         client = self.get_object(request, unquote(object_id))
-        return offered if client is not None and client.is_active else []
+        if client is None:
+            return []
+        if client.awaits_approval:
+            wanted: tuple[str, ...] = ("_approve_this", "_refuse_this")
+        else:
+            wanted = ("_revoke_this",) if client.is_active else ()
+        return [one for one in offered if one.action_name.endswith(wanted)]
+
+    def _client_and_page(self, request: HttpRequest, object_id: str) -> tuple[Client, str]:
+        client = self.get_object(request, unquote(object_id))
+        if client is None:
+            raise Http404
+        return client, reverse("admin:fma_django_client_change", args=[client.pk])
+
+    def _approve(self, request: HttpRequest, client: Client) -> None:
+        approve_client(client)
+        self.log_change(request, client, "Approved.")
+        self.message_user(request, f"Client {client} is approved.", messages.SUCCESS)
+
+    def _refuse(self, request: HttpRequest, client: Client) -> None:
+        revoke_client(client)
+        self.log_change(request, client, "Refused.")
+        self.message_user(request, f"Client {client} is refused.", messages.SUCCESS)
 
     def _revoke(self, request: HttpRequest, client: Client) -> None:
         try:
@@ -265,3 +330,5 @@ class ClientAdmin(RefusalsAdmin[Client]):
                 else Q(federated_models=federated_model) & ~Q(pk=client.pk)
             ).distinct()
             change_federated_model(federated_model, {"clients": clients})
+            if federated_model in wanted:  # whoever may change clients consents for them
+                federated_model.consents.add(client)

@@ -8,7 +8,7 @@ from django.db import transaction
 
 from fma_django.accounts.grants import may
 from fma_django.clients.labels import organisation_named, tags_named
-from fma_django.clients.registration import describe_client, revoke_client
+from fma_django.clients.registration import approve_client, describe_client, revoke_client
 from fma_django.errors import InvalidValue, NotPermitted
 from fma_django.models import Client, Organisation
 
@@ -18,14 +18,14 @@ CHANGE_CLIENT = "fma_django.change_client"
 def change_client(client: Client, changes: Mapping[str, Any], *, by: User | None) -> Client:
     """Change `name`, `tags` (a list of words), `organisation` (a name or None) and `is_active` of a client.
 
-    Tags that nobody has used before are made; an organisation must be there. A client that is revoked stays so: its
-    credential may be in strange hands.
+    Tags that nobody has used before are made; an organisation must be there. `is_active` approves a client that waits
+    for it, or refuses it. A client that is revoked stays so: its credential may be in strange hands.
     by: who asks; None is the operator at the command line. With a role in an organisation, a user changes its clients,
     and moves them to another one only where the user may change clients, too.
     Raises InvalidValue, NotPermitted.
     """
     _require(by, client.organisation)
-    if changes.get("is_active") and not client.is_active:
+    if changes.get("is_active") and not (client.is_active or client.awaits_approval):
         raise InvalidValue("a revoked client stays revoked; register a new one", field="is_active")
     organisation = client.organisation
     if "organisation" in changes:
@@ -39,9 +39,11 @@ def change_client(client: Client, changes: Mapping[str, Any], *, by: User | None
             tags=tags_named(changes["tags"]) if "tags" in changes else client.tags.all(),
         )
     # Beside the rest, since it takes the rows of rounds in an order of its own.
-    if changes.get("is_active") is False and client.is_active:
+    if changes.get("is_active") and client.awaits_approval:
+        approve_client(client)
+    elif changes.get("is_active") is False and (client.is_active or client.awaits_approval):
         revoke_client(client)
-    client.refresh_from_db(fields=["is_active"])
+    client.refresh_from_db(fields=["is_active", "awaits_approval"])
     return client
 
 

@@ -10,6 +10,7 @@ from django.utils import timezone
 from fma_core.aggregation.strategy import Strategy
 from fma_core.errors import InvalidPart, InvalidStrategy
 from fma_django import wakeups
+from fma_django.clients.consent import set_clients
 from fma_django.errors import ExperimentEnded, InvalidValue, ModelHasHistory
 from fma_django.evaluations.privacy import remember_new_observer
 from fma_django.experiments.artifacts import create_artifact
@@ -61,7 +62,7 @@ def create_federated_model(
 
     def create() -> FederatedModel:
         draft.save()
-        draft.clients.set(clients)
+        set_clients(draft, clients, by=developer)
         if stored is not None:
             _set_initial(draft, stored)
         record_version(draft, by=developer)
@@ -108,7 +109,7 @@ def change_federated_model(
         # Only what was asked for: another transaction may be changing the current artifact.
         federated_model.save(update_fields=[*columns, "last_modified"])
         if clients is not None:
-            federated_model.clients.set(clients)
+            set_clients(federated_model, clients, by=by)
         version = record_version(federated_model, by=by)
         if current is not None:
             _apply(current, version, respecified=respecified, allow_aggregation=allow_aggregation)

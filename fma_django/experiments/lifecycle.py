@@ -7,6 +7,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from fma_django import wakeups
+from fma_django.clients.consent import set_clients
 from fma_django.errors import InvalidTransition, InvalidValue
 from fma_django.experiments.artifacts import create_artifact
 from fma_django.models import Client, FederatedModel, ModelAggregate, ModelArtifact, Round
@@ -157,7 +158,7 @@ def clone(
 
     def create() -> FederatedModel:
         made.save()
-        made.clients.set(clients)
+        set_clients(made, clients, by=developer)
         if start_from is not None:
             create_artifact(made, version="1.0.0", sha256=start_from.sha256, size_bytes=start_from.size_bytes)
         record_version(made, by=developer)

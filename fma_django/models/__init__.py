@@ -12,6 +12,7 @@ from fma_django.models.evaluation_round import EvaluationRound
 from fma_django.models.federated_model import FederatedModel
 from fma_django.models.forwarding import Forwarding
 from fma_django.models.idempotency_key import IdempotencyKey
+from fma_django.models.invitation import Invitation
 from fma_django.models.model_aggregate import ModelAggregate
 from fma_django.models.model_artifact import ModelArtifact
 from fma_django.models.model_update import ModelUpdate
@@ -36,6 +37,7 @@ __all__ = [
     "FederatedModel",
     "Forwarding",
     "IdempotencyKey",
+    "Invitation",
     "Membership",
     "ModelAggregate",
     "ModelArtifact",

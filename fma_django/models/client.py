@@ -4,6 +4,7 @@ import hashlib
 import uuid
 
 from django.db import models
+from django.db.models import Q
 
 from fma_django.models.organisation import Organisation
 from fma_django.models.tag import Tag
@@ -28,6 +29,12 @@ class Client(models.Model):
     is_active = models.BooleanField(
         default=True, help_text="A client that is not active is refused everywhere."
     )
+    awaits_approval = models.BooleanField(
+        default=False,
+        db_default=False,
+        editable=False,
+        help_text="Whether it has registered, and nobody has approved or refused it yet.",
+    )
     name = models.CharField(max_length=255, blank=True, help_text="The name that its operators gave it.")
     organisation = models.ForeignKey(
         Organisation, on_delete=models.SET_NULL, null=True, blank=True, related_name="clients"
@@ -42,10 +49,26 @@ class Client(models.Model):
     latest_telemetry = models.ForeignKey(
         "ClientTelemetry", on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="+"
     )
+    invitation = models.ForeignKey(
+        "Invitation",
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="clients",
+        help_text="The invitation that it registered with first.",
+    )
     created_on = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         ordering = ("-created_on",)
+        constraints = [
+            # So that whatever leaves out clients that are not active leaves out those that wait, too.
+            models.CheckConstraint(
+                name="client_not_active_while_it_awaits_approval",
+                condition=Q(awaits_approval=False) | Q(is_active=False),
+            ),
+        ]
 
     def __str__(self) -> str:
         return self.name or str(self.id)

@@ -61,6 +61,14 @@ class FederatedModel(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="federated_models"
     )
     clients = models.ManyToManyField(Client, related_name="federated_models", blank=True)
+    consents = models.ManyToManyField(
+        Client,
+        related_name="consented_to",
+        blank=True,
+        editable=False,
+        help_text="The clients that registered themselves, or that their organisation's admin put here: the "
+        "developer may send in their names.",
+    )
     current_artifact = models.OneToOneField(
         "ModelArtifact", on_delete=models.SET_NULL, null=True, blank=True, editable=False, related_name="+"
     )

@@ -30,9 +30,9 @@ class Round(models.Model):
     """One round of a model.
 
     num_updates counts the accepted updates; an accepted update is the only one of its client, so it counts clients.
-    clients_counted: the number of clients that the model had when they were last counted. They are counted when the
-    round starts, and if its rules ask for them, again when one of them leaves and when as many have answered, so that
-    an update need not count them.
+    clients_counted: the number of clients that the round waited for when they were last counted. If its rules ask for
+    them, they are counted when the round starts, when one of them leaves and when as many have answered, so that an
+    update need not count them.
     strategy, num_clients, start_sha256, engine_version: all that its result depends on beside its updates and the state
     of its parent, written down by the claim, so that the aggregate can be computed again.
     started_on, deadline_at: it waits for enough clients before it starts, and its time counts from there (UTC).

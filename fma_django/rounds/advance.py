@@ -130,7 +130,7 @@ def _start(step: Start, facts: RecordedFacts) -> None:
         deadline_at=None if step.deadline_s is None else now + timedelta(seconds=step.deadline_s),
         num_asked=None if cohort is None else len(cohort.chosen),
         num_draws=held.num_draws if cohort is None else cohort.num_draws,
-        clients_counted=facts.num_clients,
+        clients_counted=facts.num_expected if cohort is None else None,
         waits_for="",
     )
 

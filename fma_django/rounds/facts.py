@@ -17,7 +17,7 @@ from fma_core.rounds import closing
 from fma_core.rounds.closing import RoundFacts, RoundRules
 from fma_core.rounds.policy import RoundPolicy
 from fma_core.selection import Candidate, Filter, PastRound, Selector, filters, selectors
-from fma_django.models import Client, FederatedModel, Round
+from fma_django.models import Client, FederatedModel, ModelAggregate, ModelUpdate, Participation, Round
 from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
 from fma_django.record.configuration import as_configured
@@ -32,18 +32,18 @@ log = structlog.get_logger(__name__)
 COUNTED = (UpdateStatus.PENDING, UpdateStatus.RUNNING)
 
 
+_NUM_CLIENTS = """(SELECT COUNT(*) FROM {reg} JOIN {c} ON {c.id} = {reg.client_id}
+    WHERE {reg.federatedmodel_id} = %(model)s AND {c.is_active})"""
+_IS_AGGREGATING = (
+    "EXISTS (SELECT 1 FROM {r} WHERE {r.federated_model_id} = %(model)s AND {r.state} = {aggregating})"
+)
+
+
 class _Beside(NamedTuple):
     """The state of a model beside its open round."""
 
-    num_clients: Annotated[
-        int,
-        """(SELECT COUNT(*) FROM {reg} JOIN {c} ON {c.id} = {reg.client_id}
-        WHERE {reg.federatedmodel_id} = %(model)s AND {c.is_active})""",
-    ]
-    is_aggregating: Annotated[
-        bool,
-        "EXISTS (SELECT 1 FROM {r} WHERE {r.federated_model_id} = %(model)s AND {r.state} = {aggregating})",
-    ]
+    num_clients: Annotated[int, _NUM_CLIENTS]
+    is_aggregating: Annotated[bool, _IS_AGGREGATING]
 
 
 # Asked some times for each round between its last update and its aggregate.
@@ -53,6 +53,43 @@ _BESIDE = Select(
     r=Round,
     c=Client,
     reg=FederatedModel.clients.through,
+    aggregating=RoundState.AGGREGATING,
+)
+
+
+class _BesideWithExpected(NamedTuple):
+    """The same, and how many active clients a round without a cohort waits for.
+
+    From the first aggregate on, one that has only registered is not among them: whoever registers and stays silent
+    would stop the model.
+    """
+
+    num_clients: Annotated[int, _NUM_CLIENTS]
+    is_aggregating: Annotated[bool, _IS_AGGREGATING]
+    num_expected: Annotated[
+        int,
+        """(SELECT COUNT(*) FROM {reg} JOIN {c} ON {c.id} = {reg.client_id}
+        WHERE {reg.federatedmodel_id} = %(model)s AND {c.is_active} AND (
+            NOT EXISTS (SELECT 1 FROM {a} WHERE {a.federated_model_id} = %(model)s)
+            OR EXISTS (SELECT 1 FROM {u} WHERE {u.client_id} = {c.id} AND {u.federated_model_id} = %(model)s)
+            OR EXISTS (
+                SELECT 1 FROM {p} JOIN {j} ON {j.id} = {p.round_id}
+                WHERE {p.client_id} = {c.id} AND {p.joined_on} IS NOT NULL AND {j.federated_model_id} = %(model)s
+            )
+        ))""",
+    ]
+
+
+_BESIDE_WITH_EXPECTED = Select(
+    _BesideWithExpected,
+    "",
+    a=ModelAggregate,
+    c=Client,
+    j=Round,
+    p=Participation,
+    r=Round,
+    reg=FederatedModel.clients.through,
+    u=ModelUpdate,
     aggregating=RoundState.AGGREGATING,
 )
 
@@ -138,9 +175,15 @@ class RecordedFacts:
         return self.current.deadline_at is not None and self.current.deadline_at <= self._now
 
     @property
+    def num_expected(self) -> int | None:
+        """The number of clients that the requirement of a round without a cohort counts; None where it counts none."""
+        beside = self._beside
+        return beside.num_expected if isinstance(beside, _BesideWithExpected) else None
+
+    @property
     def counted(self) -> int | None:
-        """`num_clients`, if somebody has asked for it."""
-        return self.num_clients if "_beside" in self.__dict__ else None
+        """`num_expected`, if somebody has asked for it."""
+        return self.num_expected if "_beside" in self.__dict__ else None
 
     def end_reason(self) -> str | None:
         return self._end_reason
@@ -164,7 +207,7 @@ class RecordedFacts:
         return RoundFacts(
             # An accepted update is the only one of its client in the round, and does not outlive its registration.
             num_updates=num_updates,
-            num_clients=self.num_clients if _counts_clients(rules, current.num_asked) else 0,
+            num_clients=(self.num_expected or 0) if counts_clients(rules, current.num_asked) else 0,
             num_asked=current.num_asked,
             has_start=not strategy.needs_start
             or num_updates < strategy.min_updates
@@ -186,8 +229,20 @@ class RecordedFacts:
         return self.current.federated_model.clients.filter(is_active=True)
 
     @cached_property
-    def _beside(self) -> _Beside:
-        return _beside(self.current.federated_model_id)
+    def _beside(self) -> _Beside | _BesideWithExpected:
+        federated_model_id = self.current.federated_model_id
+        if not self._counts_clients:
+            return _beside(federated_model_id)
+        with connection.cursor() as cursor:
+            (beside,) = _BESIDE_WITH_EXPECTED.all(cursor, {"model": federated_model_id})
+        return beside
+
+    @property
+    def _counts_clients(self) -> bool:
+        try:
+            return counts_clients(self.rules.closing, self.current.num_asked)
+        except (InvalidPart, InvalidStrategy):  # whoever asks for the rules themselves is told
+            return False
 
     @cached_property
     def _end_reason(self) -> str | None:
@@ -221,12 +276,12 @@ def may_be_due(rules: RoundRules, facts: RoundFacts, *, clients_counted: int | N
 
     facts: what is known without them. clients_counted: see Round.
     """
-    if _counts_clients(rules, facts.num_asked) and clients_counted is None:
+    if counts_clients(rules, facts.num_asked) and clients_counted is None:
         return True
     return closing.verdict_of(rules, facts) == "close"
 
 
-def _counts_clients(rules: RoundRules, num_asked: int | None) -> bool:
+def counts_clients(rules: RoundRules, num_asked: int | None) -> bool:
     """Whether the number of a model's clients decides when its round closes."""
     return rules.requirement is not None and num_asked is None and rules.policy.goal is None
 

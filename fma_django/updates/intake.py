@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from fma_core.aggregation.strategy import Strategy
 from fma_core.rounds.closing import RoundFacts
+from fma_django.clients.registration import client_with
 from fma_django.errors import InvalidValue, LateUpdate, NotRegistered, Refused, UnknownClient, UnknownModel
 from fma_django.models import FederatedModel, IdempotencyKey, ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus
@@ -159,7 +160,7 @@ class _UsedBefore(Refused):
 def _standing_before_body(sender: Sender, facts: UpdateFacts) -> Standing:
     """The standing of an active client with a model that exists.
 
-    Raises UnknownClient (a credential), NotRegistered (an id) and UnknownModel.
+    Raises UnknownClient and AwaitingApproval (a credential), NotRegistered (an id) and UnknownModel.
     """
     standing = sql.read_standing(
         sender.federated_model_id,
@@ -170,6 +171,7 @@ def _standing_before_body(sender: Sender, facts: UpdateFacts) -> Standing:
     )
     if standing is None:
         if sender.credential_hash is not None:
+            client_with(sender.credential_hash)  # says why it is not let in
             raise UnknownClient.of_credential()
         raise NotRegistered.of(sender.federated_model_id)
     if standing.federated_model_id is None:

@@ -7,6 +7,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from fma_django import conf, queue
+from fma_django.clients.registration import forget_unapproved_clients
 from fma_django.clients.reports import forget_old_reports
 from fma_django.evaluations.ends import close_due_evaluations
 from fma_django.models import FederatedModel, IdempotencyKey, Round, Worker
@@ -76,11 +77,12 @@ def sweep_files() -> int:
 
 
 def sweep_memory() -> None:
-    """Forget idempotency keys, uploads, workers and reports of clients that no longer matter."""
+    """Forget idempotency keys, uploads, workers, reports of clients and unapproved clients that no longer matter."""
     now = timezone.now()
     IdempotencyKey.objects.filter(created_on__lt=now - KEPT_FOR).delete()
     Worker.objects.filter(seen_on__lt=now - timedelta(days=1)).delete()
     forget_old_reports()
+    forget_unapproved_clients()
     sweep_uploads()
 
 

@@ -27,6 +27,7 @@ from fma_django.clients.enrolment_jwt import verified
 from fma_django.clients.registration import create_client, revoke_client
 from fma_django.errors import InvalidEnrolmentJwt
 from fma_django.models import Client, Organisation
+from fma_django.rates import of_this_process
 from tests.records import make_model
 from tests.servers.certificates import Authority
 from tests.servers.https import Answer, HttpsServer
@@ -105,6 +106,46 @@ def test_the_same_subject_is_the_same_client_of_every_model() -> None:
     assert once == again == elsewhere
     assert another["uuid"] != once["uuid"]
     assert Client.objects.count() == 2
+
+
+def test_a_client_with_a_jwt_has_consented() -> None:
+    model = make_model()
+    client = Client.objects.get(pk=enrol(token()).json()["id"])
+    model.clients.add(client)  # as a developer does it
+
+    enrol(token(), model)
+
+    assert [*model.consents.all()] == [client]
+
+
+def test_a_full_model_takes_no_more_clients_with_a_jwt(settings: LazySettings) -> None:
+    settings.FMA_MAX_CLIENTS_PER_MODEL = 1
+    model = make_model()
+    once = enrol(token(), model).json()
+
+    refused = enrol(token(sub="scanner-2"), model)
+
+    assert (refused.status_code, refused.json()["code"]) == (409, "model_full")
+    settings.FMA_MAX_CLIENTS_PER_MODEL = 0
+    assert enrol(token(sub="scanner-2"), model).status_code == 200
+    settings.FMA_MAX_CLIENTS_PER_MODEL = 1
+    assert enrol(token(), model).json() == once
+
+
+def test_one_network_registers_so_many_clients_with_a_jwt(settings: LazySettings) -> None:
+    of_this_process.forget()
+    settings.FMA_REGISTRATION_RATE = (2, 60)
+    model = make_model()
+
+    def from_address(address: str, sub: str) -> int:
+        headers = {"Authorization": f"Bearer {token(sub=sub)}"}
+        url = f"/api/v1/models/{model.pk}/register_client/"
+        return APIClient(REMOTE_ADDR=address).post(url, headers=headers).status_code
+
+    answers = [from_address(f"2001:db8::{host}", f"scanner-{host}") for host in range(1, 4)]
+
+    assert answers == [200, 200, 429]
+    assert from_address("2001:db8:0:1::1", "scanner-3") == 200
 
 
 def test_another_issuer_has_other_clients(settings: LazySettings) -> None:

@@ -12,6 +12,7 @@ from rest_framework.test import APIClient
 from fma_core.arrays.codecs.safetensors import encode
 from fma_django.accounts.tokens import LOGIN, Limits, create_token, issue_token
 from fma_django.accounts.users import set_member
+from fma_django.clients.invitations import create_invitation
 from fma_django.clients.registration import revoke_client
 from fma_django.models import ApiToken, Client, FederatedModel, Organisation
 from fma_django.rates import of_this_process
@@ -139,6 +140,10 @@ PATCH  /api/v1/organisations/<pk>/                         401 401 403 403 401 4
 DELETE /api/v1/organisations/<pk>/                         401 401 403 403 401 403 403 204  403 403 403 403 403 403
 GET    /api/v1/organisations/<pk>/members/                 401 401 403 403 401 403 403 200  403 200 200 200 200 200
 POST   /api/v1/organisations/<pk>/members/                 401 401 403 403 401 403 403 200  403 403 403 403 200 400
+GET    /api/v1/invitations/                                401 401 403 403 401 200 200 200  200 200 200 200 200 200
+POST   /api/v1/invitations/                                401 401 403 403 401 201 400 201  400 201 403 403 201 201
+GET    /api/v1/invitations/<pk>/                           401 401 403 403 401 404 404 200  404 200 200 200 200 200
+DELETE /api/v1/invitations/<pk>/                           401 401 403 403 401 404 404 204  404 204 403 403 204 204
 DELETE /api/v1/organisations/<pk>/members/<user>/          401 401 403 403 401 403 403 204  403 403 403 403 204 204
 """
 EXPECTED = {
@@ -189,6 +194,7 @@ def world(db: None) -> World:
     colleague = make_user_with(username="colleague")
     set_member(hospital, colleague, None, by=None)
     role = Group.objects.create(name="guest")
+    invitation, _ = create_invitation(by=None, models=[model.pk], organisation=hospital.pk)
     callers = {
         "anonymous": APIClient(),
         "bad": APIClient(headers={"client-uuid": "0d3e1c4c-9c39-4d6f-8e9b-3ae8d2a7a3fd"}),
@@ -237,6 +243,7 @@ def world(db: None) -> World:
         ("PATCH", "/api/v1/users/<pk>/"): {"email": "a@example.org"},
         ("POST", "/api/v1/roles/"): {"name": "new"},
         ("PATCH", "/api/v1/roles/<pk>/"): {"name": "renamed"},
+        ("POST", "/api/v1/invitations/"): {"models": [model.pk]},
         ("POST", "/api/v1/organisations/"): {"name": "new"},
         ("PATCH", "/api/v1/organisations/<pk>/"): {"name": "renamed"},
         ("POST", "/api/v1/organisations/<pk>/members/"): {"username": "alice"},
@@ -254,6 +261,7 @@ def world(db: None) -> World:
         "users": colleague.pk,
         "roles": role.pk,
         "organisations": hospital.pk,
+        "invitations": invitation.pk,
     }
     return World(model, callers, ids, bodies, str(registered.client.pk), str(upload.pk))
 
@@ -274,7 +282,9 @@ BEYOND_A_MODEL = {
     ("POST", "/api/v1/models/"),
     ("POST", "/api/v1/models/<pk>/clone/"),
     ("PATCH", "/api/v1/clients/<pk>/"),
+    ("POST", "/api/v1/invitations/"),
 }
+NOT_WITH_A_TOKEN_OF_ITS_MODEL = {("DELETE", "/api/v1/invitations/<pk>/")}
 
 
 def test_a_token_reaches_as_far_as_its_scope(world: World) -> None:
@@ -309,6 +319,8 @@ def _expected_with(token: str, method: str, path: str) -> int:
     if token in ("this model", "another model"):
         if is_of_accounts or (method, path) in BEYOND_A_MODEL:
             return 403
+        if token == "this model" and (method, path) in NOT_WITH_A_TOKEN_OF_ITS_MODEL:
+            return 403
         return of_user["staff" if token == "this model" else "other"]
     is_change = method != "GET"
     if is_change and (token == "read" or (token == "write" and is_of_accounts)):
@@ -322,6 +334,8 @@ def test_a_token_of_a_model_lists_what_belongs_to_it_alone(world: World) -> None
     clients = [make_client(other).client for _ in range(3)]
     make_score(make_aggregate(other, *clients), clients[0])
     open_to(other)
+    create_invitation(by=staff, models=[other.pk])
+    create_invitation(by=staff, models=[world.model.pk, other.pk])
     models = {"first": world.model, "second": other}
     callers = {
         name: as_token(create_token(staff, name, Limits("read", model))[1]) for name, model in models.items()
@@ -337,7 +351,7 @@ def test_a_token_of_a_model_lists_what_belongs_to_it_alone(world: World) -> None
         assert seen["second"], path
         assert not seen["first"] & seen["second"], path
         assert seen["first"] | seen["second"] <= all_rows, path
-    assert len(kinds) == 7
+    assert len(kinds) == 8
     for name, api in callers.items():
         assert [row["id"] for row in api.get(f"{API}models/").json()] == [models[name].pk]
     registered = callers["second"].get(f"{API}clients/").json()

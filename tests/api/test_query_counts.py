@@ -79,10 +79,11 @@ def test_lists_take_as_many_queries_for_thirty_rows_as_for_two(owner: APIClient,
 
 def test_creating_a_model_with_many_clients_looks_them_up_at_once(alice: Any) -> None:
     caller = as_user(alice)
+    own = make_model(alice)
     caller.get(f"{API}me/")  # notes the use of the token
 
     def cost(count: int) -> int:
-        ids = [str(make_client().client.pk) for _ in range(count)]
+        ids = [str(make_client(own).client.pk) for _ in range(count)]
         with CaptureQueriesContext(connection) as captured:
             answer = caller.post(f"{API}models/", {"name": "m", "aggregator": "mean", "clients": ids})
         assert sorted(answer.json()["clients"]) == sorted(ids)

@@ -59,7 +59,7 @@ def test_no_name_of_the_environment_is_warned_of() -> None:
         (
             "FMA_REGISTRATION",
             "public",
-            ("fma.E001", "FMA_REGISTRATION is open, token, jwt or closed; found 'public'"),
+            ("fma.E001", "FMA_REGISTRATION is open, token, approval, jwt or closed; found 'public'"),
         ),
         ("FMA_REGISTRATION", "token", ("fma.E002", "FMA_REGISTRATION=token needs FMA_ENROLMENT_TOKEN")),
         (

@@ -107,6 +107,22 @@ def test_processes_of_the_version_before_write_rows_after_the_migration() -> Non
         assert rows == [{name: getattr(kind(), name) for name in fields}] * len(rows)
 
 
+@pytest.mark.usefixtures("newest_afterwards")
+def test_registered_clients_have_consented_and_roles_may_invite() -> None:
+    model = make_model()
+    client = make_client(model).client
+    hospital_admin = Group.objects.get(name="organisation admin")
+    MigrationExecutor(connection).migrate([("fma_django", "0018_roles")])
+    hospital_admin.permissions.filter(codename__endswith="_invitation").delete()
+
+    _migrate_to_newest()
+
+    assert [*FederatedModel.objects.get(pk=model.pk).consents.all()] == [client]
+    given = hospital_admin.permissions.filter(codename__endswith="_invitation")
+    names = ["add_invitation", "delete_invitation", "view_invitation"]
+    assert sorted(given.values_list("codename", flat=True)) == names
+
+
 def _columns(kind: type[Model]) -> set[str]:
     with connection.cursor() as cursor:
         if kind._meta.db_table not in connection.introspection.table_names(cursor):

@@ -74,7 +74,7 @@ def test_a_value_is_read(name: str, text: str, value: object) -> None:
         ("FMA_THREADS", "-1", "a whole number, 0 or more; found '-1'"),
         ("FMA_DEBUG", "maybe", "true or false; found 'maybe'"),
         ("FMA_LEASE_SECONDS", "nan", "a number of seconds above 0; found 'nan'"),
-        ("FMA_REGISTRATION", "public", "one of open, token, jwt, closed; found 'public'"),
+        ("FMA_REGISTRATION", "public", "one of open, token, approval, jwt, closed; found 'public'"),
         ("FMA_STORAGE_URL", "/srv/fma", "a storage URL that starts with file:/// or s3://; found '/srv/fma'"),
         ("FMA_STORAGE_URL", "s3://", "a storage URL of a bucket and a prefix after s3://"),
         ("FMA_STORAGE_URL", "s3://key:secret@bucket", "a storage URL of a bucket"),

@@ -99,6 +99,7 @@ class FmaInstall:
         self.env |= {
             "FMA_DATA_DIR": str(data_dir),
             "FMA_SECRET_KEY": secrets.token_hex(32),
+            "FMA_REGISTRATION_RATE": "100000/min",  # all clients of a test have one address
             "PYTHONUNBUFFERED": "1",
         }
         if migrated.FOLDER in os.environ:  # a run of tests; a benchmark measures servers as they are

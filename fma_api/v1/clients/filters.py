@@ -22,7 +22,15 @@ class ClientFilters(FilterSet):
 
     class Meta:
         model = Client
-        fields = ("federated_model", "tag", "organisation", "is_active", "seen_since", "seen_before")
+        fields = (
+            "federated_model",
+            "tag",
+            "organisation",
+            "is_active",
+            "awaits_approval",
+            "seen_since",
+            "seen_before",
+        )
 
     def of_model(self, clients: QuerySet[Client], name: str, value: int) -> QuerySet[Client]:
         # Of a model that the caller does not see, nobody learns its clients.

@@ -43,6 +43,7 @@ class ClientSerializer(serializers.ModelSerializer[Client]):
             "tags",
             "models",
             "is_active",
+            "awaits_approval",
             "last_seen_on",
             "created_on",
             "telemetry",
@@ -61,7 +62,8 @@ class ClientChangesSerializer(StrictSerializer):
         child=serializers.CharField(max_length=64), required=False, max_length=MAX_TAGS
     )
     is_active = serializers.BooleanField(
-        required=False, help_text="false revokes it, for good; true is what it is already."
+        required=False,
+        help_text="true approves a client that waits for it; false refuses or revokes it, for good.",
     )
 
 

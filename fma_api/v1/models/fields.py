@@ -7,7 +7,8 @@ from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from fma_django.accounts.grants import only_model
+from fma_api.v1.callers import user_of
+from fma_django.clients.consent import attachable_by
 from fma_django.experiments.validation import MAX_FILTERS, MAX_STAGES
 from fma_django.models import Client
 
@@ -43,20 +44,22 @@ class ClientsField(serializers.Field):  # type: ignore[type-arg]
         if not isinstance(data, list):
             raise serializers.ValidationError("Clients are a list of public ids.")
         ids = [self._id_of(item) for item in data]
-        clients = self._known().in_bulk(ids)
+        clients = self._attachable().in_bulk(ids)
         for client_id in ids:
             if client_id not in clients:
                 raise serializers.ValidationError(f"There is no client {client_id}.")
         return list(clients.values())
 
-    def _known(self) -> QuerySet[Client]:
-        request = self.context.get("request")
-        only = None if request is None else only_model(request.user)
-        # A token of one model takes no further clients into it: it would see their reports then.
-        return Client.objects.all() if only is None else Client.objects.filter(federated_models=only)
-
     def to_representation(self, value: Any) -> list[str]:
         return [str(client.pk) for client in value.all()]
+
+    def _attachable(self) -> QuerySet[Client]:
+        """One that the caller may not put there is refused as one that does not exist."""
+        request = self.context.get("request")
+        caller = None if request is None else user_of(request)
+        if caller is None:
+            return Client.objects.none()
+        return attachable_by(caller, getattr(self.parent, "instance", None))
 
     def _id_of(self, item: Any) -> uuid.UUID:
         try:

@@ -19,9 +19,10 @@ from fma_api.v1.models.serializers import (
     RewindSerializer,
 )
 from fma_api.v1.pagination import LinkedPages
+from fma_django.clients.consent import attachable_by
 from fma_django.errors import InvalidValue
 from fma_django.experiments import lifecycle
-from fma_django.models import FederatedModel, ModelAggregate
+from fma_django.models import Client, FederatedModel, ModelAggregate
 from fma_django.record.queries.configurations import history_of, with_changes
 
 
@@ -82,18 +83,19 @@ class ExperimentLife(viewsets.GenericViewSet[FederatedModel]):
     )
     @action(methods=["post"], detail=True)
     def clone(self, request: Request, pk: str) -> Response:
-        """The clone belongs to the caller and is not started."""
+        """The clone belongs to the caller and is not started. Clients that the caller may not attach are left out."""
         federated_model = self.get_object()
         serializer = CloneSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
         validated = serializer.validated_data
         aggregate = validated.get("aggregate")
+        developer = cast("User", request.user)
         made = lifecycle.clone(
             federated_model,
-            developer=cast("User", request.user),
+            developer=developer,
             name=validated.get("name"),
             aggregate=None if aggregate is None else _aggregate_of(federated_model, aggregate),
-            clients=federated_model.clients.filter(is_active=True) if validated["clients"] else (),
+            clients=_attachable(federated_model, developer) if validated["clients"] else (),
             once=once_for_json(request, f"clone of {federated_model.pk}"),
         )
         require_own(request, made)
@@ -112,6 +114,10 @@ class ExperimentLife(viewsets.GenericViewSet[FederatedModel]):
 
     def _answered(self, changed: FederatedModel) -> Response:
         return Response(self.get_serializer(changed).data)
+
+
+def _attachable(federated_model: FederatedModel, caller: User) -> QuerySet[Client]:
+    return attachable_by(caller).filter(federated_models=federated_model, is_active=True)
 
 
 def _aggregate_of(federated_model: FederatedModel, pk: int) -> ModelAggregate:

@@ -143,6 +143,15 @@ class NewFederatedModelSerializer(FederatedModelSerializer):
         fields = (*FederatedModelSerializer.Meta.fields, "initial_model")
 
 
+class NewRegistrationSerializer(serializers.Serializer[Any]):
+    organisation = serializers.CharField(
+        max_length=255,
+        required=False,
+        allow_blank=True,
+        help_text="With FMA_REGISTRATION=approval, the name of the client's organisation, whose admin may approve it.",
+    )
+
+
 class RegistrationSerializer(serializers.Serializer[Any]):
     uuid = serializers.UUIDField(help_text="The client's credential. It is shown here only; keep it.")
     id = serializers.UUIDField(help_text="The client's public id.")

@@ -24,7 +24,7 @@ from fma_api.v1.evaluations.of_model import ModelEvaluations
 from fma_api.v1.filters import LIST_FILTERS
 from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key, once_for_json, require_own, scope
 from fma_api.v1.ids import NUMBER
-from fma_api.v1.limits import Guesses
+from fma_api.v1.limits import Guesses, count_registration
 from fma_api.v1.models.filters import FederatedModelFilters
 from fma_api.v1.models.joining import Joining
 from fma_api.v1.models.latest import latest_at_once, newer_at_once
@@ -33,6 +33,7 @@ from fma_api.v1.models.serializers import (
     FederatedModelSerializer,
     LatestModelSerializer,
     NewFederatedModelSerializer,
+    NewRegistrationSerializer,
     RegistrationSerializer,
 )
 from fma_api.v1.pagination import LargePages
@@ -51,6 +52,7 @@ from fma_django.record.queries.visible import visible_to
 from fma_django.record.weights import JsonBody, SafetensorsBody
 from fma_django.updates.uploads import find_upload
 
+INVITATION = "FMA-Invitation"
 READ_BY_CLIENTS = frozenset(
     {
         "get_latest_aggregate",
@@ -161,7 +163,7 @@ class FederatedModelViewSet(
 
     @extend_schema(
         summary="Register as a client of the model",
-        request=None,
+        request=NewRegistrationSerializer,
         responses=RegistrationSerializer,
         parameters=[
             OpenApiParameter(
@@ -171,6 +173,9 @@ class FederatedModelViewSet(
                 description="A known client's credential.",
             ),
             OpenApiParameter("FMA-Enrolment-Token", str, OpenApiParameter.HEADER),
+            OpenApiParameter(
+                INVITATION, str, OpenApiParameter.HEADER, description="The token of an invitation."
+            ),
             IDEMPOTENCY_KEY,
         ],
         auth=[],
@@ -192,15 +197,24 @@ class FederatedModelViewSet(
         request answers the same credential.
         """
         federated_model = self.get_object()
+        policy = conf.current().registration
+        credential = request.headers.get(authentication.HEADER)
+        invitation = request.headers.get(INVITATION)
+        key = idempotency_key(request, at_least=16)
+        if credential is None or invitation is not None:
+            count_registration(request)
         guesses = Guesses(request, of="enrolment tokens")
-        if is_guessed := conf.current().registration in ("token", "jwt"):
+        is_guessed = invitation is None and policy in ("token", "jwt")
+        if is_guessed:
             guesses.count()
         registration = clients.register_client(
             federated_model,
-            credential=request.headers.get(authentication.HEADER),
+            credential=credential,
             enrolment_token=request.headers.get("FMA-Enrolment-Token"),
             enrolment_jwt=authentication.bearer_of(request),
-            idempotency_key=idempotency_key(request, at_least=16),
+            invitation=invitation,
+            organisation=_claimed_organisation(request) if policy == "approval" else "",
+            idempotency_key=key,
         )
         if is_guessed:
             guesses.give_back()
@@ -307,6 +321,12 @@ class FederatedModelViewSet(
 
     def _rendered(self, serializer: Any, rows: Any, many: bool = False) -> Any:
         return serializer(rows, many=many, context=self.get_serializer_context()).data
+
+
+def _claimed_organisation(request: Request) -> str:
+    serializer = NewRegistrationSerializer(data=request.data)
+    serializer.is_valid(raise_exception=True)
+    return str(serializer.validated_data.get("organisation", ""))
 
 
 def _upload_of(request: Request, federated_model: FederatedModel) -> Upload:

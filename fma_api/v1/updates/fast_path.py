@@ -27,6 +27,7 @@ from fma_api.v1.updates.facts import FACTS, METRICS_IN_META, SentFacts, facts_in
 from fma_core.errors import TruncatedBody
 from fma_django import conf
 from fma_django.accounts.grants import may_change_experiment
+from fma_django.clients.consent import require_consent
 from fma_django.clients.registration import find_client, hash_of
 from fma_django.errors import NotPermitted, UnknownClient, UnknownModel
 from fma_django.models import Client, FederatedModel, ModelUpdate
@@ -105,6 +106,7 @@ def _of_user(request: HttpRequest) -> ModelUpdate:
         raise NotPermitted("you may see this model, but not send updates to it")
     if sent.client_id is None or not Client.objects.filter(pk=sent.client_id).exists():
         raise ValidationError({"client": ["A developer names a client by its public id."]})
+    require_consent(federated_model, sent.client_id)
     sender = Sender(sent.federated_model_id, sent.client_id)
     expected = announce(sender, sent.facts, _size_bytes(request), _coding(body), idempotency_key=key)
     return accept(expected, body)

@@ -42,6 +42,9 @@ class RequireXUpdates(Requirement):
 class AllClients(Requirement):
     """Every client of the model has an update waiting, and there is at least one client.
 
+    A server leaves out those that have only registered, once the model has an aggregate: a client counts from then on
+    when it has joined a round or sent an update.
+
     >>> AllClients().is_met(RoundProgress(num_updates=2, num_clients=2, num_clients_answered=2))
     True
     """

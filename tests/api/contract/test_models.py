@@ -34,7 +34,7 @@ def test_a_model_needs_only_a_name_and_an_aggregator(owner: APIClient, alice: An
 
 
 def test_a_model_takes_all_the_fields_of_fma(owner: APIClient, alice: Any) -> None:
-    client = make_client().client
+    client = make_client(make_model(alice)).client
     asked = {
         "name": "digits",
         "aggregator": "average_layers",

@@ -8,6 +8,7 @@ from django.template.response import SimpleTemplateResponse
 from django.test import Client as Browser
 from django.utils import timezone
 
+from fma_django.clients.invitations import create_invitation
 from fma_django.clients.joining import join
 from fma_django.clients.registration import describe_client
 from fma_django.clients.reports import receive_error, receive_telemetry
@@ -21,6 +22,7 @@ from fma_django.models import (
     ConfigVersion,
     EvaluationRound,
     FederatedModel,
+    Invitation,
     ModelAggregate,
     ModelArtifact,
     ModelUpdate,
@@ -53,6 +55,7 @@ SHOWN = (
     ClientTelemetry,
     ClientError,
     Upload,
+    Invitation,
 )
 
 
@@ -67,6 +70,7 @@ def add_rows(count: int) -> None:
         )
         ann = make_client(model).client
         organisation = Organisation.objects.create(name=f"hospital {Organisation.objects.count()}")
+        create_invitation(by=model.developer, models=[model.pk], tags=["ward-3"])
         tag = Tag.objects.create(name=f"site-{Tag.objects.count()}")
         describe_client(ann, name=f"scanner {number}", organisation=organisation, tags=[tag])
         join(model, ann)

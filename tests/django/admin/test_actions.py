@@ -9,11 +9,13 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.test import Client as Browser
 from django.urls import reverse
+from pytest_django import Settings
 
 from fma_django.accounts.tokens import Limits, create_token, find_token, issue_token
+from fma_django.clients.invitations import create_invitation
 from fma_django.clients.registration import find_client
 from fma_django.experiments.lifecycle import cancel_experiment, pause, resume
-from fma_django.models import ApiToken, Client, FederatedModel, ModelUpdate, Round
+from fma_django.models import ApiToken, Client, FederatedModel, Invitation, ModelUpdate, Round
 from fma_django.models.federated_model import CONFIGURATION
 from fma_django.models.model_update import UpdateStatus
 from tests.django.admin.conftest import fail_a_round
@@ -248,6 +250,39 @@ def test_client_is_revoked_on_its_page(browser: Browser, model: FederatedModel) 
     browser.post(url, {"confirmed": "yes"})
     assert not Client.objects.get().is_active
     assert url not in browser.get(url_of(Client, "change", client.pk)).content.decode()
+
+
+@pytest.mark.parametrize(("action", "is_let_in"), [("approve", True), ("refuse", False)])
+@pytest.mark.parametrize("where", ["list", "page"])
+def test_clients_that_wait_are_approved_or_refused(
+    browser: Browser, model: FederatedModel, settings: Settings, action: str, is_let_in: bool, where: str
+) -> None:
+    settings.FMA_REGISTRATION = "approval"
+    client = make_client(model).client
+    url = reverse(f"admin:fma_django_client_{action}_this", args=[client.pk])
+    page = browser.get(url_of(Client, "change", client.pk)).content.decode()
+    assert url in page
+    assert "revoke_this" not in page
+
+    if where == "list":
+        choose(browser, [client], f"{action}_selected")
+        assert Client.objects.get().awaits_approval
+        choose(browser, [client], f"{action}_selected", confirmed="yes")
+    else:
+        browser.post(url, {"confirmed": "yes"})
+
+    client.refresh_from_db()
+    assert (client.is_active, client.awaits_approval) == (is_let_in, False)
+    assert url not in browser.get(url_of(Client, "change", client.pk)).content.decode()
+
+
+def test_invitations_are_revoked_after_a_question(browser: Browser, model: FederatedModel) -> None:
+    invitation, token = create_invitation(by=None, models=[model.pk])
+    assert token not in browser.get(url_of(Invitation, "change", invitation.pk)).content.decode()
+    choose(browser, [invitation], "revoke_selected")
+    assert Invitation.objects.get().revoked_on is None
+    choose(browser, [invitation], "revoke_selected", confirmed="yes")
+    assert Invitation.objects.get().revoked_on is not None
 
 
 def test_new_client_shows_its_credential_once(browser: Browser, model: FederatedModel) -> None:

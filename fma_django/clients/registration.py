@@ -226,12 +226,18 @@ def _require_enrolment(enrolment_token: str | None, enrolment_jwt: str | None) -
 
 
 def _client_of(identity: Identity) -> Registration:
-    credential = _derived(f"jwt {len(identity.issuer)} {identity.issuer} {identity.subject}")
+    subject = f"jwt {len(identity.issuer)} {identity.issuer} {identity.subject}"
+    credential = _derived(subject)
     client, is_new = Client.objects.get_or_create(
-        credential_hash=hash_credential(credential), defaults={"name": identity.subject}
+        subject_hash=hashlib.sha256(subject.encode()).hexdigest(),
+        defaults={"name": identity.subject, "credential_hash": hash_credential(credential)},
     )
     if not client.is_active:
         raise InvalidEnrolmentJwt("the client of this subject was revoked")
+    if client.credential_hash != hash_credential(credential):
+        raise InvalidEnrolmentJwt(
+            "the client of this subject has rotated its credential; if it lost it, its operator makes another one"
+        )
     if is_new:  # later the description is for operators to change
         client.organisation = organisation_named(identity.organisation)
         client.save(update_fields=["organisation"])

@@ -27,13 +27,12 @@ class Migration(migrations.Migration):
             # Those that are there are the tokens of logins.
             model_name='apitoken',
             name='name',
-            field=models.CharField(default='login', max_length=100),
-            preserve_default=False,
+            field=models.CharField(db_default='login', default='login', max_length=100),
         ),
         migrations.AddField(
             model_name='apitoken',
             name='scope',
-            field=models.CharField(choices=[('read', 'read'), ('write', 'write, but not users, roles, organisations and tokens'), ('admin', 'everything that the user may')], default='admin', max_length=8),
+            field=models.CharField(choices=[('read', 'read'), ('write', 'write, but not users, roles, organisations and tokens'), ('admin', 'everything that the user may')], db_default='admin', default='admin', max_length=8),
         ),
         migrations.AddField(
             model_name='apitoken',

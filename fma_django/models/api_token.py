@@ -20,8 +20,11 @@ class ApiToken(models.Model):
     """A user's token for the API. The token itself is not stored: see `fma_django.accounts.tokens`."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_tokens")
-    name = models.CharField(max_length=100)
-    scope = models.CharField(max_length=8, choices=TokenScope, default=TokenScope.ADMIN)
+    # Processes of the version before write neither.
+    name = models.CharField(max_length=100, default="login", db_default="login")
+    scope = models.CharField(
+        max_length=8, choices=TokenScope, default=TokenScope.ADMIN, db_default=TokenScope.ADMIN
+    )
     federated_model = models.ForeignKey(
         FederatedModel,
         on_delete=models.CASCADE,

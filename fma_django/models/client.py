@@ -29,6 +29,14 @@ class Client(models.Model):
     is_active = models.BooleanField(
         default=True, help_text="A client that is not active is refused everywhere."
     )
+    subject_hash = models.CharField(
+        max_length=64,
+        unique=True,
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="The hash of the issuer and the subject of the JWT that it enrolled with.",
+    )
     awaits_approval = models.BooleanField(
         default=False,
         db_default=False,

@@ -447,3 +447,18 @@ def test_keys_come_from_a_url_in_few_requests(
     assert refused.status_code == 503  # this machine is no public address
     assert statuses == [200] * 3 + [403] * 5
     assert server.asked == ["/keys"]
+
+
+def test_a_subject_stays_one_client_after_it_rotated_its_credential() -> None:
+    device = APIClient(headers={"client-uuid": enrol(token()).json()["uuid"]})
+    key = {"idempotency-key": "0123456789abcdef"}
+    following = device.post("/api/v1/clients/me/credential/", headers=key).json()["uuid"]
+    assert APIClient(headers={"client-uuid": following}).get("/api/v1/me/").status_code == 200
+
+    again = enrol(token())
+
+    assert (again.status_code, again.json()["code"]) == (403, "invalid_enrolment_jwt")
+    assert "rotated" in again.json()["detail"]
+    revoke_client(Client.objects.get())
+    assert "revoked" in enrol(token()).json()["detail"]
+    assert Client.objects.count() == 1

@@ -293,14 +293,14 @@ def test_a_session_lasts_so_long_after_the_last_request(root: User, settings: An
     settings.SESSION_COOKIE_AGE = 600
     browser = Browser()
     said = {"username": "root", "password": PASSWORD, "next": "/admin/"}
-    cookie = browser.post("/admin/login/", said).cookies["sessionid"]
+    cookie = browser.post("/admin/login/", said).cookies[settings.SESSION_COOKIE_NAME]
     assert (cookie["max-age"], cookie["httponly"], cookie["samesite"]) == (600, True, "Lax")
     session = Session.objects.get()
     Session.objects.update(expire_date=timezone.now() + timedelta(seconds=5))
 
     later = browser.get("/admin/")
 
-    assert later.cookies["sessionid"]["max-age"] == 600
+    assert later.cookies[settings.SESSION_COOKIE_NAME]["max-age"] == 600
     session.refresh_from_db()
     assert session.expire_date > timezone.now() + timedelta(seconds=590)
     Session.objects.update(expire_date=timezone.now())

@@ -12,6 +12,7 @@ from django.db.migrations.executor import MigrationExecutor
 from django.db.models import Model
 from django.utils import timezone
 
+from fma_django.accounts.tokens import issue_token
 from fma_django.errors import NotVerifiable
 from fma_django.models import FederatedModel, Organisation, Round, Upload, Worker
 from fma_django.rounds import claiming
@@ -92,6 +93,7 @@ def test_processes_of_the_version_before_write_rows_after_the_migration() -> Non
     Upload.objects.create(client=client, federated_model=model, size_bytes=1, expires_on=timezone.now())
     Worker.objects.create(name="of the version before", seen_on=timezone.now())
     Organisation.objects.create(name="hospital").members.add(model.developer)
+    issue_token(model.developer)
     MigrationExecutor(connection).migrate([("fma_django", "0009_array_policies")])
     models = [kind for kind in apps.get_app_config("fma_django").get_models() if _columns(kind)]
     known = {kind: _columns(kind) for kind in models}

@@ -3,19 +3,23 @@
 from pathlib import Path
 from typing import Any
 
+from django.utils import timezone
 from rest_framework.test import APIClient
 
 from fma_api.front.responses import MAY_WAIT, is_kept
 from fma_django.accounts.tokens import issue_token
 from fma_django.clients.registration import Registration
+from fma_django.models import ApiToken
 
 API = "/api/v1/"
 SAFETENSORS = "application/vnd.safetensors"
 
 
 def as_user(user: Any) -> APIClient:
-    """Requests with the user's token."""
-    return as_token(issue_token(user))
+    """Requests with the user's token, whose use has been noted a moment ago."""
+    token = issue_token(user)
+    ApiToken.objects.filter(user=user).update(last_used_on=timezone.now())
+    return as_token(token)
 
 
 def as_token(token: str) -> APIClient:

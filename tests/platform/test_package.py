@@ -61,7 +61,7 @@ def test_the_wheel_says_what_it_is(wheel: Path) -> None:
     assert metadata["Name"] == "federated-model-aggregation"
     assert metadata["License-Expression"] == "Apache-2.0"
     extras = {"server", "postgres", "s3", "redis", "dask", "fast", "torch", "testing", "bench", "demo", "dev"}
-    extras |= {"plot", "mlflow", "tensorboard"}
+    extras |= {"plot", "mlflow", "tensorboard", "oidc"}
     assert extras == set(metadata.get_all("Provides-Extra", []))
 
 

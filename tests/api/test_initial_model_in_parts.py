@@ -483,7 +483,7 @@ def test_an_upload_has_one_sender(model: FederatedModel, ann: Any, senders: dict
 def test_an_upload_has_a_constant_number_of_queries(
     owner: APIClient, model: FederatedModel, django_assert_num_queries: Any
 ) -> None:
-    with django_assert_num_queries(11):
+    with django_assert_num_queries(10):
         url = begun_by(owner, model)
     with django_assert_num_queries(3):
         assert offset(owner, url) == 0

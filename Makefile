@@ -25,7 +25,7 @@ ON_POSTGRES := $(filter-out $(addprefix tests/django/test_,columns.py conf.py ra
 	strategies.py verification.py weights.py),$(wildcard tests/django/test_*.py)) \
 	tests/django/admin/test_lists.py tests/concurrency/test_races.py \
 	$(addprefix tests/api/contract/test_,lists.py models.py updates.py) \
-	$(addprefix tests/api/test_,deliveries.py health.py idempotency.py joining.py latest.py metrics.py \
+	$(addprefix tests/api/test_,accounts.py deliveries.py enrolment.py health.py idempotency.py joining.py latest.py metrics.py \
 	query_counts.py uploads.py)
 COMPILE = $< pip compile --quiet --upgrade --python-version 3.11 --extra dev --no-annotate --custom-compile-command 'make lock'
 .DEFAULT_GOAL := help

@@ -89,7 +89,7 @@ def _welcome(url: str, data: Path, host: str, ip: str) -> None:
     console.print(f"Data is kept in {data}. Add a user, in another terminal, and get a token:")
     console.print(f"    fma user add NAME --data {folder}")
     console.print(f"For the admin at {url}/admin/:")
-    console.print(f'    echo "$PASSWORD" | fma user add NAME --staff --password-stdin --data {folder}')
+    console.print(f'    echo "$PASSWORD" | fma user add NAME --owner --password-stdin --data {folder}')
     if not validate_host(split_domain_port(urlsplit(url).netloc)[0], settings.ALLOWED_HOSTS):
         console.print(
             f"Only requests to the names in FMA_ALLOWED_HOSTS are answered ({', '.join(settings.ALLOWED_HOSTS)}), and "

@@ -216,7 +216,7 @@ def test_a_known_client_needs_a_token_for_another_model_too() -> None:
 
 
 NOW = int(time.time())
-TIMES = {
+TIMES: dict[str, tuple[dict[str, Any], bool]] = {
     "long over": ({"iat": NOW - 7200, "exp": NOW - 3600}, False),
     "just over": ({"iat": NOW - 600, "exp": NOW - 30}, True),
     "over for two minutes": ({"iat": NOW - 600, "exp": NOW - 120}, False),

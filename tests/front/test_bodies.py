@@ -14,6 +14,7 @@ from fma_api.front import body as bodies
 from fma_api.front import body_places
 from fma_api.front.body import AHEAD_BYTES
 from fma_api.front.front import FORM_BYTES, FORMS_AT_ONCE, SMALL_BYTES
+from fma_api.json_memory import json_memory_of
 from fma_core.errors import TruncatedBody
 from tests.front.granian import Handler, running
 
@@ -316,6 +317,8 @@ def test_a_body_in_chunks_that_breaks_off_is_not_taken_for_whole(large: bytes) -
             read_chunks(request, read_bytes=2**20)
         except TruncatedBody:
             return HttpResponse("truncated")
+        finally:
+            json_memory_of(request).close()  # as its middleware does
         return HttpResponse("whole")
 
     # granian gives one empty piece for the end, and one more before it for a fault.

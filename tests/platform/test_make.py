@@ -120,7 +120,6 @@ def test_ci_runs_make_test_and_requires_torch() -> None:
 
     assert "set -euo pipefail" in script
     assert script.index("torch==2.13.0") < script.index("REQUIRE_TORCH=1 make test")
-    assert script.index("make test") < script.index("make test-lowest")
 
 
 def test_the_lowest_versions_run_tests_that_are_there_and_none_that_is_long() -> None:

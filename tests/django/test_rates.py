@@ -183,7 +183,8 @@ def test_many_keys_in_use_are_looked_through_rarely(monkeypatch: pytest.MonkeyPa
 
 
 def test_no_more_than_the_limit_pass_of_many_at_once(take: Take) -> None:
-    start, passed = threading.Barrier(40), []
+    start = threading.Barrier(40)
+    passed: list[int] = []
 
     def ask() -> None:
         start.wait()

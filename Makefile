@@ -12,7 +12,7 @@ endef
 # As many files at a time as there are cores, in the order of tests/conftest.py.
 BY_FILES := -n auto --dist loadfile --no-loadscope-reorder
 PYTEST := .venv/bin/python -m pytest $(BY_FILES)
-# Tests that start servers wait for them half of their time: twice as many files.
+# Tests wait for servers, for other processes and for times of theirs: twice as many files as there are cores.
 WAITING := PYTEST_XDIST_AUTO_NUM_WORKERS=$$(($$(getconf _NPROCESSORS_ONLN) * 2))
 # The tiers: tests/core loads nothing of the server; of the others, a test is long by its marker, which a fixture that
 # starts a server brings with it.
@@ -45,7 +45,7 @@ test: .venv/for-development lint ## Lint, then run every test in stages, the sho
 	@echo "Core:"
 	$(PYTEST) --cov --cov-report= --durations=10 $(CORE)
 	@echo "Fast: what starts no server"
-	$(PYTEST) --cov --cov-append --cov-report= --durations=10 --ignore=$(CORE) $(FAST)
+	$(WAITING) $(PYTEST) --cov --cov-append --cov-report= --durations=10 --ignore=$(CORE) $(FAST)
 	@echo "Processes: what starts servers, and what is slow"
 	$(WAITING) $(PYTEST) --cov --cov-append --cov-report= --durations=30 --ignore=$(CORE) -m "$(LONG)"
 	@echo "PostgreSQL: what differs between databases, once more"
@@ -59,7 +59,7 @@ test-core: .venv/for-development ## Run the tests of the arithmetic, without Dja
 	$(PYTEST) $(FAST) $(CORE)
 
 test-fast: .venv/for-development ## Run the tests that start no server and are not slow
-	$(PYTEST) $(FAST)
+	$(WAITING) $(PYTEST) $(FAST)
 
 # mypy's Django plugin imports the settings, and these want a secret key.
 lint: .venv/for-development ## Check commits, style, types, and who imports whom

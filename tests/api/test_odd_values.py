@@ -108,9 +108,10 @@ def test_every_method_on_every_path(
     known = {"id": str(record.pk), "number": "1"}
     paths = {path: parameters for _, path, parameters in operations(anonymous)}
     others = ["/api/docs/", "/api/schema/", "/api/", "/healthz", "/", "/admin/login/"]
+    turns = cycle(callers)
     for method in METHODS:
         for path, parameters in [*paths.items(), *((path, []) for path in others)]:
-            for caller in (anonymous, *callers) if method not in ENDING else (anonymous,):
+            for caller in (anonymous,) if method in ENDING else (anonymous, next(turns)):
                 require_no_server_error(caller, method, url_of(path, parameters, {}, known))
                 cache.clear()  # of limits of attempts
 

@@ -150,7 +150,7 @@ def test_qfedavg_listens_to_the_worse_off(tmp_path):
     assert found["w"][1] == pytest.approx(9 * found["w"][0])
 
 
-@pytest.mark.parametrize("q", [0.2, 1.0, 8.0, 8.5, 25.0, 26.0, 30.0, 200.0, 5000.0])
+@pytest.mark.parametrize("q", [0.2, 1.0, 8.0, 8.5, 25.0, 26.0, 30.0, 200.0, 1000.0])
 @pytest.mark.parametrize(
     "losses", [[1e12, 5e11, 1.0], [1e-12, 2e-12, 3e-12], [3.0, 2.5, 1e-12], [7.0, 7.0, 7.0]]
 )

@@ -285,8 +285,8 @@ def test_impossible_parameters_are_refused(name, params):
 @pytest.mark.parametrize("stage", [NearestNeighbourMixing(f=1), Bucketing(size=2)])
 def test_mixed_rows_have_the_same_bits_whatever_the_width_of_blocks(rule: Any, stage: Any) -> None:
     rng = np.random.default_rng(0)
-    sent = [{"w": rng.normal(size=10_001)} for _ in range(14)]
-    with StoredRound(Strategy(rule, stages=(stage,)), sent, start={"w": np.zeros(10_001)}) as stored:
-        found = [stored.fold(block_columns=width).model for width in (None, 1, 64, 100, 777, 4096, 10**6)]
+    sent = [{"w": rng.normal(size=1_501)} for _ in range(14)]
+    with StoredRound(Strategy(rule, stages=(stage,)), sent, start={"w": np.zeros(1_501)}) as stored:
+        found = [stored.fold(block_columns=width).model for width in (None, 1, 64, 100, 777, 10**6)]
 
-    assert found == [found[0]] * 7
+    assert found == [found[0]] * 6

@@ -33,7 +33,7 @@ from tests.records import make_user, send_body
 pytestmark = pytest.mark.django_db
 
 NUM_CLIENTS = 12
-NUM_ROUNDS = 4
+NUM_ROUNDS = 3
 IDS = [str(uuid.UUID(int=7919 * (number + 1))) for number in range(NUM_CLIENTS)]
 INITIAL = {
     "b": np.linspace(-1, 1, 4, dtype=np.float32),

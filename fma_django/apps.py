@@ -2,6 +2,7 @@
 
 from django.apps import AppConfig
 from django.core.checks import register
+from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate, post_save, pre_save
 
 
@@ -17,10 +18,12 @@ class FmaDjangoConfig(AppConfig):
 
         from fma_django import checks
         from fma_django.accounts import revocation, roles
+        from fma_django.record import pooler
         from fma_django.work import clock, heartbeat, schedules
 
         register(checks.check_values)
         register(checks.check_names)
+        connection_created.connect(pooler.look, dispatch_uid="fma_django.record.pooler.look")
         post_migrate.connect(
             roles.create_missing, sender=self, dispatch_uid="fma_django.accounts.roles.create_missing"
         )

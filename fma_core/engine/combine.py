@@ -17,7 +17,7 @@ from fma_core.arrays.codecs.values import first_bad_value, view_of
 from fma_core.engine import widths
 from fma_core.engine.array_reader import FileArrays
 from fma_core.engine.at_fault import farthest_out, with_largest_value
-from fma_core.engine.file_block import FileBlock, MixedBlock, read_states
+from fma_core.engine.file_block import FileBlock, MixedBlock, StillBlock, read_states
 from fma_core.engine.integers import integer_mean, integer_median
 from fma_core.engine.job import Job
 from fma_core.engine.segments import STATE_DTYPE, Cut
@@ -70,19 +70,19 @@ class Combine:
         if segment.role == "kept" or (segment.role in {"averaged", "newest"} and not self.counted):
             result = FileBlock(job, part).start()
         elif segment.role == "computed":
-            result = _finite(self._computed(job, part), part, part.segment.dtype)
+            result = cast(self._computed(job, part), segment.dtype)
         elif segment.role == "collected":
             result = self._collected(job, part)
         elif segment.role == "newest":
             result = self._newest(job, part)
         elif segment.role == "stepped":
-            result, states = self._stepped(job, part)
+            states = read_states(job, part)
+            result = self._stepped(job, part, self._rows(job, part, states), states)
         elif segment.is_float:
             result = self._averaged(job, part)
         else:
             result = self._integers(job, part)
-        if segment.holds_variances:
-            _require_variances(result, part)
+        _require_possible(result, states, part)
         return result, states
 
     def _published(self, job: Job, part: Cut) -> NDArray[Any]:
@@ -101,23 +101,36 @@ class Combine:
             )
         return np.ascontiguousarray(values, dtype=np.float64).reshape(-1)
 
-    def _stepped(self, job: Job, part: Cut) -> tuple[NDArray[Any], Mapping[str, Float64]]:
-        states = read_states(job, part)
+    def _rows(self, job: Job, part: Cut, states: dict[str, Float64]) -> Block:
         files = FileBlock(job, part, states=_states_of("aggregator", states))
-        block: Block = files if self.matrix is None else MixedBlock(files, self.matrix)
-        # Overflows are detected below; errstate holds for one thread only.
+        return files if self.matrix is None else MixedBlock(files, self.matrix)
+
+    def _stepped(self, job: Job, part: Cut, rows: Block, states: dict[str, Float64]) -> NDArray[Any]:
+        """The model after one step from these rows; the states are changed in place."""
+        # Overflows are detected later; errstate holds for one thread only.
         with np.errstate(over="ignore", invalid="ignore", under="ignore", divide="ignore"):
-            combined = _apart(self._combined(job, block), states)
+            combined = _apart(self._combined(job, rows), states)
             optimiser = job.strategy.optimiser
             if optimiser is not None:
                 combined = optimiser.step(combined, _states_of("optimiser", states), self.num_steps)
                 combined = _apart(combined, states)
             if not job.rows_are_weights:
-                combined = np.add(combined, files.start(), out=combined, dtype=np.float64)
-            result = _finite(combined, part, part.segment.dtype)
-        for name, state in states.items():
-            _finite(state, part, STATE_DTYPE, state=name)
-        return result, states
+                start = FileBlock(job, part).start()
+                combined = np.add(combined, start, out=combined, dtype=np.float64)
+            return cast(combined, part.segment.dtype)
+
+    def _is_possible_without_updates(self, job: Job, column: Cut) -> bool:
+        """Whether a column could be published if no update changed anything; not, when a state or rate has diverged."""
+        if column.segment.role != "stepped" or job.rows_are_weights:
+            return True
+        states = read_states(job, column)
+        num_rows = len(job.updates) if self.matrix is None else len(self.matrix)
+        rows = StillBlock(num_rows, column, _states_of("aggregator", states))
+        try:
+            _require_possible(self._stepped(job, column, rows, states), states, column)
+        except (NonFiniteResult, NegativeVariance):
+            return False
+        return True
 
     def _combined(self, job: Job, block: Block) -> Float64:
         aggregator = job.strategy.aggregator
@@ -139,14 +152,14 @@ class Combine:
             else:
                 blocks = (FileBlock(job, narrow, of_values=True) for narrow in _narrow(job, part))
                 values = np.concatenate([_median(block) for block in blocks])
-            return _finite(values, part, part.segment.dtype)
+            return cast(values, part.segment.dtype)
 
     def _newest(self, job: Job, part: Cut) -> NDArray[Any]:
         index = self._newest_row
         block = FileBlock(job, part, of_values=True)
         if not part.segment.is_float:
             return block.raw(index)
-        return _finite(block.row(index), part, part.segment.dtype)
+        return cast(block.row(index), part.segment.dtype)
 
     def _collected(self, job: Job, part: Cut) -> NDArray[Any]:
         """Rows of the array: first what was sent in this round, the newest first, then what was there before."""
@@ -191,6 +204,9 @@ class Combine:
         column = error.facts.get("column")
         if column is None:  # a rule's own error
             return None
+        at = Cut(segment, column, column + 1)
+        if not self._is_possible_without_updates(job, at):
+            return None
         rows: Sequence[int] = self.counted
         if segment.role == "collected":
             place = column // segment.row_columns
@@ -199,9 +215,7 @@ class Combine:
             rows = rows and (self._newest_row,)
         elif segment.role == "averaged" and self.values is None:
             rows = rows and range(len(job.updates))
-        return farthest_out(
-            job, Cut(segment, column, column + 1), rows, is_too_low=isinstance(error, NegativeVariance)
-        )
+        return farthest_out(job, at, rows, is_too_low=isinstance(error, NegativeVariance))
 
 
 def _narrow(job: Job, part: Cut) -> Iterator[Cut]:
@@ -218,18 +232,6 @@ def _median(block: Block) -> Float64:
     return median
 
 
-def _require_variances(values: NDArray[Any], part: Cut) -> None:
-    is_negative = values < 0
-    if is_negative.any():
-        index = int(np.argmax(is_negative))
-        array = part.segment.array_at(part.first + index)
-        raise NegativeVariance(
-            f"array {array!r} of the result must hold variances of 0 or more; found {float(values[index])!r:.30}",
-            array=array,
-            column=part.first + index,
-        )
-
-
 def _states_of(part: str, states: dict[str, Float64]) -> dict[str, Float64]:
     prefix = f"{part}."
     return {name.removeprefix(prefix): state for name, state in states.items() if name.startswith(prefix)}
@@ -240,17 +242,25 @@ def _apart(values: Float64, states: dict[str, Float64]) -> Float64:
     return values.copy() if any(np.may_share_memory(values, state) for state in states.values()) else values
 
 
-def _finite(values: Float64, part: Cut, dtype: str, *, state: str = "") -> NDArray[Any]:
-    result = cast(values, dtype)
-    index = first_bad_value(result, dtype)
-    if index is not None:
-        if part.segment.holds_variances and not state:
-            _require_variances(result[:index], part)  # the first column that is wrong, in blocks of any width
-        what = f"the state {state!r}" if state else "the result"
-        array = part.segment.array_at(part.first + index)
-        raise NonFiniteResult(
-            f"array {array!r} of {what} must be finite; it overflowed {dtype} or is not a number",
-            array=array,
-            column=part.first + index,
+def _require_possible(result: NDArray[Any], states: Mapping[str, Float64], part: Cut) -> None:
+    """Raise the error of the first column that cannot be published; it is the same in blocks of any width."""
+    segment = part.segment
+    is_computed = segment.is_float and segment.role not in {"kept", "collected"}
+    bad = {"": first_bad_value(result, segment.dtype) if is_computed else None}
+    bad |= {name: first_bad_value(state, STATE_DTYPE) for name, state in states.items()}
+    below = np.flatnonzero(result < 0) if segment.holds_variances else ()
+    column = min([*(place for place in bad.values() if place is not None), *below[:1]], default=None)
+    if column is None:
+        return
+    array = segment.array_at(part.first + column)
+    facts = {"array": array, "column": part.first + column}
+    name = next((name for name, place in bad.items() if place == column), None)
+    if name is None:
+        found = float(result[column])
+        raise NegativeVariance(
+            f"array {array!r} of the result must hold variances of 0 or more; found {found!r:.30}", **facts
         )
-    return result
+    what, dtype = (f"the state {name!r}", STATE_DTYPE) if name else ("the result", segment.dtype)
+    raise NonFiniteResult(
+        f"array {array!r} of {what} must be finite; it overflowed {dtype} or is not a number", **facts
+    )

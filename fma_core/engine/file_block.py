@@ -252,6 +252,36 @@ class MixedBlock:
         return self._block.payload(name)
 
 
+class StillBlock:
+    """A block of updates that change nothing."""
+
+    def __init__(self, num_rows: int, part: Cut, states: dict[str, Float64]) -> None:
+        self.num_rows, self.num_columns = num_rows, part.num_columns
+        self.place = part.segment.model_start + part.first
+        self._states = states
+
+    def row(self, index: int) -> Float64:
+        return np.zeros(self.num_columns)
+
+    def matrix(self) -> Float64:
+        return np.zeros((self.num_rows, self.num_columns))
+
+    def sorted_columns(self, rows: Sequence[int] | None = None) -> Floats:
+        return np.ascontiguousarray(self.order_statistics(rows=rows).T)
+
+    def order_statistics(self, ranks: slice = slice(None), rows: Sequence[int] | None = None) -> Floats:
+        return np.zeros((self.num_rows if rows is None else len(rows), self.num_columns))[ranks]
+
+    def weighted_sum(self, weights: Sequence[float] | Float64) -> Float64:
+        return np.zeros(self.num_columns)
+
+    def state(self, name: str) -> Float64:
+        return self._states[name]
+
+    def payload(self, name: str) -> Block:
+        return self
+
+
 def mixed_weights(weights: Sequence[float] | Float64, matrix: Float64) -> Float64:
     """Convert weights of the new rows into weights of the old ones."""
     mixed: Float64 = np.add.reduce(np.asarray(weights, np.float64)[:, None] * matrix, axis=0)

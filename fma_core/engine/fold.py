@@ -31,7 +31,7 @@ from fma_core.errors import NegativeVariance, NonFiniteResult, NoUpdates
 
 DEFAULT_EXECUTOR = Threads()
 MOST_LEFT_OUT = 16
-"""So many updates are left out, each for the price of a fold; a model that has diverged is the fault of none."""
+"""So many updates are left out at most, each for the price of a fold; and never more than half of a round."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Folded:
 
 # Raise it with every change of the arithmetic, of a rule's too, after which the same updates may give other bits.
 # Rounds name theirs, so that `fma verify` knows whose bits it compares.
-ENGINE_VERSION = 3
+ENGINE_VERSION = 4
 
 
 def fold(
@@ -80,8 +80,9 @@ def fold(
     progress: called in this thread with the share of the work that is done; it never falls, and ends with 1.
 
     An update that makes the result overflow, or a variance of it negative, is left out, and the others are folded
-    without it: the one that is farthest out where the fault is met, and more of them if need be, at most MOST_LEFT_OUT.
-    Its use is `rejected`, by the code of the error. The error is raised where leaving out does not help.
+    without it: the one that is farthest out where the fault is met, and more of them if need be, at most half of them
+    and MOST_LEFT_OUT. Its use is `rejected`, by the code of the error. The error is raised, and no update is blamed,
+    where leaving out does not help, or where the result is impossible without the change of any update.
     Raises NoUpdates, UnreadableUpdate, UnreadableModel, NonFiniteResult or NegativeVariance.
     """
     report = _Progress(progress)
@@ -115,31 +116,32 @@ def _fold_what_can_be(
 ) -> tuple[Folded, dict[int, UpdateUse]]:
     """Fold all updates but those that make the result impossible; the uses of these, by their places."""
     kept, left_out = list(range(len(updates))), dict[int, UpdateUse]()
-    first: Exception | None = None
+    most = min(MOST_LEFT_OUT, len(updates) - strategy.min_updates)
+    first: NonFiniteResult | NegativeVariance | None = None
     while True:
         try:
             folded = attempt(kept)
             break
         except (NonFiniteResult, NegativeVariance) as error:
-            # Without a row it is the rule's: no array shows who is at fault.
-            breaks = kept[error.facts["row"]] if "row" in error.facts else None
-            first = first or _named(error, None if breaks is None else updates[breaks])
-            may_go_on = len(kept) > max(1, strategy.min_updates) and len(left_out) < MOST_LEFT_OUT
-            if (
-                breaks is None
-                or not may_go_on
-                or updates[breaks].client in strategy.aggregator.required_clients
-            ):
-                raise first from None
-            kept.remove(breaks)
+            first = first or error
+            # Without a row it is the rule's or the model's own: no array shows who is at fault.
+            row = error.facts.get("row")
+            if row is None or len(left_out) == most or _is_required(updates[kept[row]], strategy):
+                tried = f"leaving out {len(left_out)} of {len(updates)} updates does not help"
+                raise _explained(first, updates, tried if left_out else "") from None
+            breaks = kept.pop(row)
             left_out[breaks] = UpdateUse("rejected", error.code, weight=0.0)
     # The last one made the difference; those before it may only have been large.
-    is_written = True
+    is_written, num_needed = True, 1
     for index in list(left_out)[:-1]:
         try:
             folded = attempt(sorted([*kept, index]))
         except (NonFiniteResult, NegativeVariance):
             is_written = False
+            num_needed += 1
+            if first is not None and num_needed > len(updates) // 2:
+                tried = f"leaving out half of {len(updates)} updates does not help"
+                raise _explained(first, updates, tried) from None
         else:
             is_written = True
             kept = sorted([*kept, index])
@@ -147,12 +149,23 @@ def _fold_what_can_be(
     return folded if is_written else attempt(kept), left_out
 
 
-def _named(error: NonFiniteResult | NegativeVariance, update: UpdateFile | None) -> Exception:
+def _is_required(update: UpdateFile, strategy: Strategy) -> bool:
+    return update.client in strategy.aggregator.required_clients
+
+
+def _explained(
+    error: NonFiniteResult | NegativeVariance, updates: Sequence[UpdateFile], tried: str
+) -> Exception:
+    """The error of the whole round; it names an update only where no other could be at fault."""
     facts = {name: fact for name, fact in error.facts.items() if name not in ("column", "row")}
-    if update is None:
-        return type(error)(error.message, **facts)
-    of_client = f" of client {update.client}" if update.client else ""
-    return type(error)(f"{error.message}; update {update.label}{of_client} is farthest out there", **facts)
+    hint = tried
+    if not tried and "row" in error.facts:
+        update = updates[error.facts["row"]]
+        of_client = f" of client {update.client}" if update.client else ""
+        hint = f"update {update.label}{of_client} is farthest out there"
+    elif not tried and "column" in error.facts:
+        hint = "so it would be without any update"
+    return type(error)(f"{error.message}; {hint}" if hint else error.message, **facts)
 
 
 def _fold_once(

@@ -30,7 +30,8 @@ class ValueWeights:
             count * Fraction(factor) for count, factor in zip(counts, discounts.tolist(), strict=True)
         ]
         denominator = lcm(*(product.denominator for product in products))
-        # Divided by the largest: equally old updates then have the weights of fresh ones.
+        # Divided by the largest that counts: equally old updates then have the weights of fresh ones.
+        discounts = np.where(floats > 0, discounts, 0.0)
         largest = discounts.max(initial=0.0)
         shares = discounts / largest if largest > 0 else discounts
         return cls(floats * shares, tuple(lowest_terms([int(product * denominator) for product in products])))

@@ -165,6 +165,5 @@ def _columns(row: type[tuple[Any, ...]], names: Mapping[str, Any]) -> list[str]:
 
 def _prepares(database: BaseDatabaseWrapper) -> bool:
     """Whether statements are prepared once for each connection: planning many joins takes PostgreSQL ten times as long
-    as running them, and planning a write nearly as long. Not behind a pooler that changes connections, which Django is
-    told of by DISABLE_SERVER_SIDE_CURSORS."""
+    as running them, and planning a write nearly as long. Not behind a pooler (`pooler.py`)."""
     return database.vendor == "postgresql" and not database.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")

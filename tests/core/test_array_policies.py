@@ -42,6 +42,7 @@ from fma_core.arrays.policies import AVERAGED_BY_DEFAULT, ArrayPolicies
 from fma_core.arrays.spec import Spec
 from fma_core.engine import Serial
 from fma_core.engine.executors import Threads
+from fma_core.engine.value_weights import ValueWeights
 from fma_core.errors import InvalidParameter, InvalidStrategy, NegativeVariance, NoUpdates
 from fma_core.in_memory import ArrayRounds, StoredRound, Update, fold_arrays
 from fma_core.simulation import SimulatedClient, Trained
@@ -252,6 +253,15 @@ def test_old_values_count_less_also_as_integers_and_exactly(
     assert int(found["large"]) == round(mean_of(large for large, *_ in sent))
     assert int(found["small"]) == round(mean_of(small for _, small, *_ in sent))
     assert found["mean"][0] == pytest.approx(float(mean_of(small / 7 for _, small, *_ in sent)), abs=1e-15)
+
+
+@pytest.mark.parametrize("ages", [(3, 3, 7), (1, 5, 2), (9, 9, 9)])
+def test_a_fresh_update_that_was_rejected_does_not_move_a_bit_of_the_weights(ages: tuple[int, ...]) -> None:
+    discounts = [Polynomial().discount(age) for age in ages]
+    with_it = ValueWeights.of([3, 0, 5, 7], np.array([discounts[0], 1.0, *discounts[1:]]))
+    without = ValueWeights.of([3, 5, 7], np.array(discounts))
+    assert np.delete(with_it.floats, 1).tolist() == without.floats.tolist()
+    assert with_it.exact == (without.exact[0], 0, *without.exact[1:])
 
 
 def test_steps_and_losses_do_not_weigh_values() -> None:

@@ -1,7 +1,10 @@
 """The fold against oracles: np.average in float64, exact fractions, and the laws that any mean obeys."""
 
 import hashlib
+import itertools
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
@@ -9,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fma_core.aggregation.aggregators import AvgValuesIfData, FedExLora, Mean, Scaffold, aggregators
-from fma_core.aggregation.optimisers.sgd import Sgd
+from fma_core.aggregation.aggregators import AvgValuesIfData, FedExLora, FedNova, Mean, Scaffold, aggregators
+from fma_core.aggregation.optimisers.sgd import FedAvgM, Sgd
 from fma_core.aggregation.strategy import Strategy
 from fma_core.arrays.casting import cast
 from fma_core.arrays.codecs.safetensors import decode, encode
@@ -220,10 +223,10 @@ def test_an_update_that_breaks_the_round_is_left_out_and_named(executor, place, 
 
 def test_all_that_break_the_round_are_left_out_and_no_other():
     strategy = Strategy(aggregators.build("mean"), update_kind="delta")
-    updates = [breaking(HUGE), breaking(1.0), breaking(HUGE / 2), breaking(-2.0), breaking(HUGE / 4)]
+    updates = [breaking(value) for value in (HUGE, 1.0, HUGE / 2, -2.0, HUGE / 4, -3.0)]
     with StoredRound(strategy, updates, start=MODEL) as stored:
         found = stored.fold(executor=Serial())
-    assert [use.verdict for use in found.uses] == ["rejected", "used", "rejected", "used", "rejected"]
+    assert [use.verdict for use in found.uses] == ["rejected", "used"] * 3
 
 
 def test_a_large_update_that_breaks_nothing_is_put_back():
@@ -294,8 +297,107 @@ def test_the_first_column_that_is_wrong_counts_in_blocks_of_any_width(width):
 
 def test_a_model_that_has_diverged_is_the_fault_of_none():
     strategy = Strategy(Mean(), optimiser=Sgd(1e300), update_kind="delta")
-    with pytest.raises(NonFiniteResult):
+    with pytest.raises(NonFiniteResult, match="leaving out 16 of 20 updates does not help"):
         fold_arrays(strategy, [{"w": np.full(2, 1e200)}] * 20, start={"w": np.zeros(2)})
+
+
+@pytest.mark.parametrize("num_updates", [3, 5, 17, 33])
+def test_no_honest_update_is_accused_because_one_of_all_changed_nothing(num_updates):
+    strategy = Strategy(Mean(), optimiser=Sgd(1e39), update_kind="delta")
+    steps = [{"w": np.full(2, 0.1 + index, np.float32)} for index in range(1, num_updates)]
+    steps.append({"w": np.zeros(2, np.float32)})
+    with (
+        StoredRound(strategy, steps, start={"w": np.zeros(2, np.float32)}) as stored,
+        pytest.raises(NonFiniteResult, match=f"of {num_updates} updates does not help"),
+    ):
+        stored.fold(executor=Serial())
+
+
+def breaks_alone(values: Sequence[float]) -> bool:
+    """The oracle: whether the mean of these changes of HUGE overflows float32."""
+    with np.errstate(over="ignore"):
+        return not np.isfinite(np.float32(HUGE + math.fsum(values) / len(values)))
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_the_updates_that_are_left_out_are_needed_each_and_at_most_half(seed):
+    rng = np.random.default_rng(seed)
+    num_updates = int(rng.integers(2, 9))
+    values = rng.choice([HUGE, HUGE / 2, HUGE / 4, -HUGE / 8, 1.0, -1.0, 0.0], num_updates).tolist()
+    sets = [kept for size in range(1, num_updates + 1) for kept in itertools.combinations(values, size)]
+    can_be_mended = any(len(kept) * 2 >= num_updates and not breaks_alone(kept) for kept in sets)
+    strategy = Strategy(Mean(), update_kind="delta")
+    with StoredRound(strategy, [breaking(value) for value in values], start=MODEL) as stored:
+        try:
+            uses = stored.fold(executor=Serial()).uses
+        except NonFiniteResult:
+            assert not can_be_mended
+            return
+    kept = [value for value, use in zip(values, uses, strict=True) if use.counts]
+    left_out = [value for value, use in zip(values, uses, strict=True) if not use.counts]
+    assert not breaks_alone(kept)
+    assert len(left_out) * 2 <= num_updates
+    assert all(breaks_alone([*kept, value]) for value in left_out)
+
+
+@pytest.mark.parametrize("optimiser", [FedAvgM(0.9, 1e30), FedAvgM(0.999, 1e30)])
+def test_a_state_that_breaks_the_model_by_itself_is_the_fault_of_none(optimiser):
+    strategy = Strategy(Mean(), optimiser=optimiser, update_kind="delta")
+    rounds = ArrayRounds(strategy, {"w": np.zeros(2, np.float32)})
+    rounds.play([{"w": np.full(2, 2e8, np.float32)}])
+    honest = [{"w": np.full(2, step, np.float32)} for step in (-1.0, 0.5, 0.1)]
+    with (
+        StoredRound(strategy, honest, start=rounds.model, state=rounds.state) as stored,
+        pytest.raises(NonFiniteResult, match="so it would be without any update"),
+    ):
+        stored.fold(executor=Serial())
+
+
+NEAR = np.finfo(np.float16).max
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_a_number_of_steps_that_lengthens_all_others_is_at_fault(place):
+    honest = [{"w": np.full(2, 0.5, np.float16)}, {"w": np.full(2, 0.001, np.float16)}]
+    sent = [Update(arrays, metrics={"num_steps": 3}) for arrays in honest]
+    sent.insert(place, Update({"w": np.zeros(2, np.float16)}, metrics={"num_steps": 1e9}))
+    strategy = Strategy(FedNova(), update_kind="delta")
+    with StoredRound(strategy, sent, start={"w": np.zeros(2, np.float16)}) as stored:
+        found = stored.fold(executor=Serial())
+    assert [use.verdict for use in found.uses].index("rejected") == place
+
+
+def test_a_step_that_is_too_long_by_itself_is_at_fault_whatever_the_numbers_of_steps():
+    values = ((100.0, 1), (NEAR, 2), (-5.0, 50))
+    sent = [Update({"w": np.full(2, value, np.float16)}, metrics={"num_steps": n}) for value, n in values]
+    strategy = Strategy(FedNova(), update_kind="delta")
+    with StoredRound(strategy, sent, start={"w": np.full(2, 1000, np.float16)}) as stored:
+        found = stored.fold(executor=Serial())
+    assert [use.verdict for use in found.uses] == ["used", "rejected", "used"]
+
+
+@dataclass(frozen=True)
+class Counts(Mean):
+    """A mean whose state overflows beside any step, in the second column."""
+
+    @property
+    def states(self):
+        return {"seen": 0.0}
+
+    def combine(self, block, decision):
+        block.state("seen")[:] += np.where(block.row(0) == 2.0, np.inf, 0.0)
+        return super().combine(block, decision)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, None])
+def test_the_first_column_counts_whether_the_model_or_a_state_overflows_in_it(width):
+    start = {"w": np.array([0, 0, HUGE], np.float32)}
+    update = {"w": np.array([1, 2, HUGE], np.float32)}
+    with (
+        StoredRound(Strategy(Counts(), update_kind="delta"), [update], start=start) as stored,
+        pytest.raises(NonFiniteResult, match=r"state 'aggregator.seen'"),
+    ):
+        stored.fold(executor=Serial(), block_columns=width)
 
 
 @pytest.mark.parametrize(

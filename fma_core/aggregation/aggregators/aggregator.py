@@ -183,6 +183,8 @@ class Aggregator(CheckedPart, ABC, Generic[DecisionT]):
     # Every update must have these numbers among its metrics, and arrays named "<payload>/<array>" beside its weights.
     required_metrics: ClassVar[tuple[str, ...]] = ()
     payloads: ClassVar[tuple[str, ...]] = ()
+    # The one of these numbers by which an update lengthens the steps of all others.
+    lengthening_metric: ClassVar[str] = ""
 
     @property
     def min_updates(self) -> int:

@@ -45,6 +45,7 @@ class FedNova(Aggregator[Weights]):
     # A mixed row is the work of clients with different numbers of steps.
     takes_mixed_rows: ClassVar[bool] = False
     required_metrics: ClassVar[tuple[str, ...]] = ("num_steps",)
+    lengthening_metric: ClassVar[str] = "num_steps"
 
     def check_metric(self, name: str, value: float) -> None:
         # ‖a_i‖₁ need not be a whole number; the first step counts as 1.

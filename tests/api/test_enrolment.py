@@ -18,6 +18,7 @@ from fma_django.rates import of_this_process
 from fma_django.work.sweep import sweep_memory
 from tests.api.callers import API, SAFETENSORS, as_client, as_user
 from tests.records import (
+    WEIGHTS,
     make_aggregate,
     make_client,
     make_model,
@@ -347,6 +348,50 @@ def test_the_admin_of_the_organisation_that_a_client_names_approves_it(
     assert not Client.objects.get(pk=client).is_active
     assert admin.patch(url, change, format="json").status_code == 200
     assert Client.objects.get(pk=client).is_active
+
+
+@pytest.mark.parametrize("role", ["compliance officer", "organisation admin"])
+@pytest.mark.parametrize("end", ["waits", "refused"])
+def test_a_client_that_nobody_approved_shows_its_organisation_no_model(
+    approval: None, alice: User, role: str, end: str
+) -> None:
+    """Anybody may register one, with any model, and name any organisation."""
+    hospital, member = Organisation.objects.create(name="hospital"), make_user_with(username="member")
+    set_member(hospital, member, Group.objects.get(name=role), by=None)
+    model = make_model(alice, initial_model=WEIGHTS)
+    stranger = register(model, {"organisation": "hospital"}).json()["id"]
+    if end == "refused":
+        root = as_user(make_user(staff=True))
+        assert root.patch(f"{API}clients/{stranger}/", {"is_active": False}).status_code == 200
+    api = as_user(member)
+
+    for path in ("", "get_latest_model/", "get_current_artifact/", "rounds/", "rounds/1/selection/"):
+        assert api.get(f"{API}models/{model.pk}/{path}").status_code == 404, path
+    for rows in ("models", "model_artifacts", "model_aggregates", "model_updates", "evaluations"):
+        assert api.get(f"{API}{rows}/").json() == [], rows
+    invited = api.post(f"{API}invitations/", {"models": [model.pk]}, format="json")
+    assert invited.status_code == 400
+    assert [row["id"] for row in api.get(f"{API}clients/").json()] == [stranger]
+
+
+def test_an_approved_client_shows_its_organisation_the_model(approval: None, model: FederatedModel) -> None:
+    _, admin, _ = admin_of("hospital")
+    client = register(model, {"organisation": "hospital"}).json()["id"]
+
+    assert admin.patch(f"{API}clients/{client}/", {"is_active": True}, format="json").status_code == 200
+
+    assert admin.get(f"{API}models/{model.pk}/").status_code == 200
+
+
+def test_a_refused_client_is_no_client_of_its_models_any_more(
+    model: FederatedModel, owner: APIClient, waiting: Registration
+) -> None:
+    operator = as_user(make_user_with(role="operator"))
+
+    operator.patch(f"{API}clients/{waiting.client.pk}/", {"is_active": False}, format="json")
+
+    assert owner.get(f"{API}models/{model.pk}/").json()["clients"] == []
+    assert not model.consents.exists()
 
 
 def test_an_answer_does_not_tell_which_organisations_there_are(approval: None, model: FederatedModel) -> None:

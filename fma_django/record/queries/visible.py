@@ -87,8 +87,11 @@ def _owned_by(caller: AbstractBaseUser, rows: QuerySet[Row]) -> Q:
 def _of_organisations(organisations: list[int], rows: QuerySet[Row]) -> Q:
     if issubclass(rows.model, SENT_BY_CLIENTS):
         return Q(client__organisation__in=organisations)
+    # A client that waits for approval may name any organisation, and any model.
     registered = FederatedModel.clients.through.objects.filter(
-        federatedmodel=OuterRef(f"{PATH_TO_MODEL[rows.model]}pk"), client__organisation__in=organisations
+        federatedmodel=OuterRef(f"{PATH_TO_MODEL[rows.model]}pk"),
+        client__organisation__in=organisations,
+        client__awaits_approval=False,
     )
     return Q(Exists(registered))
 

@@ -124,6 +124,11 @@ def register_client(
     identity = _require_enrolment(enrolment_token, enrolment_jwt) if invitation is None else None
     claims: dict[str, Any] = {}
     if invitation is None and conf.current().registration == "approval":
+        if known is not None and known.invitation_id is not None:
+            raise RegistrationClosed(
+                "nobody has approved this client: it was invited to other models, and registers with this one by an "
+                "invitation to it"
+            )
         claimed = Organisation.objects.filter(name=organisation).first() if organisation else None
         claims = {"awaits_approval": True, "organisation": claimed}
     with transaction.atomic():

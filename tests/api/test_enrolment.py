@@ -9,9 +9,10 @@ from django.utils import timezone
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
-from fma_django.accounts.users import set_member
+from fma_django.accounts.users import change_user, set_member
 from fma_django.clients.invitations import create_invitation
 from fma_django.clients.registration import Registration, create_client, describe_client
+from fma_django.experiments.changes import change_federated_model
 from fma_django.models import Client, FederatedModel, Invitation, Organisation
 from fma_django.models.round import RoundState
 from fma_django.rates import of_this_process
@@ -143,6 +144,67 @@ def test_a_known_client_uses_an_invitation_and_keeps_its_organisation(model: Fed
     known.client.refresh_from_db()
     assert known.client.organisation == hospital
     assert Invitation.objects.get().uses_left == 0
+
+
+def lose_the_role(user: User, model: FederatedModel) -> None:
+    user.groups.clear()
+    user.user_permissions.clear()
+    user.memberships.all().delete()
+
+
+def lose_the_model(user: User, model: FederatedModel) -> None:
+    """As its owner transfers it, or takes the organisation's clients out."""
+    change_federated_model(model, {"developer": make_user(), "clients": []})
+
+
+def lose_the_ownership(user: User, model: FederatedModel) -> None:
+    make_user(staff=True)
+    change_user(user, {"is_owner": False}, by=None)
+
+
+@pytest.mark.parametrize(
+    ("inviting", "lose"),
+    [
+        ("data scientist", lose_the_role),
+        ("data scientist", lose_the_model),
+        ("operator", lose_the_role),
+        ("owner", lose_the_ownership),
+        ("admin of its organisation", lose_the_role),
+        ("admin of its organisation", lose_the_model),
+    ],
+)
+def test_an_invitation_ends_with_the_right_to_make_it(
+    model: FederatedModel, settings: Settings, inviting: str, lose: Any
+) -> None:
+    hospital = Organisation.objects.create(name="hospital")
+    describe_client(make_client(model).client, name="", organisation=hospital, tags=[])
+    if inviting == "admin of its organisation":
+        user = make_user_with(username="inviting")
+        set_member(hospital, user, Group.objects.get(name="organisation admin"), by=None)
+    elif inviting == "owner":
+        user = make_user("inviting", staff=True)
+    else:
+        user = make_user_with(username="inviting", role=inviting)
+        change_federated_model(model, {"developer": user})
+    settings.FMA_REGISTRATION = "closed"
+    token = as_user(user).post(f"{API}invitations/", {"models": [model.pk], "uses": 5}).json()["token"]
+    assert register(model, **{"fma-invitation": token}).status_code == 200
+
+    lose(User.objects.get(pk=user.pk), model)
+
+    answer = register(model, **{"fma-invitation": token})
+    assert (answer.status_code, answer.json()["code"]) == (403, "invalid_invitation")
+    assert Invitation.objects.get().uses_left == 4
+
+
+def test_a_further_role_ends_no_invitation(owner: APIClient, alice: User, model: FederatedModel) -> None:
+    token = owner.post(f"{API}invitations/", {"models": [model.pk]}).json()["token"]
+
+    hospital = Organisation.objects.create(name="hospital")
+    set_member(hospital, alice, Group.objects.get(name="organisation admin"), by=None)
+
+    assert register(model, **{"fma-invitation": token}).status_code == 200
+    assert Client.objects.get().organisation is None
 
 
 def test_the_token_is_shown_once_and_kept_as_a_hash(owner: APIClient, model: FederatedModel) -> None:
@@ -285,6 +347,29 @@ def test_a_client_that_waits_is_told_so(
     )
 
     assert (answer.status_code, answer.json()["code"]) == (403, "awaiting_approval")
+
+
+def test_an_invited_client_registers_with_no_model_that_nobody_let_it_into(
+    approval: None, alice: User, model: FederatedModel
+) -> None:
+    headers = {"fma-invitation": invitation_to(make_model(make_user("bob")))}
+    invited_to = Invitation.objects.get().federated_models.get()
+    known = {"client-uuid": register(invited_to, **headers).json()["uuid"]}
+
+    answer = register(model, **known)
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "registration_closed")
+    assert not model.clients.exists()
+    assert register(invited_to, **known).status_code == 200
+    assert register(model, **known, **{"fma-invitation": invitation_to(model)}).status_code == 200
+
+
+def test_an_approved_client_registers_with_other_models(
+    approval: None, alice: User, waiting: Registration
+) -> None:
+    as_user(make_user_with(role="operator")).patch(f"{API}clients/{waiting.client.pk}/", {"is_active": True})
+
+    assert register(make_model(alice), **{"client-uuid": str(waiting.credential)}).status_code == 200
 
 
 def test_a_client_that_waits_gets_no_weights(model: FederatedModel, waiting: Registration) -> None:

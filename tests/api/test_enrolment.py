@@ -585,6 +585,17 @@ def test_a_developer_sends_only_in_the_name_of_clients_that_consented(
     assert sent_by(owner, other, ann.client).status_code == 201
 
 
+def test_an_update_in_the_name_of_a_strange_client_does_not_tell_that_it_exists(
+    owner: APIClient, model: FederatedModel
+) -> None:
+    strange, missing = make_client(make_model()).client, Client(pk="00000000-0000-4000-8000-000000000000")
+
+    answers = [sent_by(owner, model, client) for client in (strange, missing)]
+
+    assert [answer.status_code for answer in answers] == [400, 400]
+    assert answers[0].content == answers[1].content
+
+
 def test_an_operator_who_attaches_a_client_consents_for_it(model: FederatedModel) -> None:
     client, _ = create_client()
     staff = as_user(make_user(staff=True))

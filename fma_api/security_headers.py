@@ -16,6 +16,9 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
+NOT_KEPT = {"Cache-Control": "no-store"}
+"""No browser or proxy keeps what one caller is told: caches know of `Authorization`, not of CLIENT-UUID. Views of what
+may be kept, such as weights and static files, say so."""
 
 
 def _page(*, script: str = "'self'") -> str:
@@ -44,7 +47,7 @@ DEBUG_PAGE = _page(script="'unsafe-inline'")
 
 
 _STORED = {
-    policy: {name.lower(): (name, value) for name, value in {**HEADERS, POLICY: policy}.items()}
+    policy: {name.lower(): (name, value) for name, value in {**HEADERS, **NOT_KEPT, POLICY: policy}.items()}
     for policy in (NO_PAGE, PAGE, ADMIN_PAGE, DEBUG_PAGE)
 }
 """The headers of each policy, as Django keeps them."""
@@ -52,7 +55,7 @@ _STORED = {
 
 def of_no_page() -> dict[str, str]:
     """All of them, for an answer that passes no middleware."""
-    return {**HEADERS, POLICY: NO_PAGE}
+    return {**HEADERS, **NOT_KEPT, POLICY: NO_PAGE}
 
 
 class SecurityHeaders:

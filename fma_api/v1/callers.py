@@ -6,9 +6,10 @@ from django.contrib.auth.models import User
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 
-from fma_django.accounts.grants import may, may_change_experiment, organisations_where
+from fma_django.accounts.grants import may, may_change_experiment, organisations_of, organisations_where
 from fma_django.accounts.roles import RUN_EXPERIMENTS
 from fma_django.models import Client, FederatedModel
+from fma_django.record.queries.visible import sees_all_clients
 
 
 def client_of(request: Request) -> Client | None:
@@ -18,6 +19,14 @@ def client_of(request: Request) -> Client | None:
 
 def user_of(request: Request) -> User | None:
     return request.user if isinstance(request.user, User) else None
+
+
+def organisations_shown(request: Request, federated_model: FederatedModel) -> frozenset[int] | None:
+    """The organisations whose clients a user sees in the rows of a model; None: everybody's."""
+    user = request.user
+    if not isinstance(user, User) or sees_all_clients(user, federated_model):
+        return None
+    return organisations_of(user)
 
 
 class IsUser(BasePermission):

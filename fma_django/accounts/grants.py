@@ -10,9 +10,10 @@ from django.db.models import BigIntegerField, F, Model, QuerySet, Value
 from django.db.models.functions import Cast
 
 from fma_django.accounts.roles import CHANGE_EXPERIMENTS, DELETE_EXPERIMENTS, RUN_EXPERIMENTS
-from fma_django.models import Client, FederatedModel, Organisation
+from fma_django.models import Client, FederatedModel, Membership, Organisation
 
 _CACHE = "_fma_grants"
+_ORGANISATIONS = "_fma_organisations"
 _ONLY_MODEL = "_fma_only_model"
 
 
@@ -38,7 +39,7 @@ def grants_of(user: Any) -> Grants:
 
 def forget_grants(user: Any) -> None:
     """Read them anew when they are asked for next."""
-    for name in (_CACHE, "_perm_cache", "_user_perm_cache", "_group_perm_cache"):
+    for name in (_CACHE, _ORGANISATIONS, "_perm_cache", "_user_perm_cache", "_group_perm_cache"):
         user.__dict__.pop(name, None)
 
 
@@ -60,6 +61,15 @@ def organisations_where(user: Any, permission: str) -> list[int]:
     return sorted(
         pk for pk, permissions in grants_of(user).organisations.items() if permission in permissions
     )
+
+
+def organisations_of(user: Any) -> frozenset[int]:
+    """The ids of the organisations that the user belongs to, with a role or without, read once a request."""
+    kept: frozenset[int] | None = getattr(user, _ORGANISATIONS, None)
+    if kept is None:
+        kept = frozenset(Membership.objects.filter(user=user.pk).values_list("organisation", flat=True))
+        setattr(user, _ORGANISATIONS, kept)
+    return kept
 
 
 def may(user: Any, permission: str, of: Organisation | Client | int | None = None) -> bool:

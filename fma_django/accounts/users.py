@@ -139,6 +139,16 @@ def delete_user(user: User, *, by: User | None) -> None:
             ) from None
 
 
+def create_organisation(name: str, *, by: User | None) -> Organisation:
+    """A new organisation without members. Raises NotPermitted, also for a role in another one; InvalidValue."""
+    _require(by, "fma_django.add_organisation")
+    try:
+        with transaction.atomic():
+            return Organisation.objects.create(name=name)
+    except IntegrityError:
+        raise InvalidValue(f"there is an organisation {name!r} already", field="name") from None
+
+
 def set_member(organisation: Organisation, user: User, role: Group | None, *, by: User | None) -> Membership:
     """Let the user belong to the organisation with this role; None: without one.
 

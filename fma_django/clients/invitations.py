@@ -71,7 +71,8 @@ def use_invitation(token: str, federated_model: FederatedModel, client: Client, 
     """Use an invitation once for a client. A new client gets its organisation and its tags; a known one keeps its own,
     and one that came by this invitation registers with its other models without a further use.
 
-    Call it in the transaction that registers the client. Raises InvalidInvitation.
+    It counts as long as the user who made it could make it again. Call it in the transaction that registers the client.
+    Raises InvalidInvitation.
     """
     # Held until the client is there: who comes at once waits, and finds one use less.
     invitation = (
@@ -89,7 +90,11 @@ def use_invitation(token: str, federated_model: FederatedModel, client: Client, 
         raise InvalidInvitation("the invitation has expired")
     if not invitation.federated_models.filter(pk=federated_model.pk).exists():
         raise InvalidInvitation(f"the invitation is not for model {federated_model.pk}")
-    if client.invitation_id == invitation.pk:
+    if creator is not None and not _may_still_invite(creator, invitation.organisation_id, federated_model):
+        raise InvalidInvitation("the user who made the invitation may not invite to this any more")
+    # Asked again, as it may have come at once with itself.
+    is_registered = federated_model.clients.filter(pk=client.pk).exists()
+    if is_registered or client.invitation_id == invitation.pk:
         return
     if not invitation.uses_left:
         raise InvalidInvitation("the invitation is used up")
@@ -118,6 +123,17 @@ def visible_invitations(caller: Any) -> QuerySet[Invitation]:
         return invitations
     return invitations.filter(
         Q(created_by=caller.pk) | Q(organisation__in=organisations_where(caller, VIEW_INVITATION))
+    )
+
+
+def _may_still_invite(creator: User, organisation: int | None, federated_model: FederatedModel) -> bool:
+    """Whether the user may still invite to the model: roles end, and models are transferred."""
+    if not visible_to(creator, FederatedModel.objects.filter(pk=federated_model.pk)).exists():
+        return False
+    return may(creator, ADD_INVITATION, organisation) or (
+        organisation is None
+        and creator.has_perm(RUN_EXPERIMENTS)
+        and federated_model.developer_id == creator.pk
     )
 
 

@@ -71,7 +71,7 @@ class KeySet:
                 self._tried_at = time.monotonic()
                 self._keys = parsed(_content(self._place))
                 self._read_at = time.monotonic()
-        except (OSError, ValueError, outgoing.RequestFailed) as error:
+        except (OSError, ValueError, RecursionError, outgoing.RequestFailed) as error:
             log.error("jwks_unavailable", reason=str(error))
         finally:
             self._lock.release()

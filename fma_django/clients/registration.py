@@ -124,6 +124,11 @@ def register_client(
     identity = _require_enrolment(enrolment_token, enrolment_jwt) if invitation is None else None
     claims: dict[str, Any] = {}
     if invitation is None and conf.current().registration == "approval":
+        if known is not None and known.invitation_id is not None:
+            raise RegistrationClosed(
+                "nobody has approved this client: it was invited to other models, and registers with this one by an "
+                "invitation to it"
+            )
         claimed = Organisation.objects.filter(name=organisation).first() if organisation else None
         claims = {"awaits_approval": True, "organisation": claimed}
     with transaction.atomic():
@@ -188,9 +193,14 @@ def describe_client(
 
 def revoke_client(client: Client) -> None:
     """Refuse the client everywhere from now on. What it sent to open rounds no longer counts; rounds that waited only
-    for it may close."""
+    for it may close. One that waited for approval leaves its models: it was never a client of theirs."""
     with transaction.atomic():
-        Client.objects.filter(pk=client.pk).update(is_active=False, awaits_approval=False)
+        waiting = Client.objects.filter(pk=client.pk, awaits_approval=True)
+        if waiting.update(is_active=False, awaits_approval=False):
+            client.federated_models.clear()
+            client.consented_to.clear()
+            return
+        Client.objects.filter(pk=client.pk).update(is_active=False)
         for federated_model in client.federated_models.order_by("pk"):
             collecting = find_open_round(federated_model)
             if collecting is not None:

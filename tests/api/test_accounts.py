@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group, User
+from django.contrib.auth.models import Group, Permission, User
 from rest_framework.test import APIClient
 
 from fma_django.accounts.users import set_member
@@ -206,6 +206,43 @@ def test_users_of_others_are_added_by_who_may_see_them_alone(
     assert known.json()["detail"].replace("stranger", "nobody") == unknown.json()["detail"]
     assert [row["username"] for row in admin.get(USERS).json()] == ["admin"]
     assert owner.post(url, {"username": "stranger"}).status_code == 200
+
+
+@pytest.mark.parametrize("role", ["operator", "may add organisations"])
+def test_a_role_in_an_organisation_makes_no_other(hospital: Organisation, role: str) -> None:
+    custom = Group.objects.create(name="may add organisations")
+    custom.permissions.add(Permission.objects.get(codename="add_organisation"))
+    member = make_user_with(username="member")
+    set_member(hospital, member, Group.objects.get(name=role), by=None)
+
+    refused = as_user(member).post(f"{API}organisations/", {"name": "new"})
+
+    assert (refused.status_code, refused.json()["code"]) == (403, "not_permitted")
+    assert [*Organisation.objects.all()] == [hospital]
+    assert (
+        as_user(make_user_with(role="operator")).post(f"{API}organisations/", {"name": "new"}).json()["name"]
+        == "new"
+    )
+
+
+def test_an_admin_sees_no_other_organisation_of_its_members(
+    admin: APIClient, owner: APIClient, hospital: Organisation
+) -> None:
+    clinic, nurse = Organisation.objects.create(name="secret clinic"), make_user_with(username="nurse")
+    set_member(hospital, nurse, None, by=None)
+    set_member(clinic, nurse, Group.objects.get(name="auditor"), by=None)
+
+    one, listed = admin.get(f"{API}users/{nurse.pk}/"), admin.get(f"{API}users/")
+
+    assert [place["name"] for place in one.json()["organisations"]] == ["hospital"]
+    for answer in (one, listed):
+        assert "clinic" not in answer.content.decode()
+        assert "auditor" not in answer.content.decode()
+    for asked in ({"organisation": clinic.pk}, {"role": "auditor"}):
+        assert admin.get(f"{API}users/", asked).json() == []
+        assert [row["username"] for row in owner.get(f"{API}users/", asked).json()] == ["nurse"]
+    own = as_user(nurse).get(f"{API}users/{nurse.pk}/").json()["organisations"]
+    assert [place["name"] for place in own] == ["hospital", "secret clinic"]
 
 
 def test_who_lost_the_role_of_a_data_scientist_changes_nothing_any_more(db: None) -> None:

@@ -9,15 +9,17 @@ from django.utils import timezone
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
-from fma_django.accounts.users import set_member
+from fma_django.accounts.users import change_user, set_member
 from fma_django.clients.invitations import create_invitation
 from fma_django.clients.registration import Registration, create_client, describe_client
+from fma_django.experiments.changes import change_federated_model
 from fma_django.models import Client, FederatedModel, Invitation, Organisation
 from fma_django.models.round import RoundState
 from fma_django.rates import of_this_process
 from fma_django.work.sweep import sweep_memory
 from tests.api.callers import API, SAFETENSORS, as_client, as_user
 from tests.records import (
+    WEIGHTS,
     make_aggregate,
     make_client,
     make_model,
@@ -142,6 +144,67 @@ def test_a_known_client_uses_an_invitation_and_keeps_its_organisation(model: Fed
     known.client.refresh_from_db()
     assert known.client.organisation == hospital
     assert Invitation.objects.get().uses_left == 0
+
+
+def lose_the_role(user: User, model: FederatedModel) -> None:
+    user.groups.clear()
+    user.user_permissions.clear()
+    user.memberships.all().delete()
+
+
+def lose_the_model(user: User, model: FederatedModel) -> None:
+    """As its owner transfers it, or takes the organisation's clients out."""
+    change_federated_model(model, {"developer": make_user(), "clients": []})
+
+
+def lose_the_ownership(user: User, model: FederatedModel) -> None:
+    make_user(staff=True)
+    change_user(user, {"is_owner": False}, by=None)
+
+
+@pytest.mark.parametrize(
+    ("inviting", "lose"),
+    [
+        ("data scientist", lose_the_role),
+        ("data scientist", lose_the_model),
+        ("operator", lose_the_role),
+        ("owner", lose_the_ownership),
+        ("admin of its organisation", lose_the_role),
+        ("admin of its organisation", lose_the_model),
+    ],
+)
+def test_an_invitation_ends_with_the_right_to_make_it(
+    model: FederatedModel, settings: Settings, inviting: str, lose: Any
+) -> None:
+    hospital = Organisation.objects.create(name="hospital")
+    describe_client(make_client(model).client, name="", organisation=hospital, tags=[])
+    if inviting == "admin of its organisation":
+        user = make_user_with(username="inviting")
+        set_member(hospital, user, Group.objects.get(name="organisation admin"), by=None)
+    elif inviting == "owner":
+        user = make_user("inviting", staff=True)
+    else:
+        user = make_user_with(username="inviting", role=inviting)
+        change_federated_model(model, {"developer": user})
+    settings.FMA_REGISTRATION = "closed"
+    token = as_user(user).post(f"{API}invitations/", {"models": [model.pk], "uses": 5}).json()["token"]
+    assert register(model, **{"fma-invitation": token}).status_code == 200
+
+    lose(User.objects.get(pk=user.pk), model)
+
+    answer = register(model, **{"fma-invitation": token})
+    assert (answer.status_code, answer.json()["code"]) == (403, "invalid_invitation")
+    assert Invitation.objects.get().uses_left == 4
+
+
+def test_a_further_role_ends_no_invitation(owner: APIClient, alice: User, model: FederatedModel) -> None:
+    token = owner.post(f"{API}invitations/", {"models": [model.pk]}).json()["token"]
+
+    hospital = Organisation.objects.create(name="hospital")
+    set_member(hospital, alice, Group.objects.get(name="organisation admin"), by=None)
+
+    assert register(model, **{"fma-invitation": token}).status_code == 200
+    assert Client.objects.get().organisation is None
 
 
 def test_the_token_is_shown_once_and_kept_as_a_hash(owner: APIClient, model: FederatedModel) -> None:
@@ -286,6 +349,29 @@ def test_a_client_that_waits_is_told_so(
     assert (answer.status_code, answer.json()["code"]) == (403, "awaiting_approval")
 
 
+def test_an_invited_client_registers_with_no_model_that_nobody_let_it_into(
+    approval: None, alice: User, model: FederatedModel
+) -> None:
+    headers = {"fma-invitation": invitation_to(make_model(make_user("bob")))}
+    invited_to = Invitation.objects.get().federated_models.get()
+    known = {"client-uuid": register(invited_to, **headers).json()["uuid"]}
+
+    answer = register(model, **known)
+
+    assert (answer.status_code, answer.json()["code"]) == (403, "registration_closed")
+    assert not model.clients.exists()
+    assert register(invited_to, **known).status_code == 200
+    assert register(model, **known, **{"fma-invitation": invitation_to(model)}).status_code == 200
+
+
+def test_an_approved_client_registers_with_other_models(
+    approval: None, alice: User, waiting: Registration
+) -> None:
+    as_user(make_user_with(role="operator")).patch(f"{API}clients/{waiting.client.pk}/", {"is_active": True})
+
+    assert register(make_model(alice), **{"client-uuid": str(waiting.credential)}).status_code == 200
+
+
 def test_a_client_that_waits_gets_no_weights(model: FederatedModel, waiting: Registration) -> None:
     url = f"{API}models/{model.pk}/get_latest_model/"
     answer = as_client(waiting).get(url, HTTP_ACCEPT=SAFETENSORS)
@@ -347,6 +433,52 @@ def test_the_admin_of_the_organisation_that_a_client_names_approves_it(
     assert not Client.objects.get(pk=client).is_active
     assert admin.patch(url, change, format="json").status_code == 200
     assert Client.objects.get(pk=client).is_active
+
+
+@pytest.mark.parametrize("role", ["compliance officer", "organisation admin"])
+@pytest.mark.parametrize("end", ["waits", "refused"])
+def test_a_client_that_nobody_approved_shows_its_organisation_no_model(
+    approval: None, alice: User, role: str, end: str
+) -> None:
+    """Anybody may register one, with any model, and name any organisation."""
+    hospital, member = Organisation.objects.create(name="hospital"), make_user_with(username="member")
+    set_member(hospital, member, Group.objects.get(name=role), by=None)
+    model = make_model(alice, initial_model=WEIGHTS)
+    stranger = register(model, {"organisation": "hospital"}).json()["id"]
+    if end == "refused":
+        root = as_user(make_user(staff=True))
+        assert root.patch(f"{API}clients/{stranger}/", {"is_active": False}).status_code == 200
+    api = as_user(member)
+
+    for path in ("", "get_latest_model/", "get_current_artifact/", "rounds/", "rounds/1/selection/"):
+        assert api.get(f"{API}models/{model.pk}/{path}").status_code == 404, path
+    for rows in ("models", "model_artifacts", "model_aggregates", "model_updates", "evaluations"):
+        assert api.get(f"{API}{rows}/").json() == [], rows
+    invited = api.post(f"{API}invitations/", {"models": [model.pk]}, format="json")
+    assert invited.status_code == 400
+    [row] = api.get(f"{API}clients/").json()
+    # Whoever approves a client must know for which model; its number tells nothing.
+    assert (row["id"], row["models"]) == (stranger, [model.pk] if end == "waits" else [])
+
+
+def test_an_approved_client_shows_its_organisation_the_model(approval: None, model: FederatedModel) -> None:
+    _, admin, _ = admin_of("hospital")
+    client = register(model, {"organisation": "hospital"}).json()["id"]
+
+    assert admin.patch(f"{API}clients/{client}/", {"is_active": True}, format="json").status_code == 200
+
+    assert admin.get(f"{API}models/{model.pk}/").status_code == 200
+
+
+def test_a_refused_client_is_no_client_of_its_models_any_more(
+    model: FederatedModel, owner: APIClient, waiting: Registration
+) -> None:
+    operator = as_user(make_user_with(role="operator"))
+
+    operator.patch(f"{API}clients/{waiting.client.pk}/", {"is_active": False}, format="json")
+
+    assert owner.get(f"{API}models/{model.pk}/").json()["clients"] == []
+    assert not model.consents.exists()
 
 
 def test_an_answer_does_not_tell_which_organisations_there_are(approval: None, model: FederatedModel) -> None:
@@ -453,6 +585,17 @@ def test_a_developer_sends_only_in_the_name_of_clients_that_consented(
     assert sent_by(owner, model, ann.client).status_code == 201
     assert register(other, **{"client-uuid": str(ann.credential)}).status_code == 200
     assert sent_by(owner, other, ann.client).status_code == 201
+
+
+def test_an_update_in_the_name_of_a_strange_client_does_not_tell_that_it_exists(
+    owner: APIClient, model: FederatedModel
+) -> None:
+    strange, missing = make_client(make_model()).client, Client(pk="00000000-0000-4000-8000-000000000000")
+
+    answers = [sent_by(owner, model, client) for client in (strange, missing)]
+
+    assert [answer.status_code for answer in answers] == [400, 400]
+    assert answers[0].content == answers[1].content
 
 
 def test_an_operator_who_attaches_a_client_consents_for_it(model: FederatedModel) -> None:

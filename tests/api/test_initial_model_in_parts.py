@@ -188,6 +188,19 @@ def test_a_developer_who_gave_a_model_away_goes_on_with_nothing(
     assert code_of(finish(owner, model, url)) == (404, "not_found")
 
 
+def test_a_developer_who_lost_the_role_sends_no_further_part(
+    owner: APIClient, alice: User, model: FederatedModel
+) -> None:
+    url = begun_by(owner, model)
+    assert send(owner, url, BODY[:8], 0).status_code == 204
+
+    alice.user_permissions.clear()
+
+    assert code_of(send(owner, url, BODY[8:], 8)) == (403, "not_permitted")
+    assert offset(owner, url) == 8
+    assert owner.delete(url, headers=TUS).status_code == 204
+
+
 def test_uploads_of_a_developer_who_has_left_are_swept(
     owner: APIClient, model: FederatedModel, storage: Path
 ) -> None:

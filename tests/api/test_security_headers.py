@@ -11,8 +11,8 @@ from django.urls import path
 
 from fma_api import security_headers
 from fma_api.security_headers import ADMIN_PAGE, DEBUG_PAGE, HEADERS, NO_PAGE, PAGE
-from tests.api.callers import SAFETENSORS
-from tests.records import make_client, make_model, make_user
+from tests.api.callers import API, SAFETENSORS, as_client, as_user
+from tests.records import WEIGHTS, make_aggregate, make_client, make_model, make_user
 
 pytestmark = pytest.mark.django_db
 
@@ -51,6 +51,49 @@ def test_each_kind_of_answer_has_every_header(kind: str) -> None:
 
     response.close()
     assert_guarded(response, policy)
+    assert is_kept_by_nobody(response) or kind == "style"
+
+
+def is_kept_by_nobody(response: Any) -> bool:
+    return "no-store" in response.headers["Cache-Control"]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "me/",
+        "model_artifacts/",
+        "model_aggregates/{aggregate}/",
+        "models/{model}/get_latest_aggregate/",
+        "models/{model}/get_latest_aggregate/?after=0",
+        "models/{model}/rounds/",
+        "nothing/",
+    ],
+)
+@pytest.mark.parametrize("caller", ["client", "user"])
+def test_no_cache_keeps_what_one_caller_is_told(caller: str, path: str) -> None:
+    owner = make_user()
+    model = make_model(owner, initial_model=WEIGHTS)
+    device = make_client(model)
+    aggregate = make_aggregate(model, device.client)
+    api = as_client(device) if caller == "client" else as_user(owner)
+
+    response = api.get(f"{API}{path.format(model=model.pk, aggregate=aggregate.pk)}")
+
+    response.close()
+    assert response.status_code in (200, 404)
+    assert is_kept_by_nobody(response)
+
+
+@pytest.mark.parametrize("accept", [SAFETENSORS, "application/json"])
+def test_weights_are_kept_by_their_receiver_and_asked_for_again(accept: str) -> None:
+    model = make_model(initial_model=WEIGHTS)
+    url = f"{API}models/{model.pk}/get_latest_model/"
+
+    response = as_client(make_client(model)).get(url, headers={"Accept": accept})
+
+    response.close()
+    assert response.headers["Cache-Control"] == "private, no-cache"
 
 
 def test_no_policy_allows_inline_scripts_or_a_frame_outside_of_the_debug_page() -> None:

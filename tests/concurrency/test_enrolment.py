@@ -7,7 +7,13 @@ import pytest
 from pytest_django import Settings
 
 from fma_django.clients.invitations import create_invitation
-from fma_django.clients.registration import Registration, approve_client, register_client, revoke_client
+from fma_django.clients.registration import (
+    Registration,
+    approve_client,
+    create_client,
+    register_client,
+    revoke_client,
+)
 from fma_django.errors import InvalidInvitation, ModelFull
 from fma_django.models import Client, Invitation
 from tests.api.conftest import storage  # noqa: F401  # autouse
@@ -46,6 +52,18 @@ def test_one_client_that_uses_an_invitation_many_times_at_once_uses_it_once(sett
 
     assert len({result.credential for result in results}) == 1
     assert Client.objects.count() == 1
+    assert Invitation.objects.get().uses_left == 9
+
+
+def test_a_known_client_that_comes_many_times_at_once_uses_an_invitation_once(settings: Settings) -> None:
+    settings.FMA_REGISTRATION = "closed"
+    model = make_model()
+    known, credential = create_client()
+    _, token = create_invitation(by=None, models=[model.pk], uses=10)
+
+    results = in_turns(partial(register_client, model, credential=str(credential), invitation=token), 12)
+
+    assert {result.client.pk for result in results} == {known.pk}
     assert Invitation.objects.get().uses_left == 9
 
 

@@ -25,7 +25,13 @@ from fma_api.v1.filters import LIST_FILTERS
 from fma_api.v1.ids import NUMBER
 from fma_api.v1.pagination import LargePages
 from fma_django.accounts.grants import may
-from fma_django.accounts.users import remove_member, set_member, unknown_user, visible_organisations
+from fma_django.accounts.users import (
+    create_organisation,
+    remove_member,
+    set_member,
+    unknown_user,
+    visible_organisations,
+)
 from fma_django.errors import NotPermitted
 from fma_django.models import Client, Membership, Organisation
 from fma_django.record.queries.row_count import row_count
@@ -86,7 +92,8 @@ class OrganisationViewSet(AnnouncedBodies, viewsets.ModelViewSet[Organisation]):
             raise NotPermitted(f"this needs the permission {permission}", permission=permission)
 
     def perform_create(self, serializer: Any) -> None:
-        serializer.save()
+        name = serializer.validated_data["name"]
+        serializer.instance = create_organisation(name, by=cast("User", self.request.user))
         serializer.instance.num_clients = serializer.instance.num_members = 0
 
     @extend_schema(

@@ -35,7 +35,7 @@ class UserFilters(FilterSet):
     role = django_filters.CharFilter(
         method="with_role", max_length=150, label="Has this role, for the whole or in an organisation."
     )
-    organisation = IdFilter(field_name="memberships__organisation", label="Belongs to this organisation.")
+    organisation = IdFilter(method="in_organisation", label="Belongs to this organisation.")
     is_owner = django_filters.BooleanFilter(field_name="is_superuser")
 
     class Meta:
@@ -44,8 +44,15 @@ class UserFilters(FilterSet):
 
     def with_role(self, users: QuerySet[User], name: str, value: str) -> QuerySet[User]:
         everywhere = User.groups.through.objects.filter(group__name=value).values("user")
-        somewhere = Membership.objects.filter(role__name=value).values("user")
+        somewhere = self._memberships().filter(role__name=value).values("user")
         return users.filter(Q(pk__in=everywhere) | Q(pk__in=somewhere))
+
+    def in_organisation(self, users: QuerySet[User], name: str, value: int) -> QuerySet[User]:
+        return users.filter(pk__in=self._memberships().filter(organisation=value).values("user"))
+
+    def _memberships(self) -> QuerySet[Membership]:
+        # Of an organisation that the caller does not see, nobody learns its members.
+        return Membership.objects.filter(organisation__in=visible_organisations(self.request.user))
 
 
 @extend_schema_view(
@@ -76,7 +83,8 @@ class UserViewSet(
     lookup_value_regex = NUMBER
 
     def get_queryset(self) -> QuerySet[User]:
-        places = Membership.objects.select_related("organisation", "role").order_by("organisation__name")
+        seen = Membership.objects.filter(organisation__in=visible_organisations(self.request.user))
+        places = seen.select_related("organisation", "role").order_by("organisation__name")
         users = visible_users(self.request.user).order_by("-pk")
         return users.prefetch_related("groups", Prefetch("memberships", places))
 

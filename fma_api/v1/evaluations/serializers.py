@@ -1,19 +1,21 @@
 """Evaluations on the wire: what opens one, what is shown of it, and what a client sends."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from fma_api.v1.callers import client_of
+from fma_api.v1.callers import client_of, organisations_shown
 from fma_api.v1.ids import MAX_ID
 from fma_api.v1.unknown_names import refuse_unknown
 from fma_api.v1.waiting import Seconds
 from fma_api.v1.weights_url import WeightsUrl
 from fma_core.evaluation.question import MAX_BINS, TASKS
 from fma_django.evaluations.opening import DAY_S, MAX_CHOSEN
-from fma_django.models import EvaluationResult, EvaluationRound
+from fma_django.models import Client, EvaluationResult, EvaluationRound
+
+OfClient = TypeVar("OfClient", Client, EvaluationResult)
 
 QUESTION: dict[str, Any] = {
     "type": "object",
@@ -94,9 +96,11 @@ class EvaluationSerializer(serializers.ModelSerializer[EvaluationRound]):
     question = QuestionField(read_only=True)
     num_asked = serializers.IntegerField(read_only=True)
     num_answered = serializers.IntegerField(read_only=True)
-    clients = serializers.SerializerMethodField(help_text="The clients that were asked; for users only.")
+    clients = serializers.SerializerMethodField(
+        help_text="The clients that were asked; for users only, for members of an organisation its own."
+    )
     answered = serializers.SerializerMethodField(
-        help_text="The clients among them that answered; for users only."
+        help_text="The clients among them that answered; shown as those are."
     )
     metrics = serializers.DictField(
         read_only=True, allow_null=True, help_text="Metrics over all examples of the contributors together."
@@ -139,18 +143,22 @@ class EvaluationSerializer(serializers.ModelSerializer[EvaluationRound]):
     def get_clients(self, evaluation: EvaluationRound) -> list[str] | None:
         if self._is_for_a_client():
             return None
-        return [str(client.pk) for client in evaluation.clients.all()]
+        return [str(client.pk) for client in self._own(evaluation, evaluation.clients.all())]
 
     @extend_schema_field(serializers.ListField(child=serializers.UUIDField(), allow_null=True))
     def get_answered(self, evaluation: EvaluationRound) -> list[str] | None:
         if self._is_for_a_client():
             return None
-        return [str(result.client_id) for result in evaluation.results.all()]
+        return [str(result.client_id) for result in self._own(evaluation, evaluation.results.all())]
 
     @extend_schema_field(WithheldSerializer(allow_null=True))
     def get_withheld(self, evaluation: EvaluationRound) -> dict[str, str] | None:
         why = evaluation.why_withheld
         return None if why is None else {"code": why[0], "detail": why[1]}
+
+    def _own(self, evaluation: EvaluationRound, rows: Iterable[OfClient]) -> list[OfClient]:
+        shown = organisations_shown(self.context["request"], evaluation.federated_model)
+        return [row for row in rows if shown is None or row.organisation_id in shown]
 
     def _is_for_a_client(self) -> bool:
         return client_of(self.context["request"]) is not None

@@ -6,7 +6,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from rest_framework import serializers
 
-from fma_api.v1.callers import user_of
+from fma_api.v1.callers import organisations_shown, user_of
 from fma_api.v1.ids import MAX_ID
 from fma_api.v1.models.fields import ClientsField, FiltersField, OverridesField, PartField, StagesField
 from fma_api.v1.unknown_names import refuse_misspelt
@@ -106,6 +106,16 @@ class FederatedModelSerializer(serializers.ModelSerializer[FederatedModel]):
         if isinstance(data, Mapping):
             refuse_misspelt(data, self.fields)
         return super().to_internal_value(data)
+
+    def to_representation(self, instance: FederatedModel) -> dict[str, Any]:
+        members = super().to_representation(instance)
+        shown = organisations_shown(self.context["request"], instance)
+        if shown is not None:
+            own = (client for client in instance.clients.all() if client.organisation_id in shown)
+            members["clients"] = [str(client.pk) for client in own]
+            overrides = instance.client_config_overrides
+            members["client_config_overrides"] = [each for each in overrides if "clients" not in each]
+        return members
 
     def get_min_updates(self, federated_model: FederatedModel) -> int | None:
         try:

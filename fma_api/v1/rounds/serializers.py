@@ -5,7 +5,7 @@ from typing import Any
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from fma_api.v1.callers import client_of
+from fma_api.v1.callers import client_of, organisations_shown
 from fma_api.v1.waiting import Seconds
 from fma_core.errors import FMAError
 from fma_django.clients.joining import client_config_of
@@ -77,14 +77,18 @@ class RoundSerializer(serializers.ModelSerializer[Round]):
 
     @extend_schema_field(serializers.ListField(child=serializers.UUIDField(), allow_null=True))
     def get_clients(self, round_: Round) -> list[str] | None:
-        if client_of(self.context["request"]) is not None:
+        if not self._is_for_the_owner(round_):
             return None
         return [str(update.client_id) for update in round_.model_updates.all() if update.counted]
 
     @extend_schema_field({"type": ["object", "null"], "additionalProperties": {}})
     def get_metrics(self, round_: Round) -> dict[str, Any] | None:
         # The least and the greatest value are those of single clients.
-        return None if client_of(self.context["request"]) is not None else round_.metrics
+        return round_.metrics if self._is_for_the_owner(round_) else None
+
+    def _is_for_the_owner(self, round_: Round) -> bool:
+        request = self.context["request"]
+        return client_of(request) is None and organisations_shown(request, round_.federated_model) is None
 
     @extend_schema_field({"type": "object", "additionalProperties": {}})
     def get_client_config(self, round_: Round) -> dict[str, Any]:
@@ -146,7 +150,9 @@ class SelectionSerializer(serializers.Serializer[Any]):
     )
     waits_for = serializers.CharField(help_text="The reason why nobody has been chosen yet.")
     clients = ParticipationSerializer(
-        many=True, help_text="One page, the chosen first; for a client its own row only."
+        many=True,
+        help_text="One page, the chosen first; for a client its own row only, for members of an organisation its "
+        "clients.",
     )
 
 

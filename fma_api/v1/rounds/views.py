@@ -10,7 +10,7 @@ from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from fma_api.v1.callers import IsUserOrClient, client_of
+from fma_api.v1.callers import IsUserOrClient, client_of, organisations_shown
 from fma_api.v1.pagination import LargePages, LinkedPages
 from fma_api.v1.rounds.serializers import RoundSerializer, SelectionSerializer
 from fma_django.models import FederatedModel, Round
@@ -73,15 +73,17 @@ class ModelRounds(viewsets.GenericViewSet[FederatedModel]):
         looked_at, client = selection_of(round_), client_of(request)
         if client is not None:
             looked_at = looked_at.filter(client=client)
+        elif (shown := organisations_shown(request, round_.federated_model)) is not None:
+            looked_at = looked_at.filter(client__organisation__in=shown)
         page = self.paginate_queryset(cast("QuerySet[Any]", looked_at))
-        shown = {
+        answer = {
             "number": round_.number,
             "everyone": not as_configured(round_).chooses_clients,
             "num_asked": round_.num_asked,
             "waits_for": round_.waits_for,
             "clients": page,
         }
-        return self.get_paginated_response(SelectionSerializer(shown).data)
+        return self.get_paginated_response(SelectionSerializer(answer).data)
 
     @extend_schema(
         summary="End a collecting round without using its updates; the next one opens",

@@ -30,7 +30,8 @@ from fma_django.accounts.grants import may_change_experiment
 from fma_django.clients.consent import require_consent
 from fma_django.clients.registration import find_client, hash_of
 from fma_django.errors import NotPermitted, UnknownClient, UnknownModel
-from fma_django.models import Client, FederatedModel, ModelUpdate
+from fma_django.models import FederatedModel, ModelUpdate
+from fma_django.record.queries.clients import clients_of
 from fma_django.record.queries.visible import visible_to
 from fma_django.record.weights import JsonBody, SafetensorsBody, WeightsBody
 from fma_django.updates.in_parts import finish_update
@@ -104,7 +105,8 @@ def _of_user(request: HttpRequest) -> ModelUpdate:
         raise UnknownModel.of(sent.federated_model_id)
     if not may_change_experiment(user, federated_model):
         raise NotPermitted("you may see this model, but not send updates to it")
-    if sent.client_id is None or not Client.objects.filter(pk=sent.client_id).exists():
+    # A client that the developer does not see is none, so that an answer does not tell which there are.
+    if sent.client_id is None or not clients_of(user).filter(pk=sent.client_id).exists():
         raise ValidationError({"client": ["A developer names a client by its public id."]})
     require_consent(federated_model, sent.client_id)
     sender = Sender(sent.federated_model_id, sent.client_id)

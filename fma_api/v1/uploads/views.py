@@ -218,6 +218,9 @@ class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
         if request.content_type != PART:
             raise UnsupportedMediaType(request.content_type or "none")
         upload = self.get_object()
+        user = user_of(request)
+        if user is not None:
+            _require_may_change(user, upload.federated_model)
 
         def read(size: int) -> bytes:
             try:
@@ -272,9 +275,13 @@ def _model_of(request: Request, user: User) -> FederatedModel:
     federated_model = visible_to(user, FederatedModel.objects.filter(pk=pk), as_member=False).first()
     if federated_model is None:
         raise NotFound(f"There is no federated model {pk}, or not for you.")
+    _require_may_change(user, federated_model)
+    return federated_model
+
+
+def _require_may_change(user: User, federated_model: FederatedModel) -> None:
     if not may_change_experiment(user, federated_model):
         raise NotPermitted("you may see this model, but not change it")
-    return federated_model
 
 
 def _facts(request: Request) -> Any:

@@ -15,9 +15,9 @@ VIEW_CLIENTS = "fma_django.view_client"
 def clients_of(caller: Caller) -> QuerySet[Client]:
     """The clients of the caller's models and organisations, without their credentials.
 
-    `federated_models` of each are those that the caller may see.
+    `federated_models` of each are those that the caller may see, and those for which a client awaits approval.
     """
-    own = visible_to(caller, FederatedModel.objects.only("pk").order_by("pk"))
+    own = Q(pk__in=visible_to(caller, FederatedModel.objects.order_by()).values("pk"))
     clients = Client.objects.all()
     if (only := only_model(caller)) is not None:
         clients = clients.filter(federated_models=only)
@@ -28,11 +28,18 @@ def clients_of(caller: Caller) -> QuerySet[Client]:
         shown = Q(pk__in=registered.values("client"))
         if organisations := organisations_where(caller, VIEW_CLIENTS):
             shown |= Q(organisation__in=organisations)
+            if only is None:
+                waiting = FederatedModel.clients.through.objects.filter(
+                    client__organisation__in=organisations, client__awaits_approval=True
+                )
+                own |= Q(pk__in=waiting.values("federatedmodel"))
         clients = clients.filter(shown)
     return (
         clients.defer("credential_hash")
         .select_related("organisation", "latest_telemetry")
-        .prefetch_related("tags", Prefetch("federated_models", own))
+        .prefetch_related(
+            "tags", Prefetch("federated_models", FederatedModel.objects.only("pk").filter(own).order_by("pk"))
+        )
     )
 
 

@@ -20,12 +20,12 @@ def with_progress(evaluations: QuerySet[EvaluationRound]) -> QuerySet[Evaluation
 
 
 def with_clients(evaluations: QuerySet[EvaluationRound]) -> QuerySet[EvaluationRound]:
-    """Evaluations with the ids of the clients asked and of those that answered, without their numbers."""
-    return evaluations.prefetch_related(
-        Prefetch("clients", Client.objects.only("pk").order_by("pk")),
-        Prefetch(
-            "results", EvaluationResult.objects.only("evaluation_id", "client_id").order_by("client_id")
-        ),
+    """Evaluations with the ids of the clients asked and of those that answered, and their organisations, without their
+    numbers."""
+    results = EvaluationResult.objects.only("evaluation_id", "client_id", "organisation_id")
+    return evaluations.select_related("federated_model").prefetch_related(
+        Prefetch("clients", Client.objects.only("pk", "organisation_id").order_by("pk")),
+        Prefetch("results", results.order_by("client_id")),
     )
 
 

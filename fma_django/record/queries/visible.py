@@ -4,9 +4,10 @@ A user with the permission to view a kind of row sees all of them; with that per
 own clients sent, and the models that these are registered with; a developer what belongs to own models; a client what
 belongs to the models that it is registered with, and of what clients send only its own; anybody else nothing.
 Evaluations are also seen by the members of an organisation that was asked, and by no client that was not; what one
-client answered is seen by itself and by members of its own organisation, and by nobody else. An upload is seen by its
-sender alone: the client, or the developer as long as the model is one that it sees. A user whose token is for one model
-sees of all this what belongs to that model.
+client answered is seen by itself and by members of its own organisation, and by nobody else. Whoever sees a row because
+of an organisation sees no client of another one in it. An upload is seen by its sender alone: the client, or the
+developer as long as the model is one that it sees. A user whose token is for one model sees of all this what belongs to
+that model.
 """
 
 from typing import TypeVar
@@ -75,6 +76,14 @@ def visible_to(caller: Caller, rows: QuerySet[Row], *, as_member: bool = True) -
     return rows.filter(owned)
 
 
+def sees_all_clients(user: AbstractBaseUser, federated_model: FederatedModel) -> bool:
+    """Whether a user sees everybody's clients in the rows of a model: its owner, and whoever may view all models.
+
+    Others, who see such rows because of an organisation, see the clients of their organisations in them.
+    """
+    return federated_model.developer_id == user.pk or may(user, permission_to_view(FederatedModel))
+
+
 def _owned_by(caller: AbstractBaseUser, rows: QuerySet[Row]) -> Q:
     path = PATH_TO_MODEL[rows.model]
     if not path:
@@ -87,8 +96,11 @@ def _owned_by(caller: AbstractBaseUser, rows: QuerySet[Row]) -> Q:
 def _of_organisations(organisations: list[int], rows: QuerySet[Row]) -> Q:
     if issubclass(rows.model, SENT_BY_CLIENTS):
         return Q(client__organisation__in=organisations)
+    # A client that waits for approval may name any organisation, and any model.
     registered = FederatedModel.clients.through.objects.filter(
-        federatedmodel=OuterRef(f"{PATH_TO_MODEL[rows.model]}pk"), client__organisation__in=organisations
+        federatedmodel=OuterRef(f"{PATH_TO_MODEL[rows.model]}pk"),
+        client__organisation__in=organisations,
+        client__awaits_approval=False,
     )
     return Q(Exists(registered))
 

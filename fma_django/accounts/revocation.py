@@ -1,5 +1,6 @@
 """A new password, and a deactivation, end all tokens and sessions of a user, whichever way the user is changed.
 
+A deactivation also revokes the user's invitations, which would count again after a reactivation.
 Django ends the sessions at a new password itself: a session holds a hash of the password. `fma_django.apps` connects
 these functions to the signals of the user.
 """
@@ -38,6 +39,7 @@ def end_after(instance: User, **_: object) -> None:
         revoke_tokens(instance)
     if instance.__dict__.pop(_ENDS_SESSIONS, False):
         _end_sessions(instance)
+        instance.invitations.filter(revoked_on=None).update(revoked_on=timezone.now())
 
 
 def _was_hashed_anew(user: User) -> bool:

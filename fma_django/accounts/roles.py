@@ -13,6 +13,7 @@ USE_ADMIN_SITE = "fma_django.use_admin_site"
 RUN_EXPERIMENTS = "fma_django.add_federatedmodel"
 CHANGE_EXPERIMENTS = "fma_django.change_federatedmodel"
 DELETE_EXPERIMENTS = "fma_django.delete_federatedmodel"
+CHANGE_CLIENT = "fma_django.change_client"
 
 RECORD = (
     "federatedmodel",

@@ -7,12 +7,11 @@ from django.contrib.auth.models import User
 from django.db import transaction
 
 from fma_django.accounts.grants import may
+from fma_django.accounts.roles import CHANGE_CLIENT
 from fma_django.clients.labels import organisation_named, tags_named
 from fma_django.clients.registration import approve_client, describe_client, revoke_client
 from fma_django.errors import InvalidValue, NotPermitted
 from fma_django.models import Client, Organisation
-
-CHANGE_CLIENT = "fma_django.change_client"
 
 
 def change_client(client: Client, changes: Mapping[str, Any], *, by: User | None) -> Client:

@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from django.db.models import Q, QuerySet
 
 from fma_django.accounts.grants import may, only_model, organisations_where
-from fma_django.clients.changes import CHANGE_CLIENT
+from fma_django.accounts.roles import CHANGE_CLIENT
 from fma_django.errors import NoConsent
 from fma_django.models import Client, FederatedModel
 

@@ -11,7 +11,7 @@ from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from fma_django.accounts.grants import may, only_model, organisations_where
-from fma_django.accounts.roles import RUN_EXPERIMENTS
+from fma_django.accounts.roles import CHANGE_CLIENT, RUN_EXPERIMENTS
 from fma_django.clients.labels import tags_named
 from fma_django.errors import InvalidInvitation, InvalidValue, NotPermitted
 from fma_django.models import Client, FederatedModel, Invitation, Organisation
@@ -23,6 +23,7 @@ DELETE_INVITATION = "fma_django.delete_invitation"
 VIEW_INVITATION = "fma_django.view_invitation"
 MOST_USES = 100_000
 EXPIRES_AFTER = timedelta(days=14)
+LASTS = timedelta(days=366)
 
 
 def create_invitation(
@@ -39,7 +40,8 @@ def create_invitation(
     by: who invites; None is the operator at the command line. With the permission to add invitations, a user invites to
     every model that they see; with that permission in an organisation, its clients only. Everybody who may run
     experiments invites to their own.
-    models, organisation: ids. expires_on: by default in 14 days.
+    models, organisation: ids. expires_on: by default in 14 days, at most in 366.
+    tags: for whoever may change the clients: by its tags a client is selected in other models, too.
     Raises InvalidValue, NotPermitted.
     """
     if (only := only_model(by)) is not None:
@@ -48,10 +50,16 @@ def create_invitation(
     expires_on = expires_on or now + EXPIRES_AFTER
     if expires_on <= now:
         raise InvalidValue("an invitation expires in the future", field="expires_on")
+    if expires_on > now + LASTS:
+        raise InvalidValue(f"an invitation expires in {LASTS.days} days at most", field="expires_on")
     if not 1 <= uses <= MOST_USES:
         raise InvalidValue(f"an invitation has 1 to {MOST_USES:,} uses; found {uses}", field="uses")
     federated_models = _models(models, by)
     place = _organisation(organisation, federated_models, by)
+    if tags and by is not None and not may(by, CHANGE_CLIENT, place):
+        raise NotPermitted(
+            f"tags of its clients need the permission {CHANGE_CLIENT}", permission=CHANGE_CLIENT
+        )
     token = secrets.token_urlsafe(32)
     with transaction.atomic():
         invitation = Invitation.objects.create(
@@ -68,8 +76,8 @@ def create_invitation(
 
 
 def use_invitation(token: str, federated_model: FederatedModel, client: Client, *, is_new: bool) -> None:
-    """Use an invitation once for a client. A new client gets its organisation and its tags; a known one keeps its own,
-    and one that came by this invitation registers with its other models without a further use.
+    """Use an invitation once for a client, which then registers with all its models. A new client gets its
+    organisation and its tags; a known one keeps its own.
 
     It counts as long as the user who made it could make it again. Call it in the transaction that registers the client.
     Raises InvalidInvitation.
@@ -94,11 +102,12 @@ def use_invitation(token: str, federated_model: FederatedModel, client: Client, 
         raise InvalidInvitation("the user who made the invitation may not invite to this any more")
     # Asked again, as it may have come at once with itself.
     is_registered = federated_model.clients.filter(pk=client.pk).exists()
-    if is_registered or client.invitation_id == invitation.pk:
+    if is_registered or invitation.used_by.filter(pk=client.pk).exists():
         return
     if not invitation.uses_left:
         raise InvalidInvitation("the invitation is used up")
     Invitation.objects.filter(pk=invitation.pk).update(uses_left=F("uses_left") - 1)
+    invitation.used_by.add(client)
     if is_new:
         client.invitation, client.organisation_id = invitation, invitation.organisation_id
         client.save(update_fields=["invitation", "organisation"])

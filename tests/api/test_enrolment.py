@@ -146,6 +146,59 @@ def test_a_known_client_uses_an_invitation_and_keeps_its_organisation(model: Fed
     assert Invitation.objects.get().uses_left == 0
 
 
+def test_one_use_lets_a_known_client_register_with_all_models_too(settings: Settings) -> None:
+    known = make_client(make_model())
+    settings.FMA_REGISTRATION = "closed"
+    models = [make_model() for _ in range(2)]
+    _, token = create_invitation(by=None, models=[model.pk for model in models])
+    headers = {"fma-invitation": token, "client-uuid": str(known.credential)}
+
+    assert [register(model, **headers).status_code for model in models] == [200, 200]
+    assert Invitation.objects.get().uses_left == 0
+
+
+@pytest.mark.parametrize("gone", ["user", "organisation"])
+def test_a_client_stays_an_invited_one_when_who_invited_it_is_deleted(
+    approval: None, alice: User, gone: str
+) -> None:
+    """Otherwise it would count as approved, and register with any model."""
+    first, other = make_model(alice), make_model(alice)
+    hospital = Organisation.objects.create(name="hospital")
+    inviting = make_user(staff=True)
+    _, token = create_invitation(by=inviting, models=[first.pk], organisation=hospital.pk, uses=2)
+    credential = register(first, **{"fma-invitation": token}).json()["uuid"]
+
+    User.objects.get(pk=inviting.pk).delete() if gone == "user" else hospital.delete()
+
+    assert Invitation.objects.get().revoked_on is not None
+    assert register(first, **{"fma-invitation": token}).json()["code"] == "invalid_invitation"
+    assert register(other, **{"client-uuid": credential}).json()["code"] == "registration_closed"
+
+
+def test_invitations_of_a_user_who_was_away_do_not_count_again(
+    owner: APIClient, alice: User, model: FederatedModel
+) -> None:
+    token = owner.post(f"{API}invitations/", {"models": [model.pk]}).json()["token"]
+
+    for is_active in (False, True):
+        alice.is_active = is_active
+        alice.save()
+
+    assert register(model, **{"fma-invitation": token}).json()["code"] == "invalid_invitation"
+
+
+def test_tags_are_for_whoever_may_change_the_clients(owner: APIClient, model: FederatedModel) -> None:
+    body = {"models": [model.pk], "tags": ["gpu"]}
+
+    refused = owner.post(f"{API}invitations/", body, format="json")
+
+    assert (refused.status_code, refused.json()["code"]) == (403, "not_permitted")
+    assert not Invitation.objects.exists()
+    hospital, admin, _ = admin_of("hospital")
+    describe_client(make_client(model).client, name="", organisation=hospital, tags=[])
+    assert admin.post(f"{API}invitations/", body, format="json").status_code == 201
+
+
 def lose_the_role(user: User, model: FederatedModel) -> None:
     user.groups.clear()
     user.user_permissions.clear()
@@ -293,6 +346,7 @@ def test_invitations_of_others_are_neither_seen_nor_revoked(model: FederatedMode
         {"tags": ["with space"]},
         {"organisation": 10**9},
         {"expires_on": "2001-01-01T00:00:00Z"},
+        {"expires_on": "9999-01-01T00:00:00Z"},
         {"use": 3},
     ],
 )

@@ -23,7 +23,8 @@ from fma_api.v1.clients.serializers import (
 from fma_api.v1.filters import LIST_FILTERS
 from fma_api.v1.ids import UUID
 from fma_api.v1.pagination import LargePages
-from fma_django.clients.changes import CHANGE_CLIENT, change_client
+from fma_django.accounts.roles import CHANGE_CLIENT
+from fma_django.clients.changes import change_client
 from fma_django.models import Client, FederatedModel
 from fma_django.record.queries.clients import clients_of
 from fma_django.record.queries.participation_history import participation_of

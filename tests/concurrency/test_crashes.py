@@ -33,6 +33,7 @@ def start_crashing_worker(install: FmaInstall, point: str, flag: Path) -> Server
         env=install.env,
         cwd=fma.REPOSITORY,
         log=log,
+        forks=install.forks,
     )
     install.processes.append(process)
     return process

@@ -3,9 +3,10 @@
 Python blocks run in order, in one namespace for each page; a `text` block right after one is what it prints. Console
 blocks run in bash, and what stands under a command must be in its output (`…` is anything). `fma serve` starts a
 server of the page's own, on another port than the one that is written. The first pages start with an empty folder, the
-others are for people whose server has run before: there `fma` finds a database. Guides that begin with ANNAS_SERVER
-share one server and its user. A block right after "`name`:" is written into the file of that name, and
-`pip install --editable '.[test]'` installs that project for the page, without its dependencies: they are here.
+others are for people whose server has run before: there `fma` finds a database, and is a fork that is up at once.
+Guides that begin with ANNAS_SERVER share one server and its user. A block right after "`name`:" is written into the
+file of that name, and `pip install --editable '.[test]'` installs that project for the page, without its dependencies:
+they are here.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import pytest
 from tests.docs.page import PAGES, REPOSITORY, Block, blocks_of, commands_of, name_of
 from tests.docs.python_session import PythonSession
 from tests.servers.fma import StartFma, put_migrated_into, without_numba
+from tests.servers.forks import CAN_FORK, Forks, of_fma
 from tests.servers.free_port import free_port
 from tests.servers.process import ServerProcess
 
@@ -105,6 +107,7 @@ def annas_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnnasServ
         yield AnnasServer(port, server.install.run("user", "add", "anna"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", RUNNABLE, ids=name_of)
 def test_page_runs(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     folder = tmp_path / "reader"
@@ -133,6 +136,13 @@ class Reader:
         self._env = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
         self._env["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{self._env['PATH']}"
         self._env |= {"PYTHONUNBUFFERED": "1", "COLUMNS": "100"}
+        self._forks: Forks | None = None
+        if CAN_FORK and name_of(page) not in FIRST_PAGES:
+            self._forks = of_fma
+            programs = folder.with_name("programs")
+            programs.mkdir()
+            of_fma.put_program(programs / "fma", "fma_api.cli")
+            self._env["PATH"] = f"{programs}{os.pathsep}{self._env['PATH']}"
         self._python = PythonSession(folder=folder, env=self._env)
 
     def read(self, blocks: Sequence[Block]) -> None:
@@ -233,6 +243,7 @@ class Reader:
             env=env,
             cwd=self._folder,
             log=self._folder.with_name("serve.log"),
+            forks=self._forks,
         )
         self._server.wait_until(self._is_ready, "it says so and /readyz answers 200", limit_s=60)
         return self._server.log_text()

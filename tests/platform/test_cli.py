@@ -16,16 +16,10 @@ import pytest
 from typer.testing import CliRunner
 
 from fma_api.cli.application import application
-from tests.servers.fma import COMMAND, REPOSITORY, FmaInstall, put_migrated_into
+from tests.servers.fma import REPOSITORY, FmaInstall, put_migrated_into
 from tests.servers.free_port import free_port
 
 pytestmark = pytest.mark.processes
-
-
-def fma(install: FmaInstall, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments], env=install.env, input=stdin, capture_output=True, text=True, timeout=60
-    )
 
 
 @pytest.mark.parametrize(
@@ -102,7 +96,7 @@ def test_staff_with_a_password_may_log_in_to_the_admin(fma_install: FmaInstall) 
 @pytest.mark.parametrize(("password", "why"), [("", "no password"), ("12345\n", "too short")])
 def test_a_bad_password_adds_nobody(fma_install: FmaInstall, password: str, why: str) -> None:
     fma_install.migrate()
-    refused = fma(fma_install, "user", "add", "root", "--password-stdin", stdin=password)
+    refused = fma_install.try_run("user", "add", "root", "--password-stdin", stdin=password)
 
     assert refused.returncode == 1
     assert why in refused.stderr
@@ -112,7 +106,7 @@ def test_a_bad_password_adds_nobody(fma_install: FmaInstall, password: str, why:
 
 def test_a_bad_name_is_refused(fma_install: FmaInstall) -> None:
     fma_install.migrate()
-    refused = fma(fma_install, "user", "add", "anna b")
+    refused = fma_install.try_run("user", "add", "anna b")
 
     assert refused.returncode == 1
     assert "valid username" in refused.stderr
@@ -131,7 +125,7 @@ def test_a_client_is_added_for_closed_registration(fma_install: FmaInstall) -> N
 def test_a_wrong_environment_ends_with_one_line_for_each_problem(fma_install: FmaInstall) -> None:
     fma_install.change_env({"FMA_THREDS": "1", "FMA_MAX_ARRAYS": "many"})
 
-    refused = fma(fma_install, "worker")
+    refused = fma_install.try_run("worker")
 
     assert refused.returncode == 1
     assert len(refused.stderr.splitlines()) == 2
@@ -142,7 +136,7 @@ def test_a_wrong_environment_ends_with_one_line_for_each_problem(fma_install: Fm
 def test_what_runs_apart_never_makes_a_key_of_its_own(fma_install: FmaInstall, command: list[str]) -> None:
     fma_install.change_env({"FMA_SECRET_KEY": None})
 
-    refused = fma(fma_install, *command)
+    refused = fma_install.try_run(*command)
 
     assert refused.returncode == 1
     assert "FMA_SECRET_KEY (or FMA_SECRET_KEY_FILE) must be set" in refused.stderr
@@ -155,7 +149,7 @@ def test_a_port_in_use_is_said(fma_install: FmaInstall, command: str) -> None:
 
     with socket.create_server(("127.0.0.1", free_port())) as taken:
         port = taken.getsockname()[1]
-        refused = fma(fma_install, command, "--port", str(port))
+        refused = fma_install.try_run(command, "--port", str(port))
 
     assert refused.returncode == 1
     assert f"port {port} of 127.0.0.1 is in use" in refused.stderr
@@ -165,7 +159,7 @@ def test_a_port_in_use_is_said(fma_install: FmaInstall, command: str) -> None:
 def test_a_data_folder_that_cannot_be_made_is_said(fma_install: FmaInstall, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    refused = fma(fma_install, "user", "add", "anna", "--data", str(tmp_path / "file" / "data"))
+    refused = fma_install.try_run("user", "add", "anna", "--data", str(tmp_path / "file" / "data"))
 
     assert refused.returncode == 1
     assert "cannot be used" in refused.stderr
@@ -173,7 +167,7 @@ def test_a_data_folder_that_cannot_be_made_is_said(fma_install: FmaInstall, tmp_
 
 @pytest.mark.parametrize("command", ["web", "worker"])
 def test_a_database_that_is_not_up_to_date_stops_the_start(fma_install: FmaInstall, command: str) -> None:
-    refused = fma(fma_install, command)
+    refused = fma_install.try_run(command)
 
     assert refused.returncode == 1
     assert refused.stderr == "fma: the database is not up to date; run: fma manage migrate\n"
@@ -182,7 +176,7 @@ def test_a_database_that_is_not_up_to_date_stops_the_start(fma_install: FmaInsta
 def test_a_database_that_cannot_be_reached_stops_the_start(fma_install: FmaInstall) -> None:
     fma_install.change_env({"FMA_DATABASE_URL": f"postgres://fma:secret@127.0.0.1:{free_port()}/fma"})
 
-    refused = fma(fma_install, "worker")
+    refused = fma_install.try_run("worker")
 
     assert refused.returncode == 1
     assert "the database cannot be used" in refused.stderr
@@ -195,7 +189,7 @@ def test_a_database_of_others_is_not_migrated_unasked(
 ) -> None:
     fma_install.change_env({"FMA_DATABASE_URL": postgres_database})
 
-    refused = fma(fma_install, "user", "add", "anna")
+    refused = fma_install.try_run("user", "add", "anna")
 
     assert refused.returncode == 1
     assert "run: fma manage migrate" in refused.stderr
@@ -215,7 +209,7 @@ def test_migrate_makes_the_folder_and_gets_its_own_options(fma_install: FmaInsta
 
 
 def test_manage_without_a_command_shows_its_help(fma_install: FmaInstall) -> None:
-    shown = fma(fma_install, "manage", "--data", str(fma_install.data_dir))
+    shown = fma_install.try_run("manage", "--data", str(fma_install.data_dir))
 
     assert shown.returncode == 2
     assert "fma manage migrate" in shown.stdout
@@ -254,7 +248,7 @@ def test_a_secret_goes_into_a_new_file_of_this_user_and_never_over_another(
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
     before = out.read_bytes()
     for path in (out, tmp_path / "nowhere" / "secret.json", tmp_path):
-        done = fma(fma_install, *command, "--out", str(path))
+        done = fma_install.try_run(*command, "--out", str(path))
         assert (done.returncode, done.stdout) == (1, "")
         assert str(path) in done.stderr
     assert out.read_bytes() == before
@@ -264,7 +258,7 @@ def test_a_secret_goes_into_a_new_file_of_this_user_and_never_over_another(
 def test_a_file_that_is_refused_costs_no_user(fma_install: FmaInstall, tmp_path: Path) -> None:
     fma_install.migrate()
     (tmp_path / "anna.json").write_text("mine")
-    assert fma(fma_install, "user", "add", "anna", "--out", str(tmp_path / "anna.json")).returncode == 1
+    assert fma_install.try_run("user", "add", "anna", "--out", str(tmp_path / "anna.json")).returncode == 1
     assert json.loads(fma_install.run("user", "add", "anna", "--out", str(tmp_path / "new.json")))["id"] == 1
 
 
@@ -274,7 +268,7 @@ def test_a_name_is_given_once_and_a_token_that_was_lost_is_printed_again_or_anot
     fma_install.migrate()
     added = json.loads(fma_install.run("user", "add", "anna"))
 
-    again = fma(fma_install, "user", "add", "anna")
+    again = fma_install.try_run("user", "add", "anna")
     assert (again.returncode, again.stdout) == (1, "")
     assert "there is a user 'anna' already" in again.stderr
     assert "fma user token anna" in again.stderr
@@ -283,12 +277,13 @@ def test_a_name_is_given_once_and_a_token_that_was_lost_is_printed_again_or_anot
     other = json.loads(fma_install.run("user", "token", "anna", "--new"))
     assert other["token"] != added["token"]
     assert json.loads(fma_install.run("user", "token", "anna")) == other
-    nobody = fma(fma_install, "user", "token", "bob")
+    nobody = fma_install.try_run("user", "token", "bob")
     assert nobody.returncode == 1
     assert "no user 'bob'" in nobody.stderr
 
 
 def test_a_further_token_has_a_name_and_limits(fma_install: FmaInstall) -> None:
+    fma_install.migrate()
     added = json.loads(fma_install.run("user", "add", "anna"))
     command = ("user", "token", "anna", "--name", "backup", "--expires-in", "90d")
 
@@ -300,7 +295,7 @@ def test_a_further_token_has_a_name_and_limits(fma_install: FmaInstall) -> None:
     assert timedelta(days=89) < left < timedelta(days=90)
     assert said["token"] != added["token"]
     assert json.loads(fma_install.run("user", "token", "anna")) == added
-    again = fma(fma_install, *command)
+    again = fma_install.try_run(*command)
     assert (again.returncode, again.stdout) == (1, "")
     assert "'backup'" in again.stderr
     assert json.loads(fma_install.run(*command, "--new", "--scope", "write"))["scope"] == "write"
@@ -321,15 +316,17 @@ def test_a_further_token_has_a_name_and_limits(fma_install: FmaInstall) -> None:
 def test_a_further_token_that_cannot_be_is_refused(
     fma_install: FmaInstall, options: tuple[str, ...], says: str
 ) -> None:
+    fma_install.migrate()
     fma_install.run("user", "add", "anna")
 
-    refused = fma(fma_install, "user", "token", "anna", *options)
+    refused = fma_install.try_run("user", "token", "anna", *options)
 
     assert (refused.returncode, refused.stdout) == (1, "")
     assert says in refused.stderr
 
 
 def test_the_credential_of_a_client_is_rotated(fma_install: FmaInstall) -> None:
+    fma_install.migrate()
     added = json.loads(fma_install.run("client", "add"))
 
     said = json.loads(fma_install.run("client", "rotate", added["id"]))
@@ -338,7 +335,7 @@ def test_the_credential_of_a_client_is_rotated(fma_install: FmaInstall) -> None:
     assert said["uuid"] != added["uuid"]
     assert timedelta() < datetime.fromisoformat(said["superseded_on"]) - datetime.now(UTC) < timedelta(days=1)
     for nobody in (added["uuid"], "ann"):
-        refused = fma(fma_install, "client", "rotate", nobody)
+        refused = fma_install.try_run("client", "rotate", nobody)
         assert (refused.returncode, refused.stdout) == (1, "")
         assert "no client" in refused.stderr
 
@@ -367,7 +364,7 @@ def migrated_by_a_later_version(install: FmaInstall) -> None:
 def test_a_database_of_a_later_version_is_refused(fma_install: FmaInstall, command: list[str]) -> None:
     migrated_by_a_later_version(fma_install)
 
-    done = fma(fma_install, *command, *(["--port", str(free_port())] if command == ["serve"] else []))
+    done = fma_install.try_run(*command, *(["--port", str(free_port())] if command == ["serve"] else []))
 
     assert (done.returncode, done.stdout) == (1, "")
     assert "a later version of fma (0099_later)" in done.stderr
@@ -391,6 +388,6 @@ def test_a_person_may_look_at_a_database_of_a_later_version(
 ) -> None:
     migrated_by_a_later_version(fma_install)
 
-    done = fma(fma_install, "manage", *command)
+    done = fma_install.try_run("manage", *command)
 
     assert (done.returncode, said in done.stdout) == (0, True), done.stderr

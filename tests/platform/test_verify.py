@@ -62,9 +62,7 @@ def install(fma_install: FmaInstall, filled: Path) -> FmaInstall:
 
 
 def verify(install: FmaInstall, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, "verify", *arguments], env=install.env, capture_output=True, text=True, timeout=120
-    )
+    return install.try_run("verify", *arguments, limit_s=120)
 
 
 def updates_of(install: FmaInstall, number: int) -> list[Path]:

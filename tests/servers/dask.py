@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from tests.servers.fma import REPOSITORY
+from tests.servers.forks import CAN_FORK, Forks
 from tests.servers.free_port import free_port
 from tests.servers.process import ServerProcess
 
@@ -31,6 +32,15 @@ QUIET = {
     "DASK_DISTRIBUTED__ADMIN__TICK__INTERVAL": "1s",
     "DASK_DISTRIBUTED__ADMIN__SYSTEM_MONITOR__INTERVAL": "10s",
 }
+# Loading this takes a scheduler or a worker 1.5 s of CPU, and a run starts twenty.
+DASK_FORKS = Forks(
+    "distributed.cli.dask_scheduler",
+    "distributed.cli.dask_worker",
+    "distributed.http",
+    "fma_core.simulation",
+    "fma_django.dask",
+    env=QUIET,
+)
 
 
 class DaskCluster(AbstractContextManager["DaskCluster"]):
@@ -99,4 +109,5 @@ class DaskCluster(AbstractContextManager["DaskCluster"]):
 
     def _start(self, *arguments: str, name: str) -> ServerProcess:
         log = self.folder / f"{name}.log"
-        return ServerProcess([*DASK, *arguments], env=self._env, cwd=REPOSITORY, log=log)
+        forks = DASK_FORKS if CAN_FORK else None
+        return ServerProcess([*DASK, *arguments], env=self._env, cwd=REPOSITORY, log=log, forks=forks)

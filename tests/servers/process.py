@@ -10,25 +10,36 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from tests.servers.forks import ForkedProcess, Forks
+
 STOP_LIMIT_S = 30
 
 
 class ServerProcess:
     """A running command and all that it starts: they share a session of the operating system, led by `pid`."""
 
-    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], cwd: Path, log: Path) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: Path,
+        log: Path,
+        forks: Forks | None = None,
+    ) -> None:
+        """Start the command; `forks`: as a fork that has loaded the libraries of `python -m` with this command."""
         self.name = " ".join(command[1:])
         self.log = log
-        with open(log, "ab") as out:
-            self._process = subprocess.Popen(
-                command,
-                env=env,
-                cwd=cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-            )
+        self._process: subprocess.Popen[bytes] | ForkedProcess
+        with open(log, "ab") as out, open(os.devnull, "rb") as nothing:
+            if forks is None:
+                self._process = subprocess.Popen(
+                    command, env=env, cwd=cwd, stdin=nothing, stdout=out, stderr=out, start_new_session=True
+                )
+            else:
+                self._process = forks.start(
+                    command[2:], env=env, cwd=cwd, stdin=nothing, stdout=out, stderr=out
+                )
         self.pid = self._process.pid
 
     @property

@@ -1,12 +1,14 @@
 """Invitations: whoever has the token of one may register clients with its models."""
 
+import base64
+import hmac
 import secrets
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
@@ -16,6 +18,7 @@ from fma_django.clients.labels import tags_named
 from fma_django.errors import InvalidInvitation, InvalidValue, NotPermitted
 from fma_django.models import Client, FederatedModel, Invitation, Organisation
 from fma_django.models.invitation import hash_token
+from fma_django.record.idempotency import Once, create_once
 from fma_django.record.queries.visible import visible_to
 
 ADD_INVITATION = "fma_django.add_invitation"
@@ -33,14 +36,18 @@ def create_invitation(
     organisation: int | None = None,
     tags: Collection[str] = (),
     expires_on: datetime | None = None,
+    once: Once | None = None,
 ) -> tuple[Invitation, str]:
     """A new invitation and its token, which is not kept and cannot be shown again.
+
+    once: the same key gives the same invitation and token again for a day. The token is derived from the key and the
+    server's secret, so nothing secret is stored for this.
 
     by: who invites; None is the operator at the command line. With the permission to add invitations, a user invites to
     every model that they see; with that permission in an organisation, its clients only. Everybody who may run
     experiments invites to their own.
     models, organisation: ids. expires_on: by default in 14 days.
-    Raises InvalidValue, NotPermitted.
+    Raises InvalidValue, NotPermitted, IdempotencyKeyReused, IdempotencyKeyExpired.
     """
     if (only := only_model(by)) is not None:
         raise NotPermitted(f"the token is for model {only} alone, and takes no clients into it")
@@ -52,8 +59,9 @@ def create_invitation(
         raise InvalidValue(f"an invitation has 1 to {MOST_USES:,} uses; found {uses}", field="uses")
     federated_models = _models(models, by)
     place = _organisation(organisation, federated_models, by)
-    token = secrets.token_urlsafe(32)
-    with transaction.atomic():
+    token = secrets.token_urlsafe(32) if once is None else _derived(once)
+
+    def create() -> Invitation:
         invitation = Invitation.objects.create(
             token_hash=hash_token(token),
             organisation=place,
@@ -64,7 +72,9 @@ def create_invitation(
         )
         invitation.federated_models.set(federated_models)
         invitation.tags.set(tags_named(tags))
-    return invitation, token
+        return invitation
+
+    return create_once(once, Invitation, create), token
 
 
 def use_invitation(token: str, federated_model: FederatedModel, client: Client, *, is_new: bool) -> None:
@@ -119,6 +129,12 @@ def visible_invitations(caller: Any) -> QuerySet[Invitation]:
     return invitations.filter(
         Q(created_by=caller.pk) | Q(organisation__in=organisations_where(caller, VIEW_INVITATION))
     )
+
+
+def _derived(once: Once) -> str:
+    said = f"invitation {len(once.scope)} {once.scope} {once.key}"
+    digest = hmac.digest(settings.SECRET_KEY.encode(), said.encode(), "sha256")
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def _models(ids: Collection[int], by: User | None) -> list[FederatedModel]:

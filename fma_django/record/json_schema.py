@@ -1,5 +1,6 @@
 """JSON Schemas that developers give: checked when they are saved, enforced on what clients send."""
 
+import json
 from collections.abc import Iterator
 from functools import cache, lru_cache
 from typing import Any
@@ -130,15 +131,36 @@ def _additional_properties(validator: Any, allowed: Any, value: Any, schema: Any
         yield jsonschema.ValidationError(f"Additional properties are not allowed (found {said})")
 
 
+def _unique_items(validator: Any, is_wanted: Any, value: Any, schema: Any) -> Iterator[Any]:
+    if not is_wanted or not validator.is_type(value, "array"):
+        return
+    # By their text: hashes of texts are random, so that nobody can choose items that collide.
+    seen = {json.dumps(_canonical(item), sort_keys=True) for item in value}
+    if len(seen) < len(value):
+        yield jsonschema.ValidationError(f"{value!r} has non-unique elements")
+
+
+def _canonical(value: Any) -> Any:
+    """The same for equal JSON values: 1.0 is 1."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _canonical(item) for name, item in value.items()}
+    return value
+
+
 @cache
 def _linear(kind: Any) -> Any:
-    """The validator of a draft, with its patterns searched in linear time."""
+    """The validator of a draft, with patterns searched and items compared in linear time."""
     return extend(  # type: ignore[no-untyped-call]
         kind,
         {
             "pattern": _pattern,
             "patternProperties": _pattern_properties,
             "additionalProperties": _additional_properties,
+            "uniqueItems": _unique_items,
         },
     )
 

@@ -16,6 +16,10 @@ from fma_django.errors import InvalidValue, SchemaViolation
 NOTHING_ELSEWHERE: Registry[Any] = Registry()
 DATA = frozenset({"const", "default", "enum", "examples"})
 """The keywords whose values are no schemas."""
+BY_NAME = frozenset(
+    {"$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"}
+)
+"""The keywords whose values are schemas by names that anybody may choose."""
 
 
 def require_valid_schema(schema: Any, *, field: str) -> None:
@@ -76,18 +80,26 @@ def _require_linear_patterns(schema: Any, field: str) -> None:
 
 
 def _patterns_in(schema: Any) -> Iterator[str]:
+    for each in _schemas_in(schema):
+        if isinstance(pattern := each.get("pattern"), str):
+            yield pattern
+        if isinstance(patterns := each.get("patternProperties"), dict):
+            yield from patterns
+
+
+def _schemas_in(schema: Any) -> Iterator[dict[str, Any]]:
+    """The schema and all those within it: a property may have the name of a keyword."""
     if isinstance(schema, list):
         for member in schema:
-            yield from _patterns_in(member)
+            yield from _schemas_in(member)
     if not isinstance(schema, dict):
         return
-    if isinstance(pattern := schema.get("pattern"), str):
-        yield pattern
-    if isinstance(patterns := schema.get("patternProperties"), dict):
-        yield from patterns
+    yield schema
     for keyword, member in schema.items():
-        if keyword not in DATA:
-            yield from _patterns_in(member)
+        if keyword in BY_NAME and isinstance(member, dict):
+            yield from _schemas_in(list(member.values()))
+        elif keyword not in DATA:
+            yield from _schemas_in(member)
 
 
 @lru_cache(maxsize=1024)
@@ -166,6 +178,4 @@ def _linear(kind: Any) -> Any:
 
 
 def _has(schema: Any, keyword: str) -> bool:
-    if isinstance(schema, dict):
-        return keyword in schema or any(_has(member, keyword) for member in schema.values())
-    return isinstance(schema, list) and any(_has(member, keyword) for member in schema)
+    return any(keyword in each for each in _schemas_in(schema))

@@ -40,6 +40,21 @@ def test_a_pattern_that_is_not_regular_is_refused_when_it_is_saved(where: Any, p
     assert refused.value.facts["field"] == "update_schema"
 
 
+@pytest.mark.parametrize("name", ["default", "enum", "const", "examples"])
+@pytest.mark.parametrize(
+    "keyword", ["properties", "$defs", "definitions", "patternProperties", "dependentSchemas", "dependencies"]
+)
+def test_a_schema_with_the_name_of_a_keyword_is_looked_at(keyword: str, name: str) -> None:
+    with pytest.raises(InvalidValue, match="linear time"):
+        require_valid_schema({"items": {keyword: {name: {"pattern": "(?!x)"}}}}, field="f")
+
+
+def test_a_property_with_the_name_of_a_keyword_is_none() -> None:
+    names = {"unevaluatedProperties": True, "patternProperties": {"type": "object"}, "pattern": {}}
+    require_valid_schema({"properties": names}, field="f")
+    require_schema({"pattern": 1}, {"properties": names}, field="f")
+
+
 def test_what_only_looks_like_a_pattern_is_none() -> None:
     require_valid_schema(
         {"enum": [{"pattern": "(?!x)"}], "properties": {"pattern": {"const": "(?!"}}}, field="f"

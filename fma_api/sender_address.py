@@ -11,7 +11,15 @@ def sender_address(environ: Mapping[str, Any]) -> str:
     """The address of the connection, or, with FMA_TRUST_PROXY, the one that the proxy speaks for."""
     # Only a proxy of ours is believed, which adds whom it speaks for at the end.
     forwarded = environ.get("HTTP_X_FORWARDED_FOR", "") if settings.FMA_TRUST_PROXY else ""
-    return forwarded.rpartition(",")[2].strip() or str(environ.get("REMOTE_ADDR", ""))
+    return _without_port(forwarded.rpartition(",")[2].strip()) or str(environ.get("REMOTE_ADDR", ""))
+
+
+def _without_port(address: str) -> str:
+    """An address as some proxies write it: with the port of the connection, and IPv6 in brackets (RFC 7239, 6)."""
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    host, _, port = address.partition(":")
+    return host if port.isdecimal() else address
 
 
 def network_of(address: str) -> str:

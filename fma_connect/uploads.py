@@ -40,8 +40,8 @@ LEAST_BYTES = 8 * 2**20
 PART_BYTES = 8 * 2**20
 MOST_BEGINNINGS = 3
 PAUSE_S = 0.2
-# The answer of a machine that has no parts of an upload because another one has.
-ELSEWHERE = "upload_elsewhere"
+# The answer of a machine that has no parts of an upload because another one has; one to HEAD has no code of its own.
+ELSEWHERE = frozenset({"upload_elsewhere", "http_409"})
 MOST_MACHINES = 8
 # The answers to a key whose upload was dropped, or was announced otherwise by an earlier version.
 USED_UP = ("idempotency_key_expired", "idempotency_key_reused")
@@ -238,14 +238,20 @@ class _Upload:
         )
 
     def _send_part(self) -> int:
-        return self._transport.exchange(
-            "PATCH",
-            self._path,
-            self._next_headers,
-            _offset_of,
-            body=self,
-            deadline=self._deadline,
-        )
+        try:
+            return self._transport.exchange(
+                "PATCH",
+                self._path,
+                self._next_headers,
+                _offset_of,
+                body=self,
+                deadline=self._deadline,
+            )
+        except Conflict as conflict:
+            if conflict.code == "upload_elsewhere":
+                # It took nothing. A HEAD before the next attempt would keep step with a balancer of two machines.
+                self._is_unsure = False
+            raise
 
     def _on_its_machine(self, ask: Callable[[], Given]) -> Given:
         """Ask again while a machine answers that another one has the parts: a balancer may find that."""
@@ -253,7 +259,7 @@ class _Upload:
             try:
                 return ask()
             except Conflict as conflict:
-                if conflict.code != ELSEWHERE or self._deadline.remaining_s() <= 0:
+                if conflict.code not in ELSEWHERE or self._deadline.remaining_s() <= 0:
                     raise
             self._transport.sleep(PAUSE_S)
         return ask()
@@ -275,7 +281,7 @@ class _Upload:
 
 def _is_lost(refused: Refused) -> bool:
     """Whether the server has an upload no more: it has expired, others needed the space, or its machine is gone."""
-    return isinstance(refused, NotFound) or refused.code == ELSEWHERE
+    return isinstance(refused, NotFound) or refused.code in ELSEWHERE
 
 
 def _give_up(transport: Transport, upload_id: str, headers: Mapping[str, str]) -> None:

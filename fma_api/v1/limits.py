@@ -13,7 +13,7 @@ from rest_framework.exceptions import Throttled
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
-from fma_api.sender_address import network_of
+from fma_api.sender_address import network_of, sender_address
 from fma_api.v1.callers import client_of
 from fma_django import conf, rates
 from fma_django.rates import Cost
@@ -54,8 +54,7 @@ class Guesses:
         self, request: Request | HttpRequest, *, of: str = "passwords", account: object = None
     ) -> None:
         number, period_s = conf.current().login_rate
-        address = BaseThrottle().get_ident(request)  # type: ignore[arg-type]  # it reads META alone
-        keys = [f"guess:{of}:address:{network_of(address)}"]
+        keys = [f"guess:{of}:address:{network_of(sender_address(request.META))}"]
         if account is not None:
             keys.append(f"guess:{of}:account:{_key_of(account)}")
         self._costs = [Cost(key, period_s / number, period_s) for key in keys]
@@ -74,7 +73,7 @@ class Guesses:
 def count_registration(request: Request) -> None:
     """Count a new client of one address, or network of IPv6, against FMA_REGISTRATION_RATE. Raises Throttled."""
     number, period_s = conf.current().registration_rate
-    address = network_of(BaseThrottle().get_ident(request))
+    address = network_of(sender_address(request.META))
     wait_s, _ = rates.take([Cost(f"registration:{address}", period_s / number, period_s)])
     if wait_s > 0:
         raise Throttled(wait=ceil(wait_s))

@@ -8,7 +8,7 @@ in the middle of a round.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -89,7 +89,7 @@ class Strategy:
         cls,
         aggregator: Aggregator[Any],
         *,
-        stages: Sequence[Mapping[str, Any]] = (),
+        stages: object = (),
         optimiser: Mapping[str, Any] | None = None,
         staleness: Mapping[str, Any] | None = None,
         update_kind: str = "weights",
@@ -97,10 +97,10 @@ class Strategy:
     ) -> Strategy:
         """Build a strategy; the other parts are specs: {"name": …, and its parameters}. Raises as `from_json`.
 
+        stages: a list or tuple of specs; anything else, as JSON may hold, is refused.
         array_policies: None for a round of before there were any, which steps every array.
         """
-        said: object = stages  # of a form, perhaps
-        if not isinstance(said, list | tuple):
+        if not isinstance(stages, list | tuple):
             raise _refused("stages", "must be a list of parts, each with its name")
         return cls(
             aggregator,

@@ -102,7 +102,7 @@ def change_user(user: User, changes: Mapping[str, Any], *, by: User | None) -> U
     Raises NotPermitted, also for a user who holds more than `by`; LastOwner; InvalidValue.
     """
     with transaction.atomic():
-        _lock_owners()
+        lock_owners()
         user = User.objects.select_for_update().get(pk=user.pk)
         _require_may_manage(by, user, "auth.change_user")
         wanted: Collection[Group] | None = changes.get("roles")
@@ -128,7 +128,7 @@ def change_user(user: User, changes: Mapping[str, Any], *, by: User | None) -> U
 def delete_user(user: User, *, by: User | None) -> None:
     """Remove a user who owns no models. Raises NotPermitted, LastOwner, StillInUse."""
     with transaction.atomic():
-        owners = _lock_owners()
+        owners = lock_owners()
         _require_may_manage(by, user, "auth.delete_user")
         _require_another(owners, user)
         try:
@@ -258,6 +258,12 @@ def require_may_change(by: User, user: User) -> None:
     _require_may_manage(by, user, "auth.change_user")
 
 
+def lock_owners() -> list[int]:
+    """The active owners, of whom nobody else changes one until the transaction ends."""
+    owners = User.objects.select_for_update().filter(is_superuser=True, is_active=True).order_by("pk")
+    return [owner.pk for owner in owners.only("pk")]
+
+
 def is_only_owner(user: User) -> bool:
     """Whether no other active user is an owner."""
     owners = User.objects.filter(is_superuser=True, is_active=True)
@@ -270,7 +276,7 @@ def require_owner_left(user: User) -> None:
     Call it in the transaction that saves the user: others who end an owner wait.
     """
     if not (user.is_superuser and user.is_active):
-        _require_another(_lock_owners(), user)
+        _require_another(lock_owners(), user)
 
 
 def _require(by: User | None, permission: str, organisation: Organisation | None = None) -> None:
@@ -321,12 +327,6 @@ def _require_no_preset(role: Group) -> None:
         raise StillInUse(
             f"{role.name!r} is one of the roles that every installation has; change what it may do"
         )
-
-
-def _lock_owners() -> list[int]:
-    """The active owners, of whom nobody else changes one until the transaction ends."""
-    owners = User.objects.select_for_update().filter(is_superuser=True, is_active=True).order_by("pk")
-    return [owner.pk for owner in owners.only("pk")]
 
 
 def _require_another(owners: list[int], user: User) -> None:

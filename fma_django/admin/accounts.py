@@ -12,6 +12,7 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import AbstractUser, Group, Permission, User
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.db.models import OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
@@ -21,7 +22,13 @@ from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationFo
 from fma_django.accounts.grants import may
 from fma_django.accounts.roles import NAMES as PRESETS
 from fma_django.accounts.tokens import revoke_tokens
-from fma_django.accounts.users import is_only_owner, may_manage, permissions_of, require_owner_left
+from fma_django.accounts.users import (
+    is_only_owner,
+    lock_owners,
+    may_manage,
+    permissions_of,
+    require_owner_left,
+)
 from fma_django.admin.links import NOTHING, link, list_url
 from fma_django.admin.refusals import RefusableForm, RefusalsAdmin
 from fma_django.admin.themed import ModelAdmin, action
@@ -161,6 +168,12 @@ class ThemedUserAdmin(UserAdmin, RefusalsAdmin[AbstractUser]):  # type: ignore[m
         if change:
             require_owner_left(obj)
         super().save_model(request, obj, form, change)
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        with transaction.atomic():
+            if request.method == "POST":
+                lock_owners()  # two who delete each other are asked one after the other
+            return super().delete_view(request, object_id, extra_context)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
         user = self.get_object(request, unquote(id))

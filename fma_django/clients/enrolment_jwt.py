@@ -1,6 +1,7 @@
 """Enrolment by a signed JWT of the operator's identity provider, with FMA_REGISTRATION=jwt."""
 
 from dataclasses import dataclass
+from time import time
 from typing import Any
 
 from fma_django import conf
@@ -8,6 +9,8 @@ from fma_django.clients import jwks
 from fma_django.errors import InvalidEnrolmentJwt
 
 LEEWAY_S = 60
+# Whoever reads a JWT on its way can register its subject again, and learns the credential: its `exp` may be years away.
+OLDEST_S = 24 * 3600
 MOST_CHARACTERS = 8192
 LONGEST_SUBJECT = 255
 ALGORITHMS = ("RS256", "ES256", "EdDSA")
@@ -43,6 +46,8 @@ def verified(token: str | None) -> Identity:
         if algorithm not in ALGORITHMS:
             raise InvalidEnrolmentJwt(f"the JWT must be signed by one of: {', '.join(ALGORITHMS)}")
         claims = _claims(token, jwks.of(now.jwks).find(key_id, algorithm), algorithm)
+        if time() - int(claims["iat"]) > OLDEST_S + LEEWAY_S:
+            raise InvalidEnrolmentJwt("the JWT was issued more than a day ago; fetch a new one")
     except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
         # PyJWT's sentences name claims and times, and nothing secret. Others come from odd values inside.
         reason = str(error) if isinstance(error, jwt.PyJWTError) else "it is malformed"

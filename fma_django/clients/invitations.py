@@ -1,12 +1,14 @@
 """Invitations: whoever has the token of one may register clients with its models."""
 
+import base64
+import hmac
 import secrets
 from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
@@ -16,6 +18,7 @@ from fma_django.clients.labels import tags_named
 from fma_django.errors import InvalidInvitation, InvalidValue, NotPermitted
 from fma_django.models import Client, FederatedModel, Invitation, Organisation
 from fma_django.models.invitation import hash_token
+from fma_django.record.idempotency import Once, create_once
 from fma_django.record.queries.visible import visible_to
 
 ADD_INVITATION = "fma_django.add_invitation"
@@ -34,15 +37,19 @@ def create_invitation(
     organisation: int | None = None,
     tags: Collection[str] = (),
     expires_on: datetime | None = None,
+    once: Once | None = None,
 ) -> tuple[Invitation, str]:
     """A new invitation and its token, which is not kept and cannot be shown again.
+
+    once: the same key gives the same invitation and token again for a day. The token is derived from the key and the
+    server's secret, so nothing secret is stored for this.
 
     by: who invites; None is the operator at the command line. With the permission to add invitations, a user invites to
     every model that they see; with that permission in an organisation, its clients only. Everybody who may run
     experiments invites to their own.
     models, organisation: ids. expires_on: by default in 14 days, at most in 366.
     tags: for whoever may change the clients: by its tags a client is selected in other models, too.
-    Raises InvalidValue, NotPermitted.
+    Raises InvalidValue, NotPermitted, IdempotencyKeyReused, IdempotencyKeyExpired.
     """
     if (only := only_model(by)) is not None:
         raise NotPermitted(f"the token is for model {only} alone, and takes no clients into it")
@@ -60,8 +67,9 @@ def create_invitation(
         raise NotPermitted(
             f"tags of its clients need the permission {CHANGE_CLIENT}", permission=CHANGE_CLIENT
         )
-    token = secrets.token_urlsafe(32)
-    with transaction.atomic():
+    token = secrets.token_urlsafe(32) if once is None else _derived(once)
+
+    def create() -> Invitation:
         invitation = Invitation.objects.create(
             token_hash=hash_token(token),
             organisation=place,
@@ -72,7 +80,9 @@ def create_invitation(
         )
         invitation.federated_models.set(federated_models)
         invitation.tags.set(tags_named(tags))
-    return invitation, token
+        return invitation
+
+    return create_once(once, Invitation, create), token
 
 
 def use_invitation(token: str, federated_model: FederatedModel, client: Client, *, is_new: bool) -> None:
@@ -144,6 +154,12 @@ def _may_still_invite(creator: User, organisation: int | None, federated_model: 
         and creator.has_perm(RUN_EXPERIMENTS)
         and federated_model.developer_id == creator.pk
     )
+
+
+def _derived(once: Once) -> str:
+    said = f"invitation {len(once.scope)} {once.scope} {once.key}"
+    digest = hmac.digest(settings.SECRET_KEY.encode(), said.encode(), "sha256")
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
 def _models(ids: Collection[int], by: User | None) -> list[FederatedModel]:

@@ -68,7 +68,9 @@ class ModelUpdate(WithWeights):
     # write every row anew.
     verdict = models.CharField(max_length=8, choices=UpdateVerdict.choices, null=True, blank=True)  # noqa: DJ001
     verdict_by = models.TextField(  # noqa: DJ001
-        null=True, blank=True, help_text="The rule or the stage that clipped or rejected it."
+        null=True,
+        blank=True,
+        help_text="The rule or stage that clipped or rejected it, or the code of the error that it would cause.",
     )
     weight_used = models.FloatField(
         null=True,

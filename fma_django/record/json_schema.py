@@ -1,5 +1,6 @@
 """JSON Schemas that developers give: checked when they are saved, enforced on what clients send."""
 
+import json
 from collections.abc import Iterator
 from functools import cache, lru_cache
 from typing import Any
@@ -15,6 +16,10 @@ from fma_django.errors import InvalidValue, SchemaViolation
 NOTHING_ELSEWHERE: Registry[Any] = Registry()
 DATA = frozenset({"const", "default", "enum", "examples"})
 """The keywords whose values are no schemas."""
+BY_NAME = frozenset(
+    {"$defs", "definitions", "dependencies", "dependentSchemas", "patternProperties", "properties"}
+)
+"""The keywords whose values are schemas by names that anybody may choose."""
 
 
 def require_valid_schema(schema: Any, *, field: str) -> None:
@@ -75,18 +80,26 @@ def _require_linear_patterns(schema: Any, field: str) -> None:
 
 
 def _patterns_in(schema: Any) -> Iterator[str]:
+    for each in _schemas_in(schema):
+        if isinstance(pattern := each.get("pattern"), str):
+            yield pattern
+        if isinstance(patterns := each.get("patternProperties"), dict):
+            yield from patterns
+
+
+def _schemas_in(schema: Any) -> Iterator[dict[str, Any]]:
+    """The schema and all those within it: a property may have the name of a keyword."""
     if isinstance(schema, list):
         for member in schema:
-            yield from _patterns_in(member)
+            yield from _schemas_in(member)
     if not isinstance(schema, dict):
         return
-    if isinstance(pattern := schema.get("pattern"), str):
-        yield pattern
-    if isinstance(patterns := schema.get("patternProperties"), dict):
-        yield from patterns
+    yield schema
     for keyword, member in schema.items():
-        if keyword not in DATA:
-            yield from _patterns_in(member)
+        if keyword in BY_NAME and isinstance(member, dict):
+            yield from _schemas_in(list(member.values()))
+        elif keyword not in DATA:
+            yield from _schemas_in(member)
 
 
 @lru_cache(maxsize=1024)
@@ -130,20 +143,39 @@ def _additional_properties(validator: Any, allowed: Any, value: Any, schema: Any
         yield jsonschema.ValidationError(f"Additional properties are not allowed (found {said})")
 
 
+def _unique_items(validator: Any, is_wanted: Any, value: Any, schema: Any) -> Iterator[Any]:
+    if not is_wanted or not validator.is_type(value, "array"):
+        return
+    # By their text: hashes of texts are random, so that nobody can choose items that collide.
+    seen = {json.dumps(_canonical(item), sort_keys=True) for item in value}
+    if len(seen) < len(value):
+        yield jsonschema.ValidationError(f"{value!r} has non-unique elements")
+
+
+def _canonical(value: Any) -> Any:
+    """The same for equal JSON values: 1.0 is 1."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, list):
+        return [_canonical(item) for item in value]
+    if isinstance(value, dict):
+        return {name: _canonical(item) for name, item in value.items()}
+    return value
+
+
 @cache
 def _linear(kind: Any) -> Any:
-    """The validator of a draft, with its patterns searched in linear time."""
+    """The validator of a draft, with patterns searched and items compared in linear time."""
     return extend(  # type: ignore[no-untyped-call]
         kind,
         {
             "pattern": _pattern,
             "patternProperties": _pattern_properties,
             "additionalProperties": _additional_properties,
+            "uniqueItems": _unique_items,
         },
     )
 
 
 def _has(schema: Any, keyword: str) -> bool:
-    if isinstance(schema, dict):
-        return keyword in schema or any(_has(member, keyword) for member in schema.values())
-    return isinstance(schema, list) and any(_has(member, keyword) for member in schema)
+    return any(keyword in each for each in _schemas_in(schema))

@@ -1,8 +1,10 @@
 """Repair by schedule: rounds whose worker died, requests that were lost, files to which no row refers."""
 
 from datetime import datetime, timedelta
+from importlib import import_module
 
 import structlog
+from django.conf import settings
 from django.db.models import Q
 from django.utils import timezone
 
@@ -77,10 +79,11 @@ def sweep_files() -> int:
 
 
 def sweep_memory() -> None:
-    """Forget idempotency keys, uploads, workers, reports of clients and unapproved clients that no longer matter."""
+    """Forget what no longer matters: idempotency keys, uploads, workers, sessions, reports, unapproved clients."""
     now = timezone.now()
     IdempotencyKey.objects.filter(created_on__lt=now - KEPT_FOR).delete()
     Worker.objects.filter(seen_on__lt=now - timedelta(days=1)).delete()
+    import_module(settings.SESSION_ENGINE).SessionStore.clear_expired()
     forget_old_reports()
     forget_unapproved_clients()
     sweep_uploads()

@@ -35,6 +35,21 @@ def test_a_failed_login_is_a_failure_in_the_log(
     assert "status=403" in capsys.readouterr().err
 
 
+def test_guesses_count_whatever_port_the_proxy_saw(settings: Settings) -> None:
+    settings.FMA_TRUST_PROXY = True
+    statuses = [
+        Browser()
+        .post(
+            URL,
+            {"username": f"user-{number}", "password": "guess"},
+            headers={"X-Forwarded-For": f"[2001:db8::1]:{number}"},
+        )
+        .status_code
+        for number in range(1, 5)
+    ]
+    assert statuses == [403, 403, 403, 429]
+
+
 def test_guesses_are_limited_together_with_those_of_the_api() -> None:
     make_user("root", staff=True)
     browser = Browser()
@@ -167,7 +182,7 @@ def test_all_spellings_of_a_name_are_one_account(settings: Settings, path: str) 
 
 
 def test_the_addresses_of_one_network_are_one_sender(settings: Settings) -> None:
-    settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "NUM_PROXIES": 1}
+    settings.FMA_TRUST_PROXY = True
     make_user("root", staff=True)
 
     def guess(account: str, address: str) -> int:

@@ -52,6 +52,41 @@ def invitation_to(model: FederatedModel, **options: Any) -> str:
 # Invitations
 
 
+def test_an_invitation_that_is_asked_for_twice_is_one(alice: User, model: FederatedModel) -> None:
+    caller = as_user(alice)
+
+    def invite(key: str, **changes: Any) -> Any:
+        return caller.post(
+            f"{API}invitations/", {"models": [model.pk], **changes}, headers={"Idempotency-Key": key}
+        )
+
+    first, again = invite(KEY), invite(KEY)
+
+    assert (first.status_code, again.status_code) == (201, 201)
+    assert first.json() == again.json()
+    assert Invitation.objects.count() == 1
+    assert register(model, **{"fma-invitation": again.json()["token"]}).status_code == 200
+    assert register(model, **{"fma-invitation": again.json()["token"]}).json()["code"] == "invalid_invitation"
+    other = invite(f"{KEY}-2").json()
+    assert (other["id"], other["token"]) != (first.json()["id"], first.json()["token"])
+    changed = invite(KEY, uses=7)
+    assert (changed.status_code, changed.json()["code"]) == (422, "idempotency_key_reused")
+    assert invite("short").status_code == 400
+    Invitation.objects.all().delete()
+    assert invite(KEY).json()["code"] == "idempotency_key_expired"
+
+
+def test_the_same_key_of_somebody_else_is_another_invitation(alice: User, model: FederatedModel) -> None:
+    bob = make_user("bob")
+    tokens = {
+        as_user(user)
+        .post(f"{API}invitations/", {"models": [row.pk]}, headers={"Idempotency-Key": KEY})
+        .json()["token"]
+        for user, row in ((alice, model), (bob, make_model(bob)))
+    }
+    assert len(tokens) == 2
+
+
 @pytest.mark.parametrize("policy", ["open", "token", "approval", "jwt", "closed"])
 def test_an_invitation_registers_a_client_under_every_policy(
     model: FederatedModel, settings: Settings, policy: str

@@ -223,6 +223,8 @@ TIMES: dict[str, tuple[dict[str, Any], bool]] = {
     "valid tomorrow": ({"nbf": NOW + 86_400, "exp": NOW + 90_000}, False),
     "valid in a moment": ({"nbf": NOW + 30}, True),
     "made tomorrow": ({"iat": NOW + 86_400, "exp": NOW + 90_000}, False),
+    "almost a day old": ({"iat": NOW - 86_000, "exp": NOW + 10**8}, True),
+    "two days old and good for years": ({"iat": NOW - 172_800, "exp": NOW + 10**8}, False),
     "no end": ({"exp": None}, False),
     "no beginning": ({"iat": None}, False),
     "words": ({"exp": "tomorrow"}, False),

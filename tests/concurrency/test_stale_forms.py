@@ -6,9 +6,10 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import Group
+from django.contrib.auth.models import Group, User
 from django.test import Client as Browser
 
+from fma_django.admin.accounts import ThemedUserAdmin
 from fma_django.admin.started_from import StartedFromForm
 from fma_django.experiments.lifecycle import cancel_experiment
 from fma_django.models import FederatedModel, Organisation, Tag
@@ -74,3 +75,29 @@ def test_of_two_forms_at_the_same_moment_one_is_saved(kind: str, monkeypatch: py
     saved = words[statuses.index(302)]
     row.refresh_from_db()
     assert getattr(row, field) == saved
+
+
+def test_two_owners_who_delete_each_other_leave_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    browsers = [operator("ann"), operator("bob")]
+    owners = [User.objects.get(username=name) for name in ("ann", "bob")]
+    both_were_asked = threading.Barrier(2)
+    ask = ThemedUserAdmin.has_delete_permission
+
+    def ask_and_wait(self: Any, request: Any, obj: Any = None) -> bool:
+        may = ask(self, request, obj)
+        if obj is not None:
+            with suppress(threading.BrokenBarrierError):  # SQLite has one writer at a time
+                both_were_asked.wait(2)
+        return may
+
+    monkeypatch.setattr(ThemedUserAdmin, "has_delete_permission", ask_and_wait)
+
+    def delete(browser: Browser, other: User) -> int:
+        return browser.post(url_of(User, "delete", other.pk), {"post": "yes"}).status_code
+
+    statuses = all_at_once(
+        *[lambda b=b, o=o: delete(b, o) for b, o in zip(browsers, owners[::-1], strict=True)]
+    )
+
+    assert statuses.count(302) == 1
+    assert User.objects.filter(is_superuser=True, is_active=True).count() == 1

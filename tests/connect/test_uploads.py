@@ -310,6 +310,45 @@ def test_an_upload_on_another_machine_is_found_by_asking_again(
     assert server.calls("DELETE", "api/v1/uploads/1/") == []
 
 
+class TwoMachines(Uploads):
+    """They take turns, whatever comes, and the first has the parts."""
+
+    def __init__(self, server: ScriptedServer) -> None:
+        super().__init__(server)
+        self.turns = 0
+
+    def _begin(self, seen: Seen) -> Reply:
+        begun = super()._begin(seen)
+        self.turns = 1
+        for method in ("HEAD", "PATCH"):
+            path = f"api/v1/uploads/{self.begun}/"
+            self.server.on(method, path, partial(self._in_turn, path, method))
+        self.server.on("POST", "api/v1/model_updates/", partial(self._in_turn, "", "POST"))
+        return begun
+
+    def _in_turn(self, path: str, method: str, seen: Seen) -> Reply:
+        self.turns += 1
+        if self.turns % 2 == 0:
+            return Reply(409) if method == "HEAD" else json_reply({"code": "upload_elsewhere"}, 409)
+        if method == "POST":
+            return json_reply(UPDATE, 201)
+        if method == "HEAD":
+            return Reply(headers={"Upload-Offset": str(len(self.arrived))})
+        return self._add(seen)
+
+
+@pytest.mark.parametrize("hiccups", [[], [DROP], [None, DROP], [DROP, DROP]])
+def test_the_machine_of_an_upload_is_found_when_two_take_turns(
+    server: ScriptedServer, client: Client, hiccups: list[Any]
+) -> None:
+    scripted = TwoMachines(server)
+    scripted.hiccups = hiccups
+
+    assert client.push(ARRAYS) == UPDATE
+
+    assert (scripted.begun, scripted.arrived) == (1, BODY)
+
+
 @pytest.mark.parametrize("step", ["PATCH", "POST"])
 def test_an_upload_whose_machine_is_gone_is_begun_again(
     server: ScriptedServer, client: Client, step: str

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.sessions.models import Session
 from django.utils import timezone
 from django_q.models import Schedule
 
@@ -128,6 +129,15 @@ def test_old_keys_and_workers_are_forgotten() -> None:
     sweep_memory()
     assert [key.key for key in IdempotencyKey.objects.all()] == ["new"]
     assert [worker.name for worker in Worker.objects.all()] == ["new"]
+
+
+def test_sessions_that_are_over_are_forgotten() -> None:
+    for key, hours in (("over", -1), ("open", 1)):
+        Session.objects.create(
+            session_key=key, session_data="", expire_date=timezone.now() + timedelta(hours=hours)
+        )
+    sweep_memory()
+    assert [session.session_key for session in Session.objects.all()] == ["open"]
 
 
 def test_a_heartbeat_says_that_this_process_is_alive() -> None:

@@ -9,7 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
 
 from fma_api.front import body_places
-from fma_api.sender_address import network_of
+from fma_api.sender_address import network_of, sender_address
 from tests.front.granian import Exchange, Handler, Running, running
 
 PIECE = bytes(256 * 1024)
@@ -84,6 +84,27 @@ def test_a_network_of_ipv6_is_one_sender_and_ipv4_within_it_is_ipv4() -> None:
     assert network("2001:db8::1") == network("2001:db8::ffff:1") != network("2001:db8:0:1::1")
     assert network("::ffff:192.0.2.1") == network("192.0.2.1") != network("192.0.2.2")
     assert network("unknown") == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("written", "address"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("192.0.2.1:49152", "192.0.2.1"),
+        ("10.0.0.1, 192.0.2.1:1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("[2001:db8::1]:443", "2001:db8::1"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("unknown", "unknown"),
+        ("_hidden:7", "_hidden"),
+        (" ", "198.51.100.1"),
+        (":80", "198.51.100.1"),
+    ],
+)
+def test_the_port_of_a_forwarded_connection_does_not_make_another_sender(written: str, address: str) -> None:
+    with override_settings(FMA_TRUST_PROXY=True):
+        environ = {"HTTP_X_FORWARDED_FOR": written, "REMOTE_ADDR": "198.51.100.1"}
+        assert sender_address(environ) == address
 
 
 @pytest.mark.parametrize("trusted", [True, False])

@@ -12,6 +12,7 @@ from rest_framework.response import Response
 
 from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.callers import IsUser
+from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key, once_for_json
 from fma_api.v1.ids import NUMBER
 from fma_api.v1.invitations.serializers import (
     InvitationSerializer,
@@ -55,13 +56,25 @@ class InvitationViewSet(
         )
 
     @extend_schema(
-        summary="Invite clients", request=NewInvitationSerializer, responses={201: MadeInvitationSerializer}
+        summary="Invite clients",
+        request=NewInvitationSerializer,
+        responses={201: MadeInvitationSerializer},
+        parameters=[IDEMPOTENCY_KEY],
     )
     def create(self, request: Request) -> Response:
-        """The token is shown here only, also as a link and as a file."""
+        """The token is shown here only, also as a link and as a file.
+
+        With an Idempotency-Key (16 characters or more, random: it stands for the token for a day) a repeated request
+        answers the same token.
+        """
+        idempotency_key(request, at_least=16)
         serializer = NewInvitationSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
-        made, token = create_invitation(by=cast("User", request.user), **serializer.validated_data)
+        made, token = create_invitation(
+            by=cast("User", request.user),
+            once=once_for_json(request, "invitation"),
+            **serializer.validated_data,
+        )
         invitation: Any = self.get_queryset().get(pk=made.pk)
         # With the prefix of the path below which a proxy shows the server.
         server = f"{cast('Any', request)._request._current_scheme_host}{get_script_prefix()}"

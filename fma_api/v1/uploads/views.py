@@ -26,9 +26,10 @@ from rest_framework.serializers import ValidationError
 from fma_api.errors import InvalidHeader, UnsupportedTus
 from fma_api.parsers import content_digest
 from fma_api.v1.announced_bodies import AnnouncedBodies
-from fma_api.v1.callers import IsClient, IsUser, IsUserOrClient, user_of
+from fma_api.v1.callers import IsClient, IsUser, IsUserOrClient, MayChangeExperiment, user_of
 from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key
 from fma_api.v1.ids import MAX_ID, UUID
+from fma_api.v1.known_queries import refuse_unknown_parameters
 from fma_api.v1.unknown_names import shown
 from fma_api.v1.updates.facts import FACTS, METRICS, query_and_header
 from fma_api.v1.updates.serializers import UpdateFactsSerializer
@@ -152,7 +153,15 @@ class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
     def get_permissions(self) -> Any:
         if self.action == "create":
             return [IsUser() if INITIAL_MODEL in self.request.query_params else IsClient()]
+        if self.action == "partial_update" and user_of(self.request) is not None:
+            return [MayChangeExperiment()]
         return super().get_permissions()
+
+    def check_permissions(self, request: Request) -> None:
+        if self.action == "create" and user_of(request) is not None:
+            # Before "for clients, not for users": a misspelt initial_model is told of.
+            refuse_unknown_parameters(request._request)
+        super().check_permissions(request)
 
     def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
         finished = super().finalize_response(request, response, *args, **kwargs)

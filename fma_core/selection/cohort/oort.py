@@ -31,7 +31,7 @@ class Oort(Selector):
     by (T / t)^alpha for a client whose time t was longer than T. To choose k clients, those with at least `cutoff`
     times the k-th largest utility are drawn in proportion to it. A share of epsilon goes to clients whose utility is
     unknown, drawn in proportion to their upload speed. That share is rounded at random, so that small rounds explore
-    too. A client whose updates were all rejected by the rule is not new: it has the median utility of the others.
+    too. A client of unknown utility is not new once the rule has rejected an update of it: it has the median utility.
 
     >>> from fma_core.selection import Candidate, select
     >>> useful = Candidate("useful", num_examples=100, loss_rms=2.0, rounds_since_turn=1)

@@ -14,7 +14,7 @@ LABEL = "fma 1 certificate"
 FORMAT = 1
 MAX_BYTES = 16 * 1024
 MAX_LETTERS = 255
-LATEST = 2**53
+LATEST = 253_402_300_799  # the end of the year 9999
 
 
 @dataclass(frozen=True)

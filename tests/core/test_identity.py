@@ -300,6 +300,7 @@ def test_garbage_is_no_certificate(garbage) -> None:
         {"not_before": True},
         {"not_before": -1},
         {"not_after": 1.5},
+        {"not_after": 253_402_300_800},
         {"not_after": 2**70},
         {"not_after": NOW - 10},
         {"signature": "00"},

@@ -3,7 +3,7 @@
 The file is written twice: before the registration, with its idempotency key, and after it, with the credential. A
 client that dies in between registers again with the same key and gets the same credential, and two processes that
 start together with one file become one client. A rotation writes it twice in the same way: before it, with an
-idempotency key, and after it, with the next credential.
+idempotency key, and after it, with the next credential. The client's private key is made with the file and stays in it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,20 @@ import os
 import stat
 import tempfile
 import uuid
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fma_connect.exceptions import CredentialError
+from fma_connect.key import ClientKey
+from fma_core.identity.keys import KEY, new_private_key
+
+try:
+    import fcntl
+except ImportError:  # Windows: of two processes that add a key at once, the last one wins
+    fcntl = None  # type: ignore[assignment]
 
 __all__ = ["Credential", "CredentialFile"]
 
@@ -33,6 +41,8 @@ class Credential:
     registration_key: the Idempotency-Key of its registration, as secret as the credential itself.
     uuid: the credential; None until the server has answered. client: its public id.
     rotation_key: the Idempotency-Key of a rotation that has begun; the file has it only until the next credential.
+    private_key: the client's Ed25519 key, in hexadecimal digits; None in a file of a version that had none.
+    is_key_registered: whether the server has said that it knows the public key.
     """
 
     server: str
@@ -41,12 +51,24 @@ class Credential:
     uuid: str | None = field(repr=False, default=None)
     client: str | None = None
     rotation_key: str | None = field(repr=False, default=None)
+    private_key: str | None = field(repr=False, default=None)
+    is_key_registered: bool = False
+
+    @classmethod
+    def fresh(cls, server: str, model: int) -> Credential:
+        """One of a client that is about to register, with a new key."""
+        return cls(server, model, private_key=new_private_key().hex())
+
+    @property
+    def key(self) -> ClientKey | None:
+        return None if self.private_key is None else ClientKey(self.private_key)
 
     def as_members(self) -> dict[str, Any]:
-        """The members of the file; without a rotation those that older versions of this library know."""
+        """The members of the file, without those that say nothing yet."""
         members = asdict(self)
-        if self.rotation_key is None:
-            del members["rotation_key"]
+        for name in ("rotation_key", "private_key", "is_key_registered"):
+            if not members[name]:
+                del members[name]
         return members
 
 
@@ -89,6 +111,30 @@ class CredentialFile:
                 Path(written).unlink()
         self._sync_folder()
         return credential
+
+    def update(self, change: Callable[[Credential], Credential]) -> Credential:
+        """Change the credential in the file, one process after the other; return it as it is then."""
+        with self._locked():
+            present = self.load()
+            if present is None:
+                raise CredentialError(f"credential file {self.path} is gone; restore it, or register anew")
+            changed = change(present)
+            self.save(changed)
+        return changed
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        # The folder, since the file is replaced; a lock file would stay behind.
+        if fcntl is None:
+            yield
+            return
+        handle = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # a file system without locks: the last process wins
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(handle)
 
     def _write_beside(self, credential: Credential) -> str:
         folder = self.path.parent
@@ -141,6 +187,10 @@ class CredentialFile:
                 credential.rotation_key or "",
             )
             if not (isinstance(credential.model, int) and all(isinstance(text, str) for text in texts)):
+                raise TypeError("a member has the wrong type")
+            if credential.private_key is not None and not KEY.fullmatch(credential.private_key):
+                raise ValueError("a private key has 64 hexadecimal digits")
+            if not isinstance(credential.is_key_registered, bool):
                 raise TypeError("a member has the wrong type")
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             # Without the cause: its text may quote the file.

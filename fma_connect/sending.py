@@ -47,6 +47,7 @@ class Updates:
 
     who: gives the headers that identify the client, and registers it when necessary.
     outbox: gives the place for updates that are not confirmed; None keeps none.
+    signature: gives the headers that sign an update; none for a client without a key.
     """
 
     def __init__(
@@ -54,10 +55,12 @@ class Updates:
         transport: Transport,
         who: Callable[[], Mapping[str, str]],
         outbox: Callable[[], Outbox | None],
+        signature: Callable[[RequestBody, Facts], Mapping[str, str]],
     ) -> None:
         self._transport = transport
         self._who = who
         self._outbox = outbox
+        self._signature = signature
         self._uploads = Uploads(transport, becomes=UPDATES)
         self._knows_header = True
         # The digest and the facts of an update that may have arrived: it may not have got into the outbox.
@@ -154,11 +157,12 @@ class Updates:
 
     def _deliver(self, body: RequestBody, facts: Facts, least_bytes: int, who: Mapping[str, str]) -> Answer:
         metrics = dumps(facts.metrics) if facts.metrics else ""
+        signed = self._signature(body, facts)
         if body.size_bytes >= least_bytes or len(metrics) > MOST_BYTES_IN_HEADER:
-            answer = self._uploads.push(body, facts=facts, headers=who)
+            answer = self._uploads.push(body, facts=facts, headers=who, signature=signed)
             if answer is not None:
                 return answer
-        headers, params = dict(who), dict[str, str | int](facts.params)
+        headers, params = {**who, **signed}, dict[str, str | int](facts.params)
         if metrics and self._uploads.are_known and self._knows_header:
             headers[METRICS] = metrics
         elif metrics:

@@ -10,6 +10,7 @@ import logging
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import httpx
@@ -72,11 +73,12 @@ class Uploads:
         *,
         facts: Facts,
         headers: Mapping[str, str],
+        signature: Mapping[str, str] = MappingProxyType({}),
     ) -> Answer | None:
         """Push a body in parts and return the answer to what it becomes; None when the server has no uploads.
 
-        facts: those with which it begins. headers: the caller's credential. A push with the same key continues an
-        upload, also after a restart of the caller.
+        facts: those with which it begins. headers: the caller's credential. signature: the header that signs the
+        update. A push with the same key continues an upload, also after a restart of the caller.
         Raises as Transport.call.
         """
         if not self.are_known:
@@ -87,7 +89,7 @@ class Uploads:
         offset: int | None = None
         for attempt in range(1, MOST_BEGINNINGS + 1):
             if upload_id is None:
-                begun = self._begin(body, facts, attempt, headers, deadline)
+                begun = self._begin(body, facts, attempt, {**headers, **signature}, deadline)
                 if begun is None:
                     return None
                 upload_id, offset = begun

@@ -23,6 +23,9 @@
     ├── InvalidStrategy                           invalid_strategy
     ├── InvalidQuestion                           invalid_question
     ├── InvalidStatistics                         invalid_statistics
+    ├── InvalidKey                                invalid_key
+    ├── InvalidSignature                          invalid_signature
+    ├── InvalidCertificate                        invalid_certificate
     └── AggregationError                          aggregation_error
         ├── NoUpdates                             no_updates
         ├── UnreadableUpdate                      unreadable_update
@@ -188,6 +191,24 @@ class InvalidStatistics(FMAError):
     """Counts and sums that cannot be an answer to the question."""
 
     code = "invalid_statistics"
+
+
+class InvalidKey(FMAError):
+    """Bytes or text that are no key, or one that nobody should trust."""
+
+    code = "invalid_key"
+
+
+class InvalidSignature(FMAError):
+    """A signature of another key, or over something else."""
+
+    code = "invalid_signature"
+
+
+class InvalidCertificate(FMAError):
+    """A certificate that is damaged, forged, expired, for another key, or of an issuer whom nobody here trusts."""
+
+    code = "invalid_certificate"
 
 
 class AggregationError(FMAError):

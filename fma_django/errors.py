@@ -16,6 +16,10 @@
         ├── NoConsent               no_consent
         ├── ModelFull               model_full
         ├── ClientMismatch          client_mismatch
+        ├── ClientHasKey            client_has_key
+        ├── KeyTaken                key_taken
+        ├── SignatureRequired       signature_required
+        ├── SignatureReplayed       signature_replayed
         ├── UnknownBaseAggregate    unknown_base_aggregate
         ├── BaseAggregateRequired   base_aggregate_required
         ├── InvalidValue            invalid_value
@@ -171,6 +175,32 @@ class InvalidEnrolmentJwt(Refused):
 class ClientMismatch(Refused):
     code = "client_mismatch"
     field = "client"
+
+
+class ClientHasKey(Refused):
+    """The client has another key, which only an operator replaces."""
+
+    code = "client_has_key"
+    field = "public_key"
+
+
+class KeyTaken(Refused):
+    """The key is another's."""
+
+    code = "key_taken"
+    field = "public_key"
+
+
+class SignatureRequired(Refused):
+    """An update without the signature that the server requires of it."""
+
+    code = "signature_required"
+
+
+class SignatureReplayed(Refused):
+    """An update with a signature that another one came with."""
+
+    code = "signature_replayed"
 
 
 class UnknownBaseAggregate(Refused):

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fma_api.cli import client, manage, plot, serve, store, user, verify, web, worker
+from fma_api.cli import client, manage, organisation, plot, serve, store, user, verify, web, worker
 from fma_api.cli.demo import command as demo
 from fma_api.cli.problem import exit_with_sentence
 
@@ -29,6 +29,7 @@ application.command("demo")(demo.demo)
 application.command("manage", **manage.RAW_ARGUMENTS)(manage.manage)
 application.add_typer(user.application, name="user")
 application.add_typer(client.application, name="client")
+application.add_typer(organisation.application, name="organisation")
 application.add_typer(store.application, name="store")
 
 

@@ -30,10 +30,11 @@ import numpy.typing as npt
 from fma_connect.clients.connected import Connected
 from fma_connect.credential import Credential, CredentialFile
 from fma_connect.digest import sha256_of_etag
-from fma_connect.encoding import SAFETENSORS, Quantisation, encoded, explained
+from fma_connect.encoding import SAFETENSORS, Quantisation, RequestBody, encoded, explained
 from fma_connect.exceptions import (
     Conflict,
     CredentialError,
+    FMAConnectError,
     InvalidArgument,
     InvalidRequest,
     NotFound,
@@ -41,11 +42,12 @@ from fma_connect.exceptions import (
 )
 from fma_connect.invitation import Invitation, read_invitation
 from fma_connect.joining import Joined, Joining, NotJoined, answer_of
+from fma_connect.key import SIGNATURE, ClientKey, read_certificate_file
 from fma_connect.outbox import Facts, Outbox
 from fma_connect.outgoing_json import metrics_json, positive_int
 from fma_connect.pulled import Arrays, Pulled
 from fma_connect.retry import RetryPolicy
-from fma_connect.sending import Updates
+from fma_connect.sending import MOST_OF_A_PROMISE, Updates
 from fma_connect.telemetry import Telemetry
 from fma_connect.transport import Answer, DamagedTransfer, Params, Transport, base_url
 from fma_connect.uploads import LEAST_BYTES
@@ -87,6 +89,7 @@ class Client(Connected):
     enrolment_token, enrolment_jwt: for servers that require one at registration; the JWT is of the operator's identity
         provider, or a function that fetches one.
     organisation: the name of this client's organisation, for servers on which its admin approves clients.
+    certificate: the file of the certificate that its organisation has signed for its key.
     telemetry: whether to report facts about the device from time to time (docs/reference/telemetry.md);
         FMA_TELEMETRY=off switches it off.
     keep_unsent: whether an update is kept in a file beside the credential file until the server has confirmed it.
@@ -109,6 +112,7 @@ class Client(Connected):
         enrolment_token: str | None = None,
         enrolment_jwt: str | Callable[[], str] | None = None,
         organisation: str | None = None,
+        certificate: str | os.PathLike[str] | None = None,
         telemetry: bool = True,
         keep_unsent: bool = True,
         timeout_s: float = 60.0,
@@ -128,8 +132,10 @@ class Client(Connected):
         self._enrolment_token = None if enrolment_token is None else str(enrolment_token).strip()
         self._enrolment_jwt = enrolment_jwt
         self._organisation = organisation
+        self._certificate = None if certificate is None else read_certificate_file(certificate)
+        self._may_add_key = True
         # The key of one registration, however often it is tried.
-        self._fresh = Credential(server=base_url(url), model=self.model)
+        self._fresh = Credential.fresh(base_url(url), self.model)
         self._credential: Credential | None = None
         self._pulled: Pulled | None = None
         self._joined: Joined | None = None
@@ -139,7 +145,7 @@ class Client(Connected):
             clock=clock,
         )  # fmt: skip
         self._keeps_unsent = keep_unsent
-        self._updates = Updates(self._transport, self._who, self._outbox)
+        self._updates = Updates(self._transport, self._who, self._outbox, self._signature)
         self._joining = Joining(self._ask_to_join, self._transport)
         self._telemetry = Telemetry(self._transport, self._who, is_on=telemetry)
 
@@ -168,7 +174,15 @@ class Client(Connected):
             if begun.rotation_key is None:
                 begun = replace(begun, rotation_key=str(uuids.uuid4()))
                 self._save(begun)
-            self._credential = self._rotate(begun)
+            self._credential = self._with_key(self._rotate(begun))
+
+    def key_request(self) -> dict[str, Any]:
+        """The request for a certificate of this client's key, for its organisation; nothing is sent.
+
+        `fma organisation sign` takes it as a file. A client that is not registered yet keeps the key for that.
+        """
+        with self._lock:
+            return _key_of(self._keyed(self._credential or self._begun())).request()
 
     def describe(self, **facts: Mapping[str, Any]) -> None:
         """Add facts to the reports on this device: `describe(connectivity={"is_unmetered": True})`.
@@ -496,7 +510,9 @@ class Client(Connected):
                 if begun.uuid is None:
                     begun = self._register_in_time(begun)
                 # The server refuses the present credential a day after a rotation that was not completed.
-                self._credential = begun if begun.rotation_key is None else self._rotate(begun)
+                self._credential = self._with_key(
+                    begun if begun.rotation_key is None else self._rotate(begun)
+                )
             return self._credential
 
     def _begun(self) -> Credential:
@@ -517,7 +533,7 @@ class Client(Connected):
             if conflict.code != "idempotency_key_expired":
                 raise
             # The registration is so old that the server has forgotten its key: nobody can complete it.
-            self._fresh = Credential(server=self.url, model=self.model)
+            self._fresh = Credential.fresh(self.url, self.model)
             return self._register(self._fresh)
 
     def _rotate(self, begun: Credential) -> Credential:
@@ -535,6 +551,54 @@ class Client(Connected):
         logger.info("credential_rotated model=%d client=%s", self.model, rotated.client)
         return rotated
 
+    def _with_key(self, credential: Credential) -> Credential:
+        """The credential with its key known to the server, if the server takes it: else updates are not signed."""
+        is_complete = credential.is_key_registered and self._certificate is None
+        if is_complete or not self._may_add_key:
+            return credential
+        try:
+            with self._transport.within_share(MOST_OF_A_PROMISE), self._transport.without_retries():
+                return self._add_key(self._keyed(credential))
+        except FMAConnectError as error:
+            if self._certificate is not None:
+                raise
+            logger.warning("key_not_registered model=%d cause=%s", self.model, error)
+            return credential
+
+    def _keyed(self, credential: Credential) -> Credential:
+        """The credential with a private key, in the file too."""
+        if credential.private_key is not None:
+            return credential
+
+        def add(present: Credential) -> Credential:
+            made = credential if self._file is None else present
+            return (
+                made if made.private_key is not None else replace(made, private_key=self._fresh.private_key)
+            )
+
+        return add(credential) if self._file is None else self._file.update(add)
+
+    def _add_key(self, credential: Credential) -> Credential:
+        client = credential.client
+        who = {"CLIENT-UUID": credential.uuid or ""}
+        if client is None:
+            client = str(self._transport.call("GET", "api/v1/me/", headers=who).json()["id"])
+        body = _key_of(credential).of_client(client)
+        if self._certificate is not None:
+            body["certificate"] = self._certificate
+        self._transport.call("POST", "api/v1/clients/me/key/", headers=who, json_body=body)
+        known = replace(credential, client=client, is_key_registered=True)
+        if known != credential:
+            self._save(known)
+            logger.info("key_registered model=%d client=%s", self.model, client)
+        return known
+
+    def _signature(self, body: RequestBody, facts: Facts) -> dict[str, str]:
+        credential = self._registered()
+        if not credential.is_key_registered or credential.client is None:
+            return {}
+        return {SIGNATURE: _key_of(credential).signature(credential.client, body, facts)}
+
     def _save(self, credential: Credential) -> None:
         if self._file is not None:
             self._file.save(credential)
@@ -550,20 +614,48 @@ class Client(Connected):
         if self._enrolment_jwt is not None:
             jwt = self._enrolment_jwt() if callable(self._enrolment_jwt) else self._enrolment_jwt
             headers["Authorization"] = f"Bearer {jwt.strip()}"
-        answer = self._transport.call(
-            "POST",
-            f"api/v1/models/{self.model}/register_client/",
-            headers=headers,
-            json_body=None if self._organisation is None else {"organisation": self._organisation},
-            idempotency_key=begun.registration_key,
-        ).json()
+        try:
+            answer = self._ask_to_register(begun, headers)
+        except Conflict as conflict:
+            # Another file has the key of this credential, which the caller gave.
+            if conflict.code != "client_has_key" or self._given_uuid is None:
+                raise
+            logger.warning("key_not_registered model=%d cause=%s", self.model, conflict)
+            answer = self._ask_to_register(replace(begun, private_key=None), headers)
         if not isinstance(answer, dict) or not isinstance(answer.get("uuid"), str):
             raise UnexpectedAnswer("the server answered a registration without a credential")
         public_id = answer.get("id")
-        registered = replace(begun, uuid=answer["uuid"], client=None if public_id is None else str(public_id))
+        # Whatever it said of this key, to ask again would be answered in the same way.
+        self._may_add_key = False
+        registered = replace(
+            begun,
+            uuid=answer["uuid"],
+            client=None if public_id is None else str(public_id),
+            is_key_registered=begun.key is not None and answer.get("public_key") == begun.key.public_key,
+        )
         self._save(registered)
         logger.info("client_registered model=%d client=%s", self.model, registered.client)
         return registered
+
+    def _ask_to_register(self, begun: Credential, headers: Mapping[str, str]) -> Any:
+        body = begun.key.at_registration(begun.registration_key) if begun.key is not None else {}
+        if self._organisation is not None:
+            body["organisation"] = self._organisation
+        if body and self._certificate is not None:
+            body["certificate"] = self._certificate
+        return self._transport.call(
+            "POST",
+            f"api/v1/models/{self.model}/register_client/",
+            headers=headers,
+            json_body=body or None,
+            idempotency_key=begun.registration_key,
+        ).json()
+
+
+def _key_of(credential: Credential) -> ClientKey:
+    if credential.key is None:
+        raise CredentialError("the client has no private key")
+    return credential.key
 
 
 def _address(url: str | None, model: int | None, invitation: Invitation | None) -> tuple[str, int]:

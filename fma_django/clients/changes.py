@@ -1,17 +1,21 @@
-"""The description of a client by operators: its name, tags and organisation, and whether it is let in."""
+"""Changes of a client by operators: its name, tags and organisation, whether it is let in, and its key."""
 
 from collections.abc import Mapping
 from typing import Any
 
+import structlog
 from django.contrib.auth.models import User
 from django.db import transaction
 
 from fma_django.accounts.grants import may
 from fma_django.accounts.roles import CHANGE_CLIENT
+from fma_django.clients.keys import SentKey, put_key
 from fma_django.clients.labels import organisation_named, tags_named
 from fma_django.clients.registration import approve_client, describe_client, revoke_client
 from fma_django.errors import InvalidValue, NotPermitted
 from fma_django.models import Client, Organisation
+
+log = structlog.get_logger(__name__)
 
 
 def change_client(client: Client, changes: Mapping[str, Any], *, by: User | None) -> Client:
@@ -44,6 +48,25 @@ def change_client(client: Client, changes: Mapping[str, Any], *, by: User | None
         revoke_client(client)
     client.refresh_from_db(fields=["is_active", "awaits_approval"])
     return client
+
+
+def replace_key(client: Client, key: SentKey, *, by: User | None) -> None:
+    """Put another key in the place of the client's, whose certificate goes with it.
+
+    key: of the client's request file, so that nobody who has only its credential takes part in this.
+    by: who replaces it; None is the operator at the command line.
+    Raises NotPermitted, and as `put_key`.
+    """
+    _require(by, client.organisation)
+    before = client.fingerprint
+    put_key(client, key)
+    log.warning(
+        "client_key_replaced",
+        client=str(client.pk),
+        by="the command line" if by is None else by.get_username(),
+        before=before,
+        fingerprint=client.fingerprint,
+    )
 
 
 def _require(by: User | None, organisation: Organisation | None) -> None:

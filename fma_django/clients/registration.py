@@ -17,6 +17,7 @@ from fma_django import conf
 from fma_django.clients.credentials import use_next_credential
 from fma_django.clients.enrolment_jwt import Identity, verified
 from fma_django.clients.invitations import use_invitation
+from fma_django.clients.keys import SentKey, add_key_at_registration
 from fma_django.clients.labels import organisation_named, tags_named
 from fma_django.errors import (
     AwaitingApproval,
@@ -102,6 +103,7 @@ def register_client(
     invitation: str | None = None,
     organisation: str = "",
     idempotency_key: str | None = None,
+    key: SentKey | None = None,
 ) -> Registration:
     """Make the caller a client of the model: a new client without a credential, the same one with it.
 
@@ -111,13 +113,16 @@ def register_client(
     idempotency_key: the same key gives the same credential again for a day, so that an answer that got lost does not
     leave a client behind that nobody can use. The credential is derived from the key and the server's secret, so
     nothing secret is stored for this. A client with a JWT gets the credential of its subject, in the same way.
+    key: the client's, with a proof for this idempotency_key.
 
     Raises UnknownClient, AwaitingApproval, RegistrationClosed, WrongEnrolmentToken, InvalidEnrolmentJwt,
-    KeysUnavailable, InvalidInvitation, ModelFull, IdempotencyKeyExpired, and InvalidValue for an organisation or tags
-    of a JWT that cannot be.
+    KeysUnavailable, InvalidInvitation, ModelFull, IdempotencyKeyExpired, InvalidValue for an organisation or tags of a
+    JWT that cannot be, and as `add_key_at_registration`.
     """
     known = find_client(credential) if credential is not None else None
     if known is not None and known.federated_models.filter(pk=federated_model.pk).exists():
+        if key is not None:
+            add_key_at_registration(known, key, idempotency_key)
         federated_model.consents.add(known)
         Client.objects.filter(pk=known.pk).update(last_seen_on=timezone.now())
         return Registration(known, uuid.UUID(credential))
@@ -141,9 +146,11 @@ def register_client(
             registration, is_repeated = _derive_client(federated_model, idempotency_key, claims)
         else:
             registration = Registration(*create_client(**claims))
+        client = registration.client
+        if key is not None:
+            add_key_at_registration(client, key, idempotency_key)
         if is_repeated:
             return registration
-        client = registration.client
         # A JWT that is sent again gets its answer, also once the model is full.
         needs_room = identity is None or not federated_model.clients.filter(pk=client.pk).exists()
         if invitation is not None:

@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('fma_django', '0022_subjects'),
+        ('fma_django', '0023_client_keys'),
     ]
 
     operations = [

@@ -20,7 +20,7 @@ class Migration(migrations.Migration):
 
     dependencies = [
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
-        ("fma_django", "0022_subjects"),
+        ("fma_django", "0025_verdict_by_help"),
     ]
 
     operations = [

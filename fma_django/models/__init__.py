@@ -13,6 +13,7 @@ from fma_django.models.federated_model import FederatedModel
 from fma_django.models.forwarding import Forwarding
 from fma_django.models.idempotency_key import IdempotencyKey
 from fma_django.models.invitation import Invitation
+from fma_django.models.issuer import Issuer
 from fma_django.models.model_aggregate import ModelAggregate
 from fma_django.models.model_artifact import ModelArtifact
 from fma_django.models.model_update import ModelUpdate
@@ -21,6 +22,7 @@ from fma_django.models.participation import Participation
 from fma_django.models.round import Round
 from fma_django.models.store_ownership import StoreOwnership
 from fma_django.models.tag import Tag
+from fma_django.models.update_signature import UpdateSignature
 from fma_django.models.upload import Upload
 from fma_django.models.worker import Worker
 
@@ -38,6 +40,7 @@ __all__ = [
     "Forwarding",
     "IdempotencyKey",
     "Invitation",
+    "Issuer",
     "Membership",
     "ModelAggregate",
     "ModelArtifact",
@@ -47,6 +50,7 @@ __all__ = [
     "Round",
     "StoreOwnership",
     "Tag",
+    "UpdateSignature",
     "Upload",
     "Worker",
 ]

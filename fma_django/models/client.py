@@ -6,7 +6,10 @@ import uuid
 from django.db import models
 from django.db.models import Q
 
+from fma_core.identity.keys import fingerprint
+from fma_django.models.issuer import Issuer
 from fma_django.models.organisation import Organisation
+from fma_django.models.stored_json import StoredJson
 from fma_django.models.tag import Tag
 
 
@@ -66,6 +69,27 @@ class Client(models.Model):
         related_name="clients",
         help_text="The invitation that it registered with first.",
     )
+    public_key = models.CharField(  # many have none, and no two the same
+        max_length=64,
+        unique=True,
+        null=True,
+        blank=True,
+        editable=False,
+        help_text="Its Ed25519 key, in hexadecimal digits.",
+    )
+    key_added_on = models.DateTimeField(null=True, blank=True, editable=False)
+    certificate = StoredJson(
+        null=True, blank=True, editable=False, help_text="The certificate of its organisation for this key."
+    )
+    issuer = models.ForeignKey(
+        Issuer,
+        on_delete=models.SET_NULL,
+        null=True,
+        blank=True,
+        editable=False,
+        related_name="clients",
+        help_text="The key that signed the certificate.",
+    )
     created_on = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -80,6 +104,11 @@ class Client(models.Model):
 
     def __str__(self) -> str:
         return self.name or str(self.id)
+
+    @property
+    def fingerprint(self) -> str:
+        """The short name of its key; "" without one."""
+        return "" if self.public_key is None else fingerprint(bytes.fromhex(self.public_key))
 
     # The attributes that Django and DRF read of every caller.
     is_authenticated = True

@@ -23,6 +23,7 @@ class Upload(models.Model):
     client, developer: its sender, one of the two. A client sends an update, a developer the initial model.
     base_is_known: whether an update has a base; that is the initial model when there is no base_aggregate.
     base_was_sent: whether its sender named it; otherwise it follows from the rounds that the client has joined.
+    signature: the client's under the update, as the header has it; "" without one.
     size_bytes, content_encoding, sha256: of the bytes as they travel. spool: the id of the folder that has its file;
     None for an upload that began before they had ids. update, artifact: what became of it, once it is complete;
     kept until it expires, so that the same upload is the same update or artifact.
@@ -46,6 +47,7 @@ class Upload(models.Model):
     size_bytes = models.PositiveBigIntegerField()
     content_encoding = models.CharField(max_length=16, blank=True)
     sha256 = models.CharField(max_length=64, blank=True)
+    signature = models.CharField(max_length=161, blank=True, default="", db_default="")
     spool = models.UUIDField(null=True, blank=True, editable=False)
     update = models.ForeignKey(
         ModelUpdate, on_delete=models.CASCADE, null=True, blank=True, related_name="uploads"

@@ -28,6 +28,7 @@ from fma_django.clients.registration import create_client, revoke_client
 from fma_django.errors import InvalidEnrolmentJwt
 from fma_django.models import Client, Organisation
 from fma_django.rates import of_this_process
+from tests.keys import REGISTRATION_KEY, Key
 from tests.records import make_model
 from tests.servers.certificates import Authority
 from tests.servers.https import Answer, HttpsServer
@@ -483,3 +484,18 @@ def test_a_subject_stays_one_client_after_it_rotated_its_credential() -> None:
     revoke_client(Client.objects.get())
     assert "revoked" in enrol(token()).json()["detail"]
     assert Client.objects.count() == 1
+
+
+def test_a_subject_keeps_the_key_that_it_enrolled_with() -> None:
+    key, other, model = Key(), Key(), make_model()
+
+    def enrol_with(sent: Key) -> Any:
+        headers = {"Authorization": f"Bearer {token('RS256')}", "Idempotency-Key": REGISTRATION_KEY}
+        url = f"/api/v1/models/{model.pk}/register_client/"
+        return APIClient().post(url, sent.at_registration(), format="json", headers=headers)
+
+    assert enrol_with(key).json()["public_key"] == key.public.hex()
+    assert enrol_with(key).status_code == 200
+    refused = enrol_with(other)
+    assert (refused.status_code, refused.json()["code"]) == (409, "client_has_key")
+    assert Client.objects.get().public_key == key.public.hex()

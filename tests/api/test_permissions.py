@@ -13,6 +13,7 @@ from fma_core.arrays.codecs.safetensors import encode
 from fma_django.accounts.tokens import LOGIN, Limits, create_token, issue_token
 from fma_django.accounts.users import set_member
 from fma_django.clients.invitations import create_invitation
+from fma_django.clients.issuers import add_issuer
 from fma_django.clients.registration import revoke_client
 from fma_django.models import ApiToken, Client, FederatedModel, Organisation
 from fma_django.rates import of_this_process
@@ -20,6 +21,7 @@ from fma_django.updates.in_parts import begin_update
 from fma_django.updates.intake import UpdateFacts
 from tests.api.callers import API, SAFETENSORS, as_client, as_token, as_user
 from tests.evaluations import BINARY, counted, open_to
+from tests.keys import Key
 from tests.records import (
     PASSWORD,
     WEIGHTS,
@@ -81,6 +83,7 @@ GET    /api/v1/models/<pk>/metrics/                        401 401 403 403 401 2
 GET    /api/v1/models/<pk>/participation/                  401 401 403 403 401 200 404 200  404 200 200 200 200 404
 GET    /api/v1/models/<pk>/client_errors/                  401 401 403 403 401 200 404 200  404 200 200 200 200 404
 POST   /api/v1/clients/me/credential/                      401 401 201 201 401 403 403 403  403 403 403 403 403 403
+POST   /api/v1/clients/me/key/                             401 401 400 400 401 403 403 403  403 403 403 403 403 403
 POST   /api/v1/clients/me/telemetry/                       401 401 201 201 401 403 403 403  403 403 403 403 403 403
 POST   /api/v1/clients/me/errors/                          401 401 201 201 401 403 403 403  403 403 403 403 403 403
 GET    /api/v1/clients/me/speed-test/                      401 401 200 200 401 403 403 403  403 403 403 403 403 403
@@ -88,6 +91,7 @@ POST   /api/v1/clients/me/speed-test/                      401 401 200 200 401 4
 GET    /api/v1/clients/                                    401 401 403 403 401 200 200 200  200 200 200 200 200 200
 GET    /api/v1/clients/<pk>/                               401 401 403 403 401 200 404 200  404 200 200 200 200 200
 PATCH  /api/v1/clients/<pk>/                               401 401 403 403 401 403 403 200  403 200 403 403 200 200
+PUT    /api/v1/clients/<pk>/key/                           401 401 403 403 401 403 403 200  403 200 403 403 200 200
 GET    /api/v1/clients/<pk>/telemetry/                     401 401 403 403 401 200 404 200  404 200 200 200 200 200
 GET    /api/v1/clients/<pk>/errors/                        401 401 403 403 401 200 404 200  404 200 200 200 200 200
 GET    /api/v1/clients/<pk>/participation/                 401 401 403 403 401 200 404 200  404 200 200 200 200 200
@@ -140,6 +144,9 @@ PATCH  /api/v1/organisations/<pk>/                         401 401 403 403 401 4
 DELETE /api/v1/organisations/<pk>/                         401 401 403 403 401 403 403 204  403 403 403 403 403 403
 GET    /api/v1/organisations/<pk>/members/                 401 401 403 403 401 403 403 200  403 200 200 200 200 200
 POST   /api/v1/organisations/<pk>/members/                 401 401 403 403 401 403 403 200  403 403 403 403 200 400
+GET    /api/v1/organisations/<pk>/issuers/                 401 401 403 403 401 404 404 200  404 200 200 200 200 200
+POST   /api/v1/organisations/<pk>/issuers/                 401 401 403 403 401 403 403 201  403 201 403 403 201 201
+DELETE /api/v1/organisations/<pk>/issuers/<issuer>/        401 401 403 403 401 403 403 204  403 204 403 403 204 204
 GET    /api/v1/invitations/                                401 401 403 403 401 200 200 200  200 200 200 200 200 200
 POST   /api/v1/invitations/                                401 401 403 403 401 201 400 201  400 201 403 403 201 201
 GET    /api/v1/invitations/<pk>/                           401 401 403 403 401 404 404 200  404 200 200 200 200 200
@@ -162,6 +169,7 @@ class World:
     bodies: dict[tuple[str, str], Any]
     client: str
     upload: str
+    issuer: int
 
     def url(self, path: str) -> str:
         kind = path.removeprefix(API).split("/")[0]
@@ -169,7 +177,10 @@ class World:
         facts = f"?federated_model={self.model.pk}&base_aggregate=0"
         query = facts if path == "/api/v1/uploads/" else ""
         user = str(self.ids["users"])
-        return path.replace("<pk>", pk).replace("<number>", "1").replace("<user>", user) + query
+        values = {"<pk>": pk, "<number>": "1", "<user>": user, "<issuer>": str(self.issuer)}
+        for name, value in values.items():
+            path = path.replace(name, value)
+        return path + query
 
 
 @pytest.fixture
@@ -194,6 +205,7 @@ def world(db: None) -> World:
     colleague = make_user_with(username="colleague")
     set_member(hospital, colleague, None, by=None)
     role = Group.objects.create(name="guest")
+    issuer = add_issuer(hospital, Key().public.hex(), by=None)
     invitation, _ = create_invitation(by=None, models=[model.pk], organisation=hospital.pk)
     callers = {
         "anonymous": APIClient(),
@@ -229,6 +241,7 @@ def world(db: None) -> World:
         ("POST", "/api/v1/clients/me/telemetry/"): {"resources": {"battery": 0.5}},
         ("POST", "/api/v1/clients/me/errors/"): {"code": "out_of_memory"},
         ("PATCH", "/api/v1/clients/<pk>/"): {"name": "renamed"},
+        ("PUT", "/api/v1/clients/<pk>/key/"): Key().request_file(),
         ("POST", "/api/v1/model_updates/"): update_body,
         ("PATCH", "/api/v1/model_aggregates/<pk>/"): {"validation_score": 1.0},
         ("POST", "/api/v1/model_aggregates/<pk>/publish_aggregate/"): {"version": "2"},
@@ -247,6 +260,7 @@ def world(db: None) -> World:
         ("POST", "/api/v1/organisations/"): {"name": "new"},
         ("PATCH", "/api/v1/organisations/<pk>/"): {"name": "renamed"},
         ("POST", "/api/v1/organisations/<pk>/members/"): {"username": "alice"},
+        ("POST", "/api/v1/organisations/<pk>/issuers/"): {"public_key": Key().public.hex()},
         ("POST", "/api/v1/client_aggregate_scores/"): {"aggregate": newer.pk, "validation_results": {}},
     }
     issue_token(colleague)
@@ -263,7 +277,7 @@ def world(db: None) -> World:
         "organisations": hospital.pk,
         "invitations": invitation.pk,
     }
-    return World(model, callers, ids, bodies, str(registered.client.pk), str(upload.pk))
+    return World(model, callers, ids, bodies, str(registered.client.pk), str(upload.pk), issuer.pk)
 
 
 def test_who_may(world: World) -> None:
@@ -282,6 +296,7 @@ BEYOND_A_MODEL = {
     ("POST", "/api/v1/models/"),
     ("POST", "/api/v1/models/<pk>/clone/"),
     ("PATCH", "/api/v1/clients/<pk>/"),
+    ("PUT", "/api/v1/clients/<pk>/key/"),
     ("POST", "/api/v1/invitations/"),
 }
 NOT_WITH_A_TOKEN_OF_ITS_MODEL = {("DELETE", "/api/v1/invitations/<pk>/")}

@@ -116,4 +116,4 @@ def test_a_client_names_its_organisation_and_is_told_that_it_waits(
         client.me()
 
     (seen,) = server.calls("POST", REGISTER)
-    assert json.loads(seen.body) == {"organisation": "Universitätsklinikum"}
+    assert json.loads(seen.body)["organisation"] == "Universitätsklinikum"

@@ -70,6 +70,7 @@ def test_the_base_install_is_small() -> None:
 
     assert sorted(name.split(">")[0] for name in dependencies) == [
         "backports.zstd",
+        "cryptography",
         "httpx",
         "ml_dtypes",
         "numpy",

@@ -15,7 +15,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from fma_api.v1.accounts.user_serializers import (
+    IssuerSerializer,
     MemberSerializer,
+    NewIssuerSerializer,
     NewMemberSerializer,
     OrganisationSerializer,
 )
@@ -32,8 +34,9 @@ from fma_django.accounts.users import (
     unknown_user,
     visible_organisations,
 )
+from fma_django.clients.issuers import CHANGE_ORGANISATION, add_issuer, revoke_issuer
 from fma_django.errors import NotPermitted
-from fma_django.models import Client, Membership, Organisation
+from fma_django.models import Client, Issuer, Membership, Organisation
 from fma_django.record.queries.row_count import row_count
 
 
@@ -69,6 +72,8 @@ class OrganisationViewSet(AnnouncedBodies, viewsets.ModelViewSet[Organisation]):
         "members": "fma_django.view_membership",
         "set_member": "fma_django.add_membership",
         "remove_member": "fma_django.delete_membership",
+        "add_issuer": CHANGE_ORGANISATION,
+        "revoke_issuer": CHANGE_ORGANISATION,
     }
     filter_backends = LIST_FILTERS
     filterset_class = OrganisationFilters
@@ -141,4 +146,37 @@ class OrganisationViewSet(AnnouncedBodies, viewsets.ModelViewSet[Organisation]):
             "role", "organisation"
         )
         remove_member(get_object_or_404(rows, user=int(user)), by=cast("User", request.user))
+        return Response(status=204)
+
+    @extend_schema(
+        summary="The keys with which an organisation signs those of its clients",
+        responses=IssuerSerializer(many=True),
+        filters=False,
+    )
+    @action(methods=["get"], detail=True, filter_backends=[])
+    def issuers(self, request: Request, pk: str) -> Response:
+        rows = Issuer.objects.filter(organisation=self.get_object())
+        page: Any = self.paginate_queryset(rows.order_by("pk"))  # type: ignore[arg-type]
+        return self.get_paginated_response(IssuerSerializer(page, many=True).data)
+
+    @extend_schema(
+        summary="Trust a key of the organisation",
+        request=NewIssuerSerializer,
+        responses={201: IssuerSerializer},
+    )
+    @issuers.mapping.post
+    def add_issuer(self, request: Request, pk: str) -> Response:
+        """An organisation may have several, so that it can begin with a new key before the old one ends."""
+        organisation = self.get_object()
+        serializer = NewIssuerSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        issuer = add_issuer(organisation, **serializer.validated_data, by=cast("User", request.user))
+        return Response(IssuerSerializer(issuer).data, status=201)
+
+    @extend_schema(summary="Revoke a key of the organisation, for good", responses={204: None})
+    @action(methods=["delete"], detail=True, url_path=rf"issuers/(?P<issuer>{NUMBER})", filter_backends=[])
+    def revoke_issuer(self, request: Request, pk: str, issuer: str) -> Response:
+        """Certificates that it has signed count for nothing from then on; it stays in the list."""
+        rows = Issuer.objects.filter(organisation=self.get_object()).select_related("organisation")
+        revoke_issuer(get_object_or_404(rows, pk=int(issuer)), by=cast("User", request.user))
         return Response(status=204)

@@ -10,7 +10,7 @@ from fma_api.v1.accounts.fields import LONGEST_ROLE, RoleField
 from fma_api.v1.accounts.serializers import PlaceSerializer
 from fma_api.v1.reports.serializers import StrictSerializer
 from fma_django.accounts.roles import NAMES
-from fma_django.models import Membership, Organisation
+from fma_django.models import Issuer, Membership, Organisation
 
 MAX_ROLES = 64
 MAX_PERMISSIONS = 1000
@@ -146,6 +146,24 @@ class MemberSerializer(serializers.ModelSerializer[Membership]):
         model = Membership
         fields = ("user", "username", "role")
         read_only_fields = fields
+
+
+class IssuerSerializer(serializers.ModelSerializer[Issuer]):
+    fingerprint = serializers.CharField(read_only=True)
+
+    class Meta:
+        model = Issuer
+        fields = ("id", "public_key", "fingerprint", "created_on", "expires_on", "revoked_on")
+        read_only_fields = fields
+
+
+class NewIssuerSerializer(StrictSerializer):
+    """A key with which an organisation signs the keys of its clients."""
+
+    public_key = serializers.CharField(help_text="Ed25519, in 64 hexadecimal digits.")
+    expires_on = serializers.DateTimeField(
+        required=False, allow_null=True, help_text="By default it does not expire."
+    )
 
 
 class NewMemberSerializer(StrictSerializer):

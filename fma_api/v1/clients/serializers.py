@@ -6,6 +6,7 @@ from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
 from fma_api.v1.reports.serializers import StoredTelemetrySerializer, StrictSerializer
+from fma_django.clients.keys import KeptCertificate, kept_certificate
 from fma_django.clients.labels import MAX_TAGS
 from fma_django.models import Client
 
@@ -24,6 +25,50 @@ class ModelsField(serializers.Field):  # type: ignore[type-arg]
         return [federated_model.pk for federated_model in value.all()]
 
 
+class CertificateSerializer(serializers.Serializer[KeptCertificate]):
+    """The certificate of a client's key."""
+
+    organisation = serializers.CharField(help_text="As the organisation calls itself.")
+    label = serializers.CharField(help_text="As the organisation calls the client.")  # type: ignore[assignment]
+    issuer = serializers.CharField(help_text="The fingerprint of the key that signed it.")
+    not_before = serializers.DateTimeField()
+    not_after = serializers.DateTimeField()
+    state = serializers.CharField(
+        help_text="`valid`, or what is wrong: `expired`, `issuer expired`, `issuer revoked`, `issuer unknown`, "
+        "`of another organisation`."
+    )
+
+
+class KeySerializer(serializers.Serializer[Client]):
+    """The key of a client."""
+
+    public_key = serializers.CharField()
+    fingerprint = serializers.CharField()
+    added_on = serializers.DateTimeField(source="key_added_on")
+    certificate = serializers.SerializerMethodField(help_text="null without one.")
+
+    @extend_schema_field(CertificateSerializer(allow_null=True))
+    def get_certificate(self, client: Client) -> Any:
+        certificate = kept_certificate(client)
+        return None if certificate is None else CertificateSerializer(certificate).data
+
+
+class NewKeySerializer(StrictSerializer):
+    """A key as its client sends it."""
+
+    public_key = serializers.CharField(help_text="Ed25519, in 64 hexadecimal digits.")
+    key_proof = serializers.CharField(help_text="In 128 hexadecimal digits.")
+    certificate = serializers.JSONField(
+        required=False, allow_null=True, help_text="The certificate of the client's organisation for the key."
+    )
+
+
+class ReplacingKeySerializer(NewKeySerializer):
+    """A key as it is in the request file of its client."""
+
+    format = serializers.IntegerField(min_value=1, max_value=1, required=False)
+
+
 class ClientSerializer(serializers.ModelSerializer[Client]):
     organisation = serializers.CharField(source="organisation.name", allow_null=True, default=None)
     tags = TagsField()
@@ -33,6 +78,8 @@ class ClientSerializer(serializers.ModelSerializer[Client]):
     telemetry = StoredTelemetrySerializer(
         source="latest_telemetry", allow_null=True, help_text="Its newest report; null before the first."
     )
+
+    key = serializers.SerializerMethodField(help_text="null without one.")
 
     class Meta:
         model = Client
@@ -47,8 +94,13 @@ class ClientSerializer(serializers.ModelSerializer[Client]):
             "last_seen_on",
             "created_on",
             "telemetry",
+            "key",
         )
         read_only_fields = fields
+
+    @extend_schema_field(KeySerializer(allow_null=True))
+    def get_key(self, client: Client) -> Any:
+        return None if client.public_key is None else KeySerializer(client).data
 
 
 class ClientChangesSerializer(StrictSerializer):

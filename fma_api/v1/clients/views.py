@@ -15,16 +15,19 @@ from rest_framework.response import Response
 from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.callers import Permitted
 from fma_api.v1.clients.filters import ClientFilters, ClientParticipationQuery
+from fma_api.v1.clients.key import checked_key
 from fma_api.v1.clients.serializers import (
     ClientChangesSerializer,
     ClientSerializer,
+    KeySerializer,
     ParticipationSummarySerializer,
+    ReplacingKeySerializer,
 )
 from fma_api.v1.filters import LIST_FILTERS
 from fma_api.v1.ids import UUID
 from fma_api.v1.pagination import LargePages
 from fma_django.accounts.roles import CHANGE_CLIENT
-from fma_django.clients.changes import change_client
+from fma_django.clients.changes import change_client, replace_key
 from fma_django.models import Client, FederatedModel
 from fma_django.record.queries.clients import clients_of
 from fma_django.record.queries.participation_history import participation_of
@@ -50,7 +53,10 @@ class ClientViewSet(
     lookup_value_regex = UUID
 
     permission_classes = (Permitted,)
-    permission_of: ClassVar[Mapping[str, str]] = {"partial_update": CHANGE_CLIENT}
+    permission_of: ClassVar[Mapping[str, str]] = {
+        "partial_update": CHANGE_CLIENT,
+        "replace_key": CHANGE_CLIENT,
+    }
 
     def get_queryset(self) -> QuerySet[Any]:
         return clients_of(self.request.user).order_by("-created_on", "pk")
@@ -66,6 +72,23 @@ class ClientViewSet(
         serializer.is_valid(raise_exception=True)
         change_client(self.get_object(), serializer.validated_data, by=cast("User", request.user))
         return Response(self.get_serializer(self.get_object()).data)
+
+    @extend_schema(
+        summary="Replace a client's key",
+        request=ReplacingKeySerializer,
+        responses=KeySerializer,
+        filters=False,
+    )
+    @action(methods=["put"], detail=True, url_path="key", filter_backends=(), pagination_class=None)
+    def replace_key(self, request: Request, pk: str) -> Response:
+        """The body is the request file of the client, so that its credential alone changes no key.
+
+        The certificate of the key before goes with it.
+        """
+        client = self._client()
+        key = checked_key(ReplacingKeySerializer(data=request.data))
+        replace_key(client, key, by=cast("User", request.user))
+        return Response(KeySerializer(client).data)
 
     @extend_schema(
         summary="The participation of a client in the rounds of the caller's models, a line a model",

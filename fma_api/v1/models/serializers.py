@@ -160,11 +160,22 @@ class NewRegistrationSerializer(serializers.Serializer[Any]):
         allow_blank=True,
         help_text="With FMA_REGISTRATION=approval, the name of the client's organisation, whose admin may approve it.",
     )
+    public_key = serializers.CharField(
+        required=False,
+        help_text="The client's Ed25519 key, in 64 hexadecimal digits; needs an Idempotency-Key.",
+    )
+    key_proof = serializers.CharField(
+        required=False, help_text="The proof that the client has the private key, in 128 hexadecimal digits."
+    )
+    certificate = serializers.JSONField(
+        required=False, help_text="The certificate of the client's organisation for the key."
+    )
 
 
 class RegistrationSerializer(serializers.Serializer[Any]):
     uuid = serializers.UUIDField(help_text="The client's credential. It is shown here only; keep it.")
     id = serializers.UUIDField(help_text="The client's public id.")
+    public_key = serializers.CharField(allow_null=True, help_text="The client's key; null without one.")
 
 
 class LatestModelSerializer(serializers.Serializer[Any]):

@@ -42,6 +42,7 @@ from fma_api.v1.waiting import WaitSerializer, newer_aggregate, nothing_yet
 from fma_api.v1.weights import wants_safetensors, weights_response
 from fma_django import conf
 from fma_django.clients import registration as clients
+from fma_django.clients.keys import SentKey, sent_key
 from fma_django.errors import NotRegistered, UnknownUpload
 from fma_django.experiments import changes as federated_models
 from fma_django.experiments.initial_model_in_parts import finish_initial_model
@@ -215,10 +216,16 @@ class FederatedModelViewSet(
             invitation=invitation,
             organisation=_claimed_organisation(request) if policy == "approval" else "",
             idempotency_key=key,
+            key=_sent_key(request),
         )
         if is_guessed:
             guesses.give_back()
-        answer = {"uuid": str(registration.credential), "id": str(registration.client.pk)}
+        client = registration.client
+        answer = {
+            "uuid": str(registration.credential),
+            "id": str(client.pk),
+            "public_key": client.public_key,
+        }
         return Response(answer, headers={"Cache-Control": "no-store"})
 
     @extend_schema(
@@ -327,6 +334,14 @@ def _claimed_organisation(request: Request) -> str:
     serializer = NewRegistrationSerializer(data=request.data)
     serializer.is_valid(raise_exception=True)
     return str(serializer.validated_data.get("organisation", ""))
+
+
+def _sent_key(request: Request) -> SentKey | None:
+    """The key in a body that is JSON; others were never read here."""
+    is_json = request.content_type.partition(";")[0].strip() == "application/json"
+    if not is_json or request.META.get("CONTENT_LENGTH") in (None, "", "0"):
+        return None
+    return sent_key(request.data) if isinstance(request.data, dict) else None
 
 
 def _upload_of(request: Request, federated_model: FederatedModel) -> Upload:

@@ -1,0 +1,174 @@
+"""The keys of clients: added once, by the client; replaced by an operator; signed by the client's organisation.
+
+A client cannot change its key: who has stolen a credential could do so, too.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import structlog
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from fma_core.errors import InvalidCertificate
+from fma_core.identity.certificate import Certificate, certificate_of, require_certificate
+from fma_core.identity.keys import fingerprint, public_key_in, signature_in
+from fma_core.identity.possession import CLIENT, REGISTRATION, REQUEST, require_proof
+from fma_django.clients.issuers import valid_issuers
+from fma_django.errors import ClientHasKey, InvalidValue, KeyTaken
+from fma_django.models import Client, Issuer
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class SentKey:
+    """A public key, the proof that its sender has the private one, and the certificate of an organisation for it."""
+
+    public_key: bytes
+    proof: bytes
+    certificate: Certificate | None = None
+
+
+@dataclass(frozen=True)
+class KeptCertificate:
+    """A certificate as people see it. issuer: the fingerprint of the key that signed it.
+
+    organisation, label: the words of the organisation for itself and for the client. state: "valid", or the fault.
+    """
+
+    issuer: str
+    organisation: str
+    label: str
+    not_before: datetime
+    not_after: datetime
+    state: str
+
+
+def sent_key(members: Mapping[str, Any]) -> SentKey | None:
+    """The key in `public_key`, `key_proof` and `certificate`; None without any of them.
+
+    Raises InvalidValue, InvalidKey, InvalidSignature, InvalidCertificate.
+    """
+    if all(members.get(name) is None for name in ("public_key", "key_proof", "certificate")):
+        return None
+    for name in ("public_key", "key_proof"):
+        if members.get(name) is None:
+            raise InvalidValue("a key comes with public_key and key_proof", field=name)
+    certificate = members.get("certificate")
+    return SentKey(
+        public_key_in(members["public_key"]),
+        signature_in(members["key_proof"]),
+        None if certificate is None else certificate_of(certificate),
+    )
+
+
+def add_key_at_registration(client: Client, key: SentKey, idempotency_key: str | None) -> None:
+    """Add the key of a client that registers, with a proof for the Idempotency-Key of the registration.
+
+    Raises InvalidValue without an Idempotency-Key, and as `add_key`.
+    """
+    if idempotency_key is None:
+        raise InvalidValue(
+            "a registration with a key needs an Idempotency-Key: the proof is made for it", field="key_proof"
+        )
+    require_proof(key.public_key, key.proof, REGISTRATION, idempotency_key)
+    _add(client, key)
+
+
+def add_key(client: Client, key: SentKey) -> None:
+    """Add the key of a registered client, with a proof for its public id, and the certificate.
+
+    The same key again changes nothing. Raises InvalidSignature, ClientHasKey for another key than the client has,
+    KeyTaken for that of another client, InvalidCertificate.
+    """
+    require_proof(key.public_key, key.proof, CLIENT, str(client.pk))
+    _add(client, key)
+
+
+def put_key(client: Client, key: SentKey) -> None:
+    """Put a key in the place of the client's, whose certificate goes with it. The proof is that of a request file.
+
+    Raises InvalidSignature, KeyTaken, InvalidCertificate.
+    """
+    require_proof(key.public_key, key.proof, REQUEST, "")
+    with transaction.atomic():
+        _set_key(client, key.public_key.hex(), only_first=False)
+        client.refresh_from_db(fields=["public_key", "key_added_on", "organisation", "certificate", "issuer"])
+        if key.certificate is not None:
+            _keep_certificate(client, key.certificate)
+
+
+def kept_certificate(client: Client) -> KeptCertificate | None:
+    """The certificate of the client's key as it is now; None without one. Reads the client's issuer."""
+    if client.certificate is None:
+        return None
+    certificate = certificate_of(client.certificate)
+    return KeptCertificate(
+        issuer=fingerprint(certificate.issuer),
+        organisation=certificate.organisation,
+        label=certificate.label,
+        not_before=datetime.fromtimestamp(certificate.not_before, UTC),
+        not_after=datetime.fromtimestamp(certificate.not_after, UTC),
+        state=_state(client, certificate.not_after),
+    )
+
+
+def _add(client: Client, key: SentKey) -> None:
+    public_key = key.public_key.hex()
+    with transaction.atomic():
+        is_new = _set_key(client, public_key, only_first=True)
+        client.refresh_from_db(fields=["public_key", "key_added_on", "organisation"])
+        if client.public_key != public_key:
+            raise ClientHasKey(
+                f"this client has the key {client.fingerprint}, which it cannot change itself; its operator can, by "
+                "PUT clients/<id>/key/"
+            )
+        if key.certificate is not None:
+            _keep_certificate(client, key.certificate)
+    if is_new:
+        log.info("client_key_added", client=str(client.pk), fingerprint=client.fingerprint)
+
+
+def _set_key(client: Client, public_key: str, *, only_first: bool) -> bool:
+    """Whether the key is new to this client. Raises KeyTaken."""
+    rows = Client.objects.filter(pk=client.pk)
+    rows = rows.filter(public_key=None) if only_first else rows.exclude(public_key=public_key)
+    try:
+        with transaction.atomic():
+            changed = rows.update(
+                public_key=public_key, key_added_on=timezone.now(), certificate=None, issuer=None
+            )
+    except IntegrityError:
+        raise KeyTaken(
+            f"another client has the key {fingerprint(bytes.fromhex(public_key))}; each has one of its own"
+        ) from None
+    return bool(changed)
+
+
+def _keep_certificate(client: Client, certificate: Certificate) -> None:
+    """Raises InvalidCertificate."""
+    issuers = {bytes.fromhex(issuer.public_key): issuer for issuer in valid_issuers()}
+    require_certificate(certificate, bytes.fromhex(client.public_key or ""), issuers=issuers)
+    issuer: Issuer = issuers[certificate.issuer]
+    if client.organisation_id not in (None, issuer.organisation_id):
+        raise InvalidCertificate("the certificate is of another organisation than the client's")
+    client.certificate, client.issuer = certificate.to_json(), issuer
+    Client.objects.filter(pk=client.pk).update(certificate=client.certificate, issuer=issuer)
+
+
+def _state(client: Client, not_after: int) -> str:
+    now, issuer = timezone.now(), client.issuer
+    if issuer is None:
+        return "issuer unknown"
+    if issuer.revoked_on is not None:
+        return "issuer revoked"
+    if issuer.expires_on is not None and issuer.expires_on <= now:
+        return "issuer expired"
+    if not_after <= now.timestamp():
+        return "expired"
+    if client.organisation_id not in (None, issuer.organisation_id):
+        return "of another organisation"
+    return "valid"

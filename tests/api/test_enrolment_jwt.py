@@ -424,7 +424,18 @@ def test_a_key_that_was_withdrawn_is_no_longer_trusted_after_an_hour(clock: Cloc
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"keys": 1}', '{"keys": []}', "\xff", '{"keys": [1, null, "x"]}']
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"keys": 1}',
+        '{"keys": []}',
+        "\xff",
+        '{"keys": [1, null, "x"]}',
+        "[" * 9000,
+        '{"a":' * 9000,
+    ],
 )
 def test_without_keys_nobody_enrols_and_the_server_says_so(provider: Path, content: str) -> None:
     provider.write_text(content, encoding="latin-1")

@@ -8,7 +8,7 @@ from pytest_django import Settings
 
 from fma_django.clients.invitations import create_invitation
 from fma_django.clients.registration import Registration, approve_client, register_client, revoke_client
-from fma_django.errors import InvalidInvitation, ModelFull
+from fma_django.errors import InvalidInvitation
 from fma_django.models import Client, Invitation
 from tests.api.conftest import storage  # noqa: F401  # autouse
 from tests.concurrency.test_races import all_at_once
@@ -47,16 +47,6 @@ def test_one_client_that_uses_an_invitation_many_times_at_once_uses_it_once(sett
     assert len({result.credential for result in results}) == 1
     assert Client.objects.count() == 1
     assert Invitation.objects.get().uses_left == 9
-
-
-def test_as_many_as_come_at_once_do_not_overfill_a_model(settings: Settings) -> None:
-    settings.FMA_MAX_CLIENTS_PER_MODEL = 5
-    model = make_model()
-
-    results = in_turns(partial(register_client, model), 40)
-
-    assert kinds(results) == {Registration, ModelFull}
-    assert Client.objects.count() == model.clients.count() == 5
 
 
 def test_of_an_approval_and_a_refusal_at_once_the_client_is_left_in_one_state(settings: Settings) -> None:

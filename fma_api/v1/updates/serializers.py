@@ -89,8 +89,7 @@ class ModelUpdateSerializer(ClientModelUpdateSerializer):
     """An update as a developer sees it."""
 
     class Meta(ClientModelUpdateSerializer.Meta):
-        fields = (
-            *ClientModelUpdateSerializer.Meta.fields,
+        for_developers = (
             "status",
             "status_reason",
             "applied_aggregate",
@@ -100,4 +99,5 @@ class ModelUpdateSerializer(ClientModelUpdateSerializer):
             "step_norm",
             "distance",
         )
+        fields = (*ClientModelUpdateSerializer.Meta.fields, *for_developers)
         read_only_fields = fields

@@ -23,10 +23,10 @@ FAST := -m "not ($(LONG))"
 # the API makes of them, runs once.
 ON_POSTGRES := $(filter-out $(addprefix tests/django/test_,columns.py conf.py rates.py simulate.py state.py \
 	strategies.py verification.py weights.py),$(wildcard tests/django/test_*.py)) \
-	tests/django/admin/test_lists.py tests/concurrency/test_races.py \
+	tests/django/admin/test_lists.py $(addprefix tests/concurrency/test_,limits.py races.py) \
 	$(addprefix tests/api/contract/test_,lists.py models.py updates.py) \
 	$(addprefix tests/api/test_,accounts.py deliveries.py enrolment.py health.py idempotency.py joining.py latest.py metrics.py \
-	query_counts.py uploads.py)
+	query_counts.py schemathesis.py uploads.py)
 COMPILE = $< pip compile --quiet --upgrade --python-version 3.11 --extra dev --no-annotate --custom-compile-command 'make lock'
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test test-core test-fast lint audit lock test-lowest test-matrix clean

@@ -45,6 +45,7 @@ TOO_SLOW = dumps(
         408, "request_timeout", f"the body did not arrive within {bodies.SILENCE_S:g} seconds"
     )
 )
+CUT_OFF = dumps(problems.problem_of(400, "truncated_body", "the body ended before its announced end"))
 TOO_LARGE = dumps(
     problems.problem_of(413, "too_large", f"a form may have {FORM_BYTES} bytes; the API takes larger bodies")
 )
@@ -115,7 +116,10 @@ class Front:
         except NoPlace:
             exchange.response_bytes(429, [*HANG_UP, ("Retry-After", RETRY_AFTER_S)], TOO_MANY)
             return
-        except (Exception, asyncio.CancelledError):  # noqa: BLE001 - granian's own: its client has gone, or was given up
+        except asyncio.CancelledError:  # its client was given up, and told so
+            return
+        except Exception:  # noqa: BLE001 - granian's own: its client has gone, or sends no more
+            exchange.response_bytes(400, HANG_UP, CUT_OFF)
             return
         if body is None:
             exchange.response_bytes(413, HANG_UP, TOO_LARGE)

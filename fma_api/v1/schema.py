@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.db.models import CharField
 from django.urls import get_script_prefix
 from drf_spectacular.openapi import AutoSchema
 from rest_framework import serializers
@@ -29,6 +30,23 @@ class ProblemSerializer(serializers.Serializer[None]):
 
 
 class ProblemSchema(AutoSchema):
+    def _map_serializer(self, serializer: Any, direction: Any, bypass_extensions: bool = False) -> Any:
+        """Some members are there for developers alone: `Meta.for_developers` names them."""
+        mapped = super()._map_serializer(serializer, direction, bypass_extensions)  # type: ignore[no-untyped-call]
+        optional = getattr(getattr(serializer, "Meta", None), "for_developers", ())
+        if optional and "required" in mapped:
+            mapped["required"] = [name for name in mapped["required"] if name not in optional]
+        return mapped
+
+    def _map_serializer_field(self, field: Any, direction: Any, bypass_extensions: bool = False) -> Any:
+        """An answer may have an empty text wherever its column may, and any value includes null."""
+        if field.read_only and _may_be_blank(field):
+            field.allow_blank = True  # DRF asks for it where it reads alone
+        mapped = super()._map_serializer_field(field, direction, bypass_extensions)  # type: ignore[no-untyped-call]
+        if mapped.get("oneOf") == [{}, {"type": "null"}]:
+            del mapped["oneOf"]
+        return mapped
+
     def _get_response_bodies(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         bodies: dict[str, Any] = super()._get_response_bodies(*args, **kwargs)
         for status in ("4XX", "503", "507"):
@@ -37,6 +55,12 @@ class ProblemSchema(AutoSchema):
         if self.method == "GET" and any(SAFETENSORS in body.get("content", ()) for body in bodies.values()):
             bodies["307"] = REDIRECTED
         return bodies
+
+
+def _may_be_blank(field: Any) -> bool:
+    model = getattr(getattr(field.parent, "Meta", None), "model", None)
+    column = None if model is None else {each.name: each for each in model._meta.fields}.get(field.source)
+    return isinstance(column, CharField) and column.blank
 
 
 def name_the_prefix(result: dict[str, Any], **_facts: Any) -> dict[str, Any]:

@@ -88,7 +88,10 @@ def _content(place: str) -> bytes:
 
 def parsed(content: bytes) -> tuple[Key, ...]:
     """The keys that may sign enrolments. Raises ValueError when there is none."""
-    document = json.loads(content)
+    try:
+        document = json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
     entries = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(entries, list):
         raise ValueError("a JSON Web Key Set is an object with the list `keys`")

@@ -302,8 +302,24 @@ def test_nan_in_json_is_named(device: APIClient, model: FederatedModel) -> None:
     assert "NaN is not JSON" in answer.json()["detail"]
 
 
+NESTED = ("[" * 1000 + "]" * 1000, '{"a":' * 1000 + "1" + "}" * 1000, "[" * 251 + "]" * 251)
+
+
+@pytest.mark.parametrize("nested", NESTED, ids=["lists", "objects", "a level too many"])
+@pytest.mark.parametrize("member", ["federated_model", "num_examples", "base_aggregate", "metrics", "data"])
+def test_json_that_is_nested_too_deep_is_400_wherever_it_is(
+    device: APIClient, model: FederatedModel, member: str, nested: str
+) -> None:
+    members = {"federated_model": str(model.pk), "data": "[1.0]", member: nested}
+    body = ",".join(f'"{name}": {value}' for name, value in members.items())
+
+    answer = device.generic("POST", f"{API}model_updates/", f"{{{body}}}".encode(), "application/json")
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "malformed_json"), answer.content
+
+
 @pytest.mark.parametrize(
-    "schema", [5, {"$schema": {}}, {"$schema": 5}, json.loads('{"items":' * 300 + "{}" + "}" * 300)], ids=str
+    "schema", [5, {"$schema": {}}, {"$schema": 5}, json.loads('{"items":' * 240 + "{}" + "}" * 240)], ids=str
 )
 def test_what_is_no_json_schema_is_400(owner: APIClient, schema: Any) -> None:
     answer = owner.post(f"{API}models/", {"name": "m", "aggregator": "mean", "update_schema": schema})

@@ -439,7 +439,7 @@ def test_a_key_that_was_withdrawn_is_no_longer_trusted_after_an_hour(clock: Cloc
             '{"keys": [1, null, "x"]}',
             '{"keys": 1e999}',
         ),
-        *("[" * 100_000, '{"keys":' + "[" * 50_000 + "]" * 50_000 + "}"),
+        *("[" * 100_000, '{"a":' * 9000, '{"keys":' + "[" * 50_000 + "]" * 50_000 + "}"),
         '{"keys": [' + "1" * 5000 + "]}",
     ],
     ids=lambda content: content[:24],

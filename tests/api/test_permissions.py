@@ -185,7 +185,12 @@ class World:
 
 @pytest.fixture
 def world(db: None) -> World:
-    alice = make_user("alice")
+    return make_world()
+
+
+def make_world(tag: str = "") -> World:
+    """A new world. tag: the end of all names that the others have, too."""
+    alice = make_user(f"alice{tag}")
     model = make_model(alice, initial_model=WEIGHTS, allow_aggregation=True, optimiser={"name": "fedavgm"})
     registered, revoked = make_client(model), make_client(model)
     aggregate = make_aggregate(model, registered.client)
@@ -198,13 +203,16 @@ def world(db: None) -> World:
     evaluation = open_to(model)
     upload = begin_update(model, registered.client, 400, UpdateFacts(base_aggregate_id=newer.pk))
     revoke_client(revoked.client)
-    make_model(make_user("bob"))
-    member, hospital = make_user_with(username="member"), Organisation.objects.create(name="hospital")
+    make_model(make_user(f"bob{tag}"))
+    member, hospital = (
+        make_user_with(username=f"member{tag}"),
+        Organisation.objects.create(name=f"hospital{tag}"),
+    )
     set_member(hospital, member, Group.objects.get(name="organisation admin"), by=None)
     Client.objects.filter(pk=registered.client.pk).update(organisation=hospital)
-    colleague = make_user_with(username="colleague")
+    colleague = make_user_with(username=f"colleague{tag}")
     set_member(hospital, colleague, None, by=None)
-    role = Group.objects.create(name="guest")
+    role = Group.objects.create(name=f"guest{tag}")
     issuer = add_issuer(hospital, Key().public.hex(), by=None)
     invitation, _ = create_invitation(by=None, models=[model.pk], organisation=hospital.pk)
     callers = {
@@ -214,13 +222,13 @@ def world(db: None) -> World:
         "registered": as_client(registered),
         "revoked": as_client(revoked),
         "owner": as_user(alice),
-        "other": as_user(make_user("other")),
-        "staff": as_user(make_user("staff", staff=True)),
-        "nobody": as_user(make_user_with(username="nobody")),
-        "operator": as_user(make_user_with(username="operator", role="operator")),
-        "officer": as_user(make_user_with(username="officer", role="compliance officer")),
-        "auditor": as_user(make_user_with(username="auditor", role="auditor")),
-        "admin": as_user(make_user_with(username="admin", role="organisation admin")),
+        "other": as_user(make_user(f"other{tag}")),
+        "staff": as_user(make_user(f"staff{tag}", staff=True)),
+        "nobody": as_user(make_user_with(username=f"nobody{tag}")),
+        "operator": as_user(make_user_with(username=f"operator{tag}", role="operator")),
+        "officer": as_user(make_user_with(username=f"officer{tag}", role="compliance officer")),
+        "auditor": as_user(make_user_with(username=f"auditor{tag}", role="auditor")),
+        "admin": as_user(make_user_with(username=f"admin{tag}", role="organisation admin")),
         "member": as_user(member),
     }
     assert model.current_artifact_id is not None
@@ -232,7 +240,7 @@ def world(db: None) -> World:
         "base_aggregate": newer.pk,
     }
     bodies: dict[tuple[str, str], Any] = {
-        ("POST", "/api-token-auth/"): {"username": "alice", "password": PASSWORD},
+        ("POST", "/api-token-auth/"): {"username": alice.username, "password": PASSWORD},
         ("POST", "/api/v1/models/"): change,
         ("PUT", "/api/v1/models/<pk>/"): change,
         ("PATCH", "/api/v1/models/<pk>/"): {"name": "renamed"},
@@ -259,7 +267,7 @@ def world(db: None) -> World:
         ("POST", "/api/v1/invitations/"): {"models": [model.pk]},
         ("POST", "/api/v1/organisations/"): {"name": "new"},
         ("PATCH", "/api/v1/organisations/<pk>/"): {"name": "renamed"},
-        ("POST", "/api/v1/organisations/<pk>/members/"): {"username": "alice"},
+        ("POST", "/api/v1/organisations/<pk>/members/"): {"username": alice.username},
         ("POST", "/api/v1/organisations/<pk>/issuers/"): {"public_key": Key().public.hex()},
         ("POST", "/api/v1/client_aggregate_scores/"): {"aggregate": newer.pk, "validation_results": {}},
     }

@@ -5,17 +5,10 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
-from django.core.signals import request_finished, request_started
-from django.core.wsgi import get_wsgi_application
-from django.db import close_old_connections
-from hypothesis import HealthCheck, given, settings
 from jsonschema import Draft202012Validator
 from rest_framework.test import APIClient
 
-from fma_django.accounts.tokens import issue_token
-from fma_django.models import FederatedModel
 from tests.api.test_permissions import EXPECTED
-from tests.records import make_user
 
 DOCUMENTED = {
     (method, path) for method, path in EXPECTED if path.startswith(("/api/v1/", "/api-token-auth/"))
@@ -79,47 +72,6 @@ def test_the_pages_of_the_documentation_are_served_from_here(anonymous: APIClien
         served = anonymous.get(asset)
         assert served.status_code == 200
         served.close()
-
-
-@pytest.mark.slow
-@pytest.mark.django_db
-def test_generated_requests_meet_no_server_error_and_no_undocumented_status(model: FederatedModel) -> None:
-    """A few requests of every operation, drawn from the document itself, as staff."""
-    # The handler must leave the connection alone: it is in the transaction of the test.
-    for signal in (request_started, request_finished):
-        signal.disconnect(close_old_connections)
-    try:
-        require_that_generated_requests_pass()
-    finally:
-        for signal in (request_started, request_finished):
-            signal.connect(close_old_connections)
-
-
-def require_that_generated_requests_pass() -> None:
-    # Here, because the import takes a second of every process that collects tests.
-    import schemathesis
-    from schemathesis.specs.openapi.checks import status_code_conformance
-
-    @schemathesis.serializer("application/vnd.safetensors", "application/offset+octet-stream")
-    def as_bytes(_context: Any, value: Any) -> bytes:
-        return value if isinstance(value, bytes) else str(value).encode()
-
-    document = schemathesis.openapi.from_wsgi("/api/schema/?format=json", get_wsgi_application())
-    token = issue_token(make_user(staff=True))
-    headers = {"Authorization": f"Token {token}", "Host": "localhost"}
-    checks = [schemathesis.checks.not_a_server_error, status_code_conformance]
-    met = 0
-    for found in document.get_all_operations():
-
-        @settings(max_examples=4, deadline=None, database=None, derandomize=True,
-                  suppress_health_check=list(HealthCheck))  # fmt: skip
-        @given(case=found.ok().as_strategy())
-        def send(case: Any) -> None:
-            case.call_and_validate(headers=headers, checks=checks)
-
-        send()
-        met += 1
-    assert met == len(DOCUMENTED)
 
 
 @pytest.mark.django_db

@@ -281,11 +281,26 @@ def test_a_part_with_another_checksum_is_not_kept(device: APIClient, model: Fede
     assert offset(device, url) == 4
 
 
-@pytest.mark.parametrize("checksum", ["md5 AAAA", "sha256 AAAA", "sha256", "sha256 !"])
+@pytest.mark.parametrize(
+    "checksum", ["md5 AAAA", "sha256 AAAA", "sha256", "sha256 !", "sha256 é", "sha256 AAAAé"]
+)
 def test_a_checksum_must_be_readable(device: APIClient, model: FederatedModel, checksum: str) -> None:
     answer = send(device, begun(device, model), BODY, 0, Upload_Checksum=checksum)
 
     assert code_of(answer) == (400, "invalid_header")
+
+
+@pytest.mark.parametrize("length", ["P1D", "-5", "1_0", "²", "1.0", "9" * 40])
+def test_a_part_with_a_length_that_is_no_number_is_400(
+    device: APIClient, model: FederatedModel, length: str
+) -> None:
+    url = begun(device, model)
+    answer = device.generic(
+        "PATCH", url, BODY, PART, headers={"Upload-Offset": "0", **TUS}, CONTENT_LENGTH=length
+    )
+
+    assert code_of(answer) == (400, "invalid_header")
+    assert offset(device, url) == 0
 
 
 def test_of_two_who_send_at_once_one_is_told_and_no_byte_is_twice(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from fma_django.clients.registration import (
     register_client,
     revoke_client,
 )
-from fma_django.errors import InvalidInvitation, ModelFull
+from fma_django.errors import InvalidInvitation
 from fma_django.models import Client, Invitation
 from tests.api.conftest import storage  # noqa: F401  # autouse
 from tests.concurrency.test_races import all_at_once
@@ -65,16 +65,6 @@ def test_a_known_client_that_comes_many_times_at_once_uses_an_invitation_once(se
 
     assert {result.client.pk for result in results} == {known.pk}
     assert Invitation.objects.get().uses_left == 9
-
-
-def test_as_many_as_come_at_once_do_not_overfill_a_model(settings: Settings) -> None:
-    settings.FMA_MAX_CLIENTS_PER_MODEL = 5
-    model = make_model()
-
-    results = in_turns(partial(register_client, model), 40)
-
-    assert kinds(results) == {Registration, ModelFull}
-    assert Client.objects.count() == model.clients.count() == 5
 
 
 def test_of_an_approval_and_a_refusal_at_once_the_client_is_left_in_one_state(settings: Settings) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fma_core.arrays.codecs.json_bytes import dumps, loads
+from fma_core.arrays.codecs.json_bytes import MAX_DEPTH, dumps, loads
 from fma_core.arrays.codecs.json_layouts import arrays_of, json_of
 from fma_core.arrays.dtypes import FLOATS, NUMPY_DTYPES
 from fma_core.arrays.spec import Spec
@@ -127,6 +127,18 @@ def test_layouts_that_do_not_fit_are_refused():
             arrays_of(value, layout=layout)
     with pytest.raises(ValueError, match="layout 'layers'"):
         json_of({"w": np.ones(1)}, "layers")
+
+
+@pytest.mark.parametrize(("opened", "closed"), [("[", "]"), ('{"a":', "}"), ('[1,{"a":', "},[]]")])
+def test_json_may_be_nested_so_deep_and_no_deeper(opened, closed):
+    levels = MAX_DEPTH // (opened.count("[") + opened.count("{"))
+    innermost = "1" if opened.endswith(":") else ""
+    wide = f"[{','.join(['[[1],[2]]'] * MAX_DEPTH)}]"
+
+    assert loads(f"{opened * levels}{innermost}{closed * levels}".encode())
+    assert loads(memoryview(wide.encode()))
+    with pytest.raises(MalformedJson, match=f"nested {MAX_DEPTH} levels"):
+        loads(f"{opened * (levels + 1)}{innermost}{closed * (levels + 1)}".encode())
 
 
 @pytest.mark.parametrize("depth", [33, 100, 2000])

@@ -69,6 +69,9 @@ class Connection:
     def say_more(self, body: bytes) -> None:
         self._socket.sendall(body)
 
+    def say_no_more(self) -> None:
+        self._socket.shutdown(socket.SHUT_WR)
+
     def hear(self, *, has_body: bool = True) -> tuple[int, dict[str, str], bytes]:
         status = int(self._file.readline().split()[1])
         headers = {}
@@ -130,6 +133,23 @@ def test_many_who_wait_hold_no_thread_and_are_all_answered(
 
         answers = [waiter.hear() for waiter in waiters]
         assert sum(json.loads(body)["accepted"] for _, _, body in answers) == WAITERS
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json", "application/x-www-form-urlencoded", "multipart/form-data"]
+)
+@pytest.mark.parametrize("announced", [100, 70_000])
+def test_a_body_that_its_sender_ends_early_is_no_fault_of_ours(
+    connection: Connection, kind: str, announced: int
+) -> None:
+    connection.say(
+        "POST /api-token-auth/", f"Content-Type: {kind}", f"Content-Length: {announced}", body=b"{}"
+    )
+    connection.say_no_more()
+
+    status, _, body = connection.hear()
+
+    assert (status, json.loads(body)["code"]) in [(400, "truncated_body"), (413, "too_large")]
 
 
 def test_weights_are_fetched_whole_in_part_or_not_at_all(

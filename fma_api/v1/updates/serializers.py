@@ -94,8 +94,7 @@ class ModelUpdateSerializer(ClientModelUpdateSerializer):
     )
 
     class Meta(ClientModelUpdateSerializer.Meta):
-        fields = (
-            *ClientModelUpdateSerializer.Meta.fields,
+        for_developers = (
             "status",
             "status_reason",
             "applied_aggregate",
@@ -106,6 +105,7 @@ class ModelUpdateSerializer(ClientModelUpdateSerializer):
             "distance",
             "signed_by",
         )
+        fields = (*ClientModelUpdateSerializer.Meta.fields, *for_developers)
         read_only_fields = fields
 
     def get_signed_by(self, update: ModelUpdate) -> str | None:

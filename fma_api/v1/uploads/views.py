@@ -6,7 +6,6 @@ draft-ietf-httpbis-resumable-upload.
 """
 
 import base64
-import binascii
 import json
 from typing import Any, ClassVar, TypedDict, cast
 
@@ -245,7 +244,7 @@ class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
             upload,
             read,
             at=_number(request, "Upload-Offset"),
-            length=int(request.META.get("CONTENT_LENGTH") or 0),
+            length=_number(request, "Content-Length") if request.META.get("CONTENT_LENGTH") else 0,
             sha256=_checksum(request.headers.get("Upload-Checksum")),
         )
         return Response(status=204, headers=_progress(upload, offset))
@@ -336,7 +335,7 @@ def _checksum(header: str | None) -> bytes | None:
     algorithm, _, value = header.strip().partition(" ")
     try:
         digest = base64.b64decode(value, validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error, or characters beyond ASCII
         digest = b""
     if algorithm != "sha256" or len(digest) != 32:
         raise InvalidHeader(f"Upload-Checksum looks like sha256 <base64>; found {header[:100]!r}")

@@ -17,9 +17,13 @@ from fma_core.arrays.codecs.json_layouts import Layout, arrange, plain
 from fma_core.arrays.spec import Arrays
 from fma_core.errors import MalformedJson, NonFiniteValue
 
+CONTAINERS = frozenset({list, dict})
+MAX_DEPTH = 250
+"""Far more than anybody needs. orjson writes 254 levels, and Python's repr of about 900 raises RecursionError."""
+
 
 def loads(data: bytes | bytearray | memoryview) -> object:
-    """Parse JSON text; NaN, Infinity, invalid UTF-8 and excessive nesting are refused.
+    """Parse JSON text; NaN, Infinity, invalid UTF-8 and nesting beyond MAX_DEPTH are refused.
 
     Integers beyond 64 bits become the nearest float, as orjson reads them.
     """
@@ -33,7 +37,22 @@ def loads(data: bytes | bytearray | memoryview) -> object:
             line=error.lineno,
             column=error.colno,
         ) from error
+    text = bytes(data) if isinstance(data, memoryview) else data
+    if text.count(b"[") + text.count(b"{") > MAX_DEPTH and type(value) in CONTAINERS:
+        _require_shallow(value)
     return value
+
+
+def _require_shallow(value: object) -> None:
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        members = (parent.values() if type(parent) is dict else parent for parent in level)
+        # Whether a list of numbers holds no other list is seen without a loop in Python.
+        mixed = (several for several in members if not CONTAINERS.isdisjoint(map(type, several)))
+        level = [member for several in mixed for member in several if type(member) in CONTAINERS]
+        if not level:
+            return
+    raise MalformedJson(f"JSON may be nested {MAX_DEPTH} levels deep; the body is deeper")
 
 
 def dumps(arrays: Arrays, layout: Layout) -> bytes:

@@ -236,6 +236,11 @@ SETTINGS: tuple[Setting, ...] = (
         "be guessed from anywhere. Each process of the server counts alone, unless FMA_BROKER_URL is set.",
         parse=rate,
     ),
+    _recorded(
+        "FMA_SECOND_FACTOR",
+        "Whether users who may enter the admin must log in with a [second factor](../how-to/second-factor.md) besides "
+        "their password (`required`), or may (`optional`).",
+    ),
     Setting(
         "FMA_SESSION_SECONDS",
         whole(least=60),

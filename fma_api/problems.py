@@ -73,6 +73,8 @@ STATUS: Mapping[type[FMAError], int] = {
     record.InvalidTransition: 409,
     record.LeaseLost: 409,
     record.NotPermitted: 403,
+    record.SecondFactorRequired: 403,
+    record.WrongSecondFactor: 403,
     record.LastOwner: 409,
     record.StillInUse: 409,
     record.IdempotencyKeyReused: 422,

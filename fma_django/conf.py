@@ -46,6 +46,7 @@ class Settings:
     evaluation_refuse_isolation: bool = True
 
     login_rate: Rate = (30, 60)
+    second_factor: Literal["optional", "required"] = "optional"
     max_update_bytes: SizeBytes = 2 * 2**30
     max_json_bytes: SizeBytes = 64 * 2**20
     json_memory_bytes: SizeBytes = 1280 * 2**20

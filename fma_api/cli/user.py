@@ -131,6 +131,27 @@ def token(
             )
 
 
+@application.command("reset-second-factor")
+def reset_second_factor(
+    name: Annotated[str, typer.Argument(help="The name of a user.", show_default=False)],
+    data: data_folder.DataOption = data_folder.DEFAULT,
+) -> None:
+    """Remove the second factor of a user who lost it: the authenticator app and the recovery codes.
+
+    The user logs in with the password alone then, and may set up another one.
+
+    **Examples**
+
+    ```
+    fma user reset-second-factor anna
+    ```
+    """
+    data_folder.open_record(data_folder.use(data))
+    if not take_off_second_factor(name):
+        raise Problem(f"the user '{name}' has no second factor")
+    print(f"fma: the second factor of {name} is removed", file=sys.stderr)
+
+
 def _time(text: str) -> timedelta:
     match = re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", text)
     if match is None:
@@ -235,6 +256,13 @@ def named_token(
         "federated_model": model,
         "expires_on": None if expires_on is None else expires_on.isoformat(),
     }
+
+
+def take_off_second_factor(name: str) -> bool:
+    """Remove the second factor of a user; whether there was one. Raises Problem when there is no such user."""
+    from fma_django.accounts.second_factor import take_off
+
+    return take_off(_active_user(name), by=None)
 
 
 def _active_user(name: str) -> Any:

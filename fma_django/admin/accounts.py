@@ -5,6 +5,8 @@ A token itself is not in the database, so its page shows its name and limits, an
 
 from typing import Any, cast
 
+from allauth.mfa.models import Authenticator
+from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.admin import display
 from django.contrib.admin.utils import unquote
@@ -12,12 +14,13 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import AbstractUser, Group, Permission, User
 from django.core.exceptions import PermissionDenied
-from django.db.models import OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from unfold.admin import TabularInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
+from fma_django.accounts import second_factor
 from fma_django.accounts.grants import may
 from fma_django.accounts.roles import NAMES as PRESETS
 from fma_django.accounts.tokens import revoke_tokens
@@ -30,7 +33,14 @@ from fma_django.record.queries.row_count import row_count
 
 
 def take_over() -> None:
-    """Replace the plain pages of Django and REST framework; those that a project has made itself stay."""
+    """Replace the plain pages of Django, and remove those of allauth, which show and change the seeds of codes.
+
+    Pages that a project has made itself stay.
+    """
+    for label in ("account", "mfa"):
+        for model in filter(admin.site.is_registered, apps.get_app_config(label).get_models()):
+            if type(admin.site.get_model_admin(model)).__module__.startswith("allauth."):
+                admin.site.unregister(model)
     user = get_user_model()
     for model, plain, themed in ((user, UserAdmin, ThemedUserAdmin), (Group, GroupAdmin, ThemedGroupAdmin)):
         if admin.site.is_registered(model) and type(admin.site.get_model_admin(model)) is plain:
@@ -110,10 +120,11 @@ class ThemedUserAdmin(UserAdmin, RefusalsAdmin[AbstractUser]):  # type: ignore[m
         "roles",
         "models",
         "tokens",
+        "second_factor",
         "last_login",
     )
     list_filter = ("is_active", "is_superuser", "groups")
-    actions = ("revoke_tokens",)
+    actions = ("revoke_tokens", "take_off_second_factor")
     fieldsets = (
         (None, {"fields": ("username", "password_shown", "models")}),
         ("Personal info", {"fields": ("first_name", "last_name", "email")}),
@@ -126,7 +137,14 @@ class ThemedUserAdmin(UserAdmin, RefusalsAdmin[AbstractUser]):  # type: ignore[m
     def get_queryset(self, request: HttpRequest) -> QuerySet[AbstractUser]:
         tokens = ApiToken.objects.filter(user=OuterRef("pk"))
         rows: QuerySet[AbstractUser] = (
-            super().get_queryset(request).annotate(num_tokens=row_count(tokens, "user"))
+            super()
+            .get_queryset(request)
+            .annotate(
+                num_tokens=row_count(tokens, "user"),
+                has_second_factor=Exists(
+                    Authenticator.objects.filter(user=OuterRef("pk"), type=second_factor.TOTP)
+                ),
+            )
         )
         return rows.prefetch_related("groups")
 
@@ -181,6 +199,10 @@ class ThemedUserAdmin(UserAdmin, RefusalsAdmin[AbstractUser]):  # type: ignore[m
     def tokens(self, row: Any) -> str:
         return f"{row.num_tokens:,}"
 
+    @display(description="second factor", boolean=True)
+    def second_factor(self, row: Any) -> bool:
+        return bool(row.has_second_factor)
+
     @display(description="models")
     def models(self, row: AbstractUser) -> str:
         return link(list_url(FederatedModel, developer__id__exact=row.pk), "models of this developer")
@@ -193,6 +215,16 @@ class ThemedUserAdmin(UserAdmin, RefusalsAdmin[AbstractUser]):  # type: ignore[m
                 self.log_change(request, user, "Revoked all API tokens.")
                 revoked += number
         self.message_user(request, f"Revoked {revoked} API tokens.", messages.SUCCESS)
+
+    @action(description="Take off the second factor of selected users", permissions=["change"])
+    def take_off_second_factor(self, request: HttpRequest, queryset: QuerySet[AbstractUser]) -> None:
+        """For users who lost theirs; not for oneself, who turns it off by a code."""
+        by, taken = _user(request), 0
+        for user in cast("QuerySet[User]", queryset.exclude(pk=by.pk)):
+            if may_manage(by, user) and second_factor.take_off(user, by=by):
+                self.log_change(request, user, "Took off the second factor.")
+                taken += 1
+        self.message_user(request, f"Took off the second factor of {taken} users.", messages.SUCCESS)
 
 
 def _user(request: HttpRequest) -> User:

@@ -18,7 +18,7 @@ from pathlib import Path
 FOLDER = "TESTS_MIGRATED_FOLDER"
 FILE = "fma.sqlite3"
 MIGRATIONS = Path(__file__).resolve().parents[2] / "fma_django" / "migrations"
-PACKAGES = ("django", "django-q2", "djangorestframework", "django-unfold")
+PACKAGES = ("django", "django-q2", "djangorestframework", "django-unfold", "django-allauth")
 
 
 def put_into(data_dir: Path, make: Callable[[Path], None]) -> Path:

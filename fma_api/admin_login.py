@@ -6,9 +6,11 @@ from typing import Any
 import structlog
 from allauth.account.internal.flows.login import record_authentication
 from allauth.account.utils import perform_login
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.views.decorators.cache import never_cache
@@ -25,7 +27,7 @@ log = structlog.get_logger(__name__)
 class LoginPage(LoginView):
     """The page of Django's admin, from which a login goes on through allauth's stages: the second factor is one."""
 
-    template_name = "admin/login.html"
+    template_name = "fma_api/login.html"
     authentication_form = LoginForm
 
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
@@ -33,6 +35,9 @@ class LoginPage(LoginView):
             **admin.site.each_context(self.request),
             "title": "Log in",
             "app_path": self.request.get_full_path(),
+            "next_url": self.get_redirect_url(),  # "" for an address of another host
+            "takes_password": settings.FMA_PASSWORD_LOGIN,
+            "provider": settings.FMA_OIDC_NAME if settings.FMA_OIDC_ISSUER else "",
             **super().get_context_data(**kwargs),
         }
 
@@ -52,6 +57,8 @@ def login(request: HttpRequest) -> HttpResponseBase:
         if admin.site.has_permission(request):
             return redirect("admin:index")
         return LoginPage.as_view()(request)
+    if not settings.FMA_PASSWORD_LOGIN:
+        raise PermissionDenied
     guesses = Guesses(request, account=request.POST.get("username", ""))
     try:
         guesses.count()

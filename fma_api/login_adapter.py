@@ -6,7 +6,10 @@ from allauth.account.adapter import DefaultAccountAdapter
 from allauth.core import context
 from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
+
+from fma_django.accounts.roles import USE_ADMIN_SITE
 
 BEGUN_AS = "fma_login_begun_as"
 
@@ -21,6 +24,10 @@ class LoginAdapter(DefaultAccountAdapter):
         """Whether to redirect there: to this very host alone, whichever others the server answers to."""
         request: HttpRequest = context.request
         return url_has_allowed_host_and_scheme(url, {request.get_host()}, require_https=request.is_secure())
+
+    def get_login_redirect_url(self, request: HttpRequest) -> str:
+        """The admin, or the API's documentation for whoever may not enter that."""
+        return reverse("home" if request.user.has_perm(USE_ADMIN_SITE) else "docs")
 
     def add_message(self, *_: Any, **__: Any) -> None:
         """Say nothing: the page that follows shows what was done."""

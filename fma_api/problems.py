@@ -73,6 +73,7 @@ STATUS: Mapping[type[FMAError], int] = {
     record.InvalidTransition: 409,
     record.LeaseLost: 409,
     record.NotPermitted: 403,
+    record.PasswordLoginOff: 403,
     record.SecondFactorRequired: 403,
     record.WrongSecondFactor: 403,
     record.LastOwner: 409,

@@ -73,6 +73,7 @@ INSTALLED_APPS = [
     "django_q",
     "allauth.account",
     "allauth.mfa",
+    "allauth.socialaccount",
     "fma_django",
     "fma_api",
 ]
@@ -194,6 +195,10 @@ SILENCED_SYSTEM_CHECKS = [
 ACCOUNT_ADAPTER = "fma_api.login_adapter.LoginAdapter"
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_LOGIN_METHODS = {"username"}
+SOCIALACCOUNT_ADAPTER = "fma_api.oidc.adapter.SignOnAdapter"
+SOCIALACCOUNT_LOGIN_ON_GET = (
+    True  # a form's redirect to the provider would need its address in the page's policy
+)
 ACCOUNT_RATE_LIMITS = False  # fma_api.v1.limits has the same for all ways to log in
 MFA_ADAPTER = "fma_api.second_factor.adapter.SecondFactorAdapter"
 MFA_ALLOW_UNVERIFIED_EMAIL = True

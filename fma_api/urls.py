@@ -16,6 +16,7 @@ urlpatterns = [
     path("admin/login/", admin_login.login, name="account_login"),
     path("admin/logout/", admin.site.logout),  # also for whoever may not enter, and has a session
     path("admin/", include("fma_api.second_factor.urls")),
+    path("admin/login/", include("fma_api.oidc.urls")),
     path("admin/", admin.site.urls),
     path("api-token-auth/", LoginView.as_view(), name="login"),
     path("api/schema/", SchemaView.as_view(), name="schema"),

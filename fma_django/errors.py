@@ -46,6 +46,7 @@
         ├── UploadIncomplete        upload_incomplete
         ├── InvalidTransition       invalid_transition
         ├── NotPermitted            not_permitted
+        ├── PasswordLoginOff        password_login_off
         ├── SecondFactorRequired    second_factor_required
         ├── WrongSecondFactor       wrong_second_factor
         ├── LastOwner               last_owner
@@ -319,6 +320,12 @@ class NotPermitted(Refused):
     """The user may not do this; or would give somebody more than they hold themselves. Facts: permission."""
 
     code = "not_permitted"
+
+
+class PasswordLoginOff(Refused):
+    """Nobody logs in with a password here (FMA_PASSWORD_LOGIN)."""
+
+    code = "password_login_off"
 
 
 class SecondFactorRequired(Refused):

@@ -6,6 +6,7 @@ from allauth.core import context
 from allauth.mfa.models import Authenticator
 from allauth.mfa.totp.internal.auth import generate_totp_secret
 from django import forms
+from django.conf import settings
 from django.contrib.auth.models import User
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
@@ -18,9 +19,16 @@ SEED = "fma_new_seed"
 WRONG = "This code is wrong, or was used before."
 
 
+class CodeInput(UnfoldAdminTextInputWidget):
+    """A field that comes back empty: a wrong code is typed anew."""
+
+    def format_value(self, value: Any) -> None:
+        return None
+
+
 def code_field(label: str) -> forms.CharField:
     attributes = {"autocomplete": "one-time-code", "autofocus": "", "spellcheck": "false"}
-    return forms.CharField(label=label, max_length=32, widget=UnfoldAdminTextInputWidget(attrs=attributes))
+    return forms.CharField(label=label, max_length=32, widget=CodeInput(attrs=attributes))
 
 
 class CodeForm(forms.Form):
@@ -58,7 +66,7 @@ class TurnOnForm(forms.Form):
     def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.user = user
-        if not user.has_usable_password():
+        if not (settings.FMA_PASSWORD_LOGIN and user.has_usable_password()):
             del self.fields["password"]
         session = context.request.session
         try:

@@ -1,5 +1,6 @@
 """The pages: allauth's views in the theme of the admin, with limits for guesses, and one event for each change."""
 
+from math import ceil
 from typing import Any, cast
 
 import structlog
@@ -41,7 +42,7 @@ class Page:
             response: HttpResponseBase = super().dispatch(request, *args, **kwargs)  # type: ignore[misc]
         except Throttled as error:
             log.warning("second_factor_refused", reason="too many wrong codes or passwords")
-            return too_many_logins(request, seconds=int(error.wait or 1))
+            return too_many_logins(request, seconds=ceil(getattr(error, "wait", None) or 1))
         if request.method == "POST" and response.status_code == 200:
             log.warning("second_factor_failed", path=request.path_info)
             response.status_code = 403

@@ -24,7 +24,7 @@ log = structlog.get_logger(__name__)
 
 
 def is_on(user: User) -> bool:
-    return Authenticator.objects.filter(user_id=user.pk, type=TOTP).exists()
+    return bool(Authenticator.objects.filter(user_id=user.pk, type=TOTP).exists())
 
 
 def is_missing(user: User) -> bool:
@@ -51,7 +51,7 @@ def use_code(user: User, code: str) -> bool:
             return False
         try:
             return _use_totp(found[TOTP], code) or (
-                RECOVERY_CODES in found and found[RECOVERY_CODES].wrap().validate_code(code)
+                RECOVERY_CODES in found and bool(found[RECOVERY_CODES].wrap().validate_code(code))
             )
         except Unreadable as error:
             log.error("second_factor_unreadable", user=user.pk, reason=str(error))
@@ -75,7 +75,7 @@ def take_off(user: User, *, by: User | None) -> bool:
     deleted, _ = Authenticator.objects.filter(user_id=user.pk).delete()
     if deleted:
         log.warning("second_factor_taken_off", user=user.pk, by=None if by is None else by.pk)
-    return deleted > 0
+    return bool(deleted)
 
 
 def _use_totp(row: Authenticator, code: str) -> bool:

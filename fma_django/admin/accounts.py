@@ -6,6 +6,7 @@ A token itself is not in the database, so its page shows its name and limits, an
 from typing import Any, cast
 
 from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount
 from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.admin import display
@@ -13,13 +14,16 @@ from django.contrib.admin.utils import unquote
 from django.contrib.auth import get_user_model
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import AbstractUser, Group, Permission, User
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Exists, OuterRef, QuerySet
+from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from unfold.admin import TabularInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.widgets import UnfoldAdminTextInputWidget
 
+from fma_django import conf
 from fma_django.accounts import second_factor
 from fma_django.accounts.grants import may
 from fma_django.accounts.roles import NAMES as PRESETS
@@ -37,7 +41,7 @@ def take_over() -> None:
 
     Pages that a project has made itself stay.
     """
-    for label in ("account", "mfa"):
+    for label in ("account", "mfa", "socialaccount"):
         for model in filter(admin.site.is_registered, apps.get_app_config(label).get_models()):
             if type(admin.site.get_model_admin(model)).__module__.startswith("allauth."):
                 admin.site.unregister(model)
@@ -102,6 +106,44 @@ class TokenInline(TabularInline):
         return may(request.user, "auth.change_user") and (obj is None or may_manage(_user(request), obj))
 
 
+class AccountForm(ModelForm):  # type: ignore[type-arg]
+    class Meta:
+        model = SocialAccount
+        fields = ("uid",)
+        labels = {"uid": "subject"}
+        widgets = {"uid": UnfoldAdminTextInputWidget}
+
+    def clean_uid(self) -> str:
+        subject: str = self.cleaned_data["uid"]
+        self.instance.provider = conf.current().oidc_issuer
+        if SocialAccount.objects.filter(provider=self.instance.provider, uid=subject).exists():
+            raise ValidationError("This account belongs to a user already.")
+        return subject
+
+
+class AccountInline(TabularInline):
+    """The accounts at the identity provider (FMA_OIDC_ISSUER) that log in the user: whoever adds one gives a login."""
+
+    model = SocialAccount
+    form = AccountForm
+    verbose_name_plural = "Accounts at the identity provider (sub, as it names people)"
+    extra = 0
+    fields = ("uid", "provider", "last_login")
+    readonly_fields = ("provider", "last_login")
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.has_delete_permission(request, obj)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.has_delete_permission(request, obj)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return may(request.user, "auth.change_user") and (obj is None or may_manage(_user(request), obj))
+
+
 class UserForm(RefusableForm, UserChangeForm):
     pass
 
@@ -149,7 +191,9 @@ class ThemedUserAdmin(UserAdmin, RefusalsAdmin[AbstractUser]):  # type: ignore[m
         return rows.prefetch_related("groups")
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
-        return () if obj is None else super().get_inlines(request, obj)  # a new user has no tokens
+        if obj is None:
+            return ()  # a new user has no tokens
+        return (*super().get_inlines(request, obj), *((AccountInline,) if conf.current().oidc_issuer else ()))
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_change_permission(request, obj) and (

@@ -17,6 +17,7 @@ from pytest_django import Settings
 from fma_api.second_factor.urls import urlpatterns
 from fma_django.accounts import second_factor
 from fma_django.accounts.roles import RUN_EXPERIMENTS, USE_ADMIN_SITE
+from fma_django.accounts.seal import unseal
 from tests.records import PASSWORD, make_user, make_user_with
 
 pytestmark = pytest.mark.django_db
@@ -333,7 +334,7 @@ def test_an_operator_takes_it_off_but_not_for_whoever_holds_more(
     owner, nobody = make_user("owner", staff=True), make_user_with(USE_ADMIN_SITE, username="nobody")
     for user in (owner, nobody, operator):
         turn_on(user, clock)
-    seed = second_factor.unseal(Authenticator.objects.get(user=operator, type="totp").data["secret"])
+    seed = unseal(Authenticator.objects.get(user=operator, type="totp").data["secret"])
     browser = logged_in(operator)
     browser.post(CODE, {"code": clock.code(seed)})
     users = [owner.pk, nobody.pk, operator.pk]

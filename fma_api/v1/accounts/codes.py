@@ -1,15 +1,16 @@
 """Codes of the second factor, limited per account and address, whichever way they come."""
 
-from typing import Any, cast
+from typing import Any
 
 from allauth.account.authentication import get_authentication_records
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.http import HttpRequest
 from rest_framework.request import Request
 
 from fma_api.v1.limits import Guesses
 from fma_django.accounts import second_factor
-from fma_django.errors import SecondFactorRequired, WrongSecondFactor
+from fma_django.errors import PasswordLoginOff, SecondFactorRequired, WrongSecondFactor
 
 OF_AN_ACCOUNT = (10, 3600)
 """Wrong codes in a period. Three of a million codes are right at a time: at the rate of passwords, one guess in eight
@@ -24,6 +25,14 @@ def accept_code(request: Request | HttpRequest, user: User, code: str) -> bool:
     if is_right:
         guesses.give_back()
     return is_right
+
+
+def require_password_login() -> None:
+    """Raises PasswordLoginOff."""
+    if not settings.FMA_PASSWORD_LOGIN:
+        raise PasswordLoginOff(
+            "nobody logs in with a password here: log in at the identity provider, and make a token"
+        )
 
 
 def require_code(request: Request, user: User, code: str) -> None:
@@ -53,5 +62,5 @@ def lacks_second_factor(request: HttpRequest) -> bool:
     user: Any = request.user
     if not second_factor.is_missing(user):
         return False
-    records = get_authentication_records(cast("HttpRequest", request), user)
+    records = get_authentication_records(request, user)
     return not any(record["method"] == "socialaccount" for record in records)

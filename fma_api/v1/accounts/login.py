@@ -7,7 +7,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from fma_api.parsers import SmallFormParser, SmallJsonParser
-from fma_api.v1.accounts.codes import require_code
+from fma_api.v1.accounts.codes import require_code, require_password_login
 from fma_api.v1.accounts.serializers import LoginSerializer, TokenSerializer
 from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.limits import Guesses, checking_a_password
@@ -27,6 +27,7 @@ class LoginView(AnnouncedBodies):
 
     @extend_schema(request=LoginSerializer, responses=TokenSerializer, auth=[])
     def post(self, request: Request) -> Response:
+        require_password_login()
         serializer = LoginSerializer(data=request.data, context={"request": request})
         username = request.data.get("username") if isinstance(request.data, Mapping) else ""
         guesses = Guesses(request, account=username)

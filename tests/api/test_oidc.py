@@ -13,13 +13,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import jwt
 import pytest
-from allauth.mfa.models import Authenticator
-from allauth.mfa.totp.internal.auth import TOTP
+from allauth.mfa.totp.internal.auth import TOTP, format_hotp_value, hotp_value
 from allauth.socialaccount.models import SocialAccount, SocialToken
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from django.contrib.auth.models import Group, User
 from django.test import Client as Browser
+from django.test.utils import override_script_prefix
 from jwt.algorithms import RSAAlgorithm
 from pytest_django import Settings
 
@@ -521,7 +521,11 @@ def test_a_second_factor_is_asked_for_here_too(provider: Provider, user: User) -
 
     assert answer.headers["Location"] == "/admin/login/code/"
     assert not is_in(browser)
-    assert Authenticator.objects.filter(user=user).count() == 1
+    assert browser.post("/admin/login/code/", {"code": "000000"}).status_code == 403
+    code = format_hotp_value(hotp_value("A" * 32, int(time.time()) // 30))
+    answer = browser.post("/admin/login/code/", {"code": code})
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/admin/auth/user/")
+    assert is_in(browser)
 
 
 def test_a_required_second_factor_is_the_provider_s(
@@ -579,6 +583,16 @@ def test_without_a_provider_there_is_no_such_login(settings: Settings) -> None:
 
     assert [Browser().get(path).status_code for path in (LOGIN, CALLBACK)] == [404, 404]
     assert "Log in with" not in Browser().get("/admin/login/").content.decode()
+
+
+def test_below_a_prefix_the_provider_is_told_of_it(provider: Provider, user: User) -> None:
+    browser = Browser(SCRIPT_NAME="/fl")
+    with override_script_prefix("/fl/"):
+        page = browser.get("/admin/login/").content.decode()
+        said = began(browser)
+
+    assert f'href="/fl{LOGIN}"' in page
+    assert said["redirect_uri"] == f"http://testserver/fl{CALLBACK}"
 
 
 def test_both_routes_only_read() -> None:

@@ -12,6 +12,7 @@ from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.core.serializers import serialize
 from django.test import Client as Browser
+from django.test.utils import override_script_prefix
 from pytest_django import Settings
 
 from fma_api.second_factor.urls import urlpatterns
@@ -376,6 +377,18 @@ def test_no_other_page_of_allauth_is_there() -> None:
         assert browser.get(f"/{path}").status_code == 404, path
     for path in ("account/emailaddress/", "mfa/authenticator/"):
         assert browser.get(f"/admin/{path}").status_code == 404, path
+
+
+def test_below_a_prefix_every_step_leads_to_the_next(clock: Clock) -> None:
+    user = make_user("root", staff=True)
+    turn_on(user, clock)
+    browser = Browser(SCRIPT_NAME="/fl")
+    with override_script_prefix("/fl/"):
+        answer = browser.post(LOGIN, {"username": "root", "password": PASSWORD})
+        page = browser.get(CODE).content.decode()
+
+    assert answer.headers["Location"] == f"/fl{CODE}"
+    assert f'href="/fl{LOGIN}"' in page
 
 
 ROUTES = {

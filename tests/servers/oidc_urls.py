@@ -7,7 +7,7 @@ from django.contrib.auth.models import User
 from django.urls import include, path
 
 
-class Adapter(DefaultOIDCAdapter):
+class Adapter(DefaultOIDCAdapter):  # type: ignore[misc]
     def get_claims(self, purpose: Any, user: User, *arguments: Any, **facts: Any) -> dict[str, Any]:
         claims: dict[str, Any] = super().get_claims(purpose, user, *arguments, **facts)
         return {**claims, "groups": sorted(user.groups.values_list("name", flat=True))}

@@ -24,5 +24,7 @@ class AdminSite(UnfoldAdminSite):
     login_form = LoginForm
 
     def has_permission(self, request: HttpRequest) -> bool:
+        from fma_api.v1.accounts.codes import lacks_second_factor  # knows models, which are not there yet
+
         user = request.user
-        return user.is_active and user.has_perm(USE_ADMIN_SITE)
+        return user.is_active and user.has_perm(USE_ADMIN_SITE) and not lacks_second_factor(request)

@@ -22,8 +22,10 @@ from fma_api.environment_values import (
     as_text,
     boolean,
     database_url,
+    domains,
     enrolment_token,
     host_names,
+    issuer,
     keys_place,
     much_per_time,
     names,
@@ -34,10 +36,12 @@ from fma_api.environment_values import (
     parser_of,
     path,
     rate,
+    roles_of_groups,
     seconds,
     secret,
     size_bytes,
     storage_url,
+    text,
     url,
     whole,
 )
@@ -240,6 +244,64 @@ SETTINGS: tuple[Setting, ...] = (
         "How often one address may send a wrong password or enrolment token, and how often one account's password may "
         "be guessed from anywhere. Each process of the server counts alone, unless FMA_BROKER_URL is set.",
         parse=rate,
+    ),
+    _recorded(
+        "FMA_SECOND_FACTOR",
+        "Whether users who may enter the admin must log in with a [second factor](../how-to/second-factor.md) besides "
+        "their password (`required`), or may (`optional`).",
+    ),
+    _recorded(
+        "FMA_OIDC_ISSUER",
+        "The issuer of the OpenID Connect [provider](../how-to/log-in-with-your-identity-provider.md) where users may "
+        "log in to the admin, such as `https://idp.example.org/realms/hospitals`. Needs the extra `oidc`.",
+        parse=issuer,
+    ),
+    Setting("FMA_OIDC_CLIENT_ID", text, "", "The id of this server as a client of that provider."),
+    Setting("FMA_OIDC_CLIENT_SECRET", text, "", "The secret of this client.", is_secret=True),
+    Setting(
+        "FMA_OIDC_NAME",
+        text,
+        "single sign-on",
+        "The name of the provider on the login page: `Log in with NAME`.",
+    ),
+    Setting(
+        "FMA_OIDC_SCOPES",
+        names,
+        "openid,profile,email",
+        "The scopes that are asked for, separated by commas.",
+    ),
+    _recorded(
+        "FMA_OIDC_NEW_USERS",
+        "Whether everybody who logs in at the provider is made a user; otherwise only users log in who are bound to "
+        "their account there.",
+    ),
+    _recorded(
+        "FMA_OIDC_MATCH_EMAIL",
+        "Whether the first login binds the account to the only user with the same e-mail address, if the provider "
+        "says that it is verified.",
+    ),
+    _recorded(
+        "FMA_OIDC_EMAIL_DOMAINS",
+        "The domains of the verified e-mail addresses that may log in, separated by commas; empty means all accounts.",
+        parse=domains,
+    ),
+    Setting(
+        "FMA_OIDC_ROLES_CLAIM",
+        text,
+        "groups",
+        "The claim whose values give roles; a dot leads into an object, as in `realm_access.roles`.",
+    ),
+    _recorded(
+        "FMA_OIDC_ROLES",
+        "The roles that values of the claim give, such as `fma-operators=operator,/audit=auditor`. They are given and "
+        "taken at each login; other roles stay.",
+        parse=roles_of_groups,
+    ),
+    Setting(
+        "FMA_PASSWORD_LOGIN",
+        boolean,
+        "true",
+        "Whether users may log in with a password. `false`, which needs FMA_OIDC_ISSUER, counts for everybody.",
     ),
     Setting(
         "FMA_SESSION_SECONDS",
@@ -544,6 +606,7 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
             problems.append(
                 "FMA_REGISTRATION is 'jwt', which needs PyJWT: pip install 'federated-model-aggregation[oidc]'"
             )
+    problems.extend(_oidc_contradictions(values))
     if values["FMA_DEBUG"] and values["FMA_HTTPS"]:
         problems.append(
             "FMA_DEBUG shows settings and source code to whoever meets an error, and FMA_HTTPS is for a server of "
@@ -578,6 +641,25 @@ def _contradictions(values: Mapping[str, Any]) -> list[str]:
         for origin in values["FMA_CSRF_TRUSTED_ORIGINS"]
         if not re.match(r"https?://", origin)
     )
+    return problems
+
+
+def _oidc_contradictions(values: Mapping[str, Any]) -> list[str]:
+    if not values["FMA_OIDC_ISSUER"]:
+        if values["FMA_PASSWORD_LOGIN"]:
+            return []
+        return ["FMA_PASSWORD_LOGIN is false, so FMA_OIDC_ISSUER must be set; nobody could log in"]
+    problems = [
+        f"FMA_OIDC_ISSUER is set, so {name} must be set; it is not"
+        for name in ("FMA_OIDC_CLIENT_ID", "FMA_OIDC_CLIENT_SECRET")
+        if not values[name]
+    ]
+    if "openid" not in values["FMA_OIDC_SCOPES"]:
+        problems.append("FMA_OIDC_SCOPES must have openid")
+    if any(find_spec(package) is None for package in ("jwt", "oauthlib", "requests")):
+        problems.append(
+            "FMA_OIDC_ISSUER is set, which needs packages: pip install 'federated-model-aggregation[oidc]'"
+        )
     return problems
 
 

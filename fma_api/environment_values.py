@@ -68,6 +68,20 @@ def outgoing_hosts(value: str) -> tuple[str, ...]:
     return tuple(host_names(value))
 
 
+def domains(value: str) -> tuple[str, ...]:
+    return tuple(host_names(value.lower())) if value else ()
+
+
+def roles_of_groups(value: str) -> tuple[tuple[str, str], ...]:
+    """Pairs of a claim's value and a role."""
+    pairs = [name.rpartition("=") for name in names(value)]
+    if not all(group.strip() and role.strip() for group, _, role in pairs):
+        raise ValueError(
+            "values of the claim with their roles, separated by commas, such as fma-operators=operator,/audit=auditor"
+        )
+    return tuple((group.strip(), role.strip()) for group, _, role in pairs)
+
+
 def networks(value: str) -> tuple[Network, ...]:
     try:
         return tuple(ip_network(name) for name in names(value))
@@ -75,6 +89,26 @@ def networks(value: str) -> tuple[Network, ...]:
         raise ValueError(
             "networks of IP addresses, separated by commas, such as 10.0.0.0/8,fd00::/8"
         ) from None
+
+
+LONGEST_ISSUER = 200
+"""As long as allauth's column."""
+
+
+def issuer(value: str) -> str:
+    """An issuer exactly as the provider writes it, with or without a slash at its end."""
+    parts = urlsplit(value)
+    if value and (
+        parts.scheme != "https"
+        or not parts.hostname
+        or parts.query
+        or parts.fragment
+        or len(value) > LONGEST_ISSUER
+    ):
+        raise ValueError(
+            f"an address of at most {LONGEST_ISSUER} characters that starts with https://, without '?' and '#'"
+        )
+    return value
 
 
 def keys_place(value: str) -> str:
@@ -217,7 +251,7 @@ def as_text(value: Any, parse: Callable[[str], object]) -> str:
     """A default as it is written in the environment, to be read by `parse`."""
     if value is None:
         return ""
-    if isinstance(value, tuple) and parse in (outgoing_hosts, networks):
+    if isinstance(value, tuple) and parse in (outgoing_hosts, networks, domains, roles_of_groups):
         return ",".join(map(str, value))
     if isinstance(value, bool):
         return str(value).lower()

@@ -71,6 +71,9 @@ INSTALLED_APPS = [
     "drf_spectacular",
     "drf_spectacular_sidecar",
     "django_q",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.socialaccount",
     "fma_django",
     "fma_api",
 ]
@@ -86,6 +89,7 @@ MIDDLEWARE = [
     "fma_api.for_browsers.Csrf",
     "fma_api.for_browsers.Authentication",
     "fma_api.for_browsers.Messages",
+    "allauth.account.middleware.AccountMiddleware",
 ]
 TEMPLATES = [
     {
@@ -164,6 +168,7 @@ SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if _environment["F
 SECURE_SSL_REDIRECT = _environment["FMA_HTTPS"]
 SECURE_REDIRECT_EXEMPT = [r"(^|/)(healthz|readyz)$"]  # a health check comes from inside, without TLS
 SECURE_HSTS_SECONDS = _environment["FMA_HSTS_SECONDS"] if _environment["FMA_HTTPS"] else 0
+LOGIN_URL = "account_login"
 LOGIN_REDIRECT_URL = "home"  # of /admin/login/ itself, when no page sent the person there
 CSRF_FAILURE_VIEW = "fma_api.problems.csrf_failure"
 SESSION_COOKIE_AGE = _environment["FMA_SESSION_SECONDS"]
@@ -186,6 +191,21 @@ SILENCED_SYSTEM_CHECKS = [
     "security.W002",
     "security.W003",
 ]
+# Logging in goes through the stages of allauth, of which the second factor is one. None of its own pages are used.
+ACCOUNT_ADAPTER = "fma_api.login_adapter.LoginAdapter"
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_LOGIN_METHODS = {"username"}
+SOCIALACCOUNT_ADAPTER = "fma_api.oidc.adapter.SignOnAdapter"
+SOCIALACCOUNT_LOGIN_ON_GET = (
+    True  # a form's redirect to the provider would need its address in the page's policy
+)
+ACCOUNT_RATE_LIMITS = False  # fma_api.v1.limits has the same for all ways to log in
+MFA_ADAPTER = "fma_api.second_factor.adapter.SecondFactorAdapter"
+MFA_ALLOW_UNVERIFIED_EMAIL = True
+MFA_REAUTHENTICATION_REQUIRED = False  # the forms themselves ask for the password, or a code
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+MFA_TOTP_TOLERANCE = 1  # a clock may be half a minute wrong
 DATA_UPLOAD_MAX_MEMORY_SIZE = _environment["FMA_MAX_JSON_BYTES"]
 
 # The API
@@ -194,7 +214,7 @@ REST_FRAMEWORK = {
         "fma_api.v1.authentication.ClientAuthentication",
         "fma_api.v1.authentication.TokenAuthentication",
         "fma_api.v1.authentication.BasicAuthentication",
-        "rest_framework.authentication.SessionAuthentication",
+        "fma_api.v1.authentication.SessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
     "DEFAULT_FILTER_BACKENDS": [
@@ -236,6 +256,12 @@ UNFOLD = {
     "SITE_SUBHEADER": "Federated model aggregation",
     "SITE_URL": reverse_lazy("home"),
     "DASHBOARD_CALLBACK": "fma_django.admin.dashboard.add_counts",
+    "ACCOUNT": {
+        "navigation": [
+            {"title": "Second factor", "link": reverse_lazy("mfa_index")},
+            {"title": "Change password", "link": reverse_lazy("admin:password_change")},
+        ]
+    },
 }
 
 # The log

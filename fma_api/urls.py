@@ -13,7 +13,10 @@ admin.autodiscover()
 urlpatterns = [
     path("api/v1/", include("fma_api.v1.urls")),
     path("", RedirectView.as_view(pattern_name="admin:index"), name="home"),
-    path("admin/login/", admin_login.login),
+    path("admin/login/", admin_login.login, name="account_login"),
+    path("admin/logout/", admin.site.logout),  # also for whoever may not enter, and has a session
+    path("admin/", include("fma_api.second_factor.urls")),
+    path("admin/login/", include("fma_api.oidc.urls")),
     path("admin/", admin.site.urls),
     path("api-token-auth/", LoginView.as_view(), name="login"),
     path("api/schema/", SchemaView.as_view(), name="schema"),

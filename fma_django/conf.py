@@ -47,6 +47,12 @@ class Settings:
     evaluation_refuse_isolation: bool = True
 
     login_rate: Rate = (30, 60)
+    second_factor: Literal["optional", "required"] = "optional"
+    oidc_issuer: str = ""
+    oidc_match_email: bool = False
+    oidc_new_users: bool = False
+    oidc_email_domains: tuple[str, ...] = ()
+    oidc_roles: tuple[tuple[str, str], ...] = ()
     max_update_bytes: SizeBytes = 2 * 2**30
     max_json_bytes: SizeBytes = 64 * 2**20
     json_memory_bytes: SizeBytes = 1280 * 2**20

@@ -50,6 +50,9 @@
         ├── UploadIncomplete        upload_incomplete
         ├── InvalidTransition       invalid_transition
         ├── NotPermitted            not_permitted
+        ├── PasswordLoginOff        password_login_off
+        ├── SecondFactorRequired    second_factor_required
+        ├── WrongSecondFactor       wrong_second_factor
         ├── LastOwner               last_owner
         ├── StillInUse              still_in_use
         └── LeaseLost               lease_lost
@@ -347,6 +350,24 @@ class NotPermitted(Refused):
     """The user may not do this; or would give somebody more than they hold themselves. Facts: permission."""
 
     code = "not_permitted"
+
+
+class PasswordLoginOff(Refused):
+    """Nobody logs in with a password here (FMA_PASSWORD_LOGIN)."""
+
+    code = "password_login_off"
+
+
+class SecondFactorRequired(Refused):
+    """The password is right, and alone not enough: the user has, or must set up, a second factor."""
+
+    code = "second_factor_required"
+
+
+class WrongSecondFactor(Refused):
+    """The code is none of the user's, or was used before."""
+
+    code = "wrong_second_factor"
 
 
 class LastOwner(Refused):

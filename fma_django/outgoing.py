@@ -9,9 +9,9 @@ import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlencode, urljoin, urlsplit
 
 import httpcore
 from django.http.request import validate_host
@@ -40,16 +40,33 @@ class RequestFailed(Exception):
     """There is no answer that can be used. The message says why, for the log."""
 
 
-def fetch(url: str, *, most_bytes: int = MOST_BYTES, timeout_s: float = TIMEOUT_S) -> bytes:
-    """The body of the answer to a GET. Raises RequestFailed."""
+def fetch(
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    form: Mapping[str, str] | None = None,
+    most_bytes: int = MOST_BYTES,
+    timeout_s: float = TIMEOUT_S,
+) -> bytes:
+    """The body of the answer to a GET, or to the POST of a form.
+
+    A request with headers or a form follows no redirect: credentials are for the address that was meant.
+    Raises RequestFailed.
+    """
     deadline = time.monotonic() + timeout_s
+    content, said = None, {**HEADERS, **(headers or {})}
+    if form is not None:
+        content, said["Content-Type"] = urlencode(form).encode(), "application/x-www-form-urlencoded"
+    redirects = REDIRECTS if headers is None and form is None else frozenset[int]()
     context = ssl.create_default_context()
     with httpcore.ConnectionPool(ssl_context=context, network_backend=_Checked(deadline)) as pool:
         for _ in range(1 + MOST_REDIRECTS):
             _check_url(url)
             try:
-                with pool.stream("GET", url, headers=[*HEADERS.items()]) as response:
-                    if response.status not in REDIRECTS:
+                with pool.stream(
+                    "GET" if form is None else "POST", url, headers=[*said.items()], content=content
+                ) as response:
+                    if response.status not in redirects:
                         return _body(response, url, most_bytes)
                     location = _header(response, b"location")
             except (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError) as error:

@@ -131,6 +131,48 @@ def token(
             )
 
 
+@application.command("bind")
+def bind(
+    name: Annotated[str, typer.Argument(help="The name of a user.", show_default=False)],
+    subject: Annotated[
+        str, typer.Argument(help="The account at FMA_OIDC_ISSUER: its `sub`.", show_default=False)
+    ],
+    data: data_folder.DataOption = data_folder.DEFAULT,
+) -> None:
+    """Let an account at the identity provider log in a user.
+
+    **Examples**
+
+    ```
+    fma user bind anna 6f1c2f7e-8c5b-4b0e-9f57-0d7e5f0b6a11
+    ```
+    """
+    data_folder.open_record(data_folder.use(data))
+    bind_account(name, subject)
+    print(f"fma: {name} logs in as {subject}", file=sys.stderr)
+
+
+@application.command("reset-second-factor")
+def reset_second_factor(
+    name: Annotated[str, typer.Argument(help="The name of a user.", show_default=False)],
+    data: data_folder.DataOption = data_folder.DEFAULT,
+) -> None:
+    """Remove the second factor of a user who lost it: the authenticator app and the recovery codes.
+
+    The user logs in with the password alone then, and may set up another one.
+
+    **Examples**
+
+    ```
+    fma user reset-second-factor anna
+    ```
+    """
+    data_folder.open_record(data_folder.use(data))
+    if not take_off_second_factor(name):
+        raise Problem(f"the user '{name}' has no second factor")
+    print(f"fma: the second factor of {name} is removed", file=sys.stderr)
+
+
 def _time(text: str) -> timedelta:
     match = re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", text)
     if match is None:
@@ -235,6 +277,28 @@ def named_token(
         "federated_model": model,
         "expires_on": None if expires_on is None else expires_on.isoformat(),
     }
+
+
+def bind_account(name: str, subject: str) -> None:
+    """Let an account of the provider log in the user. Raises Problem when it is another user's."""
+    from fma_django import conf
+    from fma_django.accounts import sign_on
+    from fma_django.errors import NotPermitted
+
+    issuer = conf.current().oidc_issuer
+    if not issuer:
+        raise Problem("FMA_OIDC_ISSUER is not set")
+    try:
+        sign_on.bind(_active_user(name), issuer, subject)
+    except NotPermitted as error:
+        raise Problem(error.message) from error
+
+
+def take_off_second_factor(name: str) -> bool:
+    """Remove the second factor of a user; whether there was one. Raises Problem when there is no such user."""
+    from fma_django.accounts.second_factor import take_off
+
+    return take_off(_active_user(name), by=None)
 
 
 def _active_user(name: str) -> Any:

@@ -12,11 +12,12 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 
+from fma_api.v1.accounts.codes import lacks_second_factor, require_no_code, require_password_login
 from fma_api.v1.limits import Guesses, checking_a_password
 from fma_django.accounts.grants import narrow_to_model
 from fma_django.accounts.tokens import SCOPES, find_token
 from fma_django.clients.registration import find_client
-from fma_django.errors import NotPermitted, UnknownClient
+from fma_django.errors import NotPermitted, PasswordLoginOff, SecondFactorRequired, UnknownClient
 from fma_django.models import ApiToken, Client
 from fma_django.models.api_token import TokenScope
 
@@ -92,16 +93,40 @@ class BasicAuthentication(authentication.BasicAuthentication):
             raise AuthenticationFailed("Invalid username/password.")
         if request is None:
             return super().authenticate_credentials(userid, password, request)
+        try:
+            require_password_login()
+        except PasswordLoginOff as error:
+            raise AuthenticationFailed(error.message, code=error.code) from error
         guesses = Guesses(request, account=userid)
         guesses.count()
         with checking_a_password():
             found = super().authenticate_credentials(userid, password, request)
         guesses.give_back()
+        try:
+            require_no_code(found[0])
+        except SecondFactorRequired as error:
+            raise AuthenticationFailed(error.message, code=error.code) from error
+        return found
+
+
+class SessionAuthentication(authentication.SessionAuthentication):
+    """DRF's, for sessions that may do more than set up a second factor."""
+
+    def authenticate(self, request: Request) -> tuple[Any, None] | None:
+        found = cast("tuple[Any, None] | None", super().authenticate(request))
+        if found is not None and lacks_second_factor(request._request):
+            raise AuthenticationFailed(
+                "set up a second factor in the admin first", code=SecondFactorRequired.code
+            )
         return found
 
 
 class BasicScheme(authentication_schemes.BasicScheme):  # type: ignore[no-untyped-call]
     target_class = BasicAuthentication  # type: ignore[assignment]
+
+
+class SessionScheme(authentication_schemes.SessionScheme):  # type: ignore[no-untyped-call]
+    target_class = SessionAuthentication  # type: ignore[assignment]
 
 
 class ClientScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]

@@ -46,18 +46,25 @@ class Guesses:
     """The guesses of a secret by one address, and of one account's password, against FMA_LOGIN_RATE.
 
     An address of IPv6 stands for its network, all of which one sender has.
-    of: the kind of secret; all ways to log in share that of passwords. Each guess is counted before it is looked at, so
+    of: the kind of secret; all ways to log in share that of passwords. account_rate: for one account, where it is
+    another one. Each guess is counted before it is looked at, so
     that guesses that come together count, too; a right one is given back.
     """
 
     def __init__(
-        self, request: Request | HttpRequest, *, of: str = "passwords", account: object = None
+        self,
+        request: Request | HttpRequest,
+        *,
+        of: str = "passwords",
+        account: object = None,
+        account_rate: tuple[int, int] | None = None,
     ) -> None:
         number, period_s = conf.current().login_rate
-        keys = [f"guess:{of}:address:{network_of(sender_address(request.META))}"]
+        address = network_of(sender_address(request.META))
+        self._costs = [Cost(f"guess:{of}:address:{address}", period_s / number, period_s)]
         if account is not None:
-            keys.append(f"guess:{of}:account:{_key_of(account)}")
-        self._costs = [Cost(key, period_s / number, period_s) for key in keys]
+            number, period_s = account_rate or (number, period_s)
+            self._costs.append(Cost(f"guess:{of}:account:{_key_of(account)}", period_s / number, period_s))
 
     def count(self) -> None:
         """Raises Throttled."""

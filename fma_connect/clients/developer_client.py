@@ -47,7 +47,8 @@ Json = dict[str, Any]
 class DeveloperClient(Connected):
     """A client for developers, who create models, watch their rounds and publish aggregates.
 
-    Give either token, or username and password (exchanged for a token at the first call, and not kept after it).
+    Give either token, or username and password (exchanged for a token at the first call, and not kept after it); a user
+    with a second factor gives its code, too.
     timeout_s: the limit of one call, all attempts and pauses included, without the time in which bytes move.
     retry, verify: see RetryPolicy and httpx. http, rng, sleep, clock: for tests. Threads may share a client.
     """
@@ -59,6 +60,7 @@ class DeveloperClient(Connected):
         token: str | None = None,
         username: str | None = None,
         password: str | None = None,
+        code: str | None = None,
         timeout_s: float = 60.0,
         retry: RetryPolicy | None = None,
         verify: bool | ssl.SSLContext = True,
@@ -68,11 +70,12 @@ class DeveloperClient(Connected):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         has_login = username is not None and password is not None
-        if (token is None) != has_login or (token is not None and (username or password)):
+        if (token is None) != has_login or (token is not None and (username or password or code)):
             raise InvalidArgument("give either token=, or both username= and password=")
         # Read from a file, a token may end with a line end.
         self._token = None if token is None else str(token).strip()
-        self._login = {"username": username, "password": password} if has_login else None
+        second_factor = {} if code is None else {"code": code}
+        self._login = {"username": username, "password": password, **second_factor} if has_login else None
         self._lock = threading.Lock()
         self._transport = Transport(
             url, timeout_s=timeout_s, retry=retry or RetryPolicy(), verify=verify, http=http, rng=rng, sleep=sleep,

@@ -5,20 +5,27 @@ A token itself is not in the database, so its page shows its name and limits, an
 
 from typing import Any, cast
 
+from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount
+from django.apps import apps
 from django.contrib import admin, messages
 from django.contrib.admin import display
 from django.contrib.admin.utils import unquote
 from django.contrib.auth import get_user_model
 from django.contrib.auth.admin import GroupAdmin, UserAdmin
 from django.contrib.auth.models import AbstractUser, Group, Permission, User
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
-from django.db.models import OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
+from django.forms import ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from unfold.admin import TabularInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
+from unfold.widgets import UnfoldAdminTextInputWidget
 
+from fma_django import conf
+from fma_django.accounts import second_factor
 from fma_django.accounts.grants import may
 from fma_django.accounts.roles import NAMES as PRESETS
 from fma_django.accounts.tokens import revoke_tokens
@@ -37,7 +44,14 @@ from fma_django.record.queries.row_count import row_count
 
 
 def take_over() -> None:
-    """Replace the plain pages of Django and REST framework; those that a project has made itself stay."""
+    """Replace the plain pages of Django, and remove those of allauth, which show and change the seeds of codes.
+
+    Pages that a project has made itself stay.
+    """
+    for label in ("account", "mfa", "socialaccount"):
+        for model in filter(admin.site.is_registered, apps.get_app_config(label).get_models()):
+            if type(admin.site.get_model_admin(model)).__module__.startswith("allauth."):
+                admin.site.unregister(model)
     user = get_user_model()
     for model, plain, themed in ((user, UserAdmin, ThemedUserAdmin), (Group, GroupAdmin, ThemedGroupAdmin)):
         if admin.site.is_registered(model) and type(admin.site.get_model_admin(model)) is plain:
@@ -99,6 +113,44 @@ class TokenInline(TabularInline):
         return may(request.user, "auth.change_user") and (obj is None or may_manage(_user(request), obj))
 
 
+class AccountForm(ModelForm):  # type: ignore[type-arg]
+    class Meta:
+        model = SocialAccount
+        fields = ("uid",)
+        labels = {"uid": "subject"}
+        widgets = {"uid": UnfoldAdminTextInputWidget}
+
+    def clean_uid(self) -> str:
+        subject: str = self.cleaned_data["uid"]
+        self.instance.provider = conf.current().oidc_issuer
+        if SocialAccount.objects.filter(provider=self.instance.provider, uid=subject).exists():
+            raise ValidationError("This account belongs to a user already.")
+        return subject
+
+
+class AccountInline(TabularInline):
+    """The accounts at the identity provider (FMA_OIDC_ISSUER) that log in the user: whoever adds one gives a login."""
+
+    model = SocialAccount
+    form = AccountForm
+    verbose_name_plural = "Accounts at the identity provider (sub, as it names people)"
+    extra = 0
+    fields = ("uid", "provider", "last_login")
+    readonly_fields = ("provider", "last_login")
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.has_delete_permission(request, obj)
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return self.has_delete_permission(request, obj)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return may(request.user, "auth.change_user") and (obj is None or may_manage(_user(request), obj))
+
+
 class UserForm(RefusableForm, UserChangeForm):
     pass
 
@@ -117,10 +169,11 @@ class ThemedUserAdmin(UserAdmin, RefusalsAdmin[AbstractUser]):  # type: ignore[m
         "roles",
         "models",
         "tokens",
+        "second_factor",
         "last_login",
     )
     list_filter = ("is_active", "is_superuser", "groups")
-    actions = ("revoke_tokens",)
+    actions = ("revoke_tokens", "take_off_second_factor")
     fieldsets = (
         (None, {"fields": ("username", "password_shown", "models")}),
         ("Personal info", {"fields": ("first_name", "last_name", "email")}),
@@ -133,12 +186,21 @@ class ThemedUserAdmin(UserAdmin, RefusalsAdmin[AbstractUser]):  # type: ignore[m
     def get_queryset(self, request: HttpRequest) -> QuerySet[AbstractUser]:
         tokens = ApiToken.objects.filter(user=OuterRef("pk"))
         rows: QuerySet[AbstractUser] = (
-            super().get_queryset(request).annotate(num_tokens=row_count(tokens, "user"))
+            super()
+            .get_queryset(request)
+            .annotate(
+                num_tokens=row_count(tokens, "user"),
+                has_second_factor=Exists(
+                    Authenticator.objects.filter(user=OuterRef("pk"), type=second_factor.TOTP)
+                ),
+            )
         )
         return rows.prefetch_related("groups")
 
     def get_inlines(self, request: HttpRequest, obj: Any) -> Any:
-        return () if obj is None else super().get_inlines(request, obj)  # a new user has no tokens
+        if obj is None:
+            return ()  # a new user has no tokens
+        return (*super().get_inlines(request, obj), *((AccountInline,) if conf.current().oidc_issuer else ()))
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return super().has_change_permission(request, obj) and (
@@ -194,6 +256,10 @@ class ThemedUserAdmin(UserAdmin, RefusalsAdmin[AbstractUser]):  # type: ignore[m
     def tokens(self, row: Any) -> str:
         return f"{row.num_tokens:,}"
 
+    @display(description="second factor", boolean=True)
+    def second_factor(self, row: Any) -> bool:
+        return bool(row.has_second_factor)
+
     @display(description="models")
     def models(self, row: AbstractUser) -> str:
         return link(list_url(FederatedModel, developer__id__exact=row.pk), "models of this developer")
@@ -206,6 +272,16 @@ class ThemedUserAdmin(UserAdmin, RefusalsAdmin[AbstractUser]):  # type: ignore[m
                 self.log_change(request, user, "Revoked all API tokens.")
                 revoked += number
         self.message_user(request, f"Revoked {revoked} API tokens.", messages.SUCCESS)
+
+    @action(description="Take off the second factor of selected users", permissions=["change"])
+    def take_off_second_factor(self, request: HttpRequest, queryset: QuerySet[AbstractUser]) -> None:
+        """For users who lost theirs; not for oneself, who turns it off by a code."""
+        by, taken = _user(request), 0
+        for user in cast("QuerySet[User]", queryset.exclude(pk=by.pk)):
+            if may_manage(by, user) and second_factor.take_off(user, by=by):
+                self.log_change(request, user, "Took off the second factor.")
+                taken += 1
+        self.message_user(request, f"Took off the second factor of {taken} users.", messages.SUCCESS)
 
 
 def _user(request: HttpRequest) -> User:

@@ -13,6 +13,9 @@ import structlog
 from fma_django import outgoing
 from fma_django.errors import KeysUnavailable
 
+ALGORITHMS = ("RS256", "ES256", "EdDSA")
+LEEWAY_S = 60
+MOST_CHARACTERS = 8192
 FRESH_S = 3600.0
 """A key that the provider has withdrawn is trusted no longer than that."""
 PAUSE_S = 60.0
@@ -20,6 +23,14 @@ PAUSE_S = 60.0
 LEAST_RSA_BITS = 2048
 
 log = structlog.get_logger(__name__)
+
+
+class InvalidJwt(ValueError):
+    """The token proves nothing. The message says why, without anything secret."""
+
+
+class UnknownKey(InvalidJwt):
+    """No key has the token's id and algorithm."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,51 @@ class KeySet:
 @cache
 def of(place: str) -> KeySet:
     return KeySet(place)
+
+
+def signed_claims(token: str, keys: KeySet, *, issuer: str, audience: str) -> dict[str, Any]:
+    """The claims of a JWT that one of the keys has signed, by this issuer, for this audience, and for now.
+
+    The algorithm is the one of the provider's key, never the token's own word: none and HMAC are refused, and a public
+    key is never taken for a secret.
+    Raises InvalidJwt, KeysUnavailable.
+    """
+    import jwt
+
+    if len(token) > MOST_CHARACTERS:
+        raise InvalidJwt(f"a JWT may have {MOST_CHARACTERS} characters")
+    try:
+        header = jwt.get_unverified_header(token)
+        algorithm, key_id = header.get("alg"), header.get("kid")
+        if algorithm not in ALGORITHMS:
+            raise InvalidJwt(f"the JWT must be signed by one of: {', '.join(ALGORITHMS)}")
+        return _decoded(token, keys.find(key_id, algorithm), algorithm, issuer=issuer, audience=audience)
+    except InvalidJwt:
+        raise
+    except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        # PyJWT's sentences name claims and times, and nothing secret. Others come from odd values inside.
+        reason = str(error) if isinstance(error, jwt.PyJWTError) else "it is malformed"
+        raise InvalidJwt(f"the JWT is refused: {reason}"[:300]) from error
+
+
+def _decoded(token: str, keys: list[Key], algorithm: str, *, issuer: str, audience: str) -> dict[str, Any]:
+    import jwt
+
+    for number, key in enumerate(keys, 1):
+        try:
+            return jwt.decode(
+                token,
+                key.key,
+                algorithms=[algorithm],
+                audience=audience,
+                issuer=issuer,
+                leeway=LEEWAY_S,
+                options={"require": ["exp", "iat", "iss", "aud", "sub"]},
+            )
+        except jwt.InvalidSignatureError:
+            if number == len(keys):
+                raise
+    raise UnknownKey("the JWT is signed by none of the keys of the provider")
 
 
 def _content(place: str) -> bytes:

@@ -5,7 +5,14 @@ import numpy as np
 import pytest
 
 from fma_connect import DeveloperClient
-from fma_connect.exceptions import ExperimentEnded, InvalidRequest, NotFound, ServerFailed, UnexpectedAnswer
+from fma_connect.exceptions import (
+    ExperimentEnded,
+    InvalidArgument,
+    InvalidRequest,
+    NotFound,
+    ServerFailed,
+    UnexpectedAnswer,
+)
 from fma_core.arrays.codecs import safetensors
 from tests.connect.conftest import FakeTime
 from tests.connect.scripted_server import DROP, Reply, ScriptedServer, Seen, json_reply
@@ -49,6 +56,18 @@ def test_password_is_exchanged_for_a_token_once(server: ScriptedServer, make: Ma
     assert [seen.path for seen in server.seen] == ["/api-token-auth/", "/api/v1/me/", "/api/v1/me/"]
     assert server.seen[0].json() == {"username": "ann", "password": "hunter2"}
     assert server.seen[2].headers["authorization"] == "Token fresh"
+
+
+def test_the_code_of_a_second_factor_goes_with_the_password(server: ScriptedServer, make: MakeClient) -> None:
+    server.on("POST", "api-token-auth/", json_reply({"token": "fresh"}))
+    server.on("GET", "api/v1/me/", json_reply({}))
+
+    with make(username="ann", password="hunter2", code="123456") as developer:
+        developer.me()
+
+    assert server.seen[0].json() == {"username": "ann", "password": "hunter2", "code": "123456"}
+    with pytest.raises(InvalidArgument, match="either token="):
+        make(token="t", code="123456")
 
 
 def test_wrong_password_is_told(server: ScriptedServer, make: MakeClient) -> None:

@@ -215,16 +215,16 @@ class FmaInstall:
         """`fma worker` alone. `kill()` it for a crash: it takes the worker's children along."""
         return self.start("worker", log_name="worker")
 
-    def start_web(self, *, host: str = "127.0.0.1") -> FmaServer:
+    def start_web(self, *, host: str = "127.0.0.1", port: int | None = None) -> FmaServer:
         """`fma web` alone, answering on /healthz. The database has to be migrated already."""
-        return self._start_http("web", host)
+        return self._start_http("web", host, port)
 
     def start_serve(self) -> FmaServer:
         """`fma serve`: migrates, then runs the HTTP server and the worker; answering on /healthz."""
         return self._start_http("serve", "127.0.0.1")
 
-    def _start_http(self, command: str, host: str) -> FmaServer:
-        port = free_port()
+    def _start_http(self, command: str, host: str, port: int | None = None) -> FmaServer:
+        port = port or free_port()
         process = self.start(
             command, "--data", str(self.data_dir), "--host", host, "--port", str(port), log_name=command
         )

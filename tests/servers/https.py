@@ -28,17 +28,24 @@ class Answer:
 
 
 class HttpsServer:
-    """`asked` has the path of each request."""
+    """`asked` has the path of each request, `posted` each form, `headers` those of the last request to each path."""
 
     def __init__(self, authority: Authority, answers: dict[str, Answer]) -> None:
         self.answers = answers
         self.asked: list[str] = []
+        self.posted: list[str] = []
+        self.headers: dict[str, Mapping[str, str]] = {}
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.asked.append(self.path)
+                outer.headers[self.path] = dict(self.headers)
                 outer._answer(self, outer.answers.get(self.path, Answer(status=404)))
+
+            def do_POST(self) -> None:
+                outer.posted.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+                self.do_GET()
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -1,7 +1,7 @@
 """A migrated SQLite database, made once and kept in .pytest_cache: tests and installations begin with a copy of it.
 
-Migrating an empty one takes some seconds, and a hundred tests start a server. It is made anew when a migration
-or a package that brings some changes. Tests about the first start begin without it.
+Migrating an empty one takes some seconds, and a hundred tests start a server. It is made anew when a migration, a
+package that brings some, or the list of applications changes. Tests about the first start begin without it.
 """
 
 from __future__ import annotations
@@ -15,10 +15,12 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+from django.conf import settings
+
 FOLDER = "TESTS_MIGRATED_FOLDER"
 FILE = "fma.sqlite3"
 MIGRATIONS = Path(__file__).resolve().parents[2] / "fma_django" / "migrations"
-PACKAGES = ("django", "django-q2", "djangorestframework", "django-unfold")
+PACKAGES = ("django", "django-q2", "djangorestframework", "django-unfold", "django-allauth")
 
 
 def put_into(data_dir: Path, make: Callable[[Path], None]) -> Path:
@@ -40,7 +42,7 @@ def put_into(data_dir: Path, make: Callable[[Path], None]) -> Path:
 
 @cache
 def _key() -> str:
-    found = hashlib.sha256()
+    found = hashlib.sha256(" ".join(settings.INSTALLED_APPS).encode())
     for file in sorted(MIGRATIONS.glob("*.py")):
         found.update(file.name.encode() + file.read_bytes())
     for package in PACKAGES:

@@ -4,10 +4,20 @@ from typing import Any
 
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
+from rest_framework.authtoken.serializers import AuthTokenSerializer
 
 from fma_api.v1.reports.serializers import StrictSerializer
 from fma_django.models import ApiToken, FederatedModel
 from fma_django.models.api_token import TokenScope
+
+
+class LoginSerializer(AuthTokenSerializer):
+    code = serializers.CharField(
+        required=False,
+        max_length=32,
+        write_only=True,
+        help_text="A code of the second factor, for a user who has one: of the app, or for recovery.",
+    )
 
 
 class TokenSerializer(serializers.Serializer[None]):

@@ -1,0 +1,75 @@
+"""The provider's description of itself (OpenID Connect Discovery 1.0), kept for an hour."""
+
+import json
+import time
+from dataclasses import dataclass
+from threading import Lock
+
+from allauth.socialaccount.providers.oauth2.client import OAuth2Error
+
+from fma_django import outgoing
+
+FRESH_S = 3600.0
+PAUSE_S = 10.0
+"""After a failure nobody asks again for so long: a provider that is away must not take all threads."""
+ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
+
+
+@dataclass(frozen=True)
+class Description:
+    authorization_endpoint: str
+    token_endpoint: str
+    jwks_uri: str
+    userinfo_endpoint: str
+    takes_secret_in_form: bool
+
+
+class Discovery:
+    """The description at one issuer, for all threads of a process."""
+
+    def __init__(self, issuer: str) -> None:
+        self._issuer = issuer
+        self._found: Description | None = None
+        self._read_at = self._failed_at = -FRESH_S
+        self._lock = Lock()
+
+    def description(self) -> Description:
+        """Raises OAuth2Error."""
+        with self._lock:
+            now = time.monotonic()
+            if self._found is None or now - self._read_at >= FRESH_S:
+                if now - self._failed_at < PAUSE_S:
+                    raise OAuth2Error("the provider could not be read a moment ago")
+                try:
+                    url = f"{self._issuer.rstrip('/')}/.well-known/openid-configuration"
+                    self._found = _parsed(outgoing.fetch(url), self._issuer)
+                except (outgoing.RequestFailed, ValueError) as error:
+                    self._failed_at = time.monotonic()
+                    raise OAuth2Error(f"the description of the provider: {error}") from error
+                self._read_at = now
+            return self._found
+
+
+_of: dict[str, Discovery] = {}
+
+
+def discovery_of(issuer: str) -> Discovery:
+    return _of.setdefault(issuer, Discovery(issuer))
+
+
+def _parsed(content: bytes, issuer: str) -> Description:
+    said = json.loads(content)
+    if not isinstance(said, dict) or said.get("issuer") != issuer:
+        found = said.get("issuer") if isinstance(said, dict) else said
+        raise ValueError(
+            f"its issuer must be {issuer!r}, as FMA_OIDC_ISSUER says; found {str(found)[:200]!r}"
+        )
+    for name in ENDPOINTS:
+        if not isinstance(said.get(name), str) or not said[name].startswith("https://"):
+            raise ValueError(f"{name} must be an address that starts with https://")
+    methods = said.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
+    return Description(
+        **{name: said[name] for name in ENDPOINTS},
+        userinfo_endpoint=said.get("userinfo_endpoint") or "",
+        takes_secret_in_form="client_secret_post" in methods,
+    )

@@ -1,0 +1,66 @@
+"""Codes of the second factor, limited per account and address, whichever way they come."""
+
+from typing import Any
+
+from allauth.account.authentication import get_authentication_records
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.http import HttpRequest
+from rest_framework.request import Request
+
+from fma_api.v1.limits import Guesses
+from fma_django.accounts import second_factor
+from fma_django.errors import PasswordLoginOff, SecondFactorRequired, WrongSecondFactor
+
+OF_AN_ACCOUNT = (10, 3600)
+"""Wrong codes in a period. Three of a million codes are right at a time: at the rate of passwords, one guess in eight
+days would be."""
+
+
+def accept_code(request: Request | HttpRequest, user: User, code: str) -> bool:
+    """Whether this is an unused code of the user. Raises Throttled."""
+    guesses = Guesses(request, of="codes", account=user.pk, account_rate=OF_AN_ACCOUNT)
+    guesses.count()
+    is_right = second_factor.use_code(user, code)
+    if is_right:
+        guesses.give_back()
+    return is_right
+
+
+def require_password_login() -> None:
+    """Raises PasswordLoginOff."""
+    if not settings.FMA_PASSWORD_LOGIN:
+        raise PasswordLoginOff(
+            "nobody logs in with a password here: log in at the identity provider, and make a token"
+        )
+
+
+def require_code(request: Request, user: User, code: str) -> None:
+    """Raises SecondFactorRequired, WrongSecondFactor, Throttled."""
+    if second_factor.is_on(user):
+        if not code:
+            raise SecondFactorRequired(
+                "the user logs in with a second factor: send its `code` as well", field="code"
+            )
+        if not accept_code(request, user, code):
+            raise WrongSecondFactor("the code is wrong, or was used before", field="code")
+    elif second_factor.is_missing(user):
+        raise SecondFactorRequired("the user must set up a second factor in the admin first")
+
+
+def require_no_code(user: User) -> None:
+    """For a way to log in that has no place for a code. Raises SecondFactorRequired."""
+    if second_factor.is_on(user) or second_factor.is_missing(user):
+        raise SecondFactorRequired("the user logs in with a second factor: use a token")
+
+
+def lacks_second_factor(request: HttpRequest) -> bool:
+    """Whether the user of the session must set up a second factor first.
+
+    Whoever came by the identity provider proved themselves as it demands.
+    """
+    user: Any = request.user
+    if not second_factor.is_missing(user):
+        return False
+    records = get_authentication_records(request, user)
+    return not any(record["method"] == "socialaccount" for record in records)

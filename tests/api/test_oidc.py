@@ -1,0 +1,627 @@
+"""Users log in at an identity provider; whatever else comes back from there, or as if from there, lets nobody in."""
+
+import hashlib
+import hmac
+import json
+import time
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import jwt
+import pytest
+from allauth.mfa.totp.internal.auth import TOTP, format_hotp_value, hotp_value
+from allauth.socialaccount.models import SocialAccount, SocialToken
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from django.contrib.auth.models import Group, User
+from django.test import Client as Browser
+from django.test.utils import override_script_prefix
+from jwt.algorithms import RSAAlgorithm
+from pytest_django import Settings
+
+from fma_api.oidc import discovery
+from fma_django.accounts.sign_on import bind
+from fma_django.clients import jwks
+from tests.records import PASSWORD, make_user, make_user_with
+from tests.servers.certificates import Authority
+from tests.servers.https import Answer, HttpsServer
+
+pytestmark = pytest.mark.django_db
+
+LOGIN, CALLBACK = "/admin/login/oidc/", "/admin/login/oidc/callback/"
+CLIENT_ID, SECRET = "fma:admin", "a secret/with?odd&signs"
+KEY, OTHER_KEY = (rsa.generate_private_key(65537, 2048) for _ in range(2))
+DESCRIPTION = "/.well-known/openid-configuration"
+ANSWERS = "/token"
+
+
+@dataclass
+class Provider:
+    """A provider whose every word is said by the test."""
+
+    server: HttpsServer
+    claims: dict[str, Any] = field(default_factory=dict)
+    userinfo: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def issuer(self) -> str:
+        return self.server.url
+
+    def describe(self, **changes: Any) -> None:
+        """Publish the description and the keys; None takes a member out."""
+        said = {
+            "issuer": self.issuer,
+            "authorization_endpoint": f"{self.issuer}/authorize",
+            "token_endpoint": f"{self.issuer}{ANSWERS}",
+            "userinfo_endpoint": f"{self.issuer}/userinfo",
+            "jwks_uri": f"{self.issuer}/keys",
+            "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic"],
+        }
+        said = {name: value for name, value in {**said, **changes}.items() if value is not None}
+        key = {**RSAAlgorithm.to_jwk(KEY.public_key(), as_dict=True), "kid": "k", "alg": "RS256"}
+        self.server.answers = {
+            DESCRIPTION: Answer(json.dumps(said).encode()),
+            "/keys": Answer(json.dumps({"keys": [key]}).encode()),
+        }
+        discovery._of.clear()
+
+    def token(self, nonce: str, /, *, key: Any = KEY, algorithm: str = "RS256", **changes: Any) -> str:
+        now = int(time.time())
+        good = {
+            "iss": self.issuer,
+            "aud": CLIENT_ID,
+            "sub": "s-1",
+            "iat": now,
+            "exp": now + 60,
+            "nonce": nonce,
+        }
+        said = {
+            name: value for name, value in {**good, **self.claims, **changes}.items() if value is not None
+        }
+        return jwt.encode(said, key, algorithm, headers={"kid": "k"})
+
+    def answer(self, id_token: str, **changes: Any) -> None:
+        said = {"access_token": "opaque", "token_type": "Bearer", "id_token": id_token, **changes}
+        self.server.answers[ANSWERS] = Answer(json.dumps(said).encode())
+        userinfo = {"sub": "s-1", **self.userinfo}
+        self.server.answers["/userinfo"] = Answer(json.dumps(userinfo).encode())
+
+    def log_in(
+        self, browser: Browser | None = None, following: str = "", **changes: Any
+    ) -> tuple[Browser, Any]:
+        """A whole login, with changes to the ID token."""
+        browser = browser or Browser()
+        said = began(browser, following)
+        self.answer(self.token(said["nonce"], **changes))
+        return browser, came_back(browser, said["state"])
+
+
+def began(browser: Browser, following: str = "") -> dict[str, str]:
+    """The parameters with which the browser is sent to the provider."""
+    answer = browser.get(LOGIN, {"next": following} if following else {})
+    assert answer.status_code == 302, answer.content
+    query = parse_qs(urlsplit(answer.headers["Location"]).query, strict_parsing=True)
+    assert all(len(values) == 1 for values in query.values())
+    return {name: values[0] for name, values in query.items()}
+
+
+def came_back(browser: Browser, state: str, **said: str) -> Any:
+    return browser.get(CALLBACK, {"code": "c-1", "state": state, **said})
+
+
+def is_in(browser: Browser) -> bool:
+    return "_auth_user_id" in browser.session
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HttpsServer]:
+    authority = Authority(tmp_path_factory.mktemp("oidc") / "authority", "our own")
+    with pytest.MonkeyPatch.context() as patch, HttpsServer(authority, {}) as started:
+        patch.setenv("SSL_CERT_FILE", str(authority.certificate))
+        yield started
+
+
+@pytest.fixture(autouse=True)
+def provider(server: HttpsServer, settings: Settings) -> Provider:
+    settings.FMA_OIDC_ISSUER, settings.FMA_OIDC_NAME = server.url, "the hospital"
+    settings.FMA_OIDC_CLIENT_ID, settings.FMA_OIDC_CLIENT_SECRET = CLIENT_ID, SECRET
+    settings.FMA_OUTGOING_NETWORKS = (ip_network("127.0.0.0/8"),)
+    settings.FMA_LOGIN_RATE = (1000, 60)
+    jwks.of.cache_clear()
+    server.asked.clear()
+    server.posted.clear()
+    made = Provider(server)
+    made.describe()
+    return made
+
+
+@pytest.fixture
+def user(provider: Provider) -> User:
+    made = make_user("anna", staff=True)
+    bind(made, provider.issuer, "s-1")
+    return made
+
+
+def test_a_user_logs_in_at_the_provider(provider: Provider, user: User, server: HttpsServer) -> None:
+    page = Browser().get("/admin/login/?next=/admin/auth/user/").content.decode()
+    assert "Log in with the hospital" in page
+    assert f'href="{LOGIN}?next=/admin/auth/user/"' in page
+
+    browser, answer = provider.log_in(following="/admin/auth/user/")
+
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/admin/auth/user/")
+    assert browser.get("/admin/").wsgi_request.user == user
+    sent = parse_qs(server.posted[0])
+    assert sent["client_secret"] == [SECRET]
+    assert sent["redirect_uri"] == [f"http://testserver{CALLBACK}"]
+    assert server.headers["/userinfo"]["Authorization"] == "Bearer opaque"
+
+
+def test_the_request_has_state_nonce_and_a_challenge_that_the_verifier_meets(
+    provider: Provider, user: User, server: HttpsServer
+) -> None:
+    browser = Browser()
+    said = began(browser)
+    provider.answer(provider.token(said["nonce"]))
+    came_back(browser, said["state"])
+
+    verifier = parse_qs(server.posted[0])["code_verifier"][0]
+    digest = urlsafe_b64encode(hashlib.sha256(verifier.encode()).digest()).rstrip(b"=").decode()
+    assert (said["code_challenge_method"], said["code_challenge"]) == ("S256", digest)
+    assert (said["response_type"], said["client_id"]) == ("code", CLIENT_ID)
+    assert {*said["scope"].split()} == {"openid", "profile", "email"}
+    other = began(Browser())
+    assert not {other["state"], other["nonce"]} & {said["state"], said["nonce"]}
+
+
+def test_nothing_that_an_address_says_changes_the_request() -> None:
+    query = "?auth_params=redirect_uri%3Dhttps://evil.example%26nonce%3Dx&scope=admin&process=connect&action=reauthenticate"
+    said = parse_qs(urlsplit(Browser().get(f"{LOGIN}{query}").headers["Location"]).query)
+
+    assert said["redirect_uri"] == [f"http://testserver{CALLBACK}"]
+    assert {*said["scope"][0].split()} == {"openid", "profile", "email"}
+    assert "prompt" not in said
+
+
+def test_a_provider_that_wants_basic_authentication_gets_it(
+    provider: Provider, user: User, server: HttpsServer
+) -> None:
+    provider.describe(token_endpoint_auth_methods_supported=["client_secret_basic"], userinfo_endpoint=None)
+
+    browser, _ = provider.log_in()
+
+    assert is_in(browser)
+    assert (
+        server.headers[ANSWERS]["Authorization"]
+        == "Basic Zm1hJTNBYWRtaW46YSUyMHNlY3JldCUyRndpdGglM0ZvZGQlMjZzaWducw=="
+    )
+    assert "client_secret" not in parse_qs(server.posted[0])
+
+
+def hmac_of_public_key(provider: Provider, nonce: str) -> str:
+    """A token whose HMAC has the public key for a secret; PyJWT would not make it."""
+    public = KEY.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    parts = provider.token(nonce).split(".")
+    header = urlsafe_b64encode(json.dumps({"alg": "HS256", "kid": "k"}).encode()).rstrip(b"=").decode()
+    said = f"{header}.{parts[1]}"
+    signature = urlsafe_b64encode(hmac.digest(public, said.encode(), "sha256")).rstrip(b"=").decode()
+    return f"{said}.{signature}"
+
+
+FORGED: dict[str, dict[str, Any]] = {
+    "another login's nonce": {"nonce": "0" * 64},
+    "no nonce": {"nonce": None},
+    "a nonce that is no text": {"nonce": ["x"]},
+    "another audience": {"aud": "another-client"},
+    "no audience": {"aud": None},
+    "many audiences, made for another": {"aud": [CLIENT_ID, "another"], "azp": "another"},
+    "another issuer": {"iss": "https://evil.example"},
+    "no issuer": {"iss": None},
+    "expired": {"exp": 1_700_000_000},
+    "no expiry": {"exp": None},
+    "of the future": {"iat": 4_000_000_000},
+    "another's key": {"key": OTHER_KEY},
+    "another person than userinfo": {"sub": "s-2"},
+    "no subject": {"sub": None},
+    "a subject that is no text": {"sub": 1},
+    "a long subject": {"sub": "s" * 192},
+}
+
+
+@pytest.mark.parametrize("changes", FORGED.values(), ids=FORGED)
+def test_a_forged_id_token_lets_nobody_in(provider: Provider, user: User, changes: dict[str, Any]) -> None:
+    bind(make_user("other", staff=True), provider.issuer, "s-2")
+
+    browser, answer = provider.log_in(**changes)
+
+    assert answer.status_code == 403
+    assert not is_in(browser)
+
+
+def test_tokens_without_a_signature_or_with_a_public_one_let_nobody_in(
+    provider: Provider, user: User
+) -> None:
+    for forge in ("none", "hmac", "cut", "garbage", "missing"):
+        browser = Browser()
+        said = began(browser)
+        good = provider.token(said["nonce"])
+        none = provider.token(said["nonce"], key=None, algorithm="none")
+        forged = {"none": none, "hmac": hmac_of_public_key(provider, said["nonce"]), "cut": good[:-9],
+                  "garbage": "x.y.z", "missing": ""}[forge]  # fmt: skip
+        provider.answer(forged)
+        assert came_back(browser, said["state"]).status_code == 403, forge
+        assert not is_in(browser)
+
+
+def test_a_state_belongs_to_one_session_and_one_login(provider: Provider, user: User) -> None:
+    victim, attacker = Browser(), Browser()
+    said = began(attacker)
+    provider.answer(provider.token(said["nonce"]))
+    began(victim)
+
+    assert (
+        came_back(victim, said["state"]).status_code == 403
+    )  # the attacker's account in the victim's browser
+    assert came_back(victim, "guessed").status_code == 403
+    assert came_back(Browser(), "").status_code == 403
+    assert not is_in(victim)
+    assert came_back(attacker, said["state"]).status_code == 302
+    again = Browser()
+    again.cookies = attacker.cookies
+    assert came_back(again, said["state"]).status_code == 403  # replayed
+
+
+def test_a_code_that_the_provider_refuses_lets_nobody_in(
+    provider: Provider, user: User, server: HttpsServer
+) -> None:
+    browser = Browser()
+    said = began(browser)
+    server.answers[ANSWERS] = Answer(b'{"error": "invalid_grant"}', status=400)
+
+    answer = came_back(browser, said["state"])
+
+    assert answer.status_code == 403
+    assert b"The login was not completed" in answer.content
+    assert not is_in(browser)
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{}", b'"x"', b'{"access_token": 1}', b'{"access_token": "a"}', b"[" * 99999]
+)
+def test_odd_answers_let_nobody_in(provider: Provider, user: User, server: HttpsServer, body: bytes) -> None:
+    for path in (ANSWERS, "/userinfo"):
+        browser = Browser()
+        said = began(browser)
+        provider.answer(provider.token(said["nonce"]))
+        server.answers[path] = Answer(body)
+        assert came_back(browser, said["state"]).status_code == 403
+        assert not is_in(browser)
+
+
+def test_an_error_of_the_provider_is_a_page_without_its_words(provider: Provider) -> None:
+    for error in ("access_denied", "server_error", "<script>alert(1)</script>"):
+        browser = Browser()
+        said = began(browser)
+        answer = browser.get(CALLBACK, {"error": error, "error_description": "<b>x", "state": said["state"]})
+        assert answer.status_code == 403
+        assert error.encode() not in answer.content
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"issuer": "https://evil.example"}, {"issuer": None}, {"token_endpoint": "http://localhost/"}, {"jwks_uri": None},
+     {"authorization_endpoint": "javascript:alert(1)"}, {"authorization_endpoint": 1}],
+)  # fmt: skip
+def test_a_description_of_another_provider_is_refused(provider: Provider, changes: dict[str, Any]) -> None:
+    provider.describe(**changes)
+
+    answer = Browser().get(LOGIN)
+
+    assert answer.status_code == 403
+    assert b"cannot be reached" in answer.content
+
+
+def test_a_provider_that_is_away_is_asked_once_in_a_while(provider: Provider, server: HttpsServer) -> None:
+    server.answers.clear()
+
+    assert [Browser().get(LOGIN).status_code for _ in range(5)] == [403] * 5
+    assert server.asked == [DESCRIPTION]
+
+
+@pytest.mark.parametrize("name", ["token_endpoint", "userinfo_endpoint", "jwks_uri"])
+def test_a_private_address_is_not_asked(
+    provider: Provider, user: User, server: HttpsServer, settings: Settings, name: str
+) -> None:
+    """The description comes from where it may; what it names, and redirects, must be allowed as well."""
+    provider.describe(**{name: f"https://127.0.0.2:{server.port}/inner"})
+    settings.FMA_OUTGOING_NETWORKS = (ip_network("127.0.0.1/32"),)
+
+    browser, answer = provider.log_in()
+
+    assert answer.status_code == 403
+    assert not is_in(browser)
+    assert "/inner" not in server.asked
+
+
+@pytest.mark.parametrize("path", [ANSWERS, "/userinfo"])
+def test_credentials_follow_no_redirect(
+    provider: Provider, user: User, server: HttpsServer, path: str
+) -> None:
+    browser = Browser()
+    said = began(browser)
+    provider.answer(provider.token(said["nonce"]))
+    server.answers["/elsewhere"] = server.answers[path]
+    server.answers[path] = Answer(status=307, headers={"Location": f"{server.url}/elsewhere"})
+
+    assert came_back(browser, said["state"]).status_code == 403
+    assert "/elsewhere" not in server.asked
+
+
+def test_failed_logins_are_limited(provider: Provider, user: User, settings: Settings) -> None:
+    settings.FMA_LOGIN_RATE = (3, 60)
+    statuses = [provider.log_in(key=OTHER_KEY)[1].status_code for _ in range(5)]
+
+    assert statuses == [403] * 3 + [429] * 2
+
+
+def test_a_stranger_is_no_user(provider: Provider, user: User) -> None:
+    provider.claims = {"email": user.email, "email_verified": True, "preferred_username": user.username}
+    browser, answer = provider.log_in(sub="s-9")
+    provider.userinfo = {"sub": "s-9"}
+    browser, answer = provider.log_in(sub="s-9")
+
+    assert answer.status_code == 403
+    assert b"ask an operator" in answer.content
+    assert not is_in(browser)
+    assert User.objects.count() == 1
+
+
+def test_a_deactivated_user_gets_in_neither_way(provider: Provider, user: User) -> None:
+    make_user("second", staff=True)
+    user.is_active = False
+    user.save()
+
+    browser, answer = provider.log_in()
+
+    assert answer.status_code == 403
+    assert not is_in(browser)
+
+
+@pytest.mark.parametrize(
+    ("is_on", "email", "is_verified", "expected"),
+    [
+        (True, "Anna@Example.org", True, 302),
+        (True, "anna@example.org", False, 403),
+        (True, "anna@example.org", None, 403),
+        (True, "bob@example.org", True, 403),
+        (True, "twice@example.org", True, 403),
+        (False, "anna@example.org", True, 403),
+    ],
+)
+def test_a_verified_address_finds_its_only_user_when_that_is_wanted(
+    provider: Provider, settings: Settings, is_on: bool, email: str, is_verified: bool | None, expected: int
+) -> None:
+    settings.FMA_OIDC_MATCH_EMAIL = is_on
+    for name, address in (
+        ("anna", "anna@example.org"),
+        ("x", "twice@example.org"),
+        ("y", "TWICE@example.org"),
+    ):
+        User.objects.filter(pk=make_user(name).pk).update(email=address)
+
+    _, answer = provider.log_in(email=email, email_verified=is_verified)
+
+    assert answer.status_code == expected
+    assert SocialAccount.objects.filter(user__username="anna").exists() == (expected == 302)
+
+
+def test_an_address_of_userinfo_is_verified_only_by_userinfo(provider: Provider, settings: Settings) -> None:
+    settings.FMA_OIDC_MATCH_EMAIL = True
+    User.objects.filter(pk=make_user("anna").pk).update(email="anna@example.org")
+    provider.userinfo = {"email": "anna@example.org"}
+
+    assert provider.log_in(email_verified=True)[1].status_code == 403
+    provider.userinfo = {"email": "anna@example.org", "email_verified": True}
+    assert provider.log_in()[1].status_code == 302
+
+
+def test_a_second_account_with_the_address_is_another_person(provider: Provider, settings: Settings) -> None:
+    settings.FMA_OIDC_MATCH_EMAIL = True
+    anna = make_user("anna")
+    User.objects.filter(pk=anna.pk).update(email="anna@example.org")
+    bind(anna, provider.issuer, "s-0")
+
+    assert provider.log_in(email="anna@example.org", email_verified=True)[1].status_code == 403
+
+
+def test_the_password_of_a_matched_user_stays(provider: Provider, settings: Settings) -> None:
+    settings.FMA_OIDC_MATCH_EMAIL = True
+    anna = make_user("anna", staff=True)
+    User.objects.filter(pk=anna.pk).update(email="anna@example.org")
+
+    provider.log_in(email="anna@example.org", email_verified=True)
+
+    anna.refresh_from_db()
+    assert anna.check_password(PASSWORD)
+
+
+def test_new_people_are_made_users_when_that_is_wanted(provider: Provider, settings: Settings) -> None:
+    settings.FMA_OIDC_NEW_USERS = True
+    make_user("anna")
+
+    browser, answer = provider.log_in(preferred_username="an na", email="a@example.org", email_verified=True)
+
+    made = User.objects.get(email="a@example.org")
+    assert (made.username, made.is_superuser, made.is_active, made.has_usable_password()) == (
+        "anna-2",
+        False,
+        True,
+        False,
+    )
+    assert answer.headers["Location"] == "/api/docs/"  # the admin is not for them
+    assert browser.get("/api/v1/me/").json()["username"] == "anna-2"
+    assert provider.log_in()[1].status_code == 302
+    assert User.objects.count() == 2
+
+
+def test_only_verified_addresses_of_the_domains_log_in(
+    provider: Provider, user: User, settings: Settings
+) -> None:
+    settings.FMA_OIDC_EMAIL_DOMAINS = ("example.org",)
+    statuses = [
+        provider.log_in(email=email, email_verified=is_verified)[1].status_code
+        for email, is_verified in (
+            ("a@example.org", True),
+            ("a@EXAMPLE.org", True),
+            ("a@example.org", False),
+            ("a@evil.example.org", True),
+            ("a@example.org@evil.example", True),
+            ("", True),
+        )
+    ]
+
+    assert statuses == [302, 302, 403, 403, 403, 403]
+
+
+def test_roles_follow_the_claim_at_each_login_and_others_stay(provider: Provider, settings: Settings) -> None:
+    settings.FMA_OIDC_ROLES_CLAIM = "realm_access.roles"
+    settings.FMA_OIDC_ROLES = (("ops", "operator"), ("audit", "auditor"), ("x", "no such role"))
+    anna = make_user_with(username="anna")
+    anna.groups.set(Group.objects.filter(name__in=["data scientist", "auditor"]))
+    bind(anna, provider.issuer, "s-1")
+
+    def roles_with(*groups: Any) -> set[str]:
+        provider.log_in(realm_access={"roles": [*groups]})
+        return {*anna.groups.values_list("name", flat=True)}
+
+    assert roles_with("ops", "x", "owner", 1) == {"data scientist", "operator"}
+    assert roles_with("ops", "audit") == {"data scientist", "operator", "auditor"}
+    provider.log_in()
+    assert {*anna.groups.values_list("name", flat=True)} == {"data scientist"}
+
+
+def test_no_claim_makes_an_owner(provider: Provider, settings: Settings) -> None:
+    settings.FMA_OIDC_NEW_USERS = True
+    settings.FMA_OIDC_ROLES = (("ops", "operator"),)
+    provider.log_in(groups=["ops"], is_superuser=True, is_staff=True)
+
+    assert not User.objects.get().is_superuser
+
+
+def test_a_second_factor_is_asked_for_here_too(provider: Provider, user: User) -> None:
+    TOTP.activate(user, "A" * 32)
+
+    browser, answer = provider.log_in(following="/admin/auth/user/")
+
+    assert answer.headers["Location"] == "/admin/login/code/"
+    assert not is_in(browser)
+    assert browser.post("/admin/login/code/", {"code": "000000"}).status_code == 403
+    code = format_hotp_value(hotp_value("A" * 32, int(time.time()) // 30))
+    answer = browser.post("/admin/login/code/", {"code": code})
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/admin/auth/user/")
+    assert is_in(browser)
+
+
+def test_a_required_second_factor_is_the_provider_s(
+    provider: Provider, user: User, settings: Settings
+) -> None:
+    settings.FMA_SECOND_FACTOR = "required"
+
+    browser, _ = provider.log_in()
+
+    assert browser.get("/admin/").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "following", ["https://evil.example/", "//evil.example", "/\\evil.example", "javascript:alert(1)"]
+)
+def test_no_login_leads_to_another_host(
+    provider: Provider, user: User, settings: Settings, following: str
+) -> None:
+    settings.ALLOWED_HOSTS = ["*"]
+    page = Browser().get("/admin/login/", {"next": following}).content.decode()
+
+    _, answer = provider.log_in(following=following)
+
+    assert answer.headers["Location"] == "/"
+    assert f'href="{LOGIN}"' in page
+
+
+def test_nothing_of_the_provider_s_words_is_kept(provider: Provider, user: User) -> None:
+    provider.log_in(email="a@example.org", secret_of_the_person="x")
+
+    assert SocialAccount.objects.get().extra_data == {}
+    assert not SocialToken.objects.exists()
+
+
+def test_passwords_can_be_turned_off(provider: Provider, user: User, settings: Settings) -> None:
+    settings.FMA_PASSWORD_LOGIN = False
+    said = {"username": "anna", "password": PASSWORD}
+    page = Browser().get("/admin/login/").content.decode()
+
+    assert 'name="password"' not in page
+    assert "Log in with the hospital" in page
+    assert Browser().post("/admin/login/", said).status_code == 403
+    answer = Browser().post("/api-token-auth/", said, content_type="application/json")
+    assert (answer.status_code, answer.json()["code"]) == (403, "password_login_off")
+    answer = Browser().get("/api/v1/me/", headers={"authorization": "Basic YW5uYTp4"})
+    assert (answer.status_code, answer.json()["code"]) == (401, "password_login_off")
+    browser, _ = provider.log_in()
+    assert browser.get("/admin/").status_code == 200
+    assert browser.post("/admin/logout/").status_code == 200
+    assert not is_in(browser)
+
+
+def test_without_a_provider_there_is_no_such_login(settings: Settings) -> None:
+    settings.FMA_OIDC_ISSUER = ""
+
+    assert [Browser().get(path).status_code for path in (LOGIN, CALLBACK)] == [404, 404]
+    assert "Log in with" not in Browser().get("/admin/login/").content.decode()
+
+
+def test_below_a_prefix_the_provider_is_told_of_it(provider: Provider, user: User) -> None:
+    browser = Browser(SCRIPT_NAME="/fl")
+    with override_script_prefix("/fl/"):
+        page = browser.get("/admin/login/").content.decode()
+        said = began(browser)
+
+    assert f'href="/fl{LOGIN}"' in page
+    assert said["redirect_uri"] == f"http://testserver/fl{CALLBACK}"
+
+
+def test_both_routes_only_read() -> None:
+    assert [Browser().post(path).status_code for path in (LOGIN, CALLBACK)] == [405, 405]
+
+
+def inline(**said: str) -> dict[str, str]:
+    """A form of the user's page with one new account."""
+    forms = {
+        f"{prefix}-{name}": "0"
+        for prefix in ("api_tokens", "socialaccount_set")
+        for name in ("INITIAL_FORMS",)
+    }
+    return {**forms, "api_tokens-TOTAL_FORMS": "0", "socialaccount_set-TOTAL_FORMS": "1", **said}
+
+
+def test_an_operator_binds_an_account_but_not_for_whoever_holds_more(provider: Provider) -> None:
+    owner, nobody = make_user("owner", staff=True), make_user_with(username="nobody")
+    operator = make_user_with("fma_django.use_admin_site", "auth.view_user", "auth.change_user")
+    bind(make_user("taken"), provider.issuer, "s-2")
+    browser = Browser()
+    browser.force_login(operator)
+
+    def add(user: User, subject: str) -> int:
+        said = inline(username=user.username, is_active="on", **{"socialaccount_set-0-uid": subject})
+        return browser.post(f"/admin/auth/user/{user.pk}/change/", said).status_code
+
+    assert browser.get(f"/admin/auth/user/{nobody.pk}/change/").status_code == 200
+    assert [add(owner, "s-1"), add(nobody, "s-2"), add(nobody, "s-1")] == [403, 200, 302]
+    bound = SocialAccount.objects.get(uid="s-1")
+    assert (bound.user, bound.provider) == (nobody, provider.issuer)
+    assert provider.log_in()[1].status_code == 302

@@ -1,0 +1,423 @@
+"""A second factor: turned on and off by its user, asked for at each login, and not gone round by any other way."""
+
+import re
+from base64 import b64encode
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from allauth.mfa.models import Authenticator
+from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.core.serializers import serialize
+from django.test import Client as Browser
+from django.test.utils import override_script_prefix
+from pytest_django import Settings
+
+from fma_api.second_factor.urls import urlpatterns
+from fma_django.accounts import second_factor
+from fma_django.accounts.roles import RUN_EXPERIMENTS, USE_ADMIN_SITE
+from fma_django.accounts.seal import unseal
+from tests.records import PASSWORD, make_user, make_user_with
+
+pytestmark = pytest.mark.django_db
+
+LOGIN = "/admin/login/"
+CODE = "/admin/login/code/"
+OVERVIEW = "/admin/second-factor/"
+ON, OFF = "/admin/second-factor/on/", "/admin/second-factor/off/"
+CODES, NEW_CODES = "/admin/second-factor/codes/", "/admin/second-factor/codes/new/"
+NOW_S = 1_800_000_000
+
+
+class Clock:
+    """The time by which codes are made and looked at."""
+
+    def __init__(self) -> None:
+        self.now_s = NOW_S
+
+    def code(self, seed: str) -> str:
+        """The present code; each call is half a minute later than the one before."""
+        self.now_s += 30
+        return format_hotp_value(hotp_value(seed, self.now_s // 30))
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("allauth.mfa.totp.internal.auth.time.time", lambda: made.now_s)
+    return made
+
+
+def logged_in(user: User) -> Browser:
+    browser = Browser()
+    browser.post(LOGIN, {"username": user.username, "password": PASSWORD})
+    return browser
+
+
+def turn_on(user: User, clock: Clock) -> tuple[str, list[str]]:
+    """The seed and the recovery codes, by the pages."""
+    browser = logged_in(user)
+    seed = re.findall(r'id="key"[^>]*value="(\w+)"', browser.get(ON).content.decode())[0]
+    answer = browser.post(ON, {"password": PASSWORD, "code": clock.code(seed)})
+    assert answer.headers["Location"] == CODES
+    return seed, re.findall(r"^(?:<pre[^>]*>)?(?:.*>)?(\d{8})$", browser.get(CODES).content.decode(), re.M)
+
+
+def is_in(browser: Browser) -> bool:
+    return browser.get("/admin/").status_code == 200
+
+
+def test_a_login_asks_for_a_code(clock: Clock) -> None:
+    user = make_user("root", staff=True)
+    seed, _ = turn_on(user, clock)
+    browser = Browser()
+
+    answer = browser.post(f"{LOGIN}?next=/admin/auth/user/", {"username": "root", "password": PASSWORD})
+
+    assert (answer.status_code, answer.headers["Location"]) == (302, CODE)
+    assert not is_in(browser)
+    answer = browser.post(CODE, {"code": clock.code(seed)})
+    assert (answer.status_code, answer.headers["Location"]) == (302, "/admin/auth/user/")
+    assert is_in(browser)
+    assert browser.get(CODE).status_code == 302
+
+
+def test_a_code_is_used_once(clock: Clock) -> None:
+    user = make_user("root", staff=True)
+    seed, _ = turn_on(user, clock)
+    code = clock.code(seed)
+    browsers = [logged_in(user), logged_in(user)]
+
+    statuses = [browser.post(CODE, {"code": code}).status_code for browser in browsers]
+
+    assert statuses == [302, 403]
+    assert [is_in(browser) for browser in browsers] == [True, False]
+
+
+def test_the_code_that_turned_it_on_and_earlier_ones_are_used(clock: Clock) -> None:
+    user = make_user("root", staff=True)
+    seed, _ = turn_on(user, clock)
+    first = format_hotp_value(hotp_value(seed, clock.now_s // 30))
+    earlier = format_hotp_value(hotp_value(seed, clock.now_s // 30 - 1))
+    browser = logged_in(user)
+
+    assert [browser.post(CODE, {"code": code}).status_code for code in (first, earlier)] == [403, 403]
+
+
+def test_a_recovery_code_logs_in_once(clock: Clock) -> None:
+    user = make_user("root", staff=True)
+    _, recovery_codes = turn_on(user, clock)
+    assert len(set(recovery_codes)) == 10
+    browsers = [logged_in(user), logged_in(user), logged_in(user)]
+
+    statuses = [
+        browser.post(CODE, {"code": code}).status_code
+        for browser, code in zip(
+            browsers, [recovery_codes[3], recovery_codes[3], recovery_codes[4]], strict=True
+        )
+    ]
+
+    assert statuses == [302, 403, 302]
+    assert "You have 8 recovery codes left" in browsers[0].get(OVERVIEW).content.decode()
+    assert recovery_codes[5] not in browsers[0].get(CODES).content.decode()  # shown once
+
+
+def test_codes_are_limited_for_an_account_from_all_addresses(clock: Clock, settings: Settings) -> None:
+    settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "NUM_PROXIES": 1}
+    user = make_user("root", staff=True)
+    seed, _ = turn_on(user, clock)
+    said = {"username": "root", "password": PASSWORD}
+    statuses = []
+    for number in range(12):
+        browser = Browser(headers={"x-forwarded-for": f"10.0.0.{number}"})
+        browser.post(LOGIN, said)
+        if number % 2:
+            answer = browser.post(CODE, {"code": "000000"})
+        else:
+            answer = browser.post("/api-token-auth/", {**said, "code": "0"}, content_type="application/json")
+        statuses.append(answer.status_code)
+
+    assert statuses == [403] * 10 + [429] * 2
+    late = Browser(headers={"x-forwarded-for": "10.0.1.1"})
+    late.post(LOGIN, said)
+    answer = late.post(CODE, {"code": clock.code(seed)})
+    assert answer.status_code == 429
+    assert 0 < int(answer.headers["Retry-After"]) <= 361
+
+
+def test_right_codes_cost_nothing(clock: Clock, settings: Settings) -> None:
+    settings.FMA_LOGIN_RATE = (5, 60)
+    user = make_user("root", staff=True)
+    seed, _ = turn_on(user, clock)
+    for _ in range(12):
+        assert logged_in(user).post(CODE, {"code": clock.code(seed)}).status_code == 302
+
+
+def test_a_code_without_a_password_leads_to_the_login(clock: Clock) -> None:
+    user = make_user("root", staff=True)
+    seed, _ = turn_on(user, clock)
+
+    answer = Browser().post(CODE, {"code": clock.code(seed)})
+
+    assert (answer.status_code, answer.headers["Location"]) == (302, LOGIN)
+
+
+@pytest.mark.parametrize(
+    "said", [{}, {"code": ""}, {"code": "x" * 40}, {"code": "\x00"}, {"credential": "{}"}]
+)
+def test_odd_codes_are_wrong(clock: Clock, said: dict[str, str]) -> None:
+    user = make_user("root", staff=True)
+    turn_on(user, clock)
+    browser = logged_in(user)
+
+    assert browser.post(CODE, said).status_code == 403
+    assert not is_in(browser)
+
+
+def test_a_user_who_is_deactivated_between_password_and_code_is_not_let_in(clock: Clock) -> None:
+    user = make_user("root", staff=True)
+    make_user("second", staff=True)
+    seed, _ = turn_on(user, clock)
+    browser = logged_in(user)
+    user.is_active = False
+    user.save()
+
+    browser.post(CODE, {"code": clock.code(seed)})
+
+    assert not is_in(browser)
+
+
+def test_a_new_password_between_password_and_code_ends_the_login(clock: Clock) -> None:
+    user = make_user("root", staff=True)
+    seed, _ = turn_on(user, clock)
+    browser = logged_in(user)
+    user.set_password("another-long-password")
+    user.save()
+
+    browser.post(CODE, {"code": clock.code(seed)})
+
+    assert not is_in(browser)
+
+
+def test_turning_it_on_needs_the_password_and_a_code(clock: Clock) -> None:
+    user = make_user("root", staff=True)
+    browser = logged_in(user)
+    seed = re.findall(r'id="key"[^>]*value="(\w+)"', browser.get(ON).content.decode())[0]
+
+    wrong = [{"password": "guess", "code": clock.code(seed)}, {"password": PASSWORD, "code": "000000"}, {}]
+
+    assert [browser.post(ON, said).status_code for said in wrong] == [403] * 3
+    assert not second_factor.is_on(user)
+
+
+def test_passwords_at_the_form_count_as_guesses(clock: Clock, settings: Settings) -> None:
+    settings.FMA_LOGIN_RATE = (3, 60)
+    browser = logged_in(make_user("root", staff=True))
+    said = {"password": "guess", "code": "000000"}
+
+    assert [browser.post(ON, said).status_code for _ in range(4)] == [403] * 3 + [429]
+
+
+def test_turning_it_off_and_new_codes_need_a_code(clock: Clock) -> None:
+    user = make_user("root", staff=True)
+    seed, recovery_codes = turn_on(user, clock)
+    browser = logged_in(user)
+    browser.post(CODE, {"code": clock.code(seed)})
+    assert [browser.get(path).status_code for path in (OFF, NEW_CODES)] == [200, 200]
+
+    assert [browser.post(path, {"code": "1"}).status_code for path in (OFF, NEW_CODES)] == [403, 403]
+    assert browser.post(NEW_CODES, {"code": recovery_codes[0]}).status_code == 302
+    assert logged_in(user).post(CODE, {"code": recovery_codes[1]}).status_code == 403
+    assert browser.post(OFF, {"code": clock.code(seed)}).status_code == 302
+    assert not Authenticator.objects.filter(user=user).exists()
+    assert is_in(logged_in(user))
+
+
+def test_a_dump_of_the_database_has_no_seed_and_no_code(clock: Clock) -> None:
+    user = make_user("root", staff=True)
+    browser = logged_in(user)
+    pending = re.findall(r'id="key"[^>]*value="(\w+)"', browser.get(ON).content.decode())[0]
+    seen = [str(session.get_decoded()) for session in Session.objects.all()]
+    seed, recovery_codes = turn_on(make_user("other", staff=True), clock)
+    dump = serialize("json", Authenticator.objects.all())
+    dump += str([session.get_decoded() for session in Session.objects.all()])
+
+    assert len(pending) == len(seed) == 32
+    assert not any(secret in text for secret in (pending, seed, *recovery_codes) for text in (*seen, dump))
+
+
+def test_another_secret_key_reads_no_seed(
+    clock: Clock, settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    user = make_user("root", staff=True)
+    seed, _ = turn_on(user, clock)
+    settings.SECRET_KEY = "another-" + "0123456789" * 5
+
+    assert logged_in(user).post(CODE, {"code": clock.code(seed)}).status_code == 403
+    assert "second_factor_unreadable" in caplog.text
+    assert second_factor.take_off(user, by=None)
+    assert is_in(logged_in(user))
+
+
+def token(**said: str) -> Any:
+    answer = Browser().post("/api-token-auth/", said, content_type="application/json")
+    return answer.status_code, answer.json().get("code", "token" in answer.json())
+
+
+def test_the_password_alone_gives_no_token(clock: Clock) -> None:
+    user = make_user("anna", staff=True)
+    seed, recovery_codes = turn_on(user, clock)
+    login = {"username": "anna", "password": PASSWORD}
+    code = clock.code(seed)
+
+    assert token(**login) == (403, "second_factor_required")
+    assert token(**login, code="") == (400, "invalid")
+    assert token(**login, code="000000") == (403, "wrong_second_factor")
+    assert token(username="anna", password="guess", code=code) == (400, "invalid")
+    assert token(**login, code=code) == (200, True)
+    assert token(**login, code=code) == (403, "wrong_second_factor")
+    assert token(**login, code=recovery_codes[0]) == (200, True)
+
+
+def basic(user: User) -> Any:
+    said = b64encode(f"{user.username}:{PASSWORD}".encode()).decode()
+    answer = Browser().get("/api/v1/me/", headers={"authorization": f"Basic {said}"})
+    return answer.status_code, answer.json().get("code")
+
+
+def test_the_password_alone_is_no_basic_authentication(clock: Clock) -> None:
+    user = make_user("anna", staff=True)
+    assert basic(user) == (200, None)
+    turn_on(user, clock)
+
+    assert basic(user) == (401, "second_factor_required")
+
+
+def test_where_it_is_required_a_password_leads_to_its_pages_alone(clock: Clock, settings: Settings) -> None:
+    settings.FMA_SECOND_FACTOR = "required"
+    user = make_user_with(USE_ADMIN_SITE, "auth.view_user")
+    browser = logged_in(user)
+
+    for path in ("/admin/", "/admin/auth/user/", "/admin/password_change/"):
+        answer = browser.get(path, follow=True)
+        assert answer.redirect_chain[-1][0] == OVERVIEW, path
+    assert browser.get("/api/v1/me/").status_code == 401
+    assert browser.get("/api/v1/me/").json()["code"] == "second_factor_required"
+    assert token(username=user.username, password=PASSWORD) == (403, "second_factor_required")
+    assert basic(user) == (401, "second_factor_required")
+    turn_on(user, clock)  # in another browser
+    assert is_in(browser)
+    assert browser.get("/api/v1/me/").status_code == 200
+
+
+def test_whoever_lacks_it_can_log_out(settings: Settings) -> None:
+    settings.FMA_SECOND_FACTOR = "required"
+    browser = logged_in(make_user("root", staff=True))
+
+    assert browser.post("/admin/logout/").status_code == 200
+    assert browser.get(OVERVIEW).status_code == 302
+
+
+def test_it_is_not_required_of_whoever_may_not_enter_the_admin(settings: Settings) -> None:
+    settings.FMA_SECOND_FACTOR = "required"
+    user = make_user_with(RUN_EXPERIMENTS)
+
+    assert token(username=user.username, password=PASSWORD) == (200, True)
+    assert basic(user) == (200, None)
+
+
+def test_an_operator_takes_it_off_but_not_for_whoever_holds_more(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    operator = make_user_with(USE_ADMIN_SITE, "auth.view_user", "auth.change_user", username="operator")
+    owner, nobody = make_user("owner", staff=True), make_user_with(USE_ADMIN_SITE, username="nobody")
+    for user in (owner, nobody, operator):
+        turn_on(user, clock)
+    seed = unseal(Authenticator.objects.get(user=operator, type="totp").data["secret"])
+    browser = logged_in(operator)
+    browser.post(CODE, {"code": clock.code(seed)})
+    users = [owner.pk, nobody.pk, operator.pk]
+
+    said = {"action": "take_off_second_factor", "_selected_action": users}
+    assert browser.post("/admin/auth/user/", said).status_code == 302
+
+    assert [second_factor.is_on(user) for user in (owner, nobody, operator)] == [True, False, True]
+    assert "second_factor_taken_off" in caplog.text
+    assert is_in(logged_in(nobody))
+
+
+def test_links_of_other_servers_are_not_followed_after_the_code(clock: Clock, settings: Settings) -> None:
+    settings.ALLOWED_HOSTS = ["*", "other.example"]
+    user = make_user("root", staff=True)
+    seed, _ = turn_on(user, clock)
+    for following in ("https://evil.example/", "//evil.example", "https://other.example/", "/\\evil.example"):
+        browser = Browser()
+        browser.post(f"{LOGIN}?next={following}", {"username": "root", "password": PASSWORD})
+        answer = browser.post(f"{CODE}?next={following}", {"code": clock.code(seed)})
+        assert (answer.status_code, answer.headers["Location"]) == (302, "/"), following
+
+
+def test_the_qr_code_says_the_seed_the_user_and_the_server(clock: Clock) -> None:
+    browser = logged_in(make_user("anna", staff=True))
+    page = browser.get(ON)
+
+    address = urlsplit(page.context["totp_url"])
+
+    assert (address.scheme, address.netloc, address.path) == ("otpauth", "totp", "/anna")
+    said = parse_qs(address.query)
+    assert said == {"secret": [page.context["form"].secret], "issuer": ["testserver"]}
+    assert b"data:image/svg+xml;base64," in page.content
+
+
+def test_no_other_page_of_allauth_is_there() -> None:
+    browser = logged_in(make_user("root", staff=True))
+    for path in ("accounts/signup/", "admin/signup/", "admin/2fa/", "admin/mfa/authenticator/"):
+        assert browser.get(f"/{path}").status_code == 404, path
+    for path in ("account/emailaddress/", "mfa/authenticator/"):
+        assert browser.get(f"/admin/{path}").status_code == 404, path
+
+
+def test_below_a_prefix_every_step_leads_to_the_next(clock: Clock) -> None:
+    user = make_user("root", staff=True)
+    turn_on(user, clock)
+    browser = Browser(SCRIPT_NAME="/fl")
+    with override_script_prefix("/fl/"):
+        answer = browser.post(LOGIN, {"username": "root", "password": PASSWORD})
+        page = browser.get(CODE).content.decode()
+
+    assert answer.headers["Location"] == f"/fl{CODE}"
+    assert f'href="/fl{LOGIN}"' in page
+
+
+ROUTES = {
+    # anonymous, who may not enter the admin, an auditor without and with a second factor
+    CODE: (302, 302, 302, 302),
+    OVERVIEW: (302, 200, 200, 200),
+    ON: (302, 200, 200, 302),
+    OFF: (302, 404, 404, 200),
+    CODES: (302, 404, 404, 200),
+    NEW_CODES: (302, 200, 200, 200),
+    "/admin/logout/": (405, 405, 405, 405),
+}
+
+
+def test_every_route_is_for_users_with_a_session(clock: Clock) -> None:
+    nobody, auditor, careful = (
+        make_user_with(),
+        make_user_with(role="auditor"),
+        make_user_with(role="auditor"),
+    )
+    turn_on(careful, clock)
+    browsers = [Browser() for _ in range(4)]
+    for browser, user in zip(browsers[1:], (nobody, auditor, careful), strict=True):
+        browser.force_login(user)
+
+    found = {path: tuple(browser.get(path).status_code for browser in browsers) for path in ROUTES}
+
+    assert found == ROUTES
+    assert {f"/admin/{pattern.pattern}" for pattern in urlpatterns} == ROUTES.keys() - {"/admin/logout/"}
+    assert not second_factor.is_on(auditor)
+    anonymous = [browsers[0].post(path, {"code": "000000"}) for path in ROUTES if path != "/admin/logout/"]
+    assert {urlsplit(answer.headers["Location"]).path for answer in anonymous} == {LOGIN}

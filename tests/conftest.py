@@ -1,5 +1,6 @@
 """Rules of the whole test run; the environment is set in tests/environment.py."""
 
+import gc
 import importlib.util
 import os
 import re
@@ -87,9 +88,14 @@ def _in_order(items: list[pytest.Item]) -> list[pytest.Item]:
     for item in items:
         files.setdefault(item.nodeid.partition("::")[0], []).append(item)
     kinds: tuple[list[str], list[str]] = ([], [])
-    for name, its in sorted(files.items(), key=lambda file: -len(file[1])):
+    for name, its in sorted(files.items(), key=lambda file: -_length(file[1])):
         kinds[not any(item.get_closest_marker("processes") for item in its)].append(name)
     return [item for turn in zip_longest(*kinds) for name in turn if name for item in files[name]]
+
+
+def _length(items: list[pytest.Item]) -> int:
+    """About how long a file takes: a slow test as long as twenty others."""
+    return sum(20 if item.get_closest_marker("slow") else 1 for item in items)
 
 
 def _trace_some(items: list[pytest.Item]) -> None:
@@ -153,6 +159,12 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     """
     if coverage := _coverage(session.config):
         coverage.pause()
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector begin, and leave out what is loaded: that stays until the end."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -107,6 +107,7 @@ def annas_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnnasServ
         yield AnnasServer(port, server.install.run("user", "add", "anna"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", RUNNABLE, ids=name_of)
 def test_page_runs(page: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     folder = tmp_path / "reader"

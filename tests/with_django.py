@@ -3,15 +3,18 @@
 tests/environment.py loads it for all runs but those of tests/core alone.
 """
 
-from collections.abc import Iterator
+import os
+from collections.abc import Collection, Iterator
+from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from django.conf import settings
 from django.db import connection
-from django.test.utils import setup_databases, teardown_databases
 from pytest_django import DjangoDbBlocker
 
 from tests.servers.fma import put_migrated_into
+from tests.servers.postgres import PostgresServer
 
 
 def pytest_configure() -> None:
@@ -28,7 +31,7 @@ def django_db_setup(
     django_db_blocker: DjangoDbBlocker,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[None]:
-    """A database of this process: on SQLite a copy of the migrated one, which takes no time, else a migrated one.
+    """A database of this process: a copy of a migrated one, which takes no time.
 
     SQLite as it is used: a file. In memory its tables are locked where a file's writers wait for each other.
     """
@@ -36,8 +39,17 @@ def django_db_setup(
         connection.settings_dict["NAME"] = str(put_migrated_into(tmp_path_factory.mktemp("database")))
         yield
         return
-    with django_db_blocker.unblock():
-        made = setup_databases(verbosity=0, interactive=False)
-    yield
-    with django_db_blocker.unblock():
-        teardown_databases(made, verbosity=0)
+    server = PostgresServer(os.environ["DATABASE_URL"])
+    with server.migrated_database() as url:
+        connection.settings_dict["NAME"] = urlsplit(url).path[1:]
+        connection.ops.sql_flush = _delete_all  # type: ignore[method-assign]
+        yield
+        with django_db_blocker.unblock():
+            connection.close()
+
+
+def _delete_all(style: Any, tables: Collection[str], **_: Any) -> list[str]:
+    """Empty the tables when a test of transactions is over. TRUNCATE, Django's way, takes a hundred times as long to
+    empty what is nearly empty.
+    """
+    return [f"DELETE FROM {connection.ops.quote_name(table)}" for table in tables]

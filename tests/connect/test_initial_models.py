@@ -170,7 +170,7 @@ def fma(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         env = {}
         if request.param == "postgresql":
             server = request.getfixturevalue("postgres_server")
-            env["FMA_DATABASE_URL"] = stack.enter_context(server.new_database())
+            env["FMA_DATABASE_URL"] = stack.enter_context(server.migrated_database())
         yield StartFma(tmp_path_factory.mktemp("initial"), stack)(env, worker=False)
 
 

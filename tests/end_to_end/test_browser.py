@@ -14,7 +14,7 @@ from tests.servers.fma import FmaInstall, FmaServer
 from tests.servers.missing import missing
 
 if TYPE_CHECKING:
-    from playwright.sync_api import ConsoleMessage, Page
+    from playwright.sync_api import Browser, ConsoleMessage, Page
 
 playwright = pytest.importorskip("playwright.sync_api")
 
@@ -70,20 +70,6 @@ class Visitor:
         return kinds
 
 
-@pytest.fixture
-def visitor() -> Iterator[Visitor]:
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if browser is None:
-        if "WITHOUT_CHROMIUM" in os.environ:
-            pytest.skip("Chromium cannot be installed here")
-        missing("Chromium is not installed (apt-get install chromium)")
-    arguments = ["--no-sandbox"] if os.getuid() == 0 else []
-    with playwright.sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=browser, args=arguments)
-        yield Visitor(launched.new_page())
-        launched.close()
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FmaServer]:
     """A server with a model and an update."""
@@ -100,6 +86,29 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FmaServer]:
         updates = f"{started.base_url}/api/v1/model_updates/"
         httpx.post(updates, json=update, headers=sender).raise_for_status()
         yield started
+
+
+@pytest.fixture(scope="module")
+def browser(server: FmaServer) -> Iterator["Browser"]:
+    """One browser for all tests; after the server, because Django refuses its database where Playwright runs."""
+    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if program is None:
+        if "WITHOUT_CHROMIUM" in os.environ:
+            pytest.skip("Chromium cannot be installed here")
+        missing("Chromium is not installed (apt-get install chromium)")
+    arguments = ["--no-sandbox"] if os.getuid() == 0 else []
+    with playwright.sync_playwright() as started:
+        launched = started.chromium.launch(executable_path=program, args=arguments)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def visitor(browser: "Browser") -> Iterator[Visitor]:
+    """A visitor without cookies."""
+    page = browser.new_page()
+    yield Visitor(page)
+    page.close()
 
 
 def test_no_page_breaks_its_policy(server: FmaServer, visitor: Visitor) -> None:

@@ -31,7 +31,7 @@ def server(request: pytest.FixtureRequest, fma_server: StartFma, tmp_path: Path)
         if request.param == "postgres-s3":
             database: PostgresServer = request.getfixturevalue("postgres_server")
             store: S3Server = request.getfixturevalue("s3_server")
-            env["FMA_DATABASE_URL"] = stack.enter_context(database.new_database())
+            env["FMA_DATABASE_URL"] = stack.enter_context(database.migrated_database())
             env |= store.new_bucket().environment
         elif request.param == "redis":
             env["FMA_BROKER_URL"] = stack.enter_context(private_redis(tmp_path))

@@ -57,6 +57,9 @@ class DaskCluster(AbstractContextManager["DaskCluster"]):
         self.folder = folder
         own = {name: value for name, value in os.environ.items() if not name.startswith(("FMA_", "DJANGO_"))}
         self._env = own | QUIET | dict(env or {})
+        # Dask reads its own variables while it is loaded.
+        has_settings = any(name.startswith("DASK_") for name in env or {})
+        self._forks = DASK_FORKS if CAN_FORK and not has_settings else None
         self._port = free_port()
         self.address = f"{'tcp' if tls is None else 'tls'}://127.0.0.1:{self._port}"
         self._tls = tls
@@ -109,5 +112,4 @@ class DaskCluster(AbstractContextManager["DaskCluster"]):
 
     def _start(self, *arguments: str, name: str) -> ServerProcess:
         log = self.folder / f"{name}.log"
-        forks = DASK_FORKS if CAN_FORK else None
-        return ServerProcess([*DASK, *arguments], env=self._env, cwd=REPOSITORY, log=log, forks=forks)
+        return ServerProcess([*DASK, *arguments], env=self._env, cwd=REPOSITORY, log=log, forks=self._forks)

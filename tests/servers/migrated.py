@@ -26,7 +26,7 @@ PACKAGES = ("django", "django-q2", "djangorestframework", "django-unfold", "djan
 def put_into(data_dir: Path, make: Callable[[Path], None]) -> Path:
     """Copy the database into a data folder; the first to ask has `make` make it, in a data folder of its own."""
     shared = Path(os.environ[FOLDER])
-    kept = shared / f"{_key()}.sqlite3"
+    kept = shared / f"{key()}.sqlite3"
     with open(shared / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not kept.exists():
@@ -41,7 +41,8 @@ def put_into(data_dir: Path, make: Callable[[Path], None]) -> Path:
 
 
 @cache
-def _key() -> str:
+def key() -> str:
+    """The name of the migrations that are here, and of the packages that bring some."""
     found = hashlib.sha256(" ".join(settings.INSTALLED_APPS).encode())
     for file in sorted(MIGRATIONS.glob("*.py")):
         found.update(file.name.encode() + file.read_bytes())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+from django.conf import settings
+from django.core.management import call_command
 from django.db import connections
 from django.db.utils import ConnectionHandler
 from django.test import override_settings
@@ -28,3 +30,9 @@ def on_database(url: str, *, secret_key: str) -> Iterator[None]:
         finally:
             connections["default"] = own
             other.close()
+
+
+def migrate(url: str) -> None:
+    """`fma manage migrate` of the database at `url`."""
+    with on_database(url, secret_key=settings.SECRET_KEY):
+        call_command("migrate", verbosity=0, interactive=False)

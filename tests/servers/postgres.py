@@ -20,6 +20,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
 
+from tests.servers import migrated
 from tests.servers.free_port import free_port
 from tests.servers.missing import missing
 from tests.servers.shared import Facts, Launch, shared_server
@@ -47,14 +48,33 @@ class PostgresServer:
         return urlunsplit(urlsplit(self.url)._replace(path=f"/{database}"))
 
     @contextmanager
-    def new_database(self) -> Iterator[str]:
+    def new_database(self, template: str = "template1") -> Iterator[str]:
         """The URL of a new, empty database, dropped afterwards together with whoever is still connected."""
         name = f"fma_{uuid.uuid4().hex}"
-        self.execute(f"CREATE DATABASE {name}")
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         try:
             yield self.url_of(name)
         finally:
             self.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    @contextmanager
+    def migrated_database(self) -> Iterator[str]:
+        """The URL of a new database, a copy of one that the first to ask migrates and that stays on the server."""
+        from tests.servers import own_django  # settings are made before Django is loaded
+
+        kept = f"fma_migrated_{migrated.key()}"
+        with closing(psycopg2.connect(self.url)) as connection, connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(1)")  # until the connection is closed
+            cursor.execute("SELECT datname FROM pg_database WHERE starts_with(datname, 'fma_migrated_')")
+            found = {name for (name,) in cursor}
+            if kept not in found:
+                for earlier in found:
+                    self.execute(f"DROP DATABASE {earlier} WITH (FORCE)")
+                with self.new_database() as url:
+                    own_django.migrate(url)
+                    self.execute(f"CREATE DATABASE {kept} TEMPLATE {urlsplit(url).path[1:]}")
+        with self.new_database(kept) as url:
+            yield url
 
     def execute(self, statement: str) -> None:
         """Run one statement in a connection of its own, outside any transaction."""

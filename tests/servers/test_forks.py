@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -83,14 +84,18 @@ def test_a_fork_is_stopped_and_killed_as_a_process_is(
         process = ServerProcess(
             [sys.executable, "-m", "sleeps"], env=env, cwd=tmp_path, log=tmp_path / end.name, forks=forks
         )
-        process.wait_until(lambda log=process.log_text: "up" in log(), "it is up")
-        assert process.members() == {process.pid}
-        assert process.exit_code is None
+        process.wait_until(partial(is_up, process), "it is up")
+        code = process.exit_code
+        assert (code, process.members()) == (None, {process.pid})
 
         assert process.stop(end) == -end
 
         assert process.exit_code == -end
         assert process.members() == set()
+
+
+def is_up(process: ServerProcess) -> bool:
+    return "up" in process.log_text()
 
 
 def test_a_command_that_takes_too_long_is_killed(forks: Forks, env: dict[str, str], tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from django.views.decorators.cache import never_cache
 from rest_framework.exceptions import Throttled
 
 from fma_api.problems import too_many_logins, with_code
-from fma_api.v1.limits import Guesses, checking_a_password
+from fma_api.v1.limits import Guesses
 
 log = structlog.get_logger(__name__)
 
@@ -22,7 +22,7 @@ def login(request: HttpRequest) -> HttpResponseBase:
     guesses = Guesses(request, account=request.POST.get("username", ""))
     try:
         guesses.count()
-        with checking_a_password():
+        with guesses.checked():
             response = admin.site.login(request)
     except Throttled as error:
         log.warning("login_refused", reason="too many wrong passwords")

@@ -12,7 +12,7 @@ from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 
-from fma_api.v1.limits import Guesses, checking_a_password
+from fma_api.v1.limits import Guesses
 from fma_django.accounts.grants import narrow_to_model
 from fma_django.accounts.tokens import SCOPES, find_token
 from fma_django.clients.registration import find_client
@@ -94,7 +94,7 @@ class BasicAuthentication(authentication.BasicAuthentication):
             return super().authenticate_credentials(userid, password, request)
         guesses = Guesses(request, account=userid)
         guesses.count()
-        with checking_a_password():
+        with guesses.checked():
             found = super().authenticate_credentials(userid, password, request)
         guesses.give_back()
         return found

@@ -20,7 +20,7 @@ ACCEPTED = "accepted"
 INPUT_S = 20.0
 """No input may take longer. A parser takes less than a millisecond, and this machine is shared."""
 MANY = 200
-"""Of so many valid inputs with a change, some must be accepted."""
+"""The number of valid inputs with a change of which some must be accepted."""
 STUCK_S = 120.0
 """In C no signal is handled: then the process ends, with the stacks of its threads."""
 SHOW_EVERY_S = 5.0

@@ -24,6 +24,7 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 sys.path.insert(1, str(REPOSITORY))  # tests.servers knows how to start what is compared
 
 from bench import Bench, Result  # noqa: E402
+from edge_works.hostile import hostile  # noqa: E402
 from edge_works.idle import idle  # noqa: E402
 from edge_works.large_bodies import downloads, not_modified, uploads  # noqa: E402
 from edge_works.latency import latency  # noqa: E402
@@ -46,6 +47,7 @@ WORKS: dict[str, Callable[[Bench], Iterator[Result]]] = {
     "many_clients": many_clients,
     "lists": lists,
     "waiters": waiters,
+    "hostile": hostile,
     "idle": idle,
 }
 

@@ -19,7 +19,7 @@ from rest_framework.exceptions import Throttled
 from fma_api.admin_site import LoginForm
 from fma_api.problems import too_many_logins, with_code
 from fma_api.v1.accounts.codes import lacks_second_factor
-from fma_api.v1.limits import Guesses, checking_a_password
+from fma_api.v1.limits import Guesses
 
 log = structlog.get_logger(__name__)
 
@@ -62,7 +62,7 @@ def login(request: HttpRequest) -> HttpResponseBase:
     guesses = Guesses(request, account=request.POST.get("username", ""))
     try:
         guesses.count()
-        with checking_a_password():
+        with guesses.checked():
             response = LoginPage.as_view()(request)
     except Throttled as error:
         log.warning("login_refused", reason="too many wrong passwords")

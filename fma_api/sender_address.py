@@ -1,6 +1,7 @@
 """The network address of the sender of a request."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
@@ -22,6 +23,7 @@ def _without_port(address: str) -> str:
     return host if port.isdecimal() else address
 
 
+@lru_cache(maxsize=4096)
 def network_of(address: str) -> str:
     """The addresses that one sender has: of IPv6, the 2**64 of a network."""
     try:

@@ -22,7 +22,7 @@ from fma_api.front.sending import send
 from fma_api.front.threads import Threads
 from fma_api.front.waiting_room import Outcome, WaitingRoom
 from fma_api.renderers import dumps
-from fma_api.sender_address import sender_address
+from fma_api.sender_address import network_of, sender_address
 from fma_django import wakeups
 
 log = structlog.get_logger(__name__)
@@ -184,7 +184,8 @@ class Front:
         environ[MAY_WAIT] = may_wait and self.room.takes_more
         done: asyncio.Future[NothingYet | None] = self._loop.create_future()
         threads = self._watched.get(environ["PATH_INFO"].rpartition("/")[2], self._threads)
-        threads.run(lambda: self._work(exchange, environ, done))
+        sender = network_of(sender_address(environ))
+        threads.run(lambda: self._work(exchange, environ, done), sender=sender)
         return await done
 
     def _work(

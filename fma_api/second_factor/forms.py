@@ -11,7 +11,7 @@ from django.contrib.auth.models import User
 from unfold.widgets import UnfoldAdminPasswordWidget, UnfoldAdminTextInputWidget
 
 from fma_api.v1.accounts.codes import accept_code
-from fma_api.v1.limits import Guesses, checking_a_password
+from fma_api.v1.limits import Guesses
 from fma_django.accounts import second_factor
 from fma_django.accounts.seal import Unreadable, seal, unseal
 
@@ -79,7 +79,7 @@ class TurnOnForm(forms.Form):
         password: str = self.cleaned_data["password"]
         guesses = Guesses(context.request, account=self.user.get_username())
         guesses.count()
-        with checking_a_password():
+        with guesses.checked():
             if not self.user.check_password(password):
                 raise forms.ValidationError("This is not your password.")
         guesses.give_back()

@@ -13,7 +13,7 @@ from rest_framework.permissions import SAFE_METHODS
 from rest_framework.request import Request
 
 from fma_api.v1.accounts.codes import lacks_second_factor, require_no_code, require_password_login
-from fma_api.v1.limits import Guesses, checking_a_password
+from fma_api.v1.limits import Guesses
 from fma_django.accounts.grants import narrow_to_model
 from fma_django.accounts.tokens import SCOPES, find_token
 from fma_django.clients.registration import find_client
@@ -99,7 +99,7 @@ class BasicAuthentication(authentication.BasicAuthentication):
             raise AuthenticationFailed(error.message, code=error.code) from error
         guesses = Guesses(request, account=userid)
         guesses.count()
-        with checking_a_password():
+        with guesses.checked():
             found = super().authenticate_credentials(userid, password, request)
         guesses.give_back()
         try:

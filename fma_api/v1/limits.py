@@ -2,10 +2,11 @@
 
 import hashlib
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from math import ceil
-from threading import BoundedSemaphore
+from threading import Condition
 from typing import ClassVar
 
 from django.http import HttpRequest
@@ -19,9 +20,49 @@ from fma_django import conf, rates
 from fma_django.rates import Cost
 
 AT_ONCE = 2
-PATIENCE_S = 5.0
-_CHECKING = BoundedSemaphore(AT_ONCE)
 """A password takes half a second of a core to check: more at once would only keep everybody else from one."""
+PLACES = 4
+"""So many threads check a password or wait to do so; the others serve other requests meanwhile."""
+PLACES_PER_ADDRESS = 2
+PATIENCE_S = 5.0
+
+
+class PasswordPlaces:
+    """The threads that check passwords: one of an address at a time, while a second one of it may wait."""
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._inside: Counter[str] = Counter()
+        self._checking: set[str] = set()
+
+    @contextmanager
+    def place(self, address: str) -> Iterator[None]:
+        """Raises Throttled when there is no place, or a turn takes too long."""
+        with self._changed:
+            if self._inside[address] >= PLACES_PER_ADDRESS or self._inside.total() >= PLACES:
+                raise Throttled(wait=1)
+            self._inside[address] += 1
+        try:
+            with self._changed:
+                if not self._changed.wait_for(lambda: self._is_turn_of(address), PATIENCE_S):
+                    raise Throttled(wait=1)
+                self._checking.add(address)
+            try:
+                yield
+            finally:
+                with self._changed:
+                    self._checking.remove(address)
+                    self._changed.notify_all()
+        finally:
+            with self._changed:
+                self._inside[address] -= 1
+                self._inside += Counter()  # forget addresses that have none
+
+    def _is_turn_of(self, address: str) -> bool:
+        return address not in self._checking and len(self._checking) < AT_ONCE
+
+
+password_places = PasswordPlaces()
 
 
 class PerHour(BaseThrottle):
@@ -60,8 +101,8 @@ class Guesses:
         account_rate: tuple[int, int] | None = None,
     ) -> None:
         number, period_s = conf.current().login_rate
-        address = network_of(sender_address(request.META))
-        self._costs = [Cost(f"guess:{of}:address:{address}", period_s / number, period_s)]
+        self._address = network_of(sender_address(request.META))
+        self._costs = [Cost(f"guess:{of}:address:{self._address}", period_s / number, period_s)]
         if account is not None:
             number, period_s = account_rate or (number, period_s)
             self._costs.append(Cost(f"guess:{of}:account:{_key_of(account)}", period_s / number, period_s))
@@ -71,6 +112,16 @@ class Guesses:
         wait_s, _ = rates.take(self._costs)
         if wait_s > 0:
             raise Throttled(wait=ceil(wait_s))
+
+    @contextmanager
+    def checked(self) -> Iterator[None]:
+        """Check a password in this block. Raises Throttled.
+
+        A thread that waits serves nobody: sixteen guesses at once kept all threads of a process from everybody else for
+        four seconds.
+        """
+        with password_places.place(self._address):
+            yield
 
     def give_back(self) -> None:
         """The secret was right: take away what was counted."""
@@ -93,14 +144,3 @@ def _key_of(account: object) -> str:
     """
     name = unicodedata.normalize("NFKC", str(account)).strip().casefold()
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-@contextmanager
-def checking_a_password() -> Iterator[None]:
-    """Let a few passwords be checked at once. Raises Throttled when it takes too long to get there."""
-    if not _CHECKING.acquire(timeout=PATIENCE_S):
-        raise Throttled(wait=1)
-    try:
-        yield
-    finally:
-        _CHECKING.release()

@@ -2,13 +2,13 @@
 
 import re
 from base64 import b64encode
-from threading import BoundedSemaphore
+from contextlib import ExitStack, nullcontext
 
 import pytest
 from django.test import Client as Browser
 from pytest_django import Settings
 
-from fma_api.v1.limits import checking_a_password
+from fma_api.v1.limits import AT_ONCE, Guesses, password_places
 from fma_django.accounts.roles import USE_ADMIN_SITE
 from tests.records import PASSWORD, make_user, make_user_with
 
@@ -83,7 +83,7 @@ def test_guesses_that_come_together_are_limited_together(monkeypatch: pytest.Mon
 
     asked: list[int] = []
     make_user("root", staff=True)
-    monkeypatch.setattr("fma_api.v1.limits._CHECKING", BoundedSemaphore(6))
+    monkeypatch.setattr(Guesses, "checked", lambda _: nullcontext())
     monkeypatch.setattr("django.contrib.auth.forms.authenticate", lambda request, **_: slow())
     monkeypatch.setattr("rest_framework.authentication.authenticate", slow)
     ask()
@@ -134,7 +134,6 @@ def test_each_refusal_outside_of_the_api_has_its_code_in_the_log(
 
 @pytest.mark.parametrize("path", [URL, "/api/v1/me/", "/api-token-auth/"])
 def test_few_passwords_are_checked_at_once(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
-    monkeypatch.setattr("fma_api.v1.limits._CHECKING", BoundedSemaphore(1))
     monkeypatch.setattr("fma_api.v1.limits.PATIENCE_S", 0.01)
     make_user("root", staff=True)
     said = {"username": "root", "password": PASSWORD}
@@ -148,7 +147,11 @@ def test_few_passwords_are_checked_at_once(monkeypatch: pytest.MonkeyPatch, path
             return browser.post(path, said, content_type="application/json").status_code
         return browser.post(path, said).status_code
 
-    with checking_a_password():
+    with ExitStack() as others:
+        for number in range(AT_ONCE):
+            others.enter_context(password_places.place(f"10.0.0.{number}"))
+        assert ask() == 429
+    with password_places.place("127.0.0.1"):  # of the same address
         assert ask() == 429
     assert ask() in (200, 302)
 

@@ -5,7 +5,6 @@ Limits of JSON's memory: tests/api/test_json_memory.py; of invitations: tests/co
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,8 +20,17 @@ from rest_framework.exceptions import Throttled
 
 from fma_api.front.body_places import BodyPlaces, NoPlace
 from fma_api.front.waiting_room import Outcome, WaitingRoom
+from fma_api.sender_address import network_of
 from fma_api.v1.clients.credential import CredentialsPerHour
-from fma_api.v1.limits import AT_ONCE, Guesses, PerHour, checking_a_password, count_registration
+from fma_api.v1.limits import (
+    AT_ONCE,
+    PLACES,
+    PLACES_PER_ADDRESS,
+    Guesses,
+    PasswordPlaces,
+    PerHour,
+    count_registration,
+)
 from fma_api.v1.reports.limits import ErrorsPerHour, SpeedTestsPerHour, TelemetryPerHour
 from fma_django.accounts import tokens
 from fma_django.accounts.tokens import Limits, create_token
@@ -130,20 +138,37 @@ def test_a_rate(what: str, settings: Settings) -> None:
 
 
 def test_passwords_that_are_checked_at_one_time() -> None:
-    inside, most, lock = 0, 0, threading.Lock()
+    assert checked(from_anywhere) == (AT_ONCE, PLACES)
+
+
+def test_passwords_of_one_address_that_are_checked_at_one_time() -> None:
+    assert checked(from_one_place) == (1, PLACES_PER_ADDRESS)
+
+
+def checked(request: Callable[[], Any]) -> tuple[int, int]:
+    """The passwords that were checked at one time, and the calls that got a place before any was ready."""
+    places, inside, most, lock, all_came = PasswordPlaces(), 0, 0, threading.Lock(), threading.Event()
+    refused = 0
 
     def check() -> None:
-        nonlocal inside, most
-        with checking_a_password():
+        nonlocal inside, most, refused
+        try:
+            with places.place(network_of(request().META["REMOTE_ADDR"])):
+                with lock:
+                    inside += 1
+                    most = max(most, inside)
+                all_came.wait(10)
+                with lock:
+                    inside -= 1
+        except Throttled:
             with lock:
-                inside += 1
-                most = max(most, inside)
-            time.sleep(0.001)
-            with lock:
-                inside -= 1
+                refused += 1
+                if refused == CALLERS - (PLACES if request is from_anywhere else PLACES_PER_ADDRESS):
+                    all_came.set()
+            raise
 
-    assert at_once(check, Throttled) > 0
-    assert most == AT_ONCE
+    through = at_once(check, Throttled)
+    return most, through
 
 
 @pytest.mark.parametrize(

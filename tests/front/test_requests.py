@@ -1,6 +1,7 @@
 """The environment that Django gets of a request, and the way of its answer."""
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -178,3 +179,26 @@ def test_django_hears_of_the_end_of_each_request(signals: list[str]) -> None:
         front.begin().wait()
 
         assert signals[:4] == ["started", "finished", "started", "finished"]
+
+
+@pytest.mark.parametrize(
+    "flooding", ["192.0.2.1:{port}", "[2001:db8::{port:x}]:1"], ids=["IPv4", "a network of IPv6"]
+)
+def test_a_flood_of_one_sender_waits_for_itself(flooding: str) -> None:
+    """One thread, held until all have come; the other sender is the last to come, and the second to be answered."""
+    go, order = threading.Event(), []
+
+    def note(request: HttpRequest) -> HttpResponse:
+        go.wait(10)
+        order.append(request.META["REMOTE_ADDR"])
+        return HttpResponse()
+
+    with running(Handler(note), threads=1) as front:
+        flood = [front.begin(client=flooding.format(port=5000 + number)) for number in range(50)]
+        other = front.begin(client="198.51.100.7:1")
+        front.until(lambda: len(front.front._threads._waiting) == 2)
+        go.set()
+        for asked in (*flood, other):
+            asked.wait()
+
+    assert order.index("198.51.100.7") <= 2

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 
 from fma_api.front.threads import Threads
 
@@ -42,3 +43,32 @@ def test_work_that_breaks_takes_no_thread_with_it() -> None:
         threads.run(breaks)
 
     run_all(threads, num=10)
+
+
+def test_senders_take_turns_and_each_is_served_in_its_order() -> None:
+    threads, go, done = Threads(1), threading.Event(), threading.Semaphore(0)
+    served: list[str] = []
+
+    def work(name: str) -> Callable[[], None]:
+        def serve() -> None:
+            served.append(name)
+            done.release()
+
+        return serve
+
+    threads.run(lambda: go.wait(10) and None)  # type: ignore[arg-type]
+    for number in range(1000):
+        threads.run(work(f"flood {number}"), sender="10.0.0.2")
+    for sender in ("10.0.0.3", "10.0.0.4"):
+        for number in range(2):
+            threads.run(work(f"{sender} {number}"), sender=sender)
+    go.set()
+    for _ in range(1004):
+        assert done.acquire(timeout=10)
+
+    assert served[:7] == [
+        *("flood 0", "10.0.0.3 0", "10.0.0.4 0"),
+        *("flood 1", "10.0.0.3 1", "10.0.0.4 1"),
+        "flood 2",
+    ]
+    assert served[7:] == [f"flood {number}" for number in range(3, 1000)]

@@ -18,7 +18,7 @@ from tests.fuzz.installation import installation, store_folder
 
 LOOK_EVERY = 500
 """So many requests go to one world, which its owner then reads."""
-LEVELS = {"parsers": 0.97, "stack": 0.015, "sockets": 0.015}
+LEVELS = {"parsers": 0.99, "stack": 0.007, "sockets": 0.003}
 """The share of the inputs that each level takes: a whole request takes as long as thirty inputs of a parser."""
 
 

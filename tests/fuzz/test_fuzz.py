@@ -38,12 +38,12 @@ def require_no_fault(failures: Path, *arguments: str, **env: str) -> None:
 
 @pytest.mark.slow
 def test_no_input_breaks_a_parser(tmp_path: Path) -> None:
-    require_no_fault(tmp_path, "--levels", "parsers", "--inputs", "99000")
+    require_no_fault(tmp_path, "--levels", "parsers", "--inputs", "99300")
 
 
 @pytest.mark.processes
 def test_no_request_breaks_the_server_or_what_its_owner_reads(tmp_path: Path) -> None:
-    require_no_fault(tmp_path, "--levels", "stack,sockets", "--inputs", "1000")
+    require_no_fault(tmp_path, "--levels", "stack,sockets", "--inputs", "700")
 
 
 @pytest.mark.processes

@@ -10,7 +10,7 @@ from fma_api.parsers import SmallFormParser, SmallJsonParser
 from fma_api.v1.accounts.codes import require_code, require_password_login
 from fma_api.v1.accounts.serializers import LoginSerializer, TokenSerializer
 from fma_api.v1.announced_bodies import AnnouncedBodies
-from fma_api.v1.limits import Guesses, checking_a_password
+from fma_api.v1.limits import Guesses
 from fma_django.accounts.tokens import issue_token
 
 
@@ -32,7 +32,7 @@ class LoginView(AnnouncedBodies):
         username = request.data.get("username") if isinstance(request.data, Mapping) else ""
         guesses = Guesses(request, account=username)
         guesses.count()
-        with checking_a_password():
+        with guesses.checked():
             serializer.is_valid(raise_exception=True)
         guesses.give_back()
         user = serializer.validated_data["user"]

@@ -144,7 +144,10 @@ class Front:
         until = self._loop.time() + kept.seconds
         while kept is not None:
             look_at = min(until, self._loop.time() + LOOK_EVERY_S)
-            outcome = await self.room.wait(exchange, kept.topics, since=since, until=look_at)
+            address, client = _sender(environ)
+            outcome = await self.room.wait(
+                exchange, kept.topics, since=since, until=look_at, address=address, client=client
+            )
             if outcome in (Outcome.GONE, Outcome.NO_PLACE):
                 send(exchange, kept)
                 return
@@ -181,11 +184,11 @@ class Front:
 
     async def _answer(self, exchange: Exchange, environ: Environ, *, may_wait: bool) -> NothingYet | None:
         """The response, in a thread: sent, or kept (and returned) when it is worth waiting for another one."""
-        environ[MAY_WAIT] = may_wait and self.room.takes_more
+        address, client = _sender(environ)
+        environ[MAY_WAIT] = may_wait and self.room.takes_more_of(address, client)
         done: asyncio.Future[NothingYet | None] = self._loop.create_future()
         threads = self._watched.get(environ["PATH_INFO"].rpartition("/")[2], self._threads)
-        sender = network_of(sender_address(environ))
-        threads.run(lambda: self._work(exchange, environ, done), sender=sender)
+        threads.run(lambda: self._work(exchange, environ, done), sender=address)
         return await done
 
     def _work(
@@ -210,6 +213,12 @@ class Front:
             send(exchange, django.server_error())  # without effect when an answer has begun
         finally:
             self._loop.call_soon_threadsafe(done.set_result, kept)
+
+
+def _sender(environ: Environ) -> tuple[str, str | None]:
+    """The address, or network of IPv6, and the credential."""
+    credential = environ.get("HTTP_CLIENT_UUID") or environ.get("HTTP_AUTHORIZATION")
+    return network_of(sender_address(environ)), credential
 
 
 def _media_type(environ: Environ) -> str:

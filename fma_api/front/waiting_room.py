@@ -1,17 +1,20 @@
 """The waiting room of requests for news: a place is a future of the event loop, without a thread or a connection."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum, auto
 
 from fma_api.front.protocol import Exchange
 from fma_django.wakeups import ALL
 
+PER_CLIENT = 8
+"""A client waits for a few models, each for rounds, evaluations and aggregates."""
+
 
 class Outcome(Enum):
-    """The reason why a wait has ended. NO_PLACE: all are taken, or the server is stopping."""
+    """The reason why a wait has ended. NO_PLACE: all are taken, or all of its sender, or the server is stopping."""
 
     NEWS = auto()
     TIME = auto()
@@ -27,31 +30,47 @@ class WaitingRoom:
 
     Between a look into the database and the wait for what changes it, something may be heard. Who looks says when: it
     takes `moment` before, and `wait(..., since=moment)` is over at once if one of the topics was heard after it.
+
+    places: of all senders together. One address may have three quarters of them, one client PER_CLIENT.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, *, places: int) -> None:
         self._loop = loop
-        self._places = places
+        self._places, self._per_address = places, places - places // 4
+        self._of_senders: Counter[str] = Counter()
         self._waiting: defaultdict[str, set[Place]] = defaultdict(set)
         self._last_heard: dict[str, int] = {}
         self._is_closed = False
         self.moment = 0
         self.count = 0
 
-    @property
-    def takes_more(self) -> bool:
-        return self.count < self._places and not self._is_closed
+    def takes_more_of(self, address: str, client: str | None) -> bool:
+        """address: or network, of the sender. client: its credential."""
+        return (
+            self.count < self._places
+            and not self._is_closed
+            and all(self._of_senders[key] < most for key, most in self._limits(address, client).items())
+        )
 
-    async def wait(self, exchange: Exchange, topics: Collection[str], *, since: int, until: float) -> Outcome:
+    async def wait(
+        self,
+        exchange: Exchange,
+        topics: Collection[str],
+        *,
+        since: int,
+        until: float,
+        address: str = "",
+        client: str | None = None,
+    ) -> Outcome:
         """until: by the loop's clock."""
-        if not self.takes_more:
+        if not self.takes_more_of(address, client):
             return Outcome.NO_PLACE
         if any(self._last_heard.get(topic, 0) > since for topic in (*topics, ALL)):
             return Outcome.NEWS
         place: Place = self._loop.create_future()
         timer = self._loop.call_at(until, _end, place, Outcome.TIME)
         watch = self._loop.create_task(_end_when_gone(exchange, place))
-        with self._taken(place, topics):
+        with self._taken(place, topics, self._limits(address, client).keys()):
             try:
                 return await place
             finally:
@@ -74,15 +93,24 @@ class WaitingRoom:
             for place in places:
                 _end(place, Outcome.NO_PLACE)
 
+    def _limits(self, address: str, client: str | None) -> Mapping[str, int]:
+        limits = {f"address {address}": self._per_address}
+        return limits if client is None else {**limits, f"client {client}": PER_CLIENT}
+
     @contextmanager
-    def _taken(self, place: Place, topics: Collection[str]) -> Iterator[None]:
+    def _taken(self, place: Place, topics: Collection[str], senders: Collection[str]) -> Iterator[None]:
         self.count += 1
+        self._of_senders.update(senders)
         for topic in topics:
             self._waiting[topic].add(place)
         try:
             yield
         finally:
             self.count -= 1
+            for sender in senders:
+                self._of_senders[sender] -= 1
+                if not self._of_senders[sender]:
+                    del self._of_senders[sender]
             for topic in topics:
                 self._waiting[topic].discard(place)
                 if not self._waiting[topic]:

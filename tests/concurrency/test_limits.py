@@ -19,7 +19,7 @@ from pytest_django import Settings
 from rest_framework.exceptions import Throttled
 
 from fma_api.front.body_places import BodyPlaces, NoPlace
-from fma_api.front.waiting_room import Outcome, WaitingRoom
+from fma_api.front.waiting_room import PER_CLIENT, Outcome, WaitingRoom
 from fma_api.sender_address import network_of
 from fma_api.v1.clients.credential import CredentialsPerHour
 from fma_api.v1.limits import (
@@ -211,22 +211,38 @@ async def _place_all(address: Callable[[int], str], client: Callable[[int], str 
     return most, without
 
 
-def test_places_in_the_waiting_room() -> None:
+@pytest.mark.parametrize(
+    ("address", "client", "taken"),
+    [
+        (lambda n: f"192.0.2.{n}", lambda n: f"client {n}", 80),
+        (lambda n: "192.0.2.1", lambda n: f"client {n}", 60),
+        (lambda n: f"192.0.2.{n}", lambda n: "one client", PER_CLIENT),
+    ],
+    ids=["all together", "one address", "one client"],
+)
+def test_places_in_the_waiting_room(
+    address: Callable[[int], str], client: Callable[[int], str], taken: int
+) -> None:
     class Exchange:
         async def client_disconnect(self) -> None:
             await asyncio.Event().wait()
 
     async def wait_all() -> list[Outcome]:
         loop = asyncio.get_running_loop()
-        room = WaitingRoom(loop, places=50)
+        room = WaitingRoom(loop, places=80)
         exchange: Any = Exchange()
         until = loop.time() + 0.3
-        waits = [room.wait(exchange, [f"model:{n}"], since=0, until=until) for n in range(CALLERS)]
-        return await asyncio.gather(*waits)
+        waits = [
+            room.wait(exchange, [f"model:{n}"], since=0, until=until, address=address(n), client=client(n))
+            for n in range(CALLERS)
+        ]
+        outcomes = await asyncio.gather(*waits)
+        assert room.takes_more_of(address(0), client(0)), "all places are free again"
+        return outcomes
 
     outcomes = asyncio.run(wait_all())
 
-    assert (outcomes.count(Outcome.TIME), outcomes.count(Outcome.NO_PLACE)) == (50, 150)
+    assert (outcomes.count(Outcome.TIME), outcomes.count(Outcome.NO_PLACE)) == (taken, CALLERS - taken)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -8,6 +8,7 @@ import pytest
 from django.http import HttpRequest, HttpResponse
 
 from fma_api.front.responses import NothingYet
+from fma_api.front.waiting_room import PER_CLIENT
 from tests.front.granian import Handler, Running, running
 
 TOPIC = "model:7"
@@ -98,7 +99,7 @@ def test_when_the_time_is_over_the_answer_is_what_there_is_then() -> None:
 
 
 def test_any_number_waits_without_a_thread(news: News) -> None:
-    with running(Handler(news), threads=2, waiters=300) as front:
+    with running(Handler(news), threads=2, waiters=400) as front:
         waiters = [front.begin() for _ in range(300)]
         until_waiting(front, 300)
         assert front.front.num_threads <= 2
@@ -113,6 +114,18 @@ def test_who_finds_no_place_is_answered_at_once(news: News) -> None:
         until_waiting(front)
 
         assert front.begin().wait().status == 204
+
+
+@pytest.mark.parametrize("header", ["client-uuid", "authorization"])
+def test_one_client_does_not_take_the_places_of_others(news: News, header: str) -> None:
+    with running(Handler(news), waiters=100) as front:
+        for _ in range(PER_CLIENT):
+            front.begin(headers=[(header, "one")])
+        until_waiting(front, PER_CLIENT)
+
+        assert front.begin(headers=[(header, "one")]).wait().status == 204
+        front.begin(headers=[(header, "another")])
+        until_waiting(front, PER_CLIENT + 1)
 
 
 def test_many_who_come_at_once_do_not_share_a_place(news: News) -> None:

@@ -23,6 +23,8 @@ from django.test.utils import override_script_prefix
 from jwt.algorithms import RSAAlgorithm
 from pytest_django import Settings
 
+from fma_api.cli.problem import Problem
+from fma_api.cli.user import bind_account
 from fma_api.oidc import discovery
 from fma_django.accounts.sign_on import bind
 from fma_django.clients import jwks
@@ -597,6 +599,20 @@ def test_below_a_prefix_the_provider_is_told_of_it(provider: Provider, user: Use
 
 def test_both_routes_only_read() -> None:
     assert [Browser().post(path).status_code for path in (LOGIN, CALLBACK)] == [405, 405]
+
+
+def test_the_operator_of_the_machine_binds_an_account(provider: Provider, settings: Settings) -> None:
+    make_user("anna"), make_user("ben")
+
+    bind_account("anna", "s-1")
+    bind_account("anna", "s-1")
+
+    with pytest.raises(Problem, match="belongs to another user"):
+        bind_account("ben", "s-1")
+    assert provider.log_in()[0].get("/api/v1/me/").json()["username"] == "anna"
+    settings.FMA_OIDC_ISSUER = ""
+    with pytest.raises(Problem, match="FMA_OIDC_ISSUER is not set"):
+        bind_account("ben", "s-2")
 
 
 def inline(**said: str) -> dict[str, str]:

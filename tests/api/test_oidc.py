@@ -365,11 +365,19 @@ def test_credentials_follow_no_redirect(
     assert "/elsewhere" not in server.asked
 
 
-def test_failed_logins_are_limited(provider: Provider, user: User, settings: Settings) -> None:
+def test_logins_that_are_not_completed_are_limited(
+    provider: Provider, user: User, server: HttpsServer, settings: Settings
+) -> None:
     settings.FMA_LOGIN_RATE = (3, 60)
-    statuses = [provider.log_in(key=OTHER_KEY)[1].status_code for _ in range(5)]
+    for _ in range(5):
+        assert provider.log_in()[1].status_code == 302  # those that are completed cost nothing
+    for _ in range(3):
+        assert provider.log_in(key=OTHER_KEY)[1].status_code == 403
+    server.asked.clear()
 
-    assert statuses == [403] * 3 + [429] * 2
+    assert [Browser().get(LOGIN).status_code for _ in range(2)] == [429, 429]
+    assert [came_back(Browser(), "guessed").status_code for _ in range(5)] == [403] * 5
+    assert server.asked == []
 
 
 def test_a_stranger_is_no_user(provider: Provider, user: User) -> None:

@@ -122,7 +122,7 @@ class Flow(OpenIDConnectOAuth2Adapter):
         return claims
 
     def _userinfo(self, answer: dict[str, Any], claims: dict[str, Any]) -> dict[str, Any]:
-        """What the provider says of the person beside the ID token."""
+        """The claims that the provider adds to the ID token."""
         url = self.description.userinfo_endpoint
         if not url:
             return {}

@@ -23,7 +23,7 @@ FAST := -m "not ($(LONG))"
 # the API makes of them, runs once.
 ON_POSTGRES := $(filter-out $(addprefix tests/django/test_,columns.py conf.py rates.py simulate.py state.py \
 	strategies.py verification.py weights.py),$(wildcard tests/django/test_*.py)) \
-	tests/django/admin/test_lists.py tests/concurrency/test_races.py \
+	tests/django/admin/test_lists.py tests/concurrency/test_races.py tests/concurrency/test_second_factor.py \
 	$(addprefix tests/api/contract/test_,lists.py models.py updates.py) \
 	$(addprefix tests/api/test_,accounts.py deliveries.py enrolment.py health.py idempotency.py joining.py latest.py metrics.py \
 	query_counts.py uploads.py)

@@ -25,7 +25,7 @@ FAST := -m "not ($(LONG))"
 ON_POSTGRES := -m "not s3" $(filter-out $(addprefix tests/django/test_,array_policies.py columns.py conf.py json_schema.py \
 	outgoing.py rates.py simulate.py squashed.py state.py strategies.py verification.py weights.py), \
 	$(wildcard tests/django/test_*.py)) \
-	tests/django/admin/test_lists.py $(addprefix tests/concurrency/test_,limits.py races.py) \
+	tests/django/admin/test_lists.py $(addprefix tests/concurrency/test_,limits.py races.py second_factor.py) \
 	$(addprefix tests/api/contract/test_,lists.py models.py) \
 	$(addprefix tests/api/test_,accounts.py enrolment.py health.py idempotency.py joining.py schemathesis.py)
 COMPILE = $< pip compile --quiet --upgrade --python-version 3.11 --extra dev --no-annotate --custom-compile-command 'make lock'

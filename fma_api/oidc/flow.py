@@ -122,7 +122,7 @@ class Flow(OpenIDConnectOAuth2Adapter):
         return claims
 
     def _userinfo(self, answer: dict[str, Any], claims: dict[str, Any]) -> dict[str, Any]:
-        """The claims of the person that the provider gives beside the ID token."""
+        """The claims that the provider adds to the ID token."""
         url = self.description.userinfo_endpoint
         if not url:
             return {}

@@ -2,7 +2,6 @@
 
 from math import ceil
 
-import structlog
 from allauth.socialaccount.providers.oauth2.client import OAuth2Error
 from allauth.socialaccount.providers.oauth2.views import OAuth2CallbackView, OAuth2LoginView
 from django.http import HttpRequest, HttpResponseBase
@@ -15,12 +14,15 @@ from fma_api.oidc.flow import Flow
 from fma_api.problems import too_many_logins
 from fma_api.v1.limits import Guesses
 
-log = structlog.get_logger(__name__)
-
 
 @never_cache
 @require_safe
 def to_provider(request: HttpRequest) -> HttpResponseBase:
+    """Begin a login, which counts until it is completed: it makes a session, and lets the server ask the provider."""
+    try:
+        Guesses(request, of="oidc").count()
+    except Throttled as error:
+        return too_many_logins(request, seconds=ceil(getattr(error, "wait", None) or 1))
     try:
         response: HttpResponseBase = OAuth2LoginView.adapter_view(Flow)(request)
     except OAuth2Error as error:
@@ -31,13 +33,8 @@ def to_provider(request: HttpRequest) -> HttpResponseBase:
 @never_cache
 @require_safe
 def from_provider(request: HttpRequest) -> HttpResponseBase:
-    """Log in whoever comes back; each try that fails counts, since it makes the server ask the provider."""
-    guesses = Guesses(request, of="oidc")
-    try:
-        guesses.count()
-    except Throttled as error:
-        return too_many_logins(request, seconds=ceil(getattr(error, "wait", None) or 1))
+    """Complete a login that was begun in this session; allauth looks for its state before it asks the provider."""
     response: HttpResponseBase = OAuth2CallbackView.adapter_view(Flow)(request)
     if response.status_code == 302:
-        guesses.give_back()
+        Guesses(request, of="oidc").give_back()
     return response

@@ -26,15 +26,15 @@ class CodeInput(UnfoldAdminTextInputWidget):
         return None
 
 
-def code_field(label: str) -> forms.CharField:
-    attributes = {"autocomplete": "one-time-code", "autofocus": "", "spellcheck": "false"}
+def code_field(label: str, **attributes: str) -> forms.CharField:
+    attributes = {"autocomplete": "one-time-code", "spellcheck": "false", **attributes}
     return forms.CharField(label=label, max_length=32, widget=CodeInput(attrs=attributes))
 
 
 class CodeForm(forms.Form):
     """A code of the user."""
 
-    code = code_field("Code")
+    code = code_field("Code", autofocus="")
 
     def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
         self.user = user

@@ -23,6 +23,8 @@ from django.test.utils import override_script_prefix
 from jwt.algorithms import RSAAlgorithm
 from pytest_django import Settings
 
+from fma_api.cli.problem import Problem
+from fma_api.cli.user import bind_account
 from fma_api.oidc import discovery
 from fma_django.accounts.sign_on import bind
 from fma_django.clients import jwks
@@ -363,11 +365,19 @@ def test_credentials_follow_no_redirect(
     assert "/elsewhere" not in server.asked
 
 
-def test_failed_logins_are_limited(provider: Provider, user: User, settings: Settings) -> None:
+def test_logins_that_are_not_completed_are_limited(
+    provider: Provider, user: User, server: HttpsServer, settings: Settings
+) -> None:
     settings.FMA_LOGIN_RATE = (3, 60)
-    statuses = [provider.log_in(key=OTHER_KEY)[1].status_code for _ in range(5)]
+    for _ in range(5):
+        assert provider.log_in()[1].status_code == 302  # those that are completed cost nothing
+    for _ in range(3):
+        assert provider.log_in(key=OTHER_KEY)[1].status_code == 403
+    server.asked.clear()
 
-    assert statuses == [403] * 3 + [429] * 2
+    assert [Browser().get(LOGIN).status_code for _ in range(2)] == [429, 429]
+    assert [came_back(Browser(), "guessed").status_code for _ in range(5)] == [403] * 5
+    assert server.asked == []
 
 
 def test_a_stranger_is_no_user(provider: Provider, user: User) -> None:
@@ -597,6 +607,20 @@ def test_below_a_prefix_the_provider_is_told_of_it(provider: Provider, user: Use
 
 def test_both_routes_only_read() -> None:
     assert [Browser().post(path).status_code for path in (LOGIN, CALLBACK)] == [405, 405]
+
+
+def test_the_operator_of_the_machine_binds_an_account(provider: Provider, settings: Settings) -> None:
+    make_user("anna"), make_user("ben")
+
+    bind_account("anna", "s-1")
+    bind_account("anna", "s-1")
+
+    with pytest.raises(Problem, match="belongs to another user"):
+        bind_account("ben", "s-1")
+    assert provider.log_in()[0].get("/api/v1/me/").json()["username"] == "anna"
+    settings.FMA_OIDC_ISSUER = ""
+    with pytest.raises(Problem, match="FMA_OIDC_ISSUER is not set"):
+        bind_account("ben", "s-2")
 
 
 def inline(**said: str) -> dict[str, str]:

@@ -15,6 +15,8 @@ from django.test import Client as Browser
 from django.test.utils import override_script_prefix
 from pytest_django import Settings
 
+from fma_api.cli.problem import Problem
+from fma_api.cli.user import take_off_second_factor
 from fma_api.second_factor.urls import urlpatterns
 from fma_django.accounts import second_factor
 from fma_django.accounts.roles import RUN_EXPERIMENTS, USE_ADMIN_SITE
@@ -346,6 +348,17 @@ def test_an_operator_takes_it_off_but_not_for_whoever_holds_more(
     assert [second_factor.is_on(user) for user in (owner, nobody, operator)] == [True, False, True]
     assert "second_factor_taken_off" in caplog.text
     assert is_in(logged_in(nobody))
+
+
+def test_the_operator_of_the_machine_takes_it_off(clock: Clock) -> None:
+    user = make_user("root", staff=True)
+    turn_on(user, clock)
+
+    assert take_off_second_factor("root")
+    assert not take_off_second_factor("root")
+    assert is_in(logged_in(user))
+    with pytest.raises(Problem, match="there is no user 'nobody'"):
+        take_off_second_factor("nobody")
 
 
 def test_links_of_other_servers_are_not_followed_after_the_code(clock: Clock, settings: Settings) -> None:

@@ -167,6 +167,7 @@ def test_every_link_leads_to_the_server(
         "/static/unfold/",
         "/static/drf_spectacular_sidecar/",
         "/admin/fma_django/round/",
+        "/admin/second-factor/on/",
         "/weights/",
     ):
         assert any(path.startswith(PREFIX) and part in path for path in paths), part

@@ -59,6 +59,13 @@ def test_an_empty_environment_but_for_the_key_gives_every_default() -> None:
         ),
         ("FMA_LOG_FORMAT", "JSON", "json"),
         ("FMA_LOGIN_RATE", "5/s", (5, 1)),
+        (
+            "FMA_OIDC_ROLES",
+            "ops=operator, /a=b=data scientist,",
+            (("ops", "operator"), ("/a=b", "data scientist")),
+        ),
+        ("FMA_OIDC_EMAIL_DOMAINS", "Example.org,b.example", ("example.org", "b.example")),
+        ("FMA_SECOND_FACTOR", "Required", "required"),
     ],
 )
 def test_a_value_is_read(name: str, text: str, value: object) -> None:
@@ -135,6 +142,17 @@ def test_a_value_is_read(name: str, text: str, value: object) -> None:
         ("FMA_ENROLMENT_TOKEN", "4711", "16 characters or more"),
         ("FMA_ENROLMENT_TOKEN", "1212" * 8, "16 characters or more"),
         ("FMA_LOGIN_RATE", "often", "a number of requests in a period"),
+        ("FMA_OIDC_ROLES", "operator", "values of the claim with their roles"),
+        ("FMA_OIDC_ROLES", "ops=", "values of the claim with their roles"),
+        ("FMA_OIDC_EMAIL_DOMAINS", "@example.org", "host names"),
+        (
+            "FMA_OIDC_ISSUER",
+            "http://idp.example.org",
+            "an address of at most 200 characters that starts with https://",
+        ),
+        ("FMA_OIDC_ISSUER", "https://", "an address of at most 200"),
+        ("FMA_OIDC_ISSUER", "https://idp.example.org/?realm=x", "an address of at most 200"),
+        ("FMA_OIDC_ISSUER", f"https://idp.example.org/{'x' * 200}", "an address of at most 200"),
     ],
 )
 def test_a_bad_value_says_what_must_hold_and_what_was_found(name: str, text: str, must_be: str) -> None:
@@ -314,6 +332,36 @@ def test_a_cluster_needs_dask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(environment, "find_spec", lambda name: None)
     with pytest.raises(EnvironmentInvalid, match=r"pip install 'federated-model-aggregation\[dask\]'"):
         read(KEY | {"FMA_EXECUTOR": "dask", "FMA_DASK_SCHEDULER": "tcp://host:8786"})
+
+
+PROVIDER = KEY | {
+    "FMA_OIDC_ISSUER": "https://idp.example.org",
+    "FMA_OIDC_CLIENT_ID": "fma",
+    "FMA_OIDC_CLIENT_SECRET": "hunter2",
+}
+
+
+@pytest.mark.parametrize("name", ["FMA_OIDC_CLIENT_ID", "FMA_OIDC_CLIENT_SECRET"])
+def test_a_provider_needs_the_server_to_be_its_client(name: str) -> None:
+    assert read(PROVIDER)["FMA_OIDC_SCOPES"] == ["openid", "profile", "email"]
+    with pytest.raises(EnvironmentInvalid, match=f"FMA_OIDC_ISSUER is set, so {name} must be set"):
+        read(PROVIDER | {name: ""})
+
+
+def test_a_provider_is_asked_for_openid_with_the_packages_that_it_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(EnvironmentInvalid, match="FMA_OIDC_SCOPES must have openid"):
+        read(PROVIDER | {"FMA_OIDC_SCOPES": "email"})
+    monkeypatch.setattr(environment, "find_spec", lambda name: None)
+    with pytest.raises(EnvironmentInvalid, match=r"pip install 'federated-model-aggregation\[oidc\]'"):
+        read(PROVIDER)
+
+
+def test_somebody_can_log_in() -> None:
+    assert read(PROVIDER | {"FMA_PASSWORD_LOGIN": "false"})["FMA_PASSWORD_LOGIN"] is False
+    with pytest.raises(EnvironmentInvalid, match="nobody could log in"):
+        read(KEY | {"FMA_PASSWORD_LOGIN": "false"})
 
 
 def test_variables_that_kubernetes_injects_are_no_settings() -> None:

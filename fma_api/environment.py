@@ -184,6 +184,11 @@ SETTINGS: tuple[Setting, ...] = (
         parse=whole(least=1),
     ),
     _recorded(
+        "FMA_SIGNED_UPDATES",
+        "Whether updates carry the signature of their client: of all clients (`required`), of those that have a key "
+        "(`known_keys`), or nobody looks at signatures (`off`). See the how-to guide on keys.",
+    ),
+    _recorded(
         "FMA_REGISTRATION_RATE",
         "How many new clients one address may register in a period. More are answered with 429 and Retry-After. Each "
         "process of the server counts alone, unless FMA_BROKER_URL is set.",

@@ -42,6 +42,7 @@ class Settings:
     jwt_tags_claim: str = "tags"
     outgoing_hosts: tuple[str, ...] = ("*",)
     outgoing_networks: tuple[Network, ...] = ()
+    signed_updates: Literal["off", "known_keys", "required"] = "off"
     evaluation_min_contributors: int = 3
     evaluation_refuse_isolation: bool = True
 

@@ -33,10 +33,11 @@ def verify(
     data: data_folder.DataOption = data_folder.DEFAULT,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line, for programs.")] = False,
 ) -> None:
-    """Compute a published aggregate again from its stored updates, and compare the hashes.
+    """Compute a published aggregate again from its stored updates, and compare the hashes; check their signatures.
 
-    Exit code 0 means that the updates give the same aggregate and the same strategy state, bit for bit. Exit code 3
-    means that they give something else. Exit code 1 means that the round cannot be computed again: an update is gone or
+    Exit code 0 means that the updates give the same aggregate and the same strategy state, bit for bit, and that those
+    which their clients have signed are what was signed. Exit code 3 means that they give something else, or that a
+    signature is wrong. Exit code 1 means that the round cannot be computed again: an update is gone or
     cannot be read, or a plugin is missing. Nothing is changed. The server may be running or not.
 
     **Examples**
@@ -63,7 +64,7 @@ def verify(
         print(json.dumps(facts | refused))
         raise typer.Exit(1) from error
     print(json.dumps(facts | _as_json(verified)) if as_json else _as_text(federated_model, verified))
-    raise typer.Exit(0 if verified.is_equal else DIFFERENT)
+    raise typer.Exit(DIFFERENT if verified.wrong_signatures or not verified.is_equal else 0)
 
 
 def open_existing(data: Path) -> None:
@@ -116,6 +117,11 @@ def _as_json(verified: "Verification") -> dict[str, Any]:
         "num_updates": verified.num_updates,
         "published": _hashes(verified.published_sha256, verified.published_state_sha256),
         "computed": _hashes(verified.computed_sha256, verified.computed_state_sha256),
+        "signatures": {
+            "num_signed": verified.num_signed,
+            "num_converted": verified.num_converted,
+            "wrong": list(verified.wrong_signatures),
+        },
     }
 
 
@@ -136,6 +142,15 @@ def _as_text(federated_model: "FederatedModel", verified: "Verification") -> str
             f"  state published  sha256 {verified.published_state_sha256 or 'none'}",
             f"  state computed   sha256 {verified.computed_state_sha256 or 'none'}",
         ]
+    if verified.num_signed:
+        lines.append(f"  signatures of {verified.num_signed} update{'s' if verified.num_signed > 1 else ''}")
+    if verified.num_converted:
+        lines.append(
+            f"  {verified.num_converted} of these were converted: that the file is what was signed, the server says"
+        )
+    if verified.wrong_signatures:
+        ids = ", ".join(map(str, verified.wrong_signatures))
+        lines.append(f"wrong signatures: what the record says of update {ids} is not what its client signed")
     if verified.is_equal:
         lines.append("equal: the published aggregate is what its updates give")
     else:

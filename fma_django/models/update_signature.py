@@ -2,6 +2,7 @@
 
 from django.db import models
 
+from fma_core.identity.keys import fingerprint
 from fma_django.models.model_update import ModelUpdate
 
 
@@ -24,3 +25,9 @@ class UpdateSignature(models.Model):
 
     def __str__(self) -> str:
         return f"signature of update {self.update_id}"
+
+
+def signer_of(update: ModelUpdate) -> str | None:
+    """The fingerprint of the key that signed an update; None for one that is not signed."""
+    signed: UpdateSignature | None = getattr(update, "signed", None)
+    return None if signed is None else fingerprint(bytes.fromhex(signed.public_key))

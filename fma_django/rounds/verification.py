@@ -1,4 +1,4 @@
-"""Computing a published aggregate again, from the updates that are still stored."""
+"""Computing a published aggregate again, from the updates that are still stored, and checking their signatures."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from fma_core.engine import ENGINE_VERSION
 from fma_django.errors import NotVerifiable
-from fma_django.models import FederatedModel, ModelUpdate, Round
+from fma_django.models import FederatedModel, ModelUpdate, Round, UpdateSignature
 from fma_django.models.model_update import UpdateStatus
 from fma_django.models.round import RoundState
 from fma_django.record.queries.aggregates import initial_artifact
+from fma_django.record.signed_updates import is_still_right
 from fma_django.record.weights import spool_file
 from fma_django.rounds.folding import Results, fold_round
 from fma_django.storage import get_store
@@ -18,7 +19,12 @@ from fma_django.storage.errors import BlobCorrupt, BlobMissing
 
 @dataclass(frozen=True)
 class Verification:
-    """The hashes of a round's aggregate and state: as published, and as computed again. "" where there is no state."""
+    """The hashes of a round's aggregate and state: as published, and as computed again. "" where there is no state.
+
+    num_signed: how many of its updates their clients have signed. num_converted: how many of these the server had to
+    convert, so that it alone says that the stored file is what was signed. wrong_signatures: the ids of updates whose
+    signature is not right for what the record says of them now.
+    """
 
     round_number: int
     num_updates: int
@@ -26,6 +32,9 @@ class Verification:
     computed_sha256: str
     published_state_sha256: str
     computed_state_sha256: str
+    num_signed: int = 0
+    num_converted: int = 0
+    wrong_signatures: tuple[int, ...] = ()
 
     @property
     def is_equal(self) -> bool:
@@ -64,6 +73,10 @@ def verify_round(
     _require_intact(published, updates)
     with spool_file() as weights, spool_file() as state:
         folded = fold_round(published, updates, spec, Results(weights, state), check=progress)
+    signatures = (
+        UpdateSignature.objects.filter(update__in=updates).select_related("update").order_by("update_id")
+    )
+    signed = list(signatures)
     verified = Verification(
         round_number=published.number,
         num_updates=len(updates),
@@ -71,6 +84,9 @@ def verify_round(
         computed_sha256=folded.weights.sha256,
         published_state_sha256=aggregate.state_sha256,
         computed_state_sha256="" if folded.state is None else folded.state.sha256,
+        num_signed=len(signed),
+        num_converted=sum(row.sha256 != row.update.sha256 for row in signed),
+        wrong_signatures=tuple(row.update_id for row in signed if not is_still_right(row)),
     )
     if not verified.is_equal and published.engine_version != ENGINE_VERSION:
         raise NotVerifiable(

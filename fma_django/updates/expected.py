@@ -8,6 +8,7 @@ from uuid import UUID
 
 from fma_core.arrays.codecs.json_layouts import Layout
 from fma_core.arrays.spec import Spec
+from fma_django.models import UpdateSignature
 from fma_django.record.idempotency import Once
 from fma_django.updates.facts import UpdateFacts
 
@@ -30,6 +31,7 @@ class Expected:
     """An update whose body may travel: its client and model, its facts, and the requirements on its body.
 
     sent_base: the base_aggregate that the client named; that of the facts may follow from a round that it joined.
+    signed: the client's signature, which is right, to be kept with the update.
     """
 
     client_id: UUID
@@ -43,6 +45,7 @@ class Expected:
     spec: Spec | None
     layout: Layout | None
     schema: Any
+    signed: UpdateSignature | None
 
     @property
     def scope(self) -> str:

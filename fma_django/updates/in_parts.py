@@ -13,7 +13,15 @@ from fma_django.models import Client, FederatedModel, IdempotencyKey, ModelUpdat
 from fma_django.record.idempotency import Once, create_once
 from fma_django.record.weights import SafetensorsBody
 from fma_django.updates.facts import INITIAL
-from fma_django.updates.intake import Allow, Expected, Sender, UpdateFacts, accept, announce
+from fma_django.updates.intake import (
+    Allow,
+    Expected,
+    Sender,
+    SentSignature,
+    UpdateFacts,
+    accept,
+    announce,
+)
 from fma_django.updates.limits import plain_bytes, require_size
 from fma_django.updates.rates import ask_for_bytes, count_arrived, count_begun
 from fma_django.updates.uploads import (
@@ -36,8 +44,11 @@ def begin_update(
     content_encoding: str = "",
     sha256: str = "",
     idempotency_key: str | None = None,
+    signature: str = "",
 ) -> Upload:
     """Begin the upload of an update of `size_bytes`. What can be refused without them is refused now.
+
+    signature: the text of its header, with which `sha256` must be there.
 
     Raises UnsupportedCoding, TooLarge, SpecMismatch, RateExceeded, StorageFull, and what `announce` and
     `create_upload` raise.
@@ -47,7 +58,12 @@ def begin_update(
         raise TooLarge(f"an update may have at most {most} bytes (FMA_MAX_UPDATE_BYTES); found {size_bytes}")
     content_encoding = CODING if is_zstd(content_encoding) else ""
     announced = announce(
-        Sender(federated_model.pk, client.pk), facts, size_bytes, content_encoding, allow=_allow_beginning
+        Sender(federated_model.pk, client.pk),
+        facts,
+        size_bytes,
+        content_encoding,
+        signature=SentSignature(signature, sha256, facts.base_aggregate_id) if signature else None,
+        allow=_allow_beginning,
     )
     base = announced.facts.base_aggregate_id
     upload = Upload(
@@ -61,6 +77,7 @@ def begin_update(
         size_bytes=size_bytes,
         content_encoding=content_encoding,
         sha256=sha256,
+        signature=signature,
     )
     return create_upload(
         upload,
@@ -121,12 +138,15 @@ def finish_update(upload: Upload, *, idempotency_key: str | None = None) -> Mode
 
 def _announce(upload: Upload, *, allow: Allow, idempotency_key: str | None = None) -> Expected:
     base = (upload.base_aggregate_id or INITIAL) if upload.base_is_known else None
+    sent_base = base if upload.base_was_sent else None
+    signature = SentSignature(upload.signature, upload.sha256, sent_base) if upload.signature else None
     return announce(
         Sender(upload.federated_model_id, _client_id(upload)),
         UpdateFacts(base, upload.num_examples, upload.metrics),
         upload.size_bytes,
         upload.content_encoding,
         idempotency_key=idempotency_key,
+        signature=signature,
         allow=allow,
     )
 

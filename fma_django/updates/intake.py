@@ -36,6 +36,12 @@ from fma_django.updates.expected import Expected, Sender
 from fma_django.updates.facts import UpdateFacts, metrics_json_of, require_metrics
 from fma_django.updates.one_writer import turn
 from fma_django.updates.rates import ask_for_update
+from fma_django.updates.signatures import (
+    SentSignature,
+    keep_signature,
+    require_signature,
+    require_still_signed,
+)
 from fma_django.updates.standing import (
     Standing,
     configuration_of,
@@ -47,7 +53,16 @@ from fma_django.updates.standing import (
     with_base,
 )
 
-__all__ = ["Allow", "Expected", "Sender", "UpdateFacts", "accept", "announce", "refuse_before_facts"]
+__all__ = [
+    "Allow",
+    "Expected",
+    "Sender",
+    "SentSignature",
+    "UpdateFacts",
+    "accept",
+    "announce",
+    "refuse_before_facts",
+]
 
 Allow = Callable[[Expected, int, str], None]
 
@@ -62,21 +77,26 @@ def announce(
     coding: str = "",
     *,
     idempotency_key: str | None = None,
+    signature: SentSignature | None = None,
     allow: Allow = limits.allow,
 ) -> Expected:
     """Refuse now what can be refused without a look at the body; count what is let in.
 
     size_bytes, coding: of the body as it travels.
+    signature: the client's under the update, which FMA_SIGNED_UPDATES may require.
     allow: asks the limits, last of all. A body that comes in parts asks them at other times than a whole one.
 
-    Raises UnknownClient, UnknownModel, NotRegistered, InvalidValue, NoInitialModel, UnknownBaseAggregate,
-    BaseAggregateRequired, ExperimentEnded, NotSelected, LateUpdate, RoundFull, and what `allow` raises.
+    Raises UnknownClient, UnknownModel, NotRegistered, InvalidValue, SignatureRequired, InvalidSignature,
+    NoInitialModel, UnknownBaseAggregate, BaseAggregateRequired, ExperimentEnded, NotSelected, LateUpdate, RoundFull,
+    and what `allow` raises.
     ExperimentEnded, NotSelected, LateUpdate and RoundFull do not meet an idempotency_key that was used before: what it
     made is there, whatever has become of its round.
     """
     standing = _standing_before_body(sender, facts)
     require_registered(standing)
     metrics_json = metrics_json_of(facts)
+    client_id = _client_id_of(standing)
+    signed = require_signature(signature, standing, client_id, sender.federated_model_id, facts)
     configuration = configuration_of(standing)
     rules = rules_of(configuration)
     require_metrics(rules.strategy, facts.metrics)
@@ -88,7 +108,7 @@ def announce(
     require_base(standing, facts, rules)
     spec, layout = wanted_of(configuration, standing.spec, standing.layout)
     expected = Expected(
-        client_id=_client_id_of(standing),
+        client_id=client_id,
         federated_model_id=sender.federated_model_id,
         facts=facts,
         sent_base=sent_base,
@@ -99,6 +119,7 @@ def announce(
         spec=spec,
         layout=layout,
         schema=rules.update_schema,
+        signed=signed,
     )
     try:
         if standing.round_id is None:
@@ -137,7 +158,7 @@ def accept(expected: Expected, body: WeightsBody) -> ModelUpdate:
     (`furthest_base_agg`) is kept, marked invalid, and does not count.
 
     Raises what `announce` raises but for the limits, if it has become true meanwhile, what `store_weights` raises,
-    IdempotencyKeyReused and IdempotencyKeyExpired.
+    SignatureReplayed, IdempotencyKeyReused and IdempotencyKeyExpired.
     """
     stored = store_weights(body, spec=expected.spec, layout=expected.layout, schema=expected.schema)
     once = expected.once(stored.sha256)
@@ -195,6 +216,7 @@ def _take(cursor: CursorWrapper, expected: Expected, stored: StoredWeights, once
         raise _UsedBefore("by a request that was here first")
     # What was true before the body travelled may have changed meanwhile.
     require_registered(standing)
+    require_still_signed(expected.signed, standing)
     configuration = configuration_of(standing)
     rules = rules_of(configuration)
     require_base(standing, expected.facts, rules)
@@ -224,6 +246,8 @@ def _take(cursor: CursorWrapper, expected: Expected, stored: StoredWeights, once
         refusal=refusal,
         now=now,
     )
+    if expected.signed is not None:
+        keep_signature(expected.signed, update)
     if once is not None:
         sql.remember(cursor, once, update.pk, now)
     if not refusal:

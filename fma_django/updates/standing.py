@@ -29,6 +29,7 @@ class Standing(NamedTuple):
     """
 
     client_id: Annotated[Any, "{c.id}"]
+    public_key: Annotated[str | None, "{c.public_key}"]
     is_registered: Annotated[bool, "{reg.id} IS NOT NULL"]
     federated_model_id: Annotated[Any, "{m.id}"]
     allow_aggregation: Annotated[bool, "{m.allow_aggregation}"]

@@ -23,7 +23,7 @@ from fma_api.v1.updates.fast_path import shown
 from fma_api.v1.updates.serializers import ClientModelUpdateSerializer, ModelUpdateSerializer
 from fma_core.aggregation.aggregators.aggregator import MAX_NUM_EXAMPLES
 from fma_core.arrays.codecs import json_bytes
-from fma_django.models import ModelUpdate, Round
+from fma_django.models import ModelUpdate, Round, UpdateSignature
 from fma_django.models.model_update import UpdateStatus
 from tests.api.callers import API, SAFETENSORS, as_client, as_user, wait_of
 from tests.records import WEIGHTS, make_aggregate, make_client, make_model
@@ -128,7 +128,7 @@ def test_facts_in_a_query_are_read_as_the_serializer_reads_them(said: dict[str, 
 
 
 IDS = st.integers(1, 10**18 - 1)  # as many digits as paths have
-UPDATES = st.builds(
+UNSIGNED_UPDATES = st.builds(
     ModelUpdate,
     pk=IDS,
     client_id=st.uuids(),
@@ -143,6 +143,19 @@ UPDATES = st.builds(
     status=st.sampled_from(UpdateStatus).map(int),
     status_reason=st.text(max_size=9),
     created_on=st.datetimes(timezones=st.just(UTC)),
+)
+
+
+def _signed(update: ModelUpdate, public_key: str | None) -> ModelUpdate:
+    """The update with its signature, or without one, as a query that joins them leaves it."""
+    update._state.fields_cache["signed"] = None
+    if public_key is not None:
+        UpdateSignature(update=update, public_key=public_key)
+    return update
+
+
+UPDATES = st.builds(
+    _signed, UNSIGNED_UPDATES, st.none() | st.text("0123456789abcdef", min_size=64, max_size=64)
 )
 
 

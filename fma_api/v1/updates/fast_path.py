@@ -24,6 +24,7 @@ from fma_api.v1.known_queries import refuse_unknown_parameters
 from fma_api.v1.unknown_names import shown as shown_name
 from fma_api.v1.updates.early import refuse_early
 from fma_api.v1.updates.facts import FACTS, METRICS_IN_META, SentFacts, facts_in_json, facts_in_query
+from fma_api.v1.updates.signature import signature_of
 from fma_core.errors import TruncatedBody
 from fma_django import conf
 from fma_django.accounts.grants import may_change_experiment
@@ -31,10 +32,11 @@ from fma_django.clients.consent import require_consent
 from fma_django.clients.registration import find_client, hash_of
 from fma_django.errors import NotPermitted, UnknownClient, UnknownModel
 from fma_django.models import Client, FederatedModel, ModelUpdate
+from fma_django.models.update_signature import signer_of
 from fma_django.record.queries.visible import visible_to
 from fma_django.record.weights import JsonBody, SafetensorsBody, WeightsBody
 from fma_django.updates.in_parts import finish_update
-from fma_django.updates.intake import Sender, accept, announce
+from fma_django.updates.intake import Expected, Sender, accept, announce
 from fma_django.updates.uploads import find_upload
 
 JSON = "application/json"
@@ -76,10 +78,10 @@ def _of_client(request: HttpRequest, credential: str) -> ModelUpdate:
     sender = Sender(sent.federated_model_id, credential_hash=credential_hash)
     try:
         try:
-            expected = announce(sender, sent.facts, _size_bytes(request), _coding(body), idempotency_key=key)
+            expected = _announce(request, sender, sent, body, key)
         except UnknownClient:
             find_client(credential)  # the first use of a next credential
-            expected = announce(sender, sent.facts, _size_bytes(request), _coding(body), idempotency_key=key)
+            expected = _announce(request, sender, sent, body, key)
     finally:
         request.client_id = sender.client_id  # type: ignore[attr-defined]  # for the log
     return accept(expected, body)
@@ -108,8 +110,20 @@ def _of_user(request: HttpRequest) -> ModelUpdate:
         raise ValidationError({"client": ["A developer names a client by its public id."]})
     require_consent(federated_model, sent.client_id)
     sender = Sender(sent.federated_model_id, sent.client_id)
-    expected = announce(sender, sent.facts, _size_bytes(request), _coding(body), idempotency_key=key)
-    return accept(expected, body)
+    return accept(_announce(request, sender, sent, body, key), body)
+
+
+def _announce(
+    request: HttpRequest, sender: Sender, sent: SentFacts, body: WeightsBody, key: str | None
+) -> Expected:
+    return announce(
+        sender,
+        sent.facts,
+        _size_bytes(request),
+        _coding(body),
+        idempotency_key=key,
+        signature=signature_of(request, sent.facts.base_aggregate_id),
+    )
 
 
 class _OfHeaders(Request):
@@ -202,6 +216,7 @@ def shown(update: ModelUpdate, request: HttpRequest, *, to_client: bool) -> dict
             "weight_used": update.weight_used,
             "step_norm": update.step_norm,
             "distance": update.distance,
+            "signed_by": signer_of(update),
         }
     return members
 

@@ -10,6 +10,7 @@ from fma_api.v1.unknown_names import refuse_misspelt
 from fma_api.v1.weights_url import WeightsUrl
 from fma_core.aggregation.aggregators.aggregator import MAX_NUM_EXAMPLES
 from fma_django.models import ModelUpdate
+from fma_django.models.update_signature import signer_of
 
 
 class BoundedJSONField(serializers.JSONField):
@@ -88,6 +89,10 @@ class ClientModelUpdateSerializer(serializers.ModelSerializer[ModelUpdate]):
 class ModelUpdateSerializer(ClientModelUpdateSerializer):
     """An update as a developer sees it."""
 
+    signed_by = serializers.SerializerMethodField(
+        help_text="The fingerprint of the client's key that signed it; null when it is not signed."
+    )
+
     class Meta(ClientModelUpdateSerializer.Meta):
         fields = (
             *ClientModelUpdateSerializer.Meta.fields,
@@ -99,5 +104,9 @@ class ModelUpdateSerializer(ClientModelUpdateSerializer):
             "weight_used",
             "step_norm",
             "distance",
+            "signed_by",
         )
         read_only_fields = fields
+
+    def get_signed_by(self, update: ModelUpdate) -> str | None:
+        return signer_of(update)

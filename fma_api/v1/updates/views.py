@@ -27,6 +27,7 @@ from fma_api.v1.updates.serializers import (
     ModelUpdateSerializer,
     NewModelUpdateSerializer,
 )
+from fma_api.v1.updates.signature import SIGNATURE_HEADER
 from fma_api.v1.weights import weights_response
 from fma_django.models import ModelUpdate
 from fma_django.record.queries.visible import visible_to
@@ -61,7 +62,7 @@ class ModelUpdateViewSet(
 
     def get_queryset(self) -> QuerySet[ModelUpdate]:
         return visible_to(
-            self.request.user, super().get_queryset().select_related("round", "federated_model")
+            self.request.user, super().get_queryset().select_related("round", "federated_model", "signed")
         )
 
     @extend_schema(
@@ -98,6 +99,7 @@ class ModelUpdateViewSet(
                 enum=["zstd"],
                 description="For a safetensors body that is one zstd frame.",
             ),
+            SIGNATURE_HEADER,
             IDEMPOTENCY_KEY,
         ],
     )

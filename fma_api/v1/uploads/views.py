@@ -32,6 +32,7 @@ from fma_api.v1.ids import MAX_ID, UUID
 from fma_api.v1.unknown_names import shown
 from fma_api.v1.updates.facts import FACTS, METRICS, query_and_header
 from fma_api.v1.updates.serializers import UpdateFactsSerializer
+from fma_api.v1.updates.signature import SIGNATURE_HEADER, signature_text
 from fma_api.v1.uploads.serializers import UploadSerializer
 from fma_django import conf
 from fma_django.accounts.grants import may_change_experiment
@@ -108,6 +109,7 @@ class Announced(TypedDict):
                 OpenApiParameter.HEADER,
                 description="Digest of the whole as it travels: RFC 9530, sha-256.",
             ),
+            SIGNATURE_HEADER,
             IDEMPOTENCY_KEY,
         ],
     ),
@@ -251,7 +253,10 @@ def _begin_update(request: Request, announced: Announced) -> Upload:
     facts = UpdateFacts(
         validated.get("base_aggregate"), validated["num_examples"], validated.get("metrics") or {}
     )
-    return begin_update(federated_model, cast("Client", request.user), facts=facts, **announced)
+    signature = signature_text(request._request, announced["sha256"], digest_header="Repr-Digest")
+    return begin_update(
+        federated_model, cast("Client", request.user), facts=facts, signature=signature, **announced
+    )
 
 
 def _model_of(request: Request, user: User) -> FederatedModel:

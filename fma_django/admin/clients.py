@@ -5,7 +5,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import messages
-from django.contrib.admin import display, register
+from django.contrib.admin import EmptyFieldListFilter, display, register
 from django.contrib.admin.utils import unquote
 from django.db.models import F, OuterRef, Q, QuerySet, Subquery
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
@@ -22,6 +22,7 @@ from fma_django.admin.object_filter import object_filter
 from fma_django.admin.refusals import RefusableForm, RefusalsAdmin
 from fma_django.admin.secret_once import show_once
 from fma_django.admin.themed import action
+from fma_django.clients.keys import VALID, kept_certificate
 from fma_django.clients.registration import approve_client, create_client, describe_client, revoke_client
 from fma_django.experiments.changes import change_federated_model
 from fma_django.models import (
@@ -81,6 +82,7 @@ class ClientAdmin(RefusalsAdmin[Client]):
         "organisation_shown",
         "tags_shown",
         "models",
+        "key_shown",
         "updates",
         "last_update_on",
         "last_seen_on",
@@ -89,6 +91,7 @@ class ClientAdmin(RefusalsAdmin[Client]):
     list_filter = (
         "is_active",
         "awaits_approval",
+        ("public_key", EmptyFieldListFilter),
         object_filter(Organisation, "organisation"),
         object_filter(Tag, "tags", title="tag"),
         object_filter(FederatedModel, "federated_models", title="federated model"),
@@ -129,9 +132,17 @@ class ClientAdmin(RefusalsAdmin[Client]):
                 )
             },
         ),
+        (
+            "Key",
+            {"fields": ("fingerprint_shown", "key_added_on", "certificate_shown", "issuer_shown", "valid")},
+        ),
         ("Work", {"fields": ("updates", "scores", "latest_updates")}),
     )
-    readonly_fields = ("id", "state", "last_seen_on", "created_on", "updates", "scores", "latest_updates")
+    readonly_fields = (
+        *("id", "state", "last_seen_on", "created_on"),
+        *("fingerprint_shown", "key_added_on", "certificate_shown", "issuer_shown", "valid"),
+        *("updates", "scores", "latest_updates"),
+    )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Client]:
         registrations = FederatedModel.clients.through.objects.filter(client=OuterRef("pk"))
@@ -140,7 +151,7 @@ class ClientAdmin(RefusalsAdmin[Client]):
             super()
             .get_queryset(request)
             .defer("credential_hash")
-            .select_related("organisation")
+            .select_related("organisation", "issuer")
             .prefetch_related("tags")
             .annotate(
                 num_models=row_count(registrations, "client"),
@@ -217,6 +228,41 @@ class ClientAdmin(RefusalsAdmin[Client]):
     @display(description="models", ordering=F("num_models"))
     def models(self, row: Any) -> str:
         return link(list_url(FederatedModel, clients=row.pk), f"{row.num_models:,}")
+
+    @display(description="key", ordering="key_added_on")
+    def key_shown(self, row: Client) -> str:
+        certificate = kept_certificate(row)
+        if certificate is not None:
+            is_valid = certificate.state == VALID
+            return label(f"certificate {certificate.state}", "success" if is_valid else "danger")
+        return NOTHING if row.public_key is None else label("no certificate", "info")
+
+    @display(description="fingerprint")
+    def fingerprint_shown(self, row: Client) -> str:
+        return row.fingerprint or NOTHING
+
+    @display(description="certificate")
+    def certificate_shown(self, row: Client) -> str:
+        certificate = kept_certificate(row)
+        if certificate is None:
+            return NOTHING
+        return (
+            f"{certificate.organisation}: {certificate.label}"
+            if certificate.label
+            else certificate.organisation
+        )
+
+    @display(description="issuer")
+    def issuer_shown(self, row: Client) -> str:
+        certificate = kept_certificate(row)
+        return NOTHING if certificate is None else certificate.issuer
+
+    @display(description="valid")
+    def valid(self, row: Client) -> str:
+        certificate = kept_certificate(row)
+        if certificate is None:
+            return NOTHING
+        return f"{certificate.state}; {certificate.not_before:%Y-%m-%d} to {certificate.not_after:%Y-%m-%d}"
 
     @display(description="updates", ordering=F("num_sent"))
     def updates(self, row: Any) -> str:

@@ -13,6 +13,7 @@ from fma_django.admin.pretty_json import pretty_json
 from fma_django.admin.short_tables import MAX_ROWS, short_table
 from fma_django.models import Client, FederatedModel, ModelAggregate, ModelUpdate, Round
 from fma_django.models.model_update import UpdateStatus, UpdateVerdict
+from fma_django.models.update_signature import signer_of
 
 KINDS: dict[int, Kind] = {
     UpdateStatus.PENDING: "info",
@@ -58,6 +59,7 @@ class ModelUpdateAdmin(HistoryAdmin[ModelUpdate]):
         "size",
         "trained_from",
         "applied_in",
+        "signed",
         "created_on",
     )
     list_filter = (
@@ -81,6 +83,7 @@ class ModelUpdateAdmin(HistoryAdmin[ModelUpdate]):
         ("Weights", {"fields": ("trained_from", "applied_in", "num_examples", "size", "sha256", "weights")}),
         ("Use", {"fields": ("verdict_shown", "weight_used", "step_norm", "distance")}),
         ("Metrics", {"fields": ("metrics_shown",)}),
+        ("Signature", {"fields": ("signed_by",)}),
     )
     readonly_fields = (
         "of_model",
@@ -93,10 +96,11 @@ class ModelUpdateAdmin(HistoryAdmin[ModelUpdate]):
         "size",
         "weights",
         "metrics_shown",
+        "signed_by",
     )
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[ModelUpdate]:
-        related = ("federated_model", "round", "client", "base_aggregate", "applied_aggregate")
+        related = ("federated_model", "round", "client", "base_aggregate", "applied_aggregate", "signed")
         # The spec of the model, which may be large, would come along once for each row.
         return super().get_queryset(request).select_related(*related).defer("federated_model__spec")
 
@@ -148,6 +152,14 @@ class ModelUpdateAdmin(HistoryAdmin[ModelUpdate]):
     @display(description="weights")
     def weights(self, row: ModelUpdate) -> str:
         return weights_link(row)
+
+    @display(description="signed", boolean=True)
+    def signed(self, row: ModelUpdate) -> bool:
+        return signer_of(row) is not None
+
+    @display(description="signed by", empty_value="–")
+    def signed_by(self, row: ModelUpdate) -> str | None:
+        return signer_of(row)
 
     @display(description="metrics")
     def metrics_shown(self, row: ModelUpdate) -> str:

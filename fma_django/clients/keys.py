@@ -20,6 +20,8 @@ from fma_django.clients.issuers import valid_issuers
 from fma_django.errors import ClientHasKey, InvalidValue, KeyTaken
 from fma_django.models import Client, Issuer
 
+VALID = "valid"
+
 log = structlog.get_logger(__name__)
 
 
@@ -171,4 +173,4 @@ def _state(client: Client, not_after: int) -> str:
         return "expired"
     if client.organisation_id not in (None, issuer.organisation_id):
         return "of another organisation"
-    return "valid"
+    return VALID

@@ -68,7 +68,7 @@ def test_every_way_of_sending_is_signed(
         client.rotate_credential()
         assert client.wait_for_next(timeout_s=60) is not None
 
-    updates = developer.updates(federated_model=model)
+    updates = developer.updates(model)
     assert len({update["signed_by"] for update in updates}) == len(ways) + 1
     verified = json.loads(server.install.run("verify", str(model), "--json"))
     assert verified["signatures"] == {"num_signed": 6, "num_converted": 2, "wrong": []}

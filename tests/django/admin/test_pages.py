@@ -52,8 +52,10 @@ def test_every_model_of_the_record_is_there_but_secrets() -> None:
         "EvaluationResult",
         "Forwarding",
         "IdempotencyKey",
+        "Issuer",  # on the page of its organisation
         "Membership",  # on the page of its organisation
         "StoreOwnership",
+        "UpdateSignature",  # on the page of its update
     }
 
 

@@ -124,6 +124,7 @@ def test_an_organisation_has_members(browser: Browser, admin_user: User) -> None
     role = Group.objects.get(name="auditor")
     said = {"name": "North", "memberships-0-user": admin_user.pk, "memberships-0-role": role.pk}
     forms = {"memberships-TOTAL_FORMS": 1, "memberships-INITIAL_FORMS": 0}
+    forms |= {"issuers-TOTAL_FORMS": 0, "issuers-INITIAL_FORMS": 0}
     browser.post(url_of(Organisation, "add"), {**said, **forms})
     assert list(Organisation.objects.get().members.all()) == [admin_user]
     assert admin_user.memberships.get().role == role

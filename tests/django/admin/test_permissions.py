@@ -168,6 +168,8 @@ def members_form(*members: tuple[int | str, int, int | str]) -> dict[str, Any]:
         "name": "hospital",
         "memberships-TOTAL_FORMS": len(members),
         "memberships-INITIAL_FORMS": kept,
+        "issuers-TOTAL_FORMS": 0,
+        "issuers-INITIAL_FORMS": 0,
     }
     for index, (row, user, role) in enumerate(members):
         form |= {

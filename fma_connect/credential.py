@@ -14,7 +14,7 @@ import stat
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -124,17 +124,14 @@ class CredentialFile:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        # The folder, since the file is replaced; a lock file would stay behind.
-        if fcntl is None:
+        with ExitStack() as stack:
+            if fcntl is not None:
+                # The folder, since the file is replaced; a lock file would stay behind.
+                handle = os.open(self.path.parent, os.O_RDONLY)
+                stack.callback(os.close, handle)
+                with suppress(OSError):  # a file system without locks: the last process wins
+                    fcntl.flock(handle, fcntl.LOCK_EX)
             yield
-            return
-        handle = os.open(self.path.parent, os.O_RDONLY)
-        try:
-            with suppress(OSError):  # a file system without locks: the last process wins
-                fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
 
     def _write_beside(self, credential: Credential) -> str:
         folder = self.path.parent

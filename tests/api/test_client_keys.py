@@ -127,7 +127,9 @@ def test_a_repeated_registration_does_not_change_the_key(model: FederatedModel, 
         ({"certificate": "x"}, 422, "invalid_certificate"),
     ],
 )
-def test_a_wrong_key_registers_nobody(model: FederatedModel, key: Key, change, status, code) -> None:
+def test_a_wrong_key_registers_nobody(
+    model: FederatedModel, key: Key, change: dict[str, Any], status: int, code: str
+) -> None:
     answer = register(model, key.at_registration() | change)
 
     assert (answer.status_code, answer.json()["code"]) == (status, code)

@@ -116,14 +116,8 @@ def test_a_file_without_an_id_asks_for_it(make: Any, server: ScriptedServer, pat
 
     make().register()
 
-    require_proof(
-        *(
-            read(server.calls("POST", KEY)[0].json()[name])
-            for read, name in ((public_key_in, "public_key"), (signature_in, "key_proof"))
-        ),
-        CLIENT,
-        ID,
-    )
+    body = server.calls("POST", KEY)[0].json()
+    require_proof(public_key_in(body["public_key"]), signature_in(body["key_proof"]), CLIENT, ID)
     assert json.loads(path.read_text())["client"] == ID
 
 

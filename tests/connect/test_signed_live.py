@@ -18,7 +18,7 @@ from fma_core.identity.keys import fingerprint
 from tests.servers.fma import FmaServer, StartFma, User
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
-WEIGHTS = {"w": np.zeros((3, 4), np.float32), "b": np.zeros(4)}
+WEIGHTS: dict[str, np.ndarray[Any, Any]] = {"w": np.zeros((3, 4), np.float32), "b": np.zeros(4)}
 
 
 @pytest.fixture(scope="module")

@@ -363,6 +363,31 @@ def test_a_key_that_changes_while_an_update_travels_is_noticed(
     assert not ModelUpdate.objects.exists()
 
 
+def test_an_update_that_is_sent_again_is_signed_by_the_key_of_now(
+    device: Device, policy: str, settings: Settings
+) -> None:
+    settings.FMA_SIGNED_UPDATES = "off"
+    unsigned = device.send(signature="").json()["id"]
+    settings.FMA_SIGNED_UPDATES = policy
+    signatures = UpdateSignature.objects.filter(update=unsigned)
+
+    assert device.send().json()["id"] == unsigned
+    first = signatures.get()
+    assert is_still_right(first)
+    device.nonce = os.urandom(16)
+    assert device.send().json()["id"] == unsigned
+    assert signatures.get().nonce == first.nonce
+
+    device.key = Key()
+    sent = sent_key(device.key.request_file())
+    assert sent is not None
+    replace_key(device.registration.client, sent, by=None)
+    assert device.send().json()["id"] == unsigned
+    assert signatures.get().public_key == device.key.public.hex()
+    assert is_still_right(signatures.get())
+    assert device.model.rounds.get().num_updates == 1
+
+
 @given(st.integers(0, 127 + 512))
 @hypothesis_settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]

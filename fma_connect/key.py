@@ -55,7 +55,10 @@ class ClientKey:
         return {"format": FORMAT, **self._members(REQUEST, "")}
 
     def signature(self, client: str, body: RequestBody, facts: Facts) -> str:
-        """The header that signs an update: a nonce and the signature. The same update has the same one again."""
+        """The header that signs an update: a nonce and the signature. The same update has the same one again.
+
+        Raises InvalidArgument for facts that no server takes, such as half of a surrogate pair.
+        """
         nonce = hashlib.sha256(f"nonce {facts.key}".encode()).digest()[:NONCE_BYTES]
         signed = UpdateStatement(
             client=UUID(client),
@@ -66,7 +69,11 @@ class ClientKey:
             sha256=bytes.fromhex(expected_sha256(body.headers["Content-Digest"]) or ""),
             nonce=nonce,
         )
-        return f"{nonce.hex()} {sign(self._private, signed.encode()).hex()}"
+        try:
+            content = signed.encode()
+        except (ValueError, OverflowError) as error:
+            raise InvalidArgument(f"the facts of the update cannot be signed: {error}") from error
+        return f"{nonce.hex()} {sign(self._private, content).hex()}"
 
     @property
     def _private(self) -> bytes:

@@ -203,6 +203,29 @@ def test_an_update_that_is_sent_again_has_the_same_signature(make: Any, server: 
     assert len({first[:32], third[:32]}) == 2, "each update has a nonce of its own"
 
 
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"metrics": {"loss": "\ud800"}},
+        {"metrics": {"\udfff": 1}},
+        {"num_examples": 2**70},
+        {"base_aggregate": 2**64},
+    ],
+    ids=["text", "name", "num_examples", "base_aggregate"],
+)
+def test_what_cannot_be_signed_is_told_and_not_kept(
+    make: Any, server: ScriptedServer, path: Path, facts: dict[str, Any]
+) -> None:
+    client = make()
+    with pytest.raises(InvalidArgument):
+        client.push(WEIGHTS, **facts)
+
+    assert not list(path.parent.glob("*.update"))
+    client.push(WEIGHTS)
+    make().push(WEIGHTS)
+    assert len(server.calls("POST", UPDATES)) == 2
+
+
 def test_processes_that_start_together_agree_on_a_key(path: Path, server: ScriptedServer) -> None:
     older_file(path, server)
     program = (

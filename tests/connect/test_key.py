@@ -17,9 +17,17 @@ import pytest
 from fma_connect import Client
 from fma_connect.__main__ import main
 from fma_connect.credential import Credential, CredentialFile
-from fma_connect.exceptions import Conflict, CredentialError, InvalidArgument, InvalidRequest
+from fma_connect.exceptions import (
+    Conflict,
+    CredentialError,
+    InvalidArgument,
+    InvalidRequest,
+    NotAllowed,
+    ServerFailed,
+)
 from fma_connect.key import ClientKey
 from fma_connect.peers import TrustedIssuers, read_trusted_issuers
+from fma_connect.retry import RetryPolicy
 from fma_core.errors import InvalidCertificate, InvalidKey
 from fma_core.identity.keys import is_signed, public_key_in, public_key_of, signature_in
 from fma_core.identity.possession import CLIENT, REGISTRATION, REQUEST, require_proof
@@ -201,6 +209,61 @@ def test_an_update_that_is_sent_again_has_the_same_signature(make: Any, server: 
     assert first == second
     assert len({first, third}) == 2
     assert len({first[:32], third[:32]}) == 2, "each update has a nonce of its own"
+
+
+def test_a_key_that_the_server_has_lost_is_added_again(make: Any, server: ScriptedServer, path: Path) -> None:
+    client = make()
+    client.register()
+    refused, taken = (
+        json_reply({"code": "invalid_signature", "detail": "no key"}, 403),
+        json_reply({"id": 5}, 201),
+    )
+    server.on("POST", UPDATES, lambda seen: taken if server.calls("POST", KEY) else refused)
+
+    client.push(WEIGHTS)
+
+    first, second = server.calls("POST", UPDATES)
+    assert first.headers["fma-signature"] == second.headers["fma-signature"]
+    [added] = server.calls("POST", KEY)
+    assert (
+        added.json()["public_key"]
+        == public_key_of(bytes.fromhex(json.loads(path.read_text())["private_key"])).hex()
+    )
+
+
+def test_an_update_waits_for_a_key_that_cannot_be_added_now(make: Any, server: ScriptedServer) -> None:
+    make().register()
+    refused = json_reply({"code": "invalid_signature", "detail": "no key"}, 403)
+    adds = [Reply(503), json_reply({})]
+    server.on("POST", KEY, *adds)
+    server.on(
+        "POST",
+        UPDATES,
+        lambda seen: json_reply({"id": 5}, 201) if len(server.calls("POST", KEY)) == len(adds) else refused,
+    )
+    client = make(retry=RetryPolicy(max_attempts=1))
+
+    with pytest.raises(ServerFailed):
+        client.push(WEIGHTS)
+    client.push({"b": np.zeros(2)})
+
+    digests = [seen.headers["content-digest"] for seen in server.calls("POST", UPDATES)]
+    assert len(set(digests)) == 2, "the first one was kept"
+
+
+@pytest.mark.parametrize("status", [200, 409])
+def test_a_signature_that_stays_wrong_is_told(make: Any, server: ScriptedServer, status: int) -> None:
+    client = make()
+    client.register()
+    server.on("POST", UPDATES, json_reply({"code": "invalid_signature", "detail": "wrong"}, 403))
+    server.on("POST", KEY, json_reply({"code": "client_has_key", "detail": "another"}, status))
+
+    for _ in range(2):
+        with pytest.raises(NotAllowed, match="invalid_signature"):
+            client.push(WEIGHTS)
+
+    assert len(server.calls("POST", KEY)) == 1
+    assert len(server.calls("POST", UPDATES)) == (3 if status == 200 else 2)
 
 
 @pytest.mark.parametrize(

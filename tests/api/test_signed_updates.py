@@ -430,6 +430,7 @@ def test_a_record_that_was_changed_is_found_by_its_signatures(
     aggregate_now(device.model)
     verified = verify_round(device.model, 2)
     assert (verified.num_signed, verified.num_converted, verified.wrong_signatures) == (1, 0, ())
+    assert verified.num_other_keys == 0
 
     update = ModelUpdate.objects.filter(round__number=2)
     update.update(**{"client": make_client(device.model).client} if "client" in change else change)
@@ -437,6 +438,22 @@ def test_a_record_that_was_changed_is_found_by_its_signatures(
     verified = verify_round(device.model, 2)
     assert verified.is_equal, "the mean of one update does not depend on what was changed"
     assert verified.wrong_signatures == (update.get().pk,)
+
+
+def test_an_update_that_somebody_else_signed_in_the_record_is_found(settings: Settings) -> None:
+    settings.FMA_SIGNED_UPDATES = "required"
+    device = make_device(make_model(initial_model=weights(0.0)))
+    device.send()
+    aggregate_now(device.model)
+    forger = Device(device.model, device.registration, Key())
+    nonce, signature = forger.header(BODY, num_examples=8).split(" ")
+
+    ModelUpdate.objects.update(num_examples=8)
+    UpdateSignature.objects.update(public_key=forger.key.public.hex(), nonce=nonce, signature=signature)
+
+    verified = verify_round(device.model)
+    assert verified.wrong_signatures == (), "it is a signature of the key beside it"
+    assert verified.num_other_keys == 1
 
 
 def test_rounds_without_signatures_are_verified_as_before() -> None:

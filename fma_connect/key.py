@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from fma_connect.outbox import Facts
 from fma_core.errors import FMAError
 from fma_core.identity.certificate import read_certificate
 from fma_core.identity.keys import fingerprint, public_key_of, sign
+from fma_core.identity.members import MAX_BYTES
 from fma_core.identity.possession import CLIENT, REGISTRATION, REQUEST, prove_key
 from fma_core.identity.update import NONCE_BYTES, UpdateStatement
 
@@ -87,7 +87,8 @@ class ClientKey:
 def read_certificate_file(path: str | os.PathLike[str]) -> Mapping[str, Any]:
     """The certificate in a file, as it is sent. Raises InvalidArgument."""
     try:
-        return read_certificate(Path(path).read_bytes()).to_json()
+        with open(path, "rb") as file:
+            return read_certificate(file.read(MAX_BYTES + 1)).to_json()
     except OSError as error:
         raise InvalidArgument(f"certificate {os.fspath(path)} cannot be read: {error.strerror}") from error
     except FMAError as error:

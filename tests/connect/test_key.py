@@ -374,6 +374,10 @@ def test_garbage_is_no_certificate(make: Any, tmp_path: Path, content: bytes) ->
         make(certificate=tmp_path / "certificate.json")
     with pytest.raises(InvalidArgument, match="cannot be read"):
         make(certificate=tmp_path / "missing.json")
+    with pytest.raises(InvalidArgument, match="at most"):
+        make(certificate="/dev/zero")
+    with pytest.raises(InvalidArgument, match="no public file"):
+        read_trusted_issuers("/dev/zero")
 
 
 def test_the_command_writes_a_request_and_sends_a_certificate(
@@ -426,8 +430,12 @@ def test_a_peer_is_verified_by_the_list_of_its_own_issuers(tmp_path: Path, issue
         TrustedIssuers({}).verify_peer(peer.public.hex(), certificate)
 
 
+TWICE = f'{{"format": 1, "organisation": "a", "organisation": "b", "public_key": "{Key().public.hex()}"}}'
+
+
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"format": 1, "organisation": "", "public_key": "00"}', '"x"', "[" * 9999]
+    "content",
+    ["", "[]", "{}", '{"format": 1, "organisation": "", "public_key": "00"}', '"x"', "[" * 9999, TWICE],
 )
 def test_garbage_is_no_public_file(tmp_path: Path, content: str) -> None:
     (tmp_path / "x.pub").write_text(content)

@@ -7,7 +7,6 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from fma_connect.outbox import Facts
 from fma_core.errors import FMAError
 from fma_core.identity.certificate import read_certificate
 from fma_core.identity.keys import fingerprint, public_key_of, sign
+from fma_core.identity.members import MAX_BYTES
 from fma_core.identity.possession import CLIENT, REGISTRATION, REQUEST, prove_key
 from fma_core.identity.update import NONCE_BYTES, UpdateStatement
 
@@ -55,7 +55,10 @@ class ClientKey:
         return {"format": FORMAT, **self._members(REQUEST, "")}
 
     def signature(self, client: str, body: RequestBody, facts: Facts) -> str:
-        """The header that signs an update: a nonce and the signature. The same update has the same one again."""
+        """The header that signs an update: a nonce and the signature. The same update has the same one again.
+
+        Raises InvalidArgument for facts that no server takes, such as half of a surrogate pair.
+        """
         nonce = hashlib.sha256(f"nonce {facts.key}".encode()).digest()[:NONCE_BYTES]
         signed = UpdateStatement(
             client=UUID(client),
@@ -66,7 +69,11 @@ class ClientKey:
             sha256=bytes.fromhex(expected_sha256(body.headers["Content-Digest"]) or ""),
             nonce=nonce,
         )
-        return f"{nonce.hex()} {sign(self._private, signed.encode()).hex()}"
+        try:
+            content = signed.encode()
+        except (ValueError, OverflowError) as error:
+            raise InvalidArgument(f"the facts of the update cannot be signed: {error}") from error
+        return f"{nonce.hex()} {sign(self._private, content).hex()}"
 
     @property
     def _private(self) -> bytes:
@@ -80,7 +87,8 @@ class ClientKey:
 def read_certificate_file(path: str | os.PathLike[str]) -> Mapping[str, Any]:
     """The certificate in a file, as it is sent. Raises InvalidArgument."""
     try:
-        return read_certificate(Path(path).read_bytes()).to_json()
+        with open(path, "rb") as file:
+            return read_certificate(file.read(MAX_BYTES + 1)).to_json()
     except OSError as error:
         raise InvalidArgument(f"certificate {os.fspath(path)} cannot be read: {error.strerror}") from error
     except FMAError as error:

@@ -5,17 +5,16 @@ The list is the client's own: a file that its people give it, and nothing that t
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from fma_connect.exceptions import InvalidArgument
 from fma_core.errors import InvalidKey
 from fma_core.identity.certificate import certificate_of, require_certificate
 from fma_core.identity.keys import fingerprint, public_key_in
+from fma_core.identity.members import read_members
 
 __all__ = ["TrustedIssuers", "read_trusted_issuers"]
 
@@ -60,7 +59,7 @@ def read_trusted_issuers(path: str | os.PathLike[str]) -> TrustedIssuers:
 
 def _public_file(file: Path) -> tuple[bytes, str]:
     try:
-        members: Any = json.loads(file.read_bytes())
+        members = read_members(file)
         if members.keys() != {"format", "organisation", "public_key"} or members["format"] != FORMAT:
             raise ValueError("it has other members")
         organisation = members["organisation"]
@@ -71,5 +70,5 @@ def _public_file(file: Path) -> tuple[bytes, str]:
         raise InvalidArgument(f"{file} cannot be read: {error.strerror}") from error
     except InvalidKey as error:
         raise InvalidArgument(f"{file}: {error.message}") from error
-    except (ValueError, AttributeError, RecursionError) as error:
+    except ValueError as error:
         raise InvalidArgument(f"{file} is no public file of an organisation") from error

@@ -48,6 +48,7 @@ class Updates:
     who: gives the headers that identify the client, and registers it when necessary.
     outbox: gives the place for updates that are not confirmed; None keeps none.
     signature: gives the headers that sign an update; none for a client without a key.
+    add_key: adds the key once more, after a refused signature; False when that cannot help.
     """
 
     def __init__(
@@ -56,11 +57,13 @@ class Updates:
         who: Callable[[], Mapping[str, str]],
         outbox: Callable[[], Outbox | None],
         signature: Callable[[RequestBody, Facts], Mapping[str, str]],
+        add_key: Callable[[], bool],
     ) -> None:
         self._transport = transport
         self._who = who
         self._outbox = outbox
         self._signature = signature
+        self._add_key = add_key
         self._uploads = Uploads(transport, becomes=UPDATES)
         self._knows_header = True
         # The digest and the facts of an update that may have arrived: it may not have got into the outbox.
@@ -134,7 +137,13 @@ class Updates:
             _note_kept(error, facts, outbox)
             raise
         try:
-            answer = self._deliver(body, facts, least_bytes, who)
+            try:
+                answer = self._deliver(body, facts, least_bytes, who)
+            except Refused as refused:
+                # A database that was restored from a backup may know the client, and not its key.
+                if refused.code != "invalid_signature" or not self._add_key():
+                    raise
+                answer = self._deliver(body, facts, least_bytes, who)
             answer.json()  # a page is no confirmation: a network that wants a login answers 200, too
         except FMAConnectError as error:
             if _is_final(error):

@@ -10,6 +10,7 @@ import typer
 from fma_api.cli import data_folder
 from fma_api.cli.problem import Problem
 from fma_api.cli.secret_file import OutOption, for_the_secret
+from fma_core.identity.members import read_members
 
 if TYPE_CHECKING:
     from fma_django.models import Client
@@ -91,13 +92,11 @@ def key(
     ```
     """
     try:
-        members = json.loads(request.read_bytes())
+        members = read_members(request)
     except OSError as error:
         raise Problem(f"{request} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError):
-        members = None
-    if not isinstance(members, dict):
-        raise Problem(f"{request} is no request of a client")
+    except ValueError:
+        raise Problem(f"{request} is no request of a client") from None
     data_folder.open_record(data_folder.use(data))
     from fma_core.errors import FMAError
     from fma_django.clients.changes import replace_key

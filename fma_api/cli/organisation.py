@@ -24,6 +24,7 @@ from fma_core.identity.keys import (
     public_key_of,
     signature_in,
 )
+from fma_core.identity.members import MAX_BYTES, read_members
 from fma_core.identity.pem import private_key_pem, read_private_key
 from fma_core.identity.possession import REQUEST, require_proof
 
@@ -31,7 +32,6 @@ FORMAT = 1
 DAY_S = 86400
 # The clocks of devices and servers differ.
 BEGINS_EARLIER_S = 300
-MOST_BYTES = 16 * 1024
 OF_ORGANISATION = frozenset({"format", "organisation", "public_key"})
 OF_REQUEST = frozenset({"format", "public_key", "key_proof"})
 
@@ -91,8 +91,9 @@ def keygen(
     with _problems():
         # Refuses a name that no certificate can have, before anything is written.
         issue_certificate(private_key, public_key, organisation=name, not_before=0, not_after=1)
+        pem = private_key_pem(private_key, secret)
     members = {"format": FORMAT, "organisation": name, "public_key": public_key.hex()}
-    _write(out, private_key_pem(private_key, secret))
+    _write(out, pem)
     _write(public_file, f"{json.dumps(members, indent=2, ensure_ascii=False)}\n", mode=0o644)
     print(json.dumps({**_shown(members), "private_file": str(out), "public_file": str(public_file)}))
 
@@ -213,7 +214,7 @@ def _shown_certificate(certificate: Certificate) -> dict[str, Any]:
 def _members_of(file: Path, names: frozenset[str], kind: str) -> dict[str, Any]:
     """Raises Problem."""
     members = _json_of(file)
-    is_right = members.keys() == names and members["format"] == FORMAT
+    is_right = members.keys() == names and type(members["format"]) is int and members["format"] == FORMAT
     if not is_right or not isinstance(members.get("organisation", ""), str):
         raise Problem(f"{file} is no {kind}")
     return members
@@ -222,15 +223,11 @@ def _members_of(file: Path, names: frozenset[str], kind: str) -> dict[str, Any]:
 def _json_of(file: Path) -> dict[str, Any]:
     """Raises Problem."""
     try:
-        content = file.read_bytes()
-        members = json.loads(content) if len(content) <= MOST_BYTES else None
+        return read_members(file)
     except OSError as error:
         raise Problem(f"{file} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError):
-        members = None
-    if not isinstance(members, dict):
-        raise Problem(f"{file} has no JSON object of at most {MOST_BYTES} bytes")
-    return members
+    except ValueError:
+        raise Problem(f"{file} has no JSON object of at most {MAX_BYTES} bytes") from None
 
 
 def _private_key_in(file: Path, passphrase_file: Path | None) -> bytes:

@@ -120,6 +120,7 @@ def _as_json(verified: "Verification") -> dict[str, Any]:
         "signatures": {
             "num_signed": verified.num_signed,
             "num_converted": verified.num_converted,
+            "num_other_keys": verified.num_other_keys,
             "wrong": list(verified.wrong_signatures),
         },
     }
@@ -147,6 +148,11 @@ def _as_text(federated_model: "FederatedModel", verified: "Verification") -> str
     if verified.num_converted:
         lines.append(
             f"  {verified.num_converted} of these were converted: that the file is what was signed, the server says"
+        )
+    if verified.num_other_keys:
+        lines.append(
+            f"  {verified.num_other_keys} of these are of another key than their client has now: it was replaced "
+            "since, or the record was changed"
         )
     if verified.wrong_signatures:
         ids = ", ".join(map(str, verified.wrong_signatures))

@@ -134,6 +134,7 @@ class Client(Connected):
         self._organisation = organisation
         self._certificate = None if certificate is None else read_certificate_file(certificate)
         self._may_add_key = True
+        self._may_add_key_again = True
         # The key of one registration, however often it is tried.
         self._fresh = Credential.fresh(base_url(url), self.model)
         self._credential: Credential | None = None
@@ -145,7 +146,9 @@ class Client(Connected):
             clock=clock,
         )  # fmt: skip
         self._keeps_unsent = keep_unsent
-        self._updates = Updates(self._transport, self._who, self._outbox, self._signature)
+        self._updates = Updates(
+            self._transport, self._who, self._outbox, self._signature, self._add_key_again
+        )
         self._joining = Joining(self._ask_to_join, self._transport)
         self._telemetry = Telemetry(self._transport, self._who, is_on=telemetry)
 
@@ -598,6 +601,21 @@ class Client(Connected):
         if not credential.is_key_registered or credential.client is None:
             return {}
         return {SIGNATURE: _key_of(credential).signature(credential.client, body, facts)}
+
+    def _add_key_again(self) -> bool:
+        """Add the key, once, that the server knew before; whether it has taken it. Raises as Transport.call."""
+        with self._lock:
+            credential = self._credential
+            if credential is None or not credential.is_key_registered or not self._may_add_key_again:
+                return False
+            is_added = True
+            try:
+                self._add_key(credential)
+            except Conflict as conflict:
+                logger.warning("key_not_registered model=%d cause=%s", self.model, conflict)
+                is_added = False
+            self._may_add_key_again = False
+            return is_added
 
     def _save(self, credential: Credential) -> None:
         if self._file is not None:

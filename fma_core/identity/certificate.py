@@ -1,6 +1,5 @@
 """A certificate: an organisation signs the public key of one of its clients, for a time."""
 
-import json
 import time
 from collections.abc import Container
 from dataclasses import asdict, dataclass, replace
@@ -9,10 +8,10 @@ from typing import Any
 from fma_core.errors import InvalidCertificate, InvalidKey, InvalidSignature
 from fma_core.identity.encoding import statement, whole
 from fma_core.identity.keys import fingerprint, is_signed, public_key_in, public_key_of, sign, signature_in
+from fma_core.identity.members import MAX_BYTES, members_of
 
 LABEL = "fma 1 certificate"
 FORMAT = 1
-MAX_BYTES = 16 * 1024
 MAX_LETTERS = 255
 LATEST = 253_402_300_799  # the end of the year 9999
 
@@ -76,8 +75,8 @@ def read_certificate(text: str | bytes) -> Certificate:
     if len(text) > MAX_BYTES:
         raise InvalidCertificate(f"a certificate has at most {MAX_BYTES} bytes; found {len(text)}")
     try:
-        members = json.loads(text, object_pairs_hook=_each_once)
-    except (ValueError, RecursionError):
+        members = members_of(text)
+    except ValueError:
         raise InvalidCertificate("a certificate is a JSON object; this is none") from None
     return certificate_of(members)
 
@@ -86,7 +85,7 @@ def certificate_of(members: object) -> Certificate:
     """The certificate in a JSON object, its signature not checked yet. Raises InvalidCertificate."""
     if not isinstance(members, dict) or members.keys() != MEMBERS:
         raise InvalidCertificate(f"a certificate has the members {', '.join(sorted(MEMBERS))}, and no others")
-    if members["format"] != FORMAT or isinstance(members["format"], bool):
+    if type(members["format"]) is not int or members["format"] != FORMAT:
         raise InvalidCertificate(f"{FORMAT} is the only format of certificates")
     for name in ("organisation", "label"):
         if not isinstance(members[name], str):
@@ -138,15 +137,9 @@ def _require_valid(certificate: Certificate) -> None:
             raise InvalidCertificate(
                 f"the {name} in a certificate has at most {MAX_LETTERS} printable characters"
             )
-    if not certificate.organisation:
+    if not certificate.organisation.strip():
         raise InvalidCertificate("a certificate names the organisation")
     if not 0 <= certificate.not_before < certificate.not_after <= LATEST:
         raise InvalidCertificate(
             "not_before and not_after are seconds since 1970, the first before the second"
         )
-
-
-def _each_once(members: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len({name for name, _ in members}) != len(members):
-        raise ValueError("a member is there twice")
-    return dict(members)

@@ -4,18 +4,19 @@ from fma_core.errors import InvalidKey
 
 
 def private_key_pem(private_key: bytes, passphrase: str | None = None) -> str:
-    """The text of the file."""
+    """The text of the file. Raises InvalidKey for a passphrase that cannot be used."""
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
-    if passphrase is not None:
-        encryption = serialization.BestAvailableEncryption(passphrase.encode())
-    return (
-        Ed25519PrivateKey.from_private_bytes(private_key)
-        .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
-        .decode()
-    )
+    key = Ed25519PrivateKey.from_private_bytes(private_key)
+    try:
+        if passphrase is not None:
+            encryption = serialization.BestAvailableEncryption(passphrase.encode())
+        pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption)
+    except ValueError:  # the limit of openssl, and half of a surrogate pair
+        raise InvalidKey("a passphrase is a text of 1 to 1023 bytes") from None
+    return pem.decode()
 
 
 def read_private_key(pem: bytes, passphrase: str | None = None) -> bytes:

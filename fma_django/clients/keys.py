@@ -157,8 +157,11 @@ def _keep_certificate(client: Client, certificate: Certificate) -> None:
     issuer: Issuer = issuers[certificate.issuer]
     if client.organisation_id not in (None, issuer.organisation_id):
         raise InvalidCertificate("the certificate is of another organisation than the client's")
+    # An operator may have replaced the key meanwhile.
+    with_this_key = Client.objects.filter(pk=client.pk, public_key=certificate.public_key.hex())
+    if not with_this_key.update(certificate=certificate.to_json(), issuer=issuer):
+        raise InvalidCertificate("the client's key was replaced while its certificate was on its way")
     client.certificate, client.issuer = certificate.to_json(), issuer
-    Client.objects.filter(pk=client.pk).update(certificate=client.certificate, issuer=issuer)
 
 
 def _state(client: Client, not_after: int) -> str:

@@ -22,8 +22,9 @@ class Verification:
     """The hashes of a round's aggregate and state: as published, and as computed again. "" where there is no state.
 
     num_signed: how many of its updates their clients have signed. num_converted: how many of these the server had to
-    convert, so that it alone says that the stored file is what was signed. wrong_signatures: the ids of updates whose
-    signature is not right for what the record says of them now.
+    convert, so that it alone says that the stored file is what was signed. num_other_keys: how many of them are signed
+    with a key that is not the client's now: it was replaced since, or the record was changed. wrong_signatures: the ids
+    of updates whose signature is not right for what the record says of them now.
     """
 
     round_number: int
@@ -34,6 +35,7 @@ class Verification:
     computed_state_sha256: str
     num_signed: int = 0
     num_converted: int = 0
+    num_other_keys: int = 0
     wrong_signatures: tuple[int, ...] = ()
 
     @property
@@ -74,7 +76,9 @@ def verify_round(
     with spool_file() as weights, spool_file() as state:
         folded = fold_round(published, updates, spec, Results(weights, state), check=progress)
     signatures = (
-        UpdateSignature.objects.filter(update__in=updates).select_related("update").order_by("update_id")
+        UpdateSignature.objects.filter(update__round=published, update__status=UpdateStatus.COMPLETE)
+        .select_related("update__client")
+        .order_by("update_id")
     )
     signed = list(signatures)
     verified = Verification(
@@ -86,6 +90,7 @@ def verify_round(
         computed_state_sha256="" if folded.state is None else folded.state.sha256,
         num_signed=len(signed),
         num_converted=sum(row.sha256 != row.update.sha256 for row in signed),
+        num_other_keys=sum(row.public_key != row.update.client.public_key for row in signed),
         wrong_signatures=tuple(row.update_id for row in signed if not is_still_right(row)),
     )
     if not verified.is_equal and published.engine_version != ENGINE_VERSION:

@@ -38,6 +38,7 @@ from fma_django.updates.one_writer import turn
 from fma_django.updates.rates import ask_for_update
 from fma_django.updates.signatures import (
     SentSignature,
+    keep_first_of_key,
     keep_signature,
     require_signature,
     require_still_signed,
@@ -226,7 +227,10 @@ def _take(cursor: CursorWrapper, expected: Expected, stored: StoredWeights, once
     answered = admit(standing, rules)
     if standing.earlier_id is not None and is_same_update(standing, expected.facts, stored.sha256):
         sql.count_one_less(cursor, standing)
-        return ModelUpdate.objects.select_related("round").get(pk=standing.earlier_id)
+        earlier = ModelUpdate.objects.select_related("round").get(pk=standing.earlier_id)
+        if expected.signed is not None:
+            keep_first_of_key(expected.signed, earlier)
+        return earlier
     refusal = invalid_reason(standing, rules)
     if standing.earlier_id is not None and not refusal:
         ModelUpdate.objects.filter(pk=standing.earlier_id).update(

@@ -113,3 +113,14 @@ def keep_signature(signed: UpdateSignature, update: ModelUpdate) -> None:
         )
     signed.update = update
     signed.save(force_insert=True)
+
+
+def keep_first_of_key(signed: UpdateSignature, update: ModelUpdate) -> None:
+    """Keep the signature with an update that has come before, unless the same key has signed it then.
+
+    It may have come unsigned, or signed with a key that was replaced since. Raises SignatureReplayed.
+    """
+    kept = UpdateSignature.objects.filter(update=update)
+    if not kept.filter(public_key=signed.public_key).exists():
+        kept.delete()
+        keep_signature(signed, update)

@@ -16,7 +16,8 @@ from fma_core.identity.possession import prove_key
 from fma_django.accounts.users import set_member
 from fma_django.clients.credentials import give_next_credential
 from fma_django.clients.invitations import create_invitation
-from fma_django.clients.issuers import add_issuer, revoke_issuer
+from fma_django.clients.issuers import add_issuer, revoke_issuer, valid_issuers
+from fma_django.clients.keys import put_key, sent_key
 from fma_django.clients.registration import Registration, find_client
 from fma_django.models import Client, FederatedModel, Issuer, Organisation
 from tests.api.callers import API, as_client, as_user
@@ -328,6 +329,27 @@ def test_a_certificate_of_another_organisation_is_refused(
     answer = add(registration, key.of_client(registration.client, certificate=issuer.certify(key).to_json()))
 
     assert "another organisation" in answer.json()["detail"]
+
+
+def test_a_key_that_is_replaced_meanwhile_gets_no_certificate_of_the_former(
+    model: FederatedModel, key: Key, issuer: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registration, new = make_client(model), Key()
+    add(registration, key.of_client(registration.client))
+    sent = sent_key(new.request_file())
+    assert sent is not None
+
+    def replaced_meanwhile() -> Any:
+        put_key(Client.objects.get(pk=registration.client.pk), sent)
+        return valid_issuers()
+
+    monkeypatch.setattr("fma_django.clients.keys.valid_issuers", replaced_meanwhile)
+    answer = add(registration, key.of_client(registration.client, certificate=issuer.certify(key).to_json()))
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_certificate")
+    # In one transaction here, so that the replacement is undone, too; certificate and key never differ.
+    client = Client.objects.get(pk=registration.client.pk)
+    assert client.certificate is None
 
 
 def test_the_list_says_what_a_certificate_is_worth_now(model: FederatedModel, key: Key, issuer: Key) -> None:

@@ -363,6 +363,31 @@ def test_a_key_that_changes_while_an_update_travels_is_noticed(
     assert not ModelUpdate.objects.exists()
 
 
+def test_an_update_that_is_sent_again_is_signed_by_the_key_of_now(
+    device: Device, policy: str, settings: Settings
+) -> None:
+    settings.FMA_SIGNED_UPDATES = "off"
+    unsigned = device.send(signature="").json()["id"]
+    settings.FMA_SIGNED_UPDATES = policy
+    signatures = UpdateSignature.objects.filter(update=unsigned)
+
+    assert device.send().json()["id"] == unsigned
+    first = signatures.get()
+    assert is_still_right(first)
+    device.nonce = os.urandom(16)
+    assert device.send().json()["id"] == unsigned
+    assert signatures.get().nonce == first.nonce
+
+    device.key = Key()
+    sent = sent_key(device.key.request_file())
+    assert sent is not None
+    replace_key(device.registration.client, sent, by=None)
+    assert device.send().json()["id"] == unsigned
+    assert signatures.get().public_key == device.key.public.hex()
+    assert is_still_right(signatures.get())
+    assert device.model.rounds.get().num_updates == 1
+
+
 @given(st.integers(0, 127 + 512))
 @hypothesis_settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -405,6 +430,7 @@ def test_a_record_that_was_changed_is_found_by_its_signatures(
     aggregate_now(device.model)
     verified = verify_round(device.model, 2)
     assert (verified.num_signed, verified.num_converted, verified.wrong_signatures) == (1, 0, ())
+    assert verified.num_other_keys == 0
 
     update = ModelUpdate.objects.filter(round__number=2)
     update.update(**{"client": make_client(device.model).client} if "client" in change else change)
@@ -412,6 +438,22 @@ def test_a_record_that_was_changed_is_found_by_its_signatures(
     verified = verify_round(device.model, 2)
     assert verified.is_equal, "the mean of one update does not depend on what was changed"
     assert verified.wrong_signatures == (update.get().pk,)
+
+
+def test_an_update_that_somebody_else_signed_in_the_record_is_found(settings: Settings) -> None:
+    settings.FMA_SIGNED_UPDATES = "required"
+    device = make_device(make_model(initial_model=weights(0.0)))
+    device.send()
+    aggregate_now(device.model)
+    forger = Device(device.model, device.registration, Key())
+    nonce, signature = forger.header(BODY, num_examples=8).split(" ")
+
+    ModelUpdate.objects.update(num_examples=8)
+    UpdateSignature.objects.update(public_key=forger.key.public.hex(), nonce=nonce, signature=signature)
+
+    verified = verify_round(device.model)
+    assert verified.wrong_signatures == (), "it is a signature of the key beside it"
+    assert verified.num_other_keys == 1
 
 
 def test_rounds_without_signatures_are_verified_as_before() -> None:

@@ -17,9 +17,17 @@ import pytest
 from fma_connect import Client
 from fma_connect.__main__ import main
 from fma_connect.credential import Credential, CredentialFile
-from fma_connect.exceptions import Conflict, CredentialError, InvalidArgument, InvalidRequest
+from fma_connect.exceptions import (
+    Conflict,
+    CredentialError,
+    InvalidArgument,
+    InvalidRequest,
+    NotAllowed,
+    ServerFailed,
+)
 from fma_connect.key import ClientKey
 from fma_connect.peers import TrustedIssuers, read_trusted_issuers
+from fma_connect.retry import RetryPolicy
 from fma_core.errors import InvalidCertificate, InvalidKey
 from fma_core.identity.keys import is_signed, public_key_in, public_key_of, signature_in
 from fma_core.identity.possession import CLIENT, REGISTRATION, REQUEST, require_proof
@@ -197,6 +205,84 @@ def test_an_update_that_is_sent_again_has_the_same_signature(make: Any, server: 
     assert len({first[:32], third[:32]}) == 2, "each update has a nonce of its own"
 
 
+def test_a_key_that_the_server_has_lost_is_added_again(make: Any, server: ScriptedServer, path: Path) -> None:
+    client = make()
+    client.register()
+    refused, taken = (
+        json_reply({"code": "invalid_signature", "detail": "no key"}, 403),
+        json_reply({"id": 5}, 201),
+    )
+    server.on("POST", UPDATES, lambda seen: taken if server.calls("POST", KEY) else refused)
+
+    client.push(WEIGHTS)
+
+    first, second = server.calls("POST", UPDATES)
+    assert first.headers["fma-signature"] == second.headers["fma-signature"]
+    [added] = server.calls("POST", KEY)
+    assert (
+        added.json()["public_key"]
+        == public_key_of(bytes.fromhex(json.loads(path.read_text())["private_key"])).hex()
+    )
+
+
+def test_an_update_waits_for_a_key_that_cannot_be_added_now(make: Any, server: ScriptedServer) -> None:
+    make().register()
+    refused = json_reply({"code": "invalid_signature", "detail": "no key"}, 403)
+    adds = [Reply(503), json_reply({})]
+    server.on("POST", KEY, *adds)
+    server.on(
+        "POST",
+        UPDATES,
+        lambda seen: json_reply({"id": 5}, 201) if len(server.calls("POST", KEY)) == len(adds) else refused,
+    )
+    client = make(retry=RetryPolicy(max_attempts=1))
+
+    with pytest.raises(ServerFailed):
+        client.push(WEIGHTS)
+    client.push({"b": np.zeros(2)})
+
+    digests = [seen.headers["content-digest"] for seen in server.calls("POST", UPDATES)]
+    assert len(set(digests)) == 2, "the first one was kept"
+
+
+@pytest.mark.parametrize("status", [200, 409])
+def test_a_signature_that_stays_wrong_is_told(make: Any, server: ScriptedServer, status: int) -> None:
+    client = make()
+    client.register()
+    server.on("POST", UPDATES, json_reply({"code": "invalid_signature", "detail": "wrong"}, 403))
+    server.on("POST", KEY, json_reply({"code": "client_has_key", "detail": "another"}, status))
+
+    for _ in range(2):
+        with pytest.raises(NotAllowed, match="invalid_signature"):
+            client.push(WEIGHTS)
+
+    assert len(server.calls("POST", KEY)) == 1
+    assert len(server.calls("POST", UPDATES)) == (3 if status == 200 else 2)
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"metrics": {"loss": "\ud800"}},
+        {"metrics": {"\udfff": 1}},
+        {"num_examples": 2**70},
+        {"base_aggregate": 2**64},
+    ],
+    ids=["text", "name", "num_examples", "base_aggregate"],
+)
+def test_what_cannot_be_signed_is_told_and_not_kept(
+    make: Any, server: ScriptedServer, path: Path, facts: dict[str, Any]
+) -> None:
+    client = make()
+    with pytest.raises(InvalidArgument):
+        client.push(WEIGHTS, **facts)
+
+    assert not list(path.parent.glob("*.update"))
+    client.push(WEIGHTS)
+    make().push(WEIGHTS)
+    assert len(server.calls("POST", UPDATES)) == 2
+
+
 def test_processes_that_start_together_agree_on_a_key(path: Path, server: ScriptedServer) -> None:
     older_file(path, server)
     program = (
@@ -282,6 +368,10 @@ def test_garbage_is_no_certificate(make: Any, tmp_path: Path, content: bytes) ->
         make(certificate=tmp_path / "certificate.json")
     with pytest.raises(InvalidArgument, match="cannot be read"):
         make(certificate=tmp_path / "missing.json")
+    with pytest.raises(InvalidArgument, match="at most"):
+        make(certificate="/dev/zero")
+    with pytest.raises(InvalidArgument, match="no public file"):
+        read_trusted_issuers("/dev/zero")
 
 
 def test_the_command_writes_a_request_and_sends_a_certificate(
@@ -334,8 +424,12 @@ def test_a_peer_is_verified_by_the_list_of_its_own_issuers(tmp_path: Path, issue
         TrustedIssuers({}).verify_peer(peer.public.hex(), certificate)
 
 
+TWICE = f'{{"format": 1, "organisation": "a", "organisation": "b", "public_key": "{Key().public.hex()}"}}'
+
+
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"format": 1, "organisation": "", "public_key": "00"}', '"x"', "[" * 9999]
+    "content",
+    ["", "[]", "{}", '{"format": 1, "organisation": "", "public_key": "00"}', '"x"', "[" * 9999, TWICE],
 )
 def test_garbage_is_no_public_file(tmp_path: Path, content: str) -> None:
     (tmp_path / "x.pub").write_text(content)

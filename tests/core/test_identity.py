@@ -288,6 +288,8 @@ def test_garbage_is_no_certificate(garbage) -> None:
     [
         {"format": 2},
         {"format": True},
+        {"format": 1.0},
+        {"organisation": "  "},
         {"issuer": None},
         {"issuer": VECTORS["refused_public_keys"][0]["public_key"]},
         {"public_key": "ab"},
@@ -357,6 +359,13 @@ def test_a_private_key_survives_its_file(passphrase) -> None:
 def test_a_wrong_passphrase_is_refused(written_with, read_with, reason) -> None:
     with pytest.raises(InvalidKey, match=reason):
         pem.read_private_key(pem.private_key_pem(CLIENT, written_with).encode(), read_with)
+
+
+@pytest.mark.parametrize("passphrase", ["x" * 1024, "ü" * 512, "", "\ud800"])
+def test_a_passphrase_that_cannot_be_used_is_told(passphrase) -> None:
+    with pytest.raises(InvalidKey, match="1 to 1023 bytes"):
+        pem.private_key_pem(CLIENT, passphrase)
+    assert pem.read_private_key(pem.private_key_pem(CLIENT, "x" * 1023).encode(), "x" * 1023) == CLIENT
 
 
 @given(st.binary(max_size=300), st.none() | st.text(max_size=5))

@@ -130,6 +130,8 @@ def test_openssl_reads_the_key(run: Run, folder: Path) -> None:
         ("{}", "no request"),
         (json.dumps(Key().request_file() | {"more": 1}), "no request"),
         (json.dumps(Key().request_file() | {"format": 2}), "no request"),
+        (json.dumps(Key().request_file() | {"format": True}), "no request"),
+        (json.dumps(Key().request_file())[:-1] + ', "format": 1}', "no JSON object"),
         (
             json.dumps(Key().request_file() | {"public_key": Key().public.hex()}),
             "not signed with the private key",
@@ -146,6 +148,27 @@ def test_what_is_no_request_is_not_signed(run: Run, folder: Path, content: str |
 
     assert reason in sign(run)
     assert not (folder / "certificate.json").exists()
+
+
+def test_no_more_is_read_than_a_file_may_have(run: Run, client: Key, folder: Path) -> None:
+    run("keygen", "x", "--out", "hospital.key")
+
+    for endless in ("request.json", "hospital.pub"):
+        kept = (folder / endless).read_bytes()
+        (folder / endless).unlink()
+        (folder / endless).symlink_to("/dev/zero")
+        assert "no JSON object" in sign(run)
+        (folder / endless).unlink()
+        (folder / endless).write_bytes(kept)
+    assert "no JSON object" in run("show", "/dev/zero")
+
+
+def test_a_passphrase_that_is_too_long_makes_no_key(run: Run, folder: Path) -> None:
+    (folder / "secret").write_text("x" * 1024)
+
+    assert "1023 bytes" in run("keygen", "x", "--out", "hospital.key", "--passphrase-file", "secret")
+    assert not (folder / "hospital.key").exists()
+    assert not (folder / "hospital.pub").exists()
 
 
 def test_the_two_files_of_a_key_belong_together(run: Run, client: Key, folder: Path) -> None:
@@ -215,6 +238,7 @@ def test_an_operator_replaces_a_key_at_the_command_line(fma_install: FmaInstall,
     for client, content, reason in (
         (added["id"], "{}", "no request of a client"),
         (added["id"], "[]", "no request of a client"),
+        (added["id"], json.dumps(key.request_file())[:-1] + ', "format": 1}', "no request of a client"),
         (added["id"], json.dumps(key.request_file() | {"key_proof": "0" * 128}), "not signed"),
         ("x", json.dumps(key.request_file()), "there is no client"),
     ):

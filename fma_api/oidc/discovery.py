@@ -4,6 +4,7 @@ import json
 import time
 from dataclasses import dataclass
 from threading import Lock
+from typing import Any
 
 from allauth.socialaccount.providers.oauth2.client import OAuth2Error
 
@@ -12,6 +13,8 @@ from fma_django import outgoing
 FRESH_S = 3600.0
 PAUSE_S = 10.0
 """After a failure nobody asks again for so long: a provider that is away must not take all threads."""
+PATIENCE_S = 1.0
+"""The longest wait for a description that another thread is reading."""
 ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 
 
@@ -35,19 +38,31 @@ class Discovery:
 
     def description(self) -> Description:
         """Raises OAuth2Error."""
-        with self._lock:
-            now = time.monotonic()
-            if self._found is None or now - self._read_at >= FRESH_S:
-                if now - self._failed_at < PAUSE_S:
-                    raise OAuth2Error("the provider could not be read a moment ago")
-                try:
-                    url = f"{self._issuer.rstrip('/')}/.well-known/openid-configuration"
-                    self._found = _parsed(outgoing.fetch(url), self._issuer)
-                except (outgoing.RequestFailed, ValueError) as error:
-                    self._failed_at = time.monotonic()
-                    raise OAuth2Error(f"the description of the provider: {error}") from error
-                self._read_at = now
-            return self._found
+        if (known := self._known()) is not None:
+            return known
+        # A provider that is slow must not take all threads either.
+        if not self._lock.acquire(timeout=PATIENCE_S):
+            raise OAuth2Error("the provider has not answered yet")
+        try:
+            return self._known() or self._read()
+        finally:
+            self._lock.release()
+
+    def _known(self) -> Description | None:
+        return self._found if time.monotonic() - self._read_at < FRESH_S else None
+
+    def _read(self) -> Description:
+        now = time.monotonic()
+        if now - self._failed_at < PAUSE_S:
+            raise OAuth2Error("the provider could not be read a moment ago")
+        try:
+            url = f"{self._issuer.rstrip('/')}/.well-known/openid-configuration"
+            self._found = _parsed(outgoing.fetch(url), self._issuer)
+        except (outgoing.RequestFailed, ValueError, RecursionError) as error:
+            self._failed_at = time.monotonic()
+            raise OAuth2Error(f"the description of the provider: {error}") from error
+        self._read_at = now
+        return self._found
 
 
 _of: dict[str, Discovery] = {}
@@ -64,12 +79,18 @@ def _parsed(content: bytes, issuer: str) -> Description:
         raise ValueError(
             f"its issuer must be {issuer!r}, as FMA_OIDC_ISSUER says; found {str(found)[:200]!r}"
         )
-    for name in ENDPOINTS:
-        if not isinstance(said.get(name), str) or not said[name].startswith("https://"):
-            raise ValueError(f"{name} must be an address that starts with https://")
     methods = said.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
+    if not isinstance(methods, list):
+        raise ValueError("token_endpoint_auth_methods_supported must be a list")
     return Description(
-        **{name: said[name] for name in ENDPOINTS},
-        userinfo_endpoint=said.get("userinfo_endpoint") or "",
+        **{name: _address(said, name) for name in ENDPOINTS},
+        userinfo_endpoint=_address(said, "userinfo_endpoint") if said.get("userinfo_endpoint") else "",
         takes_secret_in_form="client_secret_post" in methods,
     )
+
+
+def _address(said: dict[str, Any], name: str) -> str:
+    value = said.get(name)
+    if not isinstance(value, str) or not value.startswith("https://") or not value.isascii():
+        raise ValueError(f"{name} must be an address that starts with https://")
+    return value

@@ -82,12 +82,14 @@ def require_signature(
 def require_none_needed(standing: Standing) -> None:
     """Raises SignatureRequired."""
     policy = conf.current().signed_updates
-    if policy == "required" or (policy == "known_keys" and standing.public_key is not None):
-        raise SignatureRequired(
-            "this server takes no unsigned update of a client that has a key (FMA_SIGNED_UPDATES): send FMA-Signature"
-            if standing.public_key is not None
-            else "this server takes signed updates only (FMA_SIGNED_UPDATES): add a key by POST clients/me/key/"
-        )
+    # A misspelt word in the settings of a Django project requires signatures, too.
+    if policy == "off" or (policy == "known_keys" and standing.public_key is None):
+        return
+    raise SignatureRequired(
+        "this server takes no unsigned update of a client that has a key (FMA_SIGNED_UPDATES): send FMA-Signature"
+        if standing.public_key is not None
+        else "this server takes signed updates only (FMA_SIGNED_UPDATES): add a key by POST clients/me/key/"
+    )
 
 
 def require_still_signed(signed: UpdateSignature | None, standing: Standing) -> None:

@@ -272,6 +272,13 @@ def test_a_client_with_a_key_signs(device: Device, policy: str) -> None:
     assert code_of(device.send(headers={"fma-signature": ""})) == (403, "signature_required")
 
 
+def test_a_misspelt_policy_lets_nothing_in_unsigned(device: Device, settings: Settings) -> None:
+    settings.FMA_SIGNED_UPDATES = "Required"
+
+    assert code_of(device.send(signature="", headers={"fma-signature": ""})) == (403, "signature_required")
+    assert device.send().status_code == 201
+
+
 def test_a_client_without_a_key_sends_where_it_may(device: Device, policy: str) -> None:
     device.registration = make_client(device.model)
 

@@ -4,7 +4,7 @@ A request to the API that carries no cookie has no session, and goes past all of
 work than everything else together.
 """
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from django.conf import settings
 from django.contrib.auth.middleware import AuthenticationMiddleware
@@ -14,6 +14,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.middleware.common import CommonMiddleware
 from django.middleware.csrf import CsrfViewMiddleware
 from django.utils.deprecation import MiddlewareMixin
+from django.utils.functional import SimpleLazyObject
 
 if TYPE_CHECKING:
     Base = MiddlewareMixin
@@ -67,7 +68,17 @@ class Csrf(ForBrowsers, CsrfViewMiddleware):
 
 
 class Authentication(ForBrowsers, AuthenticationMiddleware):
-    pass
+    """Django's, for which a session that has not shown the second factor of its user is nobody's."""
+
+    def process_request(self, request: HttpRequest) -> None:
+        from fma_api.v1.accounts.codes import user_of_session  # knows models
+
+        def user() -> Any:
+            if not hasattr(request, "_cached_user"):  # Django's name, which the log of requests reads
+                request._cached_user = user_of_session(request)  # type: ignore[attr-defined]
+            return request._cached_user  # type: ignore[attr-defined]
+
+        request.user = SimpleLazyObject(user)
 
 
 class Messages(ForBrowsers, MessageMiddleware):

@@ -36,6 +36,6 @@ class LoginAdapter(DefaultAccountAdapter):
         """Send nothing: the server has no mail."""
 
 
-def has_changed(request: HttpRequest, user: User) -> bool:
-    """Whether the user has a new password, or was deactivated, since the login that waits for a code began."""
-    return not user.is_active or request.session.get(BEGUN_AS) != user.get_session_auth_hash()
+def has_changed(request: HttpRequest, user: User | None) -> bool:
+    """Whether the user has a new password, or is no longer active, since the login that waits for a code began."""
+    return user is None or not user.is_active or request.session.get(BEGUN_AS) != user.get_session_auth_hash()

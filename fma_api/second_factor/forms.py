@@ -55,8 +55,10 @@ class TurnOffForm(CodeForm):
 class TurnOnForm(forms.Form):
     """The first code of a new seed, and the password of whoever has one: an open session alone adds no second factor.
 
-    The seed waits in the session, sealed, until the code shows that the app has it.
+    The seed waits in the session, sealed, until the code shows that the app has it. step: of that code.
     """
+
+    step: int
 
     password = forms.CharField(
         strip=False, widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "current-password"})
@@ -87,8 +89,10 @@ class TurnOnForm(forms.Form):
 
     def clean_code(self) -> str:
         code: str = self.cleaned_data["code"]
-        if second_factor.step_of(self.secret, code) is None:
+        step = second_factor.step_of(self.secret, code)
+        if step is None:
             raise forms.ValidationError(
                 "This code is wrong: look whether the clocks of both sides are right."
             )
+        self.step = step
         return code

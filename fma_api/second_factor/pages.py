@@ -5,7 +5,6 @@ from typing import Any, cast
 
 import structlog
 from allauth.account.internal.decorators import login_stage_required
-from allauth.account.internal.flows.login import record_authentication
 from allauth.mfa.base.views import IndexView
 from allauth.mfa.recovery_codes.views import GenerateRecoveryCodesView, ViewRecoveryCodesView
 from allauth.mfa.stages import AuthenticateStage
@@ -13,7 +12,9 @@ from allauth.mfa.totp.views import ActivateTOTPView, DeactivateTOTPView
 from django.contrib import admin
 from django.contrib.auth.decorators import login_required
 from django.contrib.auth.models import User
+from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
+from django.shortcuts import redirect
 from django.utils.decorators import method_decorator
 from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
@@ -23,7 +24,7 @@ from rest_framework.exceptions import Throttled
 from fma_api.login_adapter import has_changed
 from fma_api.problems import too_many_logins, with_code
 from fma_api.second_factor.forms import SEED, CodeForm, TurnOffForm, TurnOnForm
-from fma_api.v1.accounts.codes import lacks_second_factor
+from fma_api.v1.accounts.codes import lacks_second_factor, note_second_factor
 from fma_django.accounts import second_factor
 
 log = structlog.get_logger(__name__)
@@ -73,7 +74,7 @@ class AskPage(Page, FormView):  # type: ignore[type-arg]
         return {**super().get_form_kwargs(), "user": self._stage.login.user}
 
     def form_valid(self, form: CodeForm) -> HttpResponse:
-        record_authentication(self.request, form.user, "mfa")
+        note_second_factor(self.request, form.user)
         return cast("HttpResponse", self._stage.exit())
 
     @property
@@ -97,8 +98,13 @@ class TurnOnPage(Page, ActivateTOTPView):
     form_class = TurnOnForm
 
     def form_valid(self, form: TurnOnForm) -> HttpResponse:
-        response: HttpResponse = super().form_valid(form)
-        second_factor.note_first_code(form.user, form.cleaned_data["code"], seed=form.secret)
+        try:
+            with transaction.atomic():  # nobody sees the second factor before its first code is used
+                response: HttpResponse = super().form_valid(form)
+                second_factor.note_first_step(form.user, form.step)
+        except IntegrityError:  # another request has just turned one on
+            return redirect("mfa_index")
+        note_second_factor(self.request, form.user)
         del self.request.session[SEED]
         log.info("second_factor_on", user=form.user.pk)
         return response

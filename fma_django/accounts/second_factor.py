@@ -23,8 +23,16 @@ LAST_STEP = "last_step"
 log = structlog.get_logger(__name__)
 
 
+def id_of(user: User) -> int | None:
+    """The id of the user's second factor, or None without one; a new one has another id."""
+    pk: int | None = (
+        Authenticator.objects.filter(user_id=user.pk, type=TOTP).values_list("pk", flat=True).first()
+    )
+    return pk
+
+
 def is_on(user: User) -> bool:
-    return bool(Authenticator.objects.filter(user_id=user.pk, type=TOTP).exists())
+    return id_of(user) is not None
 
 
 def is_missing(user: User) -> bool:
@@ -58,11 +66,9 @@ def use_code(user: User, code: str) -> bool:
             return False
 
 
-def note_first_code(user: User, code: str, *, seed: str) -> None:
-    """Take the code that turned the second factor on for used."""
-    with transaction.atomic():
-        row = Authenticator.objects.select_for_update().get(user_id=user.pk, type=TOTP)
-        _note(row, step_of(seed, code))
+def note_first_step(user: User, step: int) -> None:
+    """Take the code of this step, which turned the second factor on, for used."""
+    _note(Authenticator.objects.select_for_update().get(user_id=user.pk, type=TOTP), step)
 
 
 def take_off(user: User, *, by: User | None) -> bool:
@@ -86,6 +92,6 @@ def _use_totp(row: Authenticator, code: str) -> bool:
     return True
 
 
-def _note(row: Authenticator, step: int | None) -> None:
+def _note(row: Authenticator, step: int) -> None:
     row.data[LAST_STEP] = step
     row.save(update_fields=["data"])

@@ -56,13 +56,21 @@ def logged_in(user: User) -> Browser:
     return browser
 
 
-def turn_on(user: User, clock: Clock) -> tuple[str, list[str]]:
+def turn_on(user: User, clock: Clock, browser: Browser | None = None) -> tuple[str, list[str]]:
     """The seed and the recovery codes, by the pages."""
-    browser = logged_in(user)
-    seed = re.findall(r'id="key"[^>]*value="(\w+)"', browser.get(ON).content.decode())[0]
+    browser = browser or logged_in(user)
+    seed = shown_seed(browser)
     answer = browser.post(ON, {"password": PASSWORD, "code": clock.code(seed)})
     assert answer.headers["Location"] == CODES
-    return seed, re.findall(r"^(?:<pre[^>]*>)?(?:.*>)?(\d{8})$", browser.get(CODES).content.decode(), re.M)
+    return seed, shown_codes(browser)
+
+
+def shown_seed(browser: Browser) -> str:
+    return str(re.findall(r'id="key"[^>]*value="(\w+)"', browser.get(ON).content.decode())[0])
+
+
+def shown_codes(browser: Browser) -> list[str]:
+    return re.findall(r"^(?:<pre[^>]*>)?(?:.*>)?(\d{8})$", browser.get(CODES).content.decode(), re.M)
 
 
 def is_in(browser: Browser) -> bool:
@@ -189,6 +197,17 @@ def test_a_user_who_is_deactivated_between_password_and_code_is_not_let_in(clock
     assert not is_in(browser)
 
 
+def test_a_user_who_is_deleted_between_password_and_code_is_not_let_in(clock: Clock) -> None:
+    user = make_user("root", staff=True)
+    seed, _ = turn_on(user, clock)
+    browsers = [logged_in(user), logged_in(user)]
+    user.delete()
+
+    answers = [browsers[0].get(CODE), browsers[1].post(CODE, {"code": clock.code(seed)})]
+
+    assert [answer.headers["Location"] for answer in answers] == [LOGIN] * 2
+
+
 def test_a_new_password_between_password_and_code_ends_the_login(clock: Clock) -> None:
     user = make_user("root", staff=True)
     seed, _ = turn_on(user, clock)
@@ -204,12 +223,53 @@ def test_a_new_password_between_password_and_code_ends_the_login(clock: Clock) -
 def test_turning_it_on_needs_the_password_and_a_code(clock: Clock) -> None:
     user = make_user("root", staff=True)
     browser = logged_in(user)
-    seed = re.findall(r'id="key"[^>]*value="(\w+)"', browser.get(ON).content.decode())[0]
+    seed = shown_seed(browser)
 
     wrong = [{"password": "guess", "code": clock.code(seed)}, {"password": PASSWORD, "code": "000000"}, {}]
 
     assert [browser.post(ON, said).status_code for said in wrong] == [403] * 3
     assert not second_factor.is_on(user)
+
+
+def test_a_code_that_grows_old_while_it_is_looked_at_turns_it_on(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = make_user("root", staff=True)
+    browser = logged_in(user)
+    seed = shown_seed(browser)
+    code = clock.code(seed)
+    step_of = second_factor.step_of
+
+    def slow_step_of(seed: str, code: str) -> int | None:
+        step = step_of(seed, code)
+        clock.now_s += 60
+        return step
+
+    with monkeypatch.context() as patch:
+        patch.setattr(second_factor, "step_of", slow_step_of)
+        assert browser.post(ON, {"password": PASSWORD, "code": code}).status_code == 302
+
+    assert logged_in(user).post(CODE, {"code": clock.code(seed)}).status_code == 302
+
+
+def test_of_two_seeds_at_one_time_one_is_turned_on(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = make_user("root", staff=True)
+    browser, other = logged_in(user), logged_in(user)
+    said, of_other = (
+        {"password": PASSWORD, "code": clock.code(shown_seed(each))} for each in (browser, other)
+    )
+    step_of = second_factor.step_of
+
+    def meanwhile(seed: str, code: str) -> int | None:
+        monkeypatch.setattr(second_factor, "step_of", step_of)
+        assert other.post(ON, of_other).status_code == 302
+        return step_of(seed, code)
+
+    monkeypatch.setattr(second_factor, "step_of", meanwhile)
+
+    assert browser.post(ON, said).headers["Location"] == OVERVIEW
+    assert [is_in(browser), is_in(other)] == [False, True]
+    assert Authenticator.objects.filter(user=user, type="totp").count() == 1
 
 
 def test_passwords_at_the_form_count_as_guesses(clock: Clock, settings: Settings) -> None:
@@ -238,7 +298,7 @@ def test_turning_it_off_and_new_codes_need_a_code(clock: Clock) -> None:
 def test_a_dump_of_the_database_has_no_seed_and_no_code(clock: Clock) -> None:
     user = make_user("root", staff=True)
     browser = logged_in(user)
-    pending = re.findall(r'id="key"[^>]*value="(\w+)"', browser.get(ON).content.decode())[0]
+    pending = shown_seed(browser)
     seen = [str(session.get_decoded()) for session in Session.objects.all()]
     seed, recovery_codes = turn_on(make_user("other", staff=True), clock)
     dump = serialize("json", Authenticator.objects.all())
@@ -307,9 +367,56 @@ def test_where_it_is_required_a_password_leads_to_its_pages_alone(clock: Clock, 
     assert browser.get("/api/v1/me/").json()["code"] == "second_factor_required"
     assert token(username=user.username, password=PASSWORD) == (403, "second_factor_required")
     assert basic(user) == (401, "second_factor_required")
-    turn_on(user, clock)  # in another browser
+    turn_on(user, clock, browser)
     assert is_in(browser)
     assert browser.get("/api/v1/me/").status_code == 200
+
+
+@pytest.mark.parametrize("rule", ["optional", "required"])
+def test_turning_it_on_ends_sessions_that_have_not_shown_it(
+    clock: Clock, settings: Settings, rule: str
+) -> None:
+    """Whoever has the password alone waits in one, for the recovery codes or for the second factor to be there."""
+    settings.FMA_SECOND_FACTOR = rule
+    user = make_user("root", staff=True)
+    older, browser = logged_in(user), logged_in(user)
+    seed = shown_seed(browser)
+    assert older.get(OVERVIEW).status_code == 200
+    browser.post(ON, {"password": PASSWORD, "code": clock.code(seed)})
+
+    assert shown_codes(older) == []
+    assert not is_in(older)
+    assert older.get("/api/v1/me/").status_code == 401
+    assert older.post(OFF, {"code": clock.code(seed)}).headers["Location"].startswith(LOGIN)
+    assert len(shown_codes(browser)) == 10
+    assert is_in(browser)
+    older.post(LOGIN, {"username": "root", "password": PASSWORD})
+    assert older.post(CODE, {"code": clock.code(seed)}).status_code == 302
+    assert is_in(older)
+
+
+def test_a_session_that_showed_another_second_factor_has_not_shown_the_new_one(clock: Clock) -> None:
+    user = make_user("root", staff=True)
+    older = logged_in(user)
+    turn_on(user, clock, older)
+    assert second_factor.take_off(user, by=None)
+    assert is_in(older)
+
+    turn_on(user, clock)
+
+    assert not is_in(older)
+
+
+def test_another_user_logs_in_in_the_same_browser(clock: Clock) -> None:
+    anna, bob = make_user("anna", staff=True), make_user("bob", staff=True)
+    (first, _), (second, _) = turn_on(anna, clock), turn_on(bob, clock)
+    browser = logged_in(anna)
+    browser.post(CODE, {"code": clock.code(first)})
+    browser.post(LOGIN, {"username": "bob", "password": PASSWORD})
+
+    assert not is_in(browser)
+    assert browser.post(CODE, {"code": clock.code(second)}).status_code == 302
+    assert browser.get("/api/v1/me/").json()["username"] == "bob"
 
 
 def test_whoever_lacks_it_can_log_out(settings: Settings) -> None:
@@ -409,10 +516,10 @@ def test_every_route_is_for_users_with_a_session(clock: Clock) -> None:
         make_user_with(role="auditor"),
         make_user_with(role="auditor"),
     )
-    turn_on(careful, clock)
     browsers = [Browser() for _ in range(4)]
     for browser, user in zip(browsers[1:], (nobody, auditor, careful), strict=True):
         browser.force_login(user)
+    turn_on(careful, clock, browsers[3])
 
     found = {path: tuple(browser.get(path).status_code for browser in browsers) for path in ROUTES}
 

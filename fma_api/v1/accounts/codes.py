@@ -3,8 +3,10 @@
 from typing import Any
 
 from allauth.account.authentication import get_authentication_records
+from allauth.account.internal.flows.login import record_authentication
 from django.conf import settings
-from django.contrib.auth.models import User
+from django.contrib import auth
+from django.contrib.auth.models import AnonymousUser, User
 from django.http import HttpRequest
 from rest_framework.request import Request
 
@@ -12,6 +14,7 @@ from fma_api.v1.limits import Guesses
 from fma_django.accounts import second_factor
 from fma_django.errors import PasswordLoginOff, SecondFactorRequired, WrongSecondFactor
 
+SHOWN = "mfa"  # allauth's name for it
 OF_AN_ACCOUNT = (10, 3600)
 """Wrong codes in a period. Three of a million codes are right at a time: at the rate of passwords, one guess in eight
 days would be."""
@@ -52,6 +55,30 @@ def require_no_code(user: User) -> None:
     """For a way to log in that has no place for a code. Raises SecondFactorRequired."""
     if second_factor.is_on(user) or second_factor.is_missing(user):
         raise SecondFactorRequired("the user logs in with a second factor: use a token")
+
+
+def note_second_factor(request: HttpRequest, user: User) -> None:
+    """Keep in the session that its user has shown their present second factor."""
+    record_authentication(request, user, SHOWN, id=second_factor.id_of(user))
+
+
+def user_of_session(request: HttpRequest) -> Any:
+    """The user of the session; nobody if it has not shown the second factor that the user has now.
+
+    Such a session was begun by a password alone: turning on a second factor ends it.
+    """
+    user: Any = auth.get_user(request)
+    if not user.is_authenticated:
+        return user
+    present = second_factor.id_of(user)
+    records = get_authentication_records(request, user)
+    if present is None or any(
+        record["method"] == SHOWN and record.get("id") == present for record in records
+    ):
+        return user
+    for name in (auth.SESSION_KEY, auth.BACKEND_SESSION_KEY, auth.HASH_SESSION_KEY):
+        request.session.pop(name, None)  # the rest stays: another login may wait for its code here
+    return AnonymousUser()
 
 
 def lacks_second_factor(request: HttpRequest) -> bool:

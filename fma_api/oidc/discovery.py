@@ -4,6 +4,7 @@ import json
 import time
 from dataclasses import dataclass
 from threading import Lock
+from typing import Any
 
 from allauth.socialaccount.providers.oauth2.client import OAuth2Error
 
@@ -43,7 +44,7 @@ class Discovery:
                 try:
                     url = f"{self._issuer.rstrip('/')}/.well-known/openid-configuration"
                     self._found = _parsed(outgoing.fetch(url), self._issuer)
-                except (outgoing.RequestFailed, ValueError) as error:
+                except (outgoing.RequestFailed, ValueError, RecursionError) as error:
                     self._failed_at = time.monotonic()
                     raise OAuth2Error(f"the description of the provider: {error}") from error
                 self._read_at = now
@@ -64,12 +65,18 @@ def _parsed(content: bytes, issuer: str) -> Description:
         raise ValueError(
             f"its issuer must be {issuer!r}, as FMA_OIDC_ISSUER says; found {str(found)[:200]!r}"
         )
-    for name in ENDPOINTS:
-        if not isinstance(said.get(name), str) or not said[name].startswith("https://"):
-            raise ValueError(f"{name} must be an address that starts with https://")
     methods = said.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
+    if not isinstance(methods, list):
+        raise ValueError("token_endpoint_auth_methods_supported must be a list")
     return Description(
-        **{name: said[name] for name in ENDPOINTS},
-        userinfo_endpoint=said.get("userinfo_endpoint") or "",
+        **{name: _address(said, name) for name in ENDPOINTS},
+        userinfo_endpoint=_address(said, "userinfo_endpoint") if said.get("userinfo_endpoint") else "",
         takes_secret_in_form="client_secret_post" in methods,
     )
+
+
+def _address(said: dict[str, Any], name: str) -> str:
+    value = said.get(name)
+    if not isinstance(value, str) or not value.startswith("https://") or not value.isascii():
+        raise ValueError(f"{name} must be an address that starts with https://")
+    return value

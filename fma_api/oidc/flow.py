@@ -15,6 +15,8 @@ from allauth.socialaccount.providers.oauth2.client import OAuth2Client, OAuth2Er
 from allauth.socialaccount.providers.openid_connect.provider import OpenIDConnectProvider
 from allauth.socialaccount.providers.openid_connect.views import OpenIDConnectOAuth2Adapter
 from django.conf import settings
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.crypto import constant_time_compare, salted_hmac
@@ -26,6 +28,7 @@ from fma_django.clients import jwks
 from fma_django.errors import KeysUnavailable
 
 LONGEST_SUBJECT = 191  # of allauth's column
+LONGEST_EMAIL = 254  # of Django's
 
 
 class Client(OAuth2Client):
@@ -33,8 +36,11 @@ class Client(OAuth2Client):
 
     def get_redirect_url(self, authorization_url: str, scope: list[str], extra_params: dict[str, Any]) -> str:
         nonce = nonce_of(self.state)
-        url: str = super().get_redirect_url(authorization_url, scope, {**extra_params, "nonce": nonce})
-        return url
+        parameters: str = super().get_redirect_url("", scope, {**extra_params, "nonce": nonce})
+        # The endpoint may have parameters of its own (RFC 6749, 3.1).
+        return authorization_url + (
+            parameters.replace("?", "&", 1) if "?" in authorization_url else parameters
+        )
 
     def get_access_token(
         self, code: str, pkce_code_verifier: str | None = None, extra_data: object = None
@@ -177,10 +183,21 @@ def person_of(claims: dict[str, Any], userinfo: dict[str, Any]) -> Person:
     return Person(
         issuer=claims["iss"],
         subject=claims["sub"],
-        email=str(source.get("email") or "")[:254] if is_verified else "",
+        email=_email(source.get("email")) if is_verified else "",
         name=str(said.get("preferred_username") or ""),
         groups=_groups(said),
     )
+
+
+def _email(value: Any) -> str:
+    """The address, or none: a part of one would be somebody else's."""
+    if not isinstance(value, str) or len(value) > LONGEST_EMAIL:
+        return ""
+    try:
+        validate_email(value)
+    except ValidationError:
+        return ""
+    return value
 
 
 def _groups(said: dict[str, Any]) -> frozenset[str]:
@@ -194,6 +211,7 @@ def _groups(said: dict[str, Any]) -> frozenset[str]:
 def _json(fetch: Any, url: str, **options: Any) -> dict[str, Any]:
     try:
         answer = json.loads(fetch(url, **options))
+        json.dumps(answer, ensure_ascii=False).encode()  # a lone surrogate is no text
     except (outgoing.RequestFailed, ValueError, RecursionError) as error:
         raise OAuth2Error(str(error)) from error
     if not isinstance(answer, dict):

@@ -65,13 +65,19 @@ def _by_email(person: Person) -> User | None:
     """The only user with the address, unless somebody else at the provider is that user already."""
     if not conf.current().oidc_match_email or not person.email:
         return None
-    users = list(User.objects.select_for_update().filter(email__iexact=person.email)[:2])
+    rows = User.objects.select_for_update().filter(email__iexact=person.email)
+    users = [row for row in rows if _folded(row.email) == _folded(person.email)]
     if len(users) != 1 or SocialAccount.objects.filter(user=users[0], provider=person.issuer).exists():
         log.warning("oidc_email_matches_no_user", users=len(users))
         return None
     bind(users[0], person.issuer, person.subject)
     log.info("oidc_user_matched", user=users[0].pk)
     return users[0]
+
+
+def _folded(email: str) -> bytes:
+    """The address with small letters of ASCII: for PostgreSQL, ı and i are one letter, and they are two domains."""
+    return email.encode().lower()
 
 
 def _new(person: Person) -> User | None:

@@ -109,7 +109,11 @@ def signed_claims(token: str, keys: KeySet, *, issuer: str, audience: str) -> di
         algorithm, key_id = header.get("alg"), header.get("kid")
         if algorithm not in ALGORITHMS:
             raise InvalidJwt(f"the JWT must be signed by one of: {', '.join(ALGORITHMS)}")
-        return _decoded(token, keys.find(key_id, algorithm), algorithm, issuer=issuer, audience=audience)
+        claims = _decoded(token, keys.find(key_id, algorithm), algorithm, issuer=issuer, audience=audience)
+        json.dumps(
+            claims, ensure_ascii=False
+        ).encode()  # a lone surrogate is no text, and no database keeps it
+        return claims
     except InvalidJwt:
         raise
     except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:

@@ -18,8 +18,10 @@ from allauth.socialaccount.models import SocialAccount, SocialToken
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from django.contrib.auth.models import Group, User
+from django.db import connection
+from django.db.models import EmailField, Lookup
 from django.test import Client as Browser
-from django.test.utils import override_script_prefix
+from django.test.utils import override_script_prefix, register_lookup
 from jwt.algorithms import RSAAlgorithm
 from pytest_django import Settings
 
@@ -325,6 +327,107 @@ def test_a_description_of_another_provider_is_refused(provider: Provider, change
 
     assert answer.status_code == 403
     assert b"cannot be reached" in answer.content
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"userinfo_endpoint": 1}, {"userinfo_endpoint": ["x"]}, {"userinfo_endpoint": "http://localhost/"},
+     {"token_endpoint_auth_methods_supported": 1}, {"token_endpoint_auth_methods_supported": "client_secret_post"},
+     {"authorization_endpoint": "https://x/\ud800"}, {"jwks_uri": "https://x/\u00fc"}],
+)  # fmt: skip
+def test_an_odd_description_is_refused(provider: Provider, changes: dict[str, Any]) -> None:
+    provider.describe(**changes)
+
+    assert Browser().get(LOGIN).status_code == 403
+
+
+@pytest.mark.parametrize("body", [b"[" * 99999, b"1", b"null", b'"x"', b""])
+def test_a_description_that_is_no_object_is_refused(
+    provider: Provider, server: HttpsServer, body: bytes
+) -> None:
+    server.answers[DESCRIPTION] = Answer(body)
+
+    assert Browser().get(LOGIN).status_code == 403
+
+
+def test_an_endpoint_keeps_its_own_parameters(provider: Provider) -> None:
+    provider.describe(authorization_endpoint=f"{provider.issuer}/authorize?policy=sign-in")
+
+    said = began(Browser())
+
+    assert (said["policy"], said["client_id"]) == ("sign-in", CLIENT_ID)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [{"nonce": "\ud800"}, {"nonce": 5}, {"nonce": None}, {"sub": 5}, {"sub": "\x00"}, {"sub": "x" * 192},
+     {"sub": "\ud800"}, {"azp": "\ud800"}, {"azp": []}, {"anything": ["\udfff"]}, {"exp": "x"}, {"iat": 2**70}],
+)  # fmt: skip
+def test_odd_claims_let_nobody_in(
+    provider: Provider, user: User, settings: Settings, claims: dict[str, Any]
+) -> None:
+    settings.FMA_OIDC_NEW_USERS = True
+
+    assert provider.log_in(**claims)[1].status_code == 403
+
+
+@pytest.mark.parametrize("email", ["a\x00@example.org", "a@ex\ud800ample.org", 5, [], "a b@example.org", "x"])
+def test_an_odd_address_is_none(provider: Provider, settings: Settings, email: Any) -> None:
+    settings.FMA_OIDC_MATCH_EMAIL = True
+    provider.userinfo = {"email": email, "email_verified": True}
+
+    assert provider.log_in()[1].status_code == 403
+
+
+@pytest.mark.parametrize("email", [5, "a b@example.org", "x" * 300 + "@example.org"])
+def test_whoever_has_no_address_is_made_a_user_without_one(
+    provider: Provider, settings: Settings, email: Any
+) -> None:
+    settings.FMA_OIDC_NEW_USERS = True
+
+    assert provider.log_in(email=email, email_verified=True)[1].status_code == 302
+    assert User.objects.get().email == ""
+
+
+def test_the_beginning_of_an_address_is_another_address(provider: Provider, settings: Settings) -> None:
+    settings.FMA_OIDC_MATCH_EMAIL = True
+    settings.FMA_OIDC_EMAIL_DOMAINS = ("example.org",)
+    email = "a" * 242 + "@example.org"
+    assert len(email) == 254
+    User.objects.filter(pk=make_user("anna").pk).update(email=email)
+
+    assert provider.log_in(email=f"{email}.evil.example", email_verified=True)[1].status_code == 403
+    assert provider.log_in(email=email, email_verified=True)[1].status_code == 302
+
+
+class UnicodeIExact(Lookup):  # type: ignore[type-arg]
+    """As PostgreSQL compares with most of its locales, on SQLite."""
+
+    lookup_name = "iexact"
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+        (left, of_left), (right, of_right) = (
+            self.process_lhs(compiler, connection),
+            self.process_rhs(compiler, connection),
+        )
+        return f"unicode_upper({left}) = unicode_upper({right})", [*of_left, *of_right]
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="the function is one of SQLite")
+@pytest.mark.parametrize(
+    ("theirs", "of_user"),
+    [("x@m\u0131ke.org", "x@mike.org"), ("x@mike.org", "x@m\u0131ke.org"), ("x@\u017fam.org", "x@sam.org")],
+)
+def test_letters_that_a_database_takes_for_one_are_two(
+    provider: Provider, settings: Settings, theirs: str, of_user: str
+) -> None:
+    settings.FMA_OIDC_MATCH_EMAIL = True
+    User.objects.filter(pk=make_user("mike").pk).update(email=of_user)
+    connection.ensure_connection()
+    connection.connection.create_function("unicode_upper", 1, str.upper)
+    with register_lookup(EmailField, UnicodeIExact):
+        assert provider.log_in(email=theirs, email_verified=True)[1].status_code == 403
+    assert not SocialAccount.objects.exists()
 
 
 def test_a_provider_that_is_away_is_asked_once_in_a_while(provider: Provider, server: HttpsServer) -> None:

@@ -1,12 +1,20 @@
 """The admin site: open to whoever has the permission to use it, which roles give."""
 
+from math import ceil
+from typing import Any
+
+import structlog
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import ValidationError
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from rest_framework.exceptions import Throttled
 from unfold.forms import AuthenticationForm
 from unfold.sites import UnfoldAdminSite
 
+from fma_api.problems import too_many_logins
 from fma_django.accounts.roles import USE_ADMIN_SITE
+
+log = structlog.get_logger(__name__)
 
 
 class LoginForm(AuthenticationForm):
@@ -28,3 +36,23 @@ class AdminSite(UnfoldAdminSite):
 
         user = request.user
         return user.is_active and user.has_perm(USE_ADMIN_SITE) and not lacks_second_factor(request)
+
+    def password_change(
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """Show the page; a wrong old password counts as one at the login, since a session may be somebody else's."""
+        from fma_api.v1.limits import Guesses, checking_a_password
+
+        if request.method != "POST":
+            return super().password_change(request, extra_context)
+        guesses = Guesses(request, account=request.user.get_username())
+        try:
+            guesses.count()
+            with checking_a_password():
+                response: Any = super().password_change(request, extra_context)
+        except Throttled as error:
+            log.warning("password_change_refused", reason="too many wrong passwords")
+            return too_many_logins(request, seconds=ceil(getattr(error, "wait", None) or 1))
+        if response.status_code == 302 or "old_password" not in response.context_data["form"].errors:
+            guesses.give_back()
+        return response  # type: ignore[no-any-return]

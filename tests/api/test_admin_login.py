@@ -193,3 +193,31 @@ def test_the_addresses_of_one_network_are_one_sender(settings: Settings) -> None
     assert [guess(f"user-{n}", f"2001:db8:0:1::{n}") for n in range(5)] == [400, 400, 400, 429, 429]
     assert guess("another", "2001:db8:0:2::1") == 400
     assert guess("another", "::1") == 400
+
+
+def test_old_passwords_at_the_page_for_a_new_one_count_as_guesses() -> None:
+    """A session may be somebody else's, left open."""
+    browser = Browser()
+    browser.force_login(make_user("root", staff=True))
+
+    def change(old: str, new: str) -> int:
+        said = {"old_password": old, "new_password1": new, "new_password2": new}
+        return browser.post("/admin/password_change/", said).status_code
+
+    assert [change(PASSWORD, "short") for _ in range(5)] == [200] * 5  # the old one is right
+    assert [change("guess", "a-long-new-password") for _ in range(4)] == [200] * 3 + [429]
+    assert browser.post(URL, {"username": "root", "password": PASSWORD}).status_code == 429
+
+
+def test_a_new_password_is_set_as_before() -> None:
+    user = make_user("root", staff=True)
+    browser = Browser()
+    browser.force_login(user)
+    said = {"old_password": PASSWORD} | dict.fromkeys(
+        ("new_password1", "new_password2"), "a-long-new-password"
+    )
+
+    assert browser.post("/admin/password_change/", said).status_code == 302
+    user.refresh_from_db()
+    assert user.check_password("a-long-new-password")
+    assert browser.get("/admin/").status_code == 200

@@ -13,6 +13,8 @@ from fma_django import outgoing
 FRESH_S = 3600.0
 PAUSE_S = 10.0
 """After a failure nobody asks again for so long: a provider that is away must not take all threads."""
+PATIENCE_S = 1.0
+"""The longest wait for a description that another thread is reading."""
 ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
 
 
@@ -36,19 +38,31 @@ class Discovery:
 
     def description(self) -> Description:
         """Raises OAuth2Error."""
-        with self._lock:
-            now = time.monotonic()
-            if self._found is None or now - self._read_at >= FRESH_S:
-                if now - self._failed_at < PAUSE_S:
-                    raise OAuth2Error("the provider could not be read a moment ago")
-                try:
-                    url = f"{self._issuer.rstrip('/')}/.well-known/openid-configuration"
-                    self._found = _parsed(outgoing.fetch(url), self._issuer)
-                except (outgoing.RequestFailed, ValueError, RecursionError) as error:
-                    self._failed_at = time.monotonic()
-                    raise OAuth2Error(f"the description of the provider: {error}") from error
-                self._read_at = now
-            return self._found
+        if (known := self._known()) is not None:
+            return known
+        # A provider that is slow must not take all threads either.
+        if not self._lock.acquire(timeout=PATIENCE_S):
+            raise OAuth2Error("the provider has not answered yet")
+        try:
+            return self._known() or self._read()
+        finally:
+            self._lock.release()
+
+    def _known(self) -> Description | None:
+        return self._found if time.monotonic() - self._read_at < FRESH_S else None
+
+    def _read(self) -> Description:
+        now = time.monotonic()
+        if now - self._failed_at < PAUSE_S:
+            raise OAuth2Error("the provider could not be read a moment ago")
+        try:
+            url = f"{self._issuer.rstrip('/')}/.well-known/openid-configuration"
+            self._found = _parsed(outgoing.fetch(url), self._issuer)
+        except (outgoing.RequestFailed, ValueError, RecursionError) as error:
+            self._failed_at = time.monotonic()
+            raise OAuth2Error(f"the description of the provider: {error}") from error
+        self._read_at = now
+        return self._found
 
 
 _of: dict[str, Discovery] = {}

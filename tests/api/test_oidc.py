@@ -27,6 +27,7 @@ from pytest_django import Settings
 
 from fma_api.oidc import discovery
 from fma_django.accounts.sign_on import bind
+from fma_django.accounts.tokens import Limits, create_token, issue_token
 from fma_django.clients import jwks
 from tests.records import PASSWORD, make_user, make_user_with
 from tests.servers.certificates import Authority
@@ -543,7 +544,32 @@ def test_a_second_account_with_the_address_is_another_person(provider: Provider,
     assert provider.log_in(email="anna@example.org", email_verified=True)[1].status_code == 403
 
 
-def test_the_password_of_a_matched_user_stays(provider: Provider, settings: Settings) -> None:
+def test_whoever_made_a_user_with_the_address_of_another_person_gets_none_of_their_roles(
+    provider: Provider, settings: Settings
+) -> None:
+    settings.FMA_OIDC_MATCH_EMAIL = True
+    settings.FMA_OIDC_ROLES = (("ops", "operator"),)
+    made = make_user_with(username="of-a-stranger")
+    User.objects.filter(pk=made.pk).update(email="anna@example.org")
+    of_login, (_, of_script) = issue_token(made), create_token(made, "script", Limits())
+
+    browser, answer = provider.log_in(email="anna@example.org", email_verified=True, groups=["ops"])
+
+    assert answer.status_code == 302
+    assert browser.get("/api/v1/me/").json()["roles"] == ["operator"]
+    said = {"username": made.username, "password": PASSWORD}
+    assert Browser().post("/api-token-auth/", said, content_type="application/json").status_code == 400
+    for token in (of_login, of_script):
+        assert Browser().get("/api/v1/me/", headers={"authorization": f"Token {token}"}).status_code == 401
+    made.refresh_from_db()
+    made.set_password(PASSWORD)  # a later one is the person's own
+    made.save()
+    provider.log_in()
+    made.refresh_from_db()
+    assert made.check_password(PASSWORD)
+
+
+def test_the_password_of_a_matched_owner_stays(provider: Provider, settings: Settings) -> None:
     settings.FMA_OIDC_MATCH_EMAIL = True
     anna = make_user("anna", staff=True)
     User.objects.filter(pk=anna.pk).update(email="anna@example.org")

@@ -754,3 +754,17 @@ def test_an_operator_binds_an_account_but_not_for_whoever_holds_more(provider: P
     bound = SocialAccount.objects.get(uid="s-1")
     assert (bound.user, bound.provider) == (nobody, provider.issuer)
     assert provider.log_in()[1].status_code == 302
+
+
+@pytest.mark.parametrize(
+    "subjects", [("s-1", "s-1"), ("\u202es-1", "s-2"), ("s\n1", "s-2"), ("s\x001", "s-2")]
+)
+def test_odd_accounts_are_not_bound(provider: Provider, subjects: tuple[str, str]) -> None:
+    nobody = make_user_with(username="nobody")
+    browser = Browser()
+    browser.force_login(make_user("owner", staff=True))
+    said = {f"socialaccount_set-{number}-uid": subject for number, subject in enumerate(subjects)}
+    form = inline(username="nobody", is_active="on", **said) | {"socialaccount_set-TOTAL_FORMS": "2"}
+
+    assert browser.post(f"/admin/auth/user/{nobody.pk}/change/", form).status_code == 200
+    assert not SocialAccount.objects.exists()

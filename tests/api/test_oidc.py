@@ -707,6 +707,18 @@ def test_passwords_can_be_turned_off(provider: Provider, user: User, settings: S
     assert not is_in(browser)
 
 
+def test_no_log_has_the_code_of_a_login(
+    provider: Provider, user: User, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for changes in ({}, {"key": OTHER_KEY}):
+        provider.log_in(**changes)
+
+    written = capsys.readouterr().err
+    assert f"{CALLBACK}?code=…&state=" in written
+    assert "c-1" not in written
+    assert "opaque" not in written
+
+
 def test_without_a_provider_there_is_no_such_login(settings: Settings) -> None:
     settings.FMA_OIDC_ISSUER = ""
 

@@ -401,12 +401,12 @@ def test_the_beginning_of_an_address_is_another_address(provider: Provider, sett
     assert provider.log_in(email=email, email_verified=True)[1].status_code == 302
 
 
-class UnicodeIExact(Lookup):  # type: ignore[type-arg]
+class UnicodeIExact(Lookup):
     """As PostgreSQL compares with most of its locales, on SQLite."""
 
     lookup_name = "iexact"
 
-    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+    def as_sql(self, compiler: Any, connection: Any) -> Any:
         (left, of_left), (right, of_right) = (
             self.process_lhs(compiler, connection),
             self.process_rhs(compiler, connection),

@@ -1,7 +1,7 @@
 """The admin site: open to whoever has the permission to use it, which roles give."""
 
 from math import ceil
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from django.contrib.auth.models import AbstractBaseUser
@@ -41,18 +41,18 @@ class AdminSite(UnfoldAdminSite):
         self, request: HttpRequest, extra_context: dict[str, Any] | None = None
     ) -> HttpResponse:
         """Show the page; a wrong old password counts as one at the login, since a session may be somebody else's."""
-        from fma_api.v1.limits import Guesses, checking_a_password
+        from fma_api.v1.limits import Guesses
 
         if request.method != "POST":
-            return super().password_change(request, extra_context)
+            return cast("HttpResponse", super().password_change(request, extra_context))
         guesses = Guesses(request, account=request.user.get_username())
         try:
             guesses.count()
-            with checking_a_password():
+            with guesses.checked():
                 response: Any = super().password_change(request, extra_context)
         except Throttled as error:
             log.warning("password_change_refused", reason="too many wrong passwords")
             return too_many_logins(request, seconds=ceil(getattr(error, "wait", None) or 1))
         if response.status_code == 302 or "old_password" not in response.context_data["form"].errors:
             guesses.give_back()
-        return response  # type: ignore[no-any-return]
+        return cast("HttpResponse", response)

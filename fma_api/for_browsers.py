@@ -78,7 +78,7 @@ class Authentication(ForBrowsers, AuthenticationMiddleware):
                 request._cached_user = user_of_session(request)  # type: ignore[attr-defined]
             return request._cached_user  # type: ignore[attr-defined]
 
-        request.user = SimpleLazyObject(user)
+        request.user = SimpleLazyObject(user)  # type: ignore[assignment]
 
 
 class Messages(ForBrowsers, MessageMiddleware):

@@ -18,6 +18,8 @@ from fma_api.sender_address import sender_address
 
 MEASURED = re.compile(r"((?:^|&)metrics=)[^&]*")
 """The metrics of an update, which older clients send in the query."""
+LOGGED_IN = re.compile(r"((?:^|&)code=)[^&]*")
+"""The code with which the identity provider sends somebody back."""
 LEVELS = {2: "info", 3: "info", 4: "warning", 5: "error"}
 
 
@@ -39,6 +41,8 @@ class RequestLogMiddleware:
             query = request.META.get("QUERY_STRING", "")
             if "metrics" in query:
                 query = MEASURED.sub(r"\1…", query)
+            if request.path.endswith("/admin/login/oidc/callback/"):
+                query = LOGGED_IN.sub(r"\1…", query)
             request_line = f"{request.method} {request.path}{'?' if query else ''}{query}"
             _write(
                 event,

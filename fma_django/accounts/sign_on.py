@@ -71,6 +71,11 @@ def _by_email(person: Person) -> User | None:
         log.warning("oidc_email_matches_no_user", users=len(users))
         return None
     bind(users[0], person.issuer, person.subject)
+    if not users[0].is_superuser:
+        # Whoever made the user, and knows its password or a token, holds no more than the user did: not the roles
+        # that the provider gives. Only owners make owners.
+        users[0].set_unusable_password()
+        users[0].save(update_fields=["password"])
     log.info("oidc_user_matched", user=users[0].pk)
     return users[0]
 

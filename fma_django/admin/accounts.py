@@ -17,7 +17,7 @@ from django.contrib.auth.models import AbstractUser, Group, Permission, User
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
-from django.forms import ModelForm
+from django.forms import BaseInlineFormSet, ModelForm
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from unfold.admin import TabularInline
@@ -123,9 +123,19 @@ class AccountForm(ModelForm):  # type: ignore[type-arg]
     def clean_uid(self) -> str:
         subject: str = self.cleaned_data["uid"]
         self.instance.provider = conf.current().oidc_issuer
+        if not subject.isprintable():
+            raise ValidationError("A subject has printable characters alone.")
         if SocialAccount.objects.filter(provider=self.instance.provider, uid=subject).exists():
             raise ValidationError("This account belongs to a user already.")
         return subject
+
+
+class AccountForms(BaseInlineFormSet):  # type: ignore[type-arg]
+    def clean(self) -> None:
+        super().clean()
+        subjects = [form.cleaned_data["uid"] for form in self.extra_forms if form.cleaned_data.get("uid")]
+        if len(set(subjects)) < len(subjects):
+            raise ValidationError("One account is entered twice.")
 
 
 class AccountInline(TabularInline):
@@ -133,6 +143,7 @@ class AccountInline(TabularInline):
 
     model = SocialAccount
     form = AccountForm
+    formset = AccountForms
     verbose_name_plural = "Accounts at the identity provider (sub, as it names people)"
     extra = 0
     fields = ("uid", "provider", "last_login")

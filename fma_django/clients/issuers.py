@@ -23,9 +23,12 @@ def add_issuer(
 ) -> Issuer:
     """Trust a key of an organisation. by: who adds it; None is the operator at the command line.
 
+    It needs the permission for all organisations: with one of them, somebody could enter another's key, which is then
+    taken. To revoke one, that of its organisation is enough.
+
     Raises NotPermitted, InvalidKey, InvalidValue for a time that is over, KeyTaken.
     """
-    _require(by, organisation)
+    _require(by)
     public_key_in(public_key)
     if expires_on is not None and expires_on <= timezone.now():
         raise InvalidValue("an issuer expires in the future", field="expires_on")
@@ -58,7 +61,7 @@ def valid_issuers() -> QuerySet[Issuer]:
     return Issuer.objects.filter(Q(expires_on=None) | Q(expires_on__gt=timezone.now()), revoked_on=None)
 
 
-def _require(by: User | None, organisation: Organisation) -> None:
+def _require(by: User | None, organisation: Organisation | None = None) -> None:
     if by is not None and not may(by, CHANGE_ORGANISATION, organisation):
         raise NotPermitted(f"this needs the permission {CHANGE_ORGANISATION}", permission=CHANGE_ORGANISATION)
 

@@ -29,6 +29,7 @@ from fma_api.cli.problem import Problem
 from fma_api.cli.user import bind_account
 from fma_api.oidc import discovery
 from fma_django.accounts.sign_on import bind
+from fma_django.accounts.tokens import Limits, create_token, issue_token
 from fma_django.clients import jwks
 from tests.records import PASSWORD, make_user, make_user_with
 from tests.servers.certificates import Authority
@@ -402,12 +403,12 @@ def test_the_beginning_of_an_address_is_another_address(provider: Provider, sett
     assert provider.log_in(email=email, email_verified=True)[1].status_code == 302
 
 
-class UnicodeIExact(Lookup):  # type: ignore[type-arg]
+class UnicodeIExact(Lookup):
     """As PostgreSQL compares with most of its locales, on SQLite."""
 
     lookup_name = "iexact"
 
-    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, list[Any]]:
+    def as_sql(self, compiler: Any, connection: Any) -> Any:
         (left, of_left), (right, of_right) = (
             self.process_lhs(compiler, connection),
             self.process_rhs(compiler, connection),
@@ -553,7 +554,32 @@ def test_a_second_account_with_the_address_is_another_person(provider: Provider,
     assert provider.log_in(email="anna@example.org", email_verified=True)[1].status_code == 403
 
 
-def test_the_password_of_a_matched_user_stays(provider: Provider, settings: Settings) -> None:
+def test_whoever_made_a_user_with_the_address_of_another_person_gets_none_of_their_roles(
+    provider: Provider, settings: Settings
+) -> None:
+    settings.FMA_OIDC_MATCH_EMAIL = True
+    settings.FMA_OIDC_ROLES = (("ops", "operator"),)
+    made = make_user_with(username="of-a-stranger")
+    User.objects.filter(pk=made.pk).update(email="anna@example.org")
+    of_login, (_, of_script) = issue_token(made), create_token(made, "script", Limits())
+
+    browser, answer = provider.log_in(email="anna@example.org", email_verified=True, groups=["ops"])
+
+    assert answer.status_code == 302
+    assert browser.get("/api/v1/me/").json()["roles"] == ["operator"]
+    said = {"username": made.username, "password": PASSWORD}
+    assert Browser().post("/api-token-auth/", said, content_type="application/json").status_code == 400
+    for token in (of_login, of_script):
+        assert Browser().get("/api/v1/me/", headers={"authorization": f"Token {token}"}).status_code == 401
+    made.refresh_from_db()
+    made.set_password(PASSWORD)  # a later one is the person's own
+    made.save()
+    provider.log_in()
+    made.refresh_from_db()
+    assert made.check_password(PASSWORD)
+
+
+def test_the_password_of_a_matched_owner_stays(provider: Provider, settings: Settings) -> None:
     settings.FMA_OIDC_MATCH_EMAIL = True
     anna = make_user("anna", staff=True)
     User.objects.filter(pk=anna.pk).update(email="anna@example.org")
@@ -691,6 +717,18 @@ def test_passwords_can_be_turned_off(provider: Provider, user: User, settings: S
     assert not is_in(browser)
 
 
+def test_no_log_has_the_code_of_a_login(
+    provider: Provider, user: User, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for changes in ({}, {"key": OTHER_KEY}):
+        provider.log_in(**changes)
+
+    written = capsys.readouterr().err
+    assert f"{CALLBACK}?code=…&state=" in written
+    assert "c-1" not in written
+    assert "opaque" not in written
+
+
 def test_without_a_provider_there_is_no_such_login(settings: Settings) -> None:
     settings.FMA_OIDC_ISSUER = ""
 
@@ -752,3 +790,17 @@ def test_an_operator_binds_an_account_but_not_for_whoever_holds_more(provider: P
     bound = SocialAccount.objects.get(uid="s-1")
     assert (bound.user, bound.provider) == (nobody, provider.issuer)
     assert provider.log_in()[1].status_code == 302
+
+
+@pytest.mark.parametrize(
+    "subjects", [("s-1", "s-1"), ("\u202es-1", "s-2"), ("s\n1", "s-2"), ("s\x001", "s-2")]
+)
+def test_odd_accounts_are_not_bound(provider: Provider, subjects: tuple[str, str]) -> None:
+    nobody = make_user_with(username="nobody")
+    browser = Browser()
+    browser.force_login(make_user("owner", staff=True))
+    said = {f"socialaccount_set-{number}-uid": subject for number, subject in enumerate(subjects)}
+    form = inline(username="nobody", is_active="on", **said) | {"socialaccount_set-TOTAL_FORMS": "2"}
+
+    assert browser.post(f"/admin/auth/user/{nobody.pk}/change/", form).status_code == 200
+    assert not SocialAccount.objects.exists()

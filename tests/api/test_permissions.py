@@ -145,7 +145,7 @@ DELETE /api/v1/organisations/<pk>/                         401 401 403 403 401 4
 GET    /api/v1/organisations/<pk>/members/                 401 401 403 403 401 403 403 200  403 200 200 200 200 200
 POST   /api/v1/organisations/<pk>/members/                 401 401 403 403 401 403 403 200  403 403 403 403 200 400
 GET    /api/v1/organisations/<pk>/issuers/                 401 401 403 403 401 404 404 200  404 200 200 200 200 200
-POST   /api/v1/organisations/<pk>/issuers/                 401 401 403 403 401 403 403 201  403 201 403 403 201 201
+POST   /api/v1/organisations/<pk>/issuers/                 401 401 403 403 401 403 403 201  403 201 403 403 201 403
 DELETE /api/v1/organisations/<pk>/issuers/<issuer>/        401 401 403 403 401 403 403 204  403 204 403 403 204 204
 GET    /api/v1/invitations/                                401 401 403 403 401 200 200 200  200 200 200 200 200 200
 POST   /api/v1/invitations/                                401 401 403 403 401 201 400 201  400 201 403 403 201 201

@@ -70,7 +70,7 @@ def add_rows(count: int) -> None:
         )
         ann = make_client(model).client
         organisation = Organisation.objects.create(name=f"hospital {Organisation.objects.count()}")
-        create_invitation(by=model.developer, models=[model.pk], tags=["ward-3"])
+        create_invitation(by=None, models=[model.pk], tags=["ward-3"])
         tag = Tag.objects.create(name=f"site-{Tag.objects.count()}")
         describe_client(ann, name=f"scanner {number}", organisation=organisation, tags=[tag])
         join(model, ann)

@@ -392,16 +392,22 @@ def test_the_list_of_clients_takes_as_many_queries_with_keys(model: FederatedMod
 # Issuers
 
 
-def test_an_admin_enters_and_revokes_the_keys_of_the_organisation(hospital: Organisation, key: Key) -> None:
+def test_an_operator_enters_the_keys_of_an_organisation_and_its_admin_revokes_them(
+    hospital: Organisation, key: Key
+) -> None:
     user = make_user_with(username="admin")
     set_member(hospital, user, Group.objects.get(name="organisation admin"), by=None)
+    operator = as_user(make_user_with(username="operator", role="operator"))
     admin, url = as_user(user), f"{API}organisations/{hospital.pk}/issuers/"
 
-    added = admin.post(url, {"public_key": key.public.hex()}, format="json")
-    second = admin.post(url, {"public_key": Key().public.hex()}, format="json")
+    # Otherwise an admin could enter the key of another organisation, which is then taken.
+    refused = admin.post(url, {"public_key": key.public.hex()}, format="json")
+    added = operator.post(url, {"public_key": key.public.hex()}, format="json")
+    second = operator.post(url, {"public_key": Key().public.hex()}, format="json")
     revoked = admin.delete(f"{url}{added.json()['id']}/")
 
-    assert (added.status_code, second.status_code, revoked.status_code) == (201, 201, 204)
+    assert (refused.status_code, added.status_code) == (403, 201)
+    assert (second.status_code, revoked.status_code) == (201, 204)
     listed = admin.get(url).json()
     assert [issuer["revoked_on"] is None for issuer in listed] == [False, True]
     assert listed[0]["fingerprint"].startswith("SHA256:")

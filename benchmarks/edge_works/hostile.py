@@ -78,17 +78,22 @@ def hostile(bench: Bench) -> Iterator[Result]:
 
 
 def train(server: Server, model: int, honest: Sequence[str], seconds: float) -> Span:
-    """Let all of them send updates and wait for the next model until the time is over and the last round is done."""
+    """Let all of them send updates and wait for the next model until the time is over and the last round is done.
+
+    Each has an address of its own, as clients of different organisations have.
+    """
     span, lock = Span(), threading.Lock()
     until = time.perf_counter() + seconds
     at_once = threading.Barrier(len(honest))
     body = encode(weights(NUM_PARAMETERS))
     is_over = False
 
-    def live(credential: str) -> None:
+    def live(credential: str, address: str) -> None:
         nonlocal is_over
         newest = 0
-        with socket.create_connection(("127.0.0.1", server.port), timeout=120) as line:
+        with socket.create_connection(
+            ("127.0.0.1", server.port), timeout=120, source_address=(address, 0)
+        ) as line:
             while True:
                 if at_once.wait() == 0:  # they all train for the same time
                     is_over = time.perf_counter() > until
@@ -104,7 +109,10 @@ def train(server: Server, model: int, honest: Sequence[str], seconds: float) -> 
                     span.posts_s.append(posted_at - began_at)
                     span.rounds_s.append(time.perf_counter() - began_at)
 
-    threads = [threading.Thread(target=live, args=(credential,)) for credential in honest]
+    threads = [
+        threading.Thread(target=live, args=(credential, f"127.0.1.{number}"))
+        for number, credential in enumerate(honest, 1)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:

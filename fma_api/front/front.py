@@ -17,6 +17,7 @@ from fma_api.front.body_places import BodyPlaces, NoPlace
 from fma_api.front.environ import environ_of
 from fma_api.front.listening import listen_for
 from fma_api.front.protocol import Exchange, Reading, Scope
+from fma_api.front.refusals import Refusal, Refusals, refusal_of
 from fma_api.front.responses import MAY_WAIT, NothingYet, is_kept
 from fma_api.front.sending import send
 from fma_api.front.threads import Threads
@@ -82,6 +83,7 @@ class Front:
         self._threads = Threads(threads)
         self._waiters = waiters
         self._listen = listen
+        self._refusals = Refusals()
         self._forms = BodyPlaces(
             most=FORMS_AT_ONCE, per_address=bodies_per_address, per_client=bodies_per_client
         )
@@ -137,12 +139,17 @@ class Front:
             return
         if "CONTENT_LENGTH" not in environ and environ.pop("HTTP_TRANSFER_ENCODING", None) is not None:
             environ["CONTENT_LENGTH"] = str(len(body))
+        if (refusal := self._refusals.of(environ, body)) is not None:
+            refusal.send(exchange)
+            return
         since = self.room.moment
         kept = await self._answer(exchange, {**environ, "wsgi.input": BytesIO(body)}, may_wait=True)
-        if kept is None:
+        if isinstance(kept, Refusal) and _last_name(environ) not in WATCHED:
+            self._refusals.remember(self._loop, environ, body, kept)
+        if not isinstance(kept, NothingYet):
             return
         until = self._loop.time() + kept.seconds
-        while kept is not None:
+        while isinstance(kept, NothingYet):
             look_at = min(until, self._loop.time() + LOOK_EVERY_S)
             address, client = _sender(environ)
             outcome = await self.room.wait(
@@ -182,12 +189,17 @@ class Front:
         finally:
             too_late.cancel()
 
-    async def _answer(self, exchange: Exchange, environ: Environ, *, may_wait: bool) -> NothingYet | None:
-        """The response, in a thread: sent, or kept (and returned) when it is worth waiting for another one."""
+    async def _answer(
+        self, exchange: Exchange, environ: Environ, *, may_wait: bool
+    ) -> NothingYet | Refusal | None:
+        """Send the response, from a thread, or keep (and return) it when it is worth waiting for another one.
+
+        A refusal is sent, and returned besides.
+        """
         address, client = _sender(environ)
         environ[MAY_WAIT] = may_wait and self.room.takes_more_of(address, client)
-        done: asyncio.Future[NothingYet | None] = self._loop.create_future()
-        threads = self._watched.get(environ["PATH_INFO"].rpartition("/")[2], self._threads)
+        done: asyncio.Future[NothingYet | Refusal | None] = self._loop.create_future()
+        threads = self._watched.get(_last_name(environ), self._threads)
         threads.run(lambda: self._work(exchange, environ, done), sender=address)
         return await done
 
@@ -195,16 +207,18 @@ class Front:
         self,
         exchange: Exchange,
         environ: Environ,
-        done: asyncio.Future[NothingYet | None],
+        done: asyncio.Future[NothingYet | Refusal | None],
     ) -> None:
-        kept: NothingYet | None = None
+        kept: NothingYet | Refusal | None = None
         try:
             response = django.answer(self._handler, environ)
             try:
                 if is_kept(response, environ):
                     kept = response
                 else:
-                    send(exchange, response, is_head=environ["REQUEST_METHOD"] == "HEAD")
+                    is_head = environ["REQUEST_METHOD"] == "HEAD"
+                    send(exchange, response, is_head=is_head)
+                    kept = None if is_head else refusal_of(response)
             finally:
                 response.close()
         except BaseException:  # granian panics (no Exception) at what is no header
@@ -219,6 +233,11 @@ def _sender(environ: Environ) -> tuple[str, str | None]:
     """The address, or network of IPv6, and the credential."""
     credential = environ.get("HTTP_CLIENT_UUID") or environ.get("HTTP_AUTHORIZATION")
     return network_of(sender_address(environ)), credential
+
+
+def _last_name(environ: Environ) -> str:
+    """The last segment of the path."""
+    return str(environ["PATH_INFO"]).rpartition("/")[2]
 
 
 def _media_type(environ: Environ) -> str:

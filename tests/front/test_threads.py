@@ -4,7 +4,10 @@ import threading
 import time
 from collections.abc import Callable
 
-from fma_api.front.threads import Threads
+import pytest
+
+from fma_api.front import threads as front_threads
+from fma_api.front.threads import AT_ONCE, Threads
 
 
 def run_all(threads: Threads, *, num: int) -> None:
@@ -72,3 +75,57 @@ def test_senders_take_turns_and_each_is_served_in_its_order() -> None:
         "flood 2",
     ]
     assert served[7:] == [f"flood {number}" for number in range(3, 1000)]
+
+
+def run_one(threads: Threads, *, sender: str) -> None:
+    done = threading.Event()
+    threads.run(done.set, sender=sender)
+    assert done.wait(10)
+
+
+def test_a_flood_runs_in_few_threads_while_others_send_and_holds_none_of_them_up() -> None:
+    threads, lock, done, running = Threads(16), threading.Lock(), threading.Semaphore(0), 0
+    most = 0
+
+    def work() -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.01)
+        with lock:
+            running -= 1
+        done.release()
+
+    run_one(threads, sender="10.0.0.3")
+    for _ in range(100):
+        threads.run(work, sender="10.0.0.2")
+    run_one(threads, sender="10.0.0.3")
+    for _ in range(100):
+        assert done.acquire(timeout=10)
+
+    assert most == AT_ONCE
+
+
+def test_work_that_takes_long_holds_up_no_other_of_its_sender(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front_threads, "LONG_S", 0.05)
+    threads, go = Threads(16), threading.Event()
+    run_one(threads, sender="10.0.0.3")
+    for _ in range(3 * AT_ONCE):
+        threads.run(lambda: go.wait(10) and None, sender="10.0.0.2")  # type: ignore[arg-type]
+    try:
+        run_one(threads, sender="10.0.0.2")
+    finally:
+        go.set()
+
+
+def test_whoever_is_alone_again_has_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front_threads, "SHARED_S", 0.1)
+    threads, all_here = Threads(8), threading.Barrier(9)
+    run_one(threads, sender="10.0.0.3")
+    run_one(threads, sender="10.0.0.2")
+    time.sleep(0.11)
+    for _ in range(8):
+        threads.run(lambda: all_here.wait(10) and None, sender="10.0.0.2")  # type: ignore[arg-type]
+
+    all_here.wait(10)

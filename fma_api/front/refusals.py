@@ -1,0 +1,69 @@
+"""Refusals with Retry-After, which the event loop repeats to whoever does not wait: without Django and its threads."""
+
+import asyncio
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.http import HttpResponse, HttpResponseBase
+
+from fma_api.front.protocol import Exchange, Headers
+from fma_api.front.sending import headers_of
+
+REPEATED_S = 0.8
+"""Less than the least Retry-After, 1: who waits finds Django again. No longer, because a lock may be lifted before."""
+STATUSES = (429, 503)
+MOST = 1000
+MOST_BYTES = 4096
+"""The largest body of a request, and of an answer, that is remembered."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    status: int
+    headers: Headers
+    content: bytes
+
+    def send(self, exchange: Exchange) -> None:
+        exchange.response_bytes(self.status, self.headers, self.content)
+
+
+class Refusals:
+    """The refusals of the last REPEATED_S, by their requests. Belongs to the event loop's thread."""
+
+    def __init__(self) -> None:
+        self._of_requests: dict[Hashable, Refusal] = {}
+
+    def of(self, environ: Mapping[str, Any], body: bytes) -> Refusal | None:
+        """The refusal of the same request, to the last byte: no other one is sure to be refused, too."""
+        if not self._of_requests or len(body) > MOST_BYTES:
+            return None
+        return self._of_requests.get(_key(environ, body))
+
+    def remember(
+        self, loop: asyncio.AbstractEventLoop, environ: Mapping[str, Any], body: bytes, refusal: Refusal
+    ) -> None:
+        if len(body) > MOST_BYTES or len(self._of_requests) >= MOST:
+            return
+        key = _key(environ, body)
+        self._of_requests[key] = refusal
+        loop.call_later(REPEATED_S, self._of_requests.pop, key, None)
+
+
+def refusal_of(response: HttpResponseBase) -> Refusal | None:
+    """The response as it may be repeated; None for every other one."""
+    if (
+        response.status_code not in STATUSES
+        or not isinstance(response, HttpResponse)
+        or response.cookies
+        or len(response.content) > MOST_BYTES
+        or not response.get("Retry-After", "0").isdecimal()
+        or int(response.get("Retry-After", "0")) < REPEATED_S
+    ):
+        return None
+    return Refusal(response.status_code, headers_of(response), response.content)
+
+
+def _key(environ: Mapping[str, Any], body: bytes) -> Hashable:
+    said = [(name, value) for name, value in environ.items() if isinstance(value, str)]
+    return body, *sorted(said)

@@ -5,11 +5,14 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from itertools import cycle
+from math import ceil
 from pathlib import Path
 
 import httpx
 import pytest
 
+from fma_api.front.waiting_room import PER_CLIENT
 from fma_core.arrays.codecs.safetensors import decode
 from tests.api.callers import SAFETENSORS
 from tests.servers.fma import FmaInstall, FmaServer, User
@@ -50,8 +53,12 @@ def device(server: FmaServer, developer: User) -> tuple[int, str]:
         headers=developer.headers,
     ).raise_for_status()
     model = made.json()["id"]
+    return model, register(server, model)
+
+
+def register(server: FmaServer, model: int) -> str:
     registered = httpx.post(f"{server.base_url}/api/v1/models/{model}/register_client/").raise_for_status()
-    return model, registered.json()["uuid"]
+    return str(registered.json()["uuid"])
 
 
 class Connection:
@@ -117,13 +124,14 @@ def num_connections(server: FmaServer) -> int:
 def test_many_who_wait_hold_no_thread_and_are_all_answered(
     server: FmaServer, developer: User, device: tuple[int, str]
 ) -> None:
-    model, uuid = device
+    model = device[0]
     join = f"POST /api/v1/models/{model}/join/?wait=50"
     start = f"{server.base_url}/api/v1/models/{model}/start/"
+    devices = [register(server, model) for _ in range(ceil(WAITERS / PER_CLIENT))]
     with ExitStack() as opened:
         waiters = [opened.enter_context(closing(Connection(server))) for _ in range(WAITERS)]
         with waiting(server, WAITERS):
-            for waiter in waiters:
+            for waiter, uuid in zip(waiters, cycle(devices), strict=False):
                 waiter.say(join, f"CLIENT-UUID: {uuid}")
 
         assert num_threads(server) <= THREADS + OTHER_THREADS

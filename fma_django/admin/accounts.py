@@ -3,6 +3,7 @@
 A token itself is not in the database, so its page shows its name and limits, and when it was used.
 """
 
+from importlib import import_module
 from typing import Any, cast
 
 from allauth.mfa.models import Authenticator
@@ -49,7 +50,11 @@ def take_over() -> None:
     Pages that a project has made itself stay.
     """
     for label in ("account", "mfa", "socialaccount"):
-        for model in filter(admin.site.is_registered, apps.get_app_config(label).get_models()):
+        app = apps.get_app_config(label)
+        import_module(
+            f"{app.name}.admin"
+        )  # or its pages would come after this, for whoever imports this first
+        for model in filter(admin.site.is_registered, app.get_models()):
             if type(admin.site.get_model_admin(model)).__module__.startswith("allauth."):
                 admin.site.unregister(model)
     user = get_user_model()

@@ -89,20 +89,6 @@ def test_parts_become_the_artifact_that_one_body_would_be(
     assert not [name for name in stored_files(storage) if name.endswith(".part")]
 
 
-def test_who_may_no_longer_run_experiments_sends_no_further_part(
-    owner: APIClient, model: FederatedModel
-) -> None:
-    url = begun_by(owner, model)
-    assert send(owner, url, BODY[:10], 0).status_code == 204
-    assert model.developer is not None
-    model.developer.user_permissions.clear()
-    again = as_user(User.objects.get(pk=model.developer.pk))
-
-    assert code_of(send(again, url, BODY[10:], 10)) == (403, "permission_denied")
-    assert offset(again, url) == 10
-    assert again.delete(url, headers=TUS).status_code == 204
-
-
 @pytest.mark.parametrize("name", ["initial_modl", "initialmodel", "initial_models"])
 def test_a_misspelt_initial_model_is_told_of(owner: APIClient, model: FederatedModel, name: str) -> None:
     answer = owner.post(f"{UPLOADS}?{name}={model.pk}", headers={"Upload-Length": str(len(BODY)), **TUS})

@@ -25,7 +25,7 @@ from rest_framework.serializers import ValidationError
 from fma_api.errors import InvalidHeader, UnsupportedTus
 from fma_api.parsers import content_digest
 from fma_api.v1.announced_bodies import AnnouncedBodies
-from fma_api.v1.callers import IsClient, IsUser, IsUserOrClient, MayChangeExperiment, user_of
+from fma_api.v1.callers import IsClient, IsUser, IsUserOrClient, user_of
 from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key
 from fma_api.v1.ids import MAX_ID, UUID
 from fma_api.v1.known_queries import refuse_unknown_parameters
@@ -154,8 +154,6 @@ class UploadViewSet(AnnouncedBodies, viewsets.GenericViewSet[Upload]):
     def get_permissions(self) -> Any:
         if self.action == "create":
             return [IsUser() if INITIAL_MODEL in self.request.query_params else IsClient()]
-        if self.action == "partial_update" and user_of(self.request) is not None:
-            return [MayChangeExperiment()]
         return super().get_permissions()
 
     def check_permissions(self, request: Request) -> None:

@@ -217,7 +217,7 @@ def test_a_known_client_registers_as_itself(ann: Registration, device: APIClient
     answer = device.post(f"{MODELS}{second.pk}/register_client/")
 
     assert answer.status_code == 200
-    assert answer.json() == {"uuid": str(ann.credential), "id": str(ann.client.pk)}
+    assert answer.json() == {"uuid": str(ann.credential), "id": str(ann.client.pk), "public_key": None}
     assert device.get(f"{API}me/").json()["models"] == sorted(
         ann.client.federated_models.values_list("pk", flat=True)
     )

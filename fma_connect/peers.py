@@ -6,6 +6,7 @@ The list is the client's own: a file that its people give it, and nothing that t
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,8 @@ class TrustedIssuers:
         Raises InvalidKey and InvalidCertificate of `fma_core.errors`.
         """
         read = certificate_of(certificate)
-        require_certificate(read, public_key_in(public_key), issuers=self.organisations, now=now)
+        at = time.time() if now is None else now
+        require_certificate(read, public_key_in(public_key), issuers=self.organisations, now=at)
         return self.organisations[read.issuer]
 
 

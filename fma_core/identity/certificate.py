@@ -1,6 +1,5 @@
 """A certificate: an organisation signs the public key of one of its clients, for a time."""
 
-import time
 from collections.abc import Container
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -110,13 +109,13 @@ def certificate_of(members: object) -> Certificate:
 
 
 def require_certificate(
-    certificate: Certificate, public_key: bytes, *, issuers: Container[bytes], now: float | None = None
+    certificate: Certificate, public_key: bytes, *, issuers: Container[bytes], now: float
 ) -> None:
-    """Require that one of these issuers has signed this key, and that the certificate is valid at the time `now`.
+    """Require that one of these issuers has signed this key, and that the certificate is valid at the time `now`, in
+    seconds since 1970.
 
     Raises InvalidCertificate.
     """
-    at = time.time() if now is None else now
     if certificate.public_key != public_key:
         raise InvalidCertificate(
             f"the certificate is for the key {fingerprint(certificate.public_key)}, not for {fingerprint(public_key)}"
@@ -125,9 +124,9 @@ def require_certificate(
         raise InvalidCertificate(f"its issuer {fingerprint(certificate.issuer)} is not trusted here")
     if not is_signed(certificate.issuer, certificate.encode(), certificate.signature):
         raise InvalidCertificate("the signature of the certificate is wrong")
-    if at < certificate.not_before:
+    if now < certificate.not_before:
         raise InvalidCertificate("the certificate is not valid yet")
-    if at >= certificate.not_after:
+    if now >= certificate.not_after:
         raise InvalidCertificate("the certificate has expired")
 
 

@@ -153,7 +153,8 @@ def _set_key(client: Client, public_key: str, *, only_first: bool) -> bool:
 def _keep_certificate(client: Client, certificate: Certificate) -> None:
     """Raises InvalidCertificate."""
     issuers = {bytes.fromhex(issuer.public_key): issuer for issuer in valid_issuers()}
-    require_certificate(certificate, bytes.fromhex(client.public_key or ""), issuers=issuers)
+    now = timezone.now().timestamp()
+    require_certificate(certificate, bytes.fromhex(client.public_key or ""), issuers=issuers, now=now)
     issuer: Issuer = issuers[certificate.issuer]
     if client.organisation_id not in (None, issuer.organisation_id):
         raise InvalidCertificate("the certificate is of another organisation than the client's")

@@ -13,6 +13,8 @@ OPTIONAL = {
     "json_pieces.py": {"orjson"},
     "compiled.py": {"numba"},
     "blas_threads.py": {"threadpoolctl"},
+    "keys.py": {"cryptography"},
+    "pem.py": {"cryptography"},
     "curve.py": {"matplotlib"},
     "zstd.py": {"backports", "compression"},  # the standard library's, before Python 3.14 and since
 }

@@ -1,6 +1,7 @@
 """Large updates go in parts: what a cut costs, and what becomes of an upload that is refused, lost or unknown."""
 
 import hashlib
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -251,6 +252,7 @@ def test_of_parts_and_ends_that_come_at_once_each_counts_once(fma: FmaServer) ->
                     assert set(answers) <= {204, 409, 413}
                 finish = partial(finished, http, key)
                 at_once = list(pool.map(finish, range(6)))
+            time.sleep(1)  # as Retry-After says
             afterwards = [finish(number) for number in range(6)]
         # One request makes the update; whoever comes meanwhile asks again for that one.
         assert {answer.status_code for answer in at_once} <= {201, 429}, [answer.text for answer in at_once]

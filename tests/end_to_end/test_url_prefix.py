@@ -144,6 +144,7 @@ def test_every_link_leads_to_the_server(
         starts = [
             proxy.url,
             f"{proxy.url}admin/",
+            f"{proxy.url}admin/second-factor/",
             f"{proxy.url}admin/fma_django/modelaggregate/",
             f"{proxy.url}api/docs/",
             f"{proxy.url}readyz",

@@ -1,8 +1,6 @@
 """Pages in a real browser: none asks for what its Content-Security-Policy forbids."""
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -10,13 +8,11 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+from tests.servers.chromium import chromium
 from tests.servers.fma import FmaInstall, FmaServer
-from tests.servers.missing import missing
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, ConsoleMessage, Page
-
-playwright = pytest.importorskip("playwright.sync_api")
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
@@ -91,16 +87,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FmaServer]:
 @pytest.fixture(scope="module")
 def browser(server: FmaServer) -> Iterator["Browser"]:
     """One browser for all tests; after the server, because Django refuses its database where Playwright runs."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        if "WITHOUT_CHROMIUM" in os.environ:
-            pytest.skip("Chromium cannot be installed here")
-        missing("Chromium is not installed (apt-get install chromium)")
-    arguments = ["--no-sandbox"] if os.getuid() == 0 else []
-    with playwright.sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=program, args=arguments)
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 @pytest.fixture

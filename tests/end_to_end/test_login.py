@@ -1,7 +1,5 @@
 """People log in with a real browser, by the keyboard alone: at a real identity provider, and with a second factor."""
 
-import os
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,15 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.servers.certificates import Authority
+from tests.servers.chromium import chromium
 from tests.servers.fma import FmaInstall, FmaServer
 from tests.servers.free_port import free_port
-from tests.servers.missing import missing
 from tests.servers.oidc import CLIENT_ID, SECRET, OidcProvider, Person
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
-
-playwright = pytest.importorskip("playwright.sync_api")
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
@@ -71,16 +67,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        if "WITHOUT_CHROMIUM" in os.environ:
-            pytest.skip("Chromium cannot be installed here")
-        missing("Chromium is not installed (apt-get install chromium)")
-    arguments = ["--no-sandbox"] if os.getuid() == 0 else []
-    with playwright.sync_playwright() as started:
-        launched = started.chromium.launch(executable_path=found, args=arguments)
+    with chromium() as launched:
         yield launched
-        launched.close()
 
 
 class Visitor:

@@ -48,7 +48,7 @@ test: .venv/for-development lint ## Lint, then run every test in stages, the sho
 	@echo "Fast: what starts no server"
 	$(WAITING) $(PYTEST) --cov --cov-append --cov-report= --durations=10 --ignore=$(CORE) $(FAST)
 	@echo "Processes: what starts servers, and what is slow"
-	$(WAITING) $(PYTEST) --cov --cov-append --cov-report= --durations=30 --ignore=$(CORE) -m "$(LONG)"
+	$(WAITING) $(PYTEST) --durations=30 --ignore=$(CORE) -m "$(LONG)"
 	@echo "PostgreSQL: what differs between databases, once more"
 	$(PYTEST) -p tests.servers.use_postgres $(ON_POSTGRES)
 	@echo "Coverage, with its floors:"

@@ -13,8 +13,9 @@ import resource
 import signal
 import sys
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from itertools import count, repeat
 from typing import Any
 
 from load import request
@@ -95,6 +96,13 @@ async def registrations(client: Hostile) -> None:
     await _repeat(client, request("POST", f"/api/v1/models/{client.model}/register_client/", body=b""), 16)
 
 
+async def reads(client: Hostile) -> None:
+    """Requests that are answered, each another one, on sixteen connections."""
+    target = f"/api/v1/models/{client.model}/get_latest_aggregate/?after="
+    said = (request("GET", f"{target}{number}", headers=client.headers) for number in count())
+    await _send(client, said, 16)
+
+
 async def waiting_room(client: Hostile) -> None:
     """Twelve hundred requests that wait for news."""
     target = f"/api/v1/models/{client.model}/get_latest_aggregate/?after=0&wait=60"
@@ -115,11 +123,11 @@ async def connections(client: Hostile) -> None:
 
 ATTACKS: dict[str, Attack] = {
     each.__name__: each
-    for each in (slow_bodies, huge_json, guesses, registrations, waiting_room, connections)
+    for each in (slow_bodies, huge_json, guesses, registrations, reads, waiting_room, connections)
 }
 
 
-async def _for_ever(work: Callable[[int], Awaitable[None]], count: int) -> None:
+async def _for_ever(work: Callable[[int], Awaitable[None]], times: int) -> None:
     async def again(number: int) -> None:
         await asyncio.sleep(number * 0.001)
         while True:
@@ -127,17 +135,22 @@ async def _for_ever(work: Callable[[int], Awaitable[None]], count: int) -> None:
                 await work(number)
             await asyncio.sleep(PAUSE_S)
 
-    await asyncio.gather(*map(again, range(count)))
+    await asyncio.gather(*map(again, range(times)))
 
 
-async def _repeat(client: Hostile, said: bytes, count: int) -> None:
+async def _repeat(client: Hostile, said: bytes, connections: int) -> None:
     """Send the same request on so many connections, again as soon as it is answered."""
+    await _send(client, repeat(said), connections)
+
+
+async def _send(client: Hostile, said: Iterator[bytes], connections: int) -> None:
+    """Send these requests on so many connections, on each of them the next as soon as it is answered."""
 
     async def ask(_: int) -> None:
         reader, writer = await client.connect()
         try:
             while True:
-                writer.write(said)
+                writer.write(next(said))
                 head = await reader.readuntil(b"\r\n\r\n")
                 length = head.lower().partition(b"content-length:")[2].split(b"\r\n", 1)[0]
                 await reader.readexactly(int(length or 0))
@@ -146,7 +159,7 @@ async def _repeat(client: Hostile, said: bytes, count: int) -> None:
         finally:
             writer.close()
 
-    await _for_ever(ask, count)
+    await _for_ever(ask, connections)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Takes each request from granian, and sees that it is answered."""
 
 import asyncio
+import re
 import signal
 from collections.abc import Callable
 from io import BytesIO
@@ -51,6 +52,22 @@ TOO_LARGE = dumps(
     problems.problem_of(413, "too_large", f"a form may have {FORM_BYTES} bytes; the API takes larger bodies")
 )
 RETRY_AFTER_S = "10"
+WAIT = re.compile(r"(?:^|&)wait=([0-9]{1,6}(?:\.[0-9]{0,6})?)(?:&|$)")
+TOO_MANY_WAITS = Refusal(
+    429,
+    [
+        ("Retry-After", RETRY_AFTER_S),
+        ("Content-Type", problems.CONTENT_TYPE),
+        *security_headers.of_no_page().items(),
+    ],
+    dumps(
+        problems.problem_of(
+            429,
+            "too_many_waits",
+            "this client or address waits for too many answers; ask for fewer at one time",
+        )
+    ),
+)
 TOO_MANY = dumps(
     problems.problem_of(
         429,
@@ -140,10 +157,19 @@ class Front:
         if "CONTENT_LENGTH" not in environ and environ.pop("HTTP_TRANSFER_ENCODING", None) is not None:
             environ["CONTENT_LENGTH"] = str(len(body))
         if (refusal := self._refusals.of(environ, body)) is not None:
-            refusal.send(exchange)
+            await self._refusals.repeat(exchange, refusal)
             return
+        match await self._turn(exchange, environ):
+            case Outcome.NO_PLACE:
+                self._refusals.remember(self._loop, environ, body, TOO_MANY_WAITS)
+                TOO_MANY_WAITS.send(exchange)
+                return
+            case Outcome.GONE:
+                return
         since = self.room.moment
-        kept = await self._answer(exchange, {**environ, "wsgi.input": BytesIO(body)}, may_wait=True)
+        kept = await self._answer(
+            exchange, {**environ, "wsgi.input": BytesIO(body)}, may_wait=True, may_repeat=body
+        )
         if isinstance(kept, Refusal) and _last_name(environ) not in WATCHED:
             self._refusals.remember(self._loop, environ, body, kept)
         if not isinstance(kept, NothingYet):
@@ -178,6 +204,14 @@ class Front:
             return await self._in_time(exchange, self._loop.create_task(self._form(exchange, environ)))
         return StreamedBody(self._loop, exchange)
 
+    async def _turn(self, exchange: Exchange, environ: Environ) -> Outcome:
+        """Hold a request that wants to wait, and finds no place, until its sender may look."""
+        asked = WAIT.search(environ["QUERY_STRING"])
+        if asked is None:
+            return Outcome.TIME
+        address, client = _sender(environ)
+        return await self.room.turn(exchange, seconds=float(asked[1]), address=address, client=client)
+
     async def _form(self, exchange: Exchange, environ: Environ) -> bytes:
         async with self._forms.place(sender_address(environ), None):
             return await exchange()
@@ -190,17 +224,18 @@ class Front:
             too_late.cancel()
 
     async def _answer(
-        self, exchange: Exchange, environ: Environ, *, may_wait: bool
+        self, exchange: Exchange, environ: Environ, *, may_wait: bool, may_repeat: bytes | None = None
     ) -> NothingYet | Refusal | None:
         """Send the response, from a thread, or keep (and return) it when it is worth waiting for another one.
 
         A refusal is sent, and returned besides.
+        may_repeat: the body of a request that may have been refused while it waits for a thread.
         """
         address, client = _sender(environ)
         environ[MAY_WAIT] = may_wait and self.room.takes_more_of(address, client)
         done: asyncio.Future[NothingYet | Refusal | None] = self._loop.create_future()
         threads = self._watched.get(_last_name(environ), self._threads)
-        threads.run(lambda: self._work(exchange, environ, done), sender=address)
+        threads.run(lambda: self._work(exchange, environ, done, may_repeat), sender=address)
         return await done
 
     def _work(
@@ -208,9 +243,13 @@ class Front:
         exchange: Exchange,
         environ: Environ,
         done: asyncio.Future[NothingYet | Refusal | None],
+        may_repeat: bytes | None,
     ) -> None:
         kept: NothingYet | Refusal | None = None
         try:
+            if may_repeat is not None and (refusal := self._refusals.of(environ, may_repeat)) is not None:
+                refusal.send(exchange)
+                return
             response = django.answer(self._handler, environ)
             try:
                 if is_kept(response, environ):

@@ -13,7 +13,11 @@ from fma_api.front.sending import headers_of
 REPEATED_S = 0.8
 """Less than the least Retry-After, 1: who waits finds Django again. No longer, because a lock may be lifted before."""
 STATUSES = (429, 503)
+HELD_S = 0.8
+"""The time for which a repeated request is held: so seldom is one connection of a flood answered."""
 MOST = 1000
+MOST_HELD = 4000
+"""The most repeated requests that are held at one time, at 5 kB each; further ones are answered at once."""
 MOST_BYTES = 4096
 """The largest body of a request, and of an answer, that is remembered."""
 
@@ -29,16 +33,27 @@ class Refusal:
 
 
 class Refusals:
-    """The refusals of the last REPEATED_S, by their requests. Belongs to the event loop's thread."""
+    """The refusals of the last REPEATED_S, by their requests. Belongs to the event loop's thread, but for `of`."""
 
     def __init__(self) -> None:
         self._of_requests: dict[Hashable, Refusal] = {}
+        self.num_held = 0
 
     def of(self, environ: Mapping[str, Any], body: bytes) -> Refusal | None:
         """The refusal of the same request, to the last byte: no other one is sure to be refused, too."""
         if not self._of_requests or len(body) > MOST_BYTES:
             return None
         return self._of_requests.get(_key(environ, body))
+
+    async def repeat(self, exchange: Exchange, refusal: Refusal) -> None:
+        """Send a refusal after HELD_S."""
+        if self.num_held < MOST_HELD:
+            self.num_held += 1
+            try:
+                await asyncio.sleep(HELD_S)
+            finally:
+                self.num_held -= 1
+        refusal.send(exchange)
 
     def remember(
         self, loop: asyncio.AbstractEventLoop, environ: Mapping[str, Any], body: bytes, refusal: Refusal

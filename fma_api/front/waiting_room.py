@@ -11,6 +11,8 @@ from fma_django.wakeups import ALL
 
 PER_CLIENT = 8
 """A client waits for a few models, each for rounds, evaluations and aggregates."""
+LOOK_S = {"client": 0.05, "address": 0.02}
+"""The seconds between two looks of a sender that has all of its places: it waits for a look instead."""
 
 
 class Outcome(Enum):
@@ -38,6 +40,8 @@ class WaitingRoom:
         self._loop = loop
         self._places, self._per_address = places, places - places // 4
         self._of_senders: Counter[str] = Counter()
+        self._next_looks: dict[str, float] = {}
+        self._before_looks: set[Place] = set()
         self._waiting: defaultdict[str, set[Place]] = defaultdict(set)
         self._last_heard: dict[str, int] = {}
         self._is_closed = False
@@ -51,6 +55,40 @@ class WaitingRoom:
             and not self._is_closed
             and all(self._of_senders[key] < most for key, most in self._limits(address, client).items())
         )
+
+    async def turn(
+        self, exchange: Exchange, *, seconds: float, address: str = "", client: str | None = None
+    ) -> Outcome:
+        """Wait until a sender that has all of its places may look: TIME, at once for every other sender.
+
+        seconds: the time that the request may wait; NO_PLACE when its turn comes later.
+        """
+        full = [key for key, most in self._limits(address, client).items() if self._of_senders[key] >= most]
+        if not full or self._is_closed:
+            return Outcome.TIME
+        now = self._loop.time()
+        at = max(now, *(self._next_looks.get(key, now) for key in full))
+        if at > now + seconds:
+            return Outcome.NO_PLACE
+        for key in full:
+            self._next_looks[key] = at + LOOK_S[key.partition(" ")[0]]
+        if at == now:
+            return Outcome.TIME
+        place: Place = self._loop.create_future()
+        self._before_looks.add(place)
+        try:
+            return await self._outcome(exchange, place, until=at)
+        finally:
+            self._before_looks.discard(place)
+
+    async def _outcome(self, exchange: Exchange, place: Place, *, until: float) -> Outcome:
+        timer = self._loop.call_at(until, _end, place, Outcome.TIME)
+        watch = self._loop.create_task(_end_when_gone(exchange, place))
+        try:
+            return await place
+        finally:
+            timer.cancel()
+            watch.cancel()
 
     async def wait(
         self,
@@ -68,14 +106,8 @@ class WaitingRoom:
         if any(self._last_heard.get(topic, 0) > since for topic in (*topics, ALL)):
             return Outcome.NEWS
         place: Place = self._loop.create_future()
-        timer = self._loop.call_at(until, _end, place, Outcome.TIME)
-        watch = self._loop.create_task(_end_when_gone(exchange, place))
         with self._taken(place, topics, self._limits(address, client).keys()):
-            try:
-                return await place
-            finally:
-                timer.cancel()
-                watch.cancel()
+            return await self._outcome(exchange, place, until=until)
 
     def wake(self, heard: Collection[str]) -> None:
         """Something of these topics changed."""
@@ -89,6 +121,8 @@ class WaitingRoom:
     def close(self) -> None:
         """Everybody goes home now, and who comes later at once."""
         self._is_closed = True
+        for place in self._before_looks:
+            _end(place, Outcome.TIME)
         for places in self._waiting.values():
             for place in places:
                 _end(place, Outcome.NO_PLACE)
@@ -111,6 +145,7 @@ class WaitingRoom:
                 self._of_senders[sender] -= 1
                 if not self._of_senders[sender]:
                     del self._of_senders[sender]
+                    self._next_looks.pop(sender, None)
             for topic in topics:
                 self._waiting[topic].discard(place)
                 if not self._waiting[topic]:

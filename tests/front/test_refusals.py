@@ -1,5 +1,6 @@
 """Refusals that are repeated to whoever does not wait, without Django."""
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -34,6 +35,7 @@ def refused(status: int = 429, retry_after: str | None = "30", content: bytes = 
 def long_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow machine may take a second between two requests."""
     monkeypatch.setattr(refusals, "REPEATED_S", 20.0)
+    monkeypatch.setattr(refusals, "HELD_S", 0.0)
 
 
 @pytest.fixture
@@ -87,6 +89,49 @@ def test_django_answers_every_other_request(front: Running, view: Refusing, othe
     front.begin(*asked.pop("pieces", [b"body"]), **asked).wait()
 
     assert view.num_calls == 2
+
+
+def test_a_repeated_refusal_is_held(front: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "HELD_S", 0.3)
+    refuse_once(front, **ASKED)
+    held = front.begin(**ASKED)
+    front.until(lambda: front.front._refusals.num_held == 1)
+    assert not held.is_answered
+
+    assert held.wait().status == 429
+    front.until(lambda: front.front._refusals.num_held == 0)
+
+
+def test_no_more_are_held_than_there_is_memory_for(front: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "HELD_S", 3600.0)
+    monkeypatch.setattr(refusals, "MOST_HELD", 2)
+    refuse_once(front, **ASKED)
+    asked = [front.begin(**ASKED) for _ in range(3)]
+
+    assert asked[2].wait().status == 429
+    assert [each.is_answered for each in asked] == [False, False, True]
+
+
+def test_what_waited_for_a_thread_meanwhile_has_the_same_refusal() -> None:
+    begun, may_end = threading.Event(), threading.Event()
+
+    def make() -> HttpResponse:
+        begun.set()
+        assert may_end.wait(10)
+        return refused()
+
+    view = Refusing(make)
+    with running(Handler(view), threads=1) as front:
+        first = front.begin(**ASKED)
+        assert begun.wait(10)
+        others = [front.begin(**ASKED) for _ in range(5)]
+        # The only thread is busy, so that nobody remembers the refusal before it is asked for these.
+        front.until(lambda: front.front._threads._num_waiting == 5)
+        may_end.set()
+
+        assert {each.wait().status for each in (first, *others)} == {429}
+    # The first is remembered by the loop, which the thread may overtake by a request.
+    assert view.num_calls <= 2
 
 
 def test_django_is_asked_again_when_the_time_is_over(

@@ -1,5 +1,6 @@
 """Requests that wait: what wakes them, what they hold, and how they end."""
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import pytest
 from django.http import HttpRequest, HttpResponse
 
+from fma_api.front import waiting_room
 from fma_api.front.responses import NothingYet
 from fma_api.front.waiting_room import PER_CLIENT
 from tests.front.granian import Handler, Running, running
@@ -126,6 +128,128 @@ def test_one_client_does_not_take_the_places_of_others(news: News, header: str) 
         assert front.begin(headers=[(header, "one")]).wait().status == 204
         front.begin(headers=[(header, "another")])
         until_waiting(front, PER_CLIENT + 1)
+
+
+ONE: dict[str, Any] = {"headers": [("client-uuid", "one")], "query": "after=0&wait=30"}
+
+
+@pytest.fixture
+def full(news: News) -> Iterator[Running]:
+    """A front where one client has all of its places."""
+    with running(Handler(news), waiters=100) as front:
+        for _ in range(PER_CLIENT):
+            front.begin(**ONE)
+        until_waiting(front, PER_CLIENT)
+        yield front
+
+
+def looks_every(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting_room, "LOOK_S", {"client": seconds, "address": seconds})
+
+
+def test_who_has_all_places_looks_now_and_then(
+    full: Running, news: News, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks_every(0.3, monkeypatch)
+    first, second = full.begin(**ONE), full.begin(**ONE)
+    assert first.wait().status == 204
+    assert (second.is_answered, news.times_asked) == (False, PER_CLIENT + 1)
+
+    assert second.wait().status == 204
+    assert news.times_asked == PER_CLIENT + 2
+
+
+@pytest.mark.parametrize("query", ["after=0&wait=30", "wait=5", "wait=0.5&after=1"])
+def test_who_would_look_after_its_time_is_refused_without_django(
+    full: Running, news: News, monkeypatch: pytest.MonkeyPatch, query: str
+) -> None:
+    looks_every(3600.0, monkeypatch)
+    assert full.begin(**ONE).wait().status == 204
+
+    refused = full.begin(**{**ONE, "query": query}).wait()
+
+    assert (refused.status, json.loads(refused.body)["code"]) == (429, "too_many_waits")
+    assert refused.headers["retry-after"] == "10"
+    assert news.times_asked == PER_CLIENT + 1
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"headers": [("client-uuid", "another")], "query": "wait=30"},
+        {"headers": [("client-uuid", "one")], "query": "after=0"},
+        {"headers": [("client-uuid", "one")], "query": "wait=x"},
+        {"headers": [("client-uuid", "one")], "query": "await=30"},
+        {"headers": [("client-uuid", "one")]},
+    ],
+    ids=str,
+)
+def test_others_and_who_does_not_wait_look_at_once(
+    full: Running, news: News, monkeypatch: pytest.MonkeyPatch, asked: dict[str, Any]
+) -> None:
+    looks_every(3600.0, monkeypatch)
+    assert full.begin(**ONE).wait().status == 204
+
+    full.begin(**asked)
+
+    full.until(lambda: news.times_asked == PER_CLIENT + 2)
+
+
+def test_an_address_with_all_places_looks_now_and_then(news: News, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks_every(3600.0, monkeypatch)
+    with running(Handler(news), waiters=4) as front:
+        for number in range(3):
+            front.begin(headers=[("client-uuid", str(number))], query="wait=30")
+        until_waiting(front, 3)
+
+        assert front.begin(headers=[("client-uuid", "4")], query="wait=30").wait().status == 204
+        assert front.begin(headers=[("client-uuid", "5")], query="wait=30").wait().status == 429
+        front.begin(headers=[("client-uuid", "5")], query="wait=30", client="127.0.0.3:1")
+        until_waiting(front, 4)
+
+
+def test_who_has_places_again_looks_at_once(
+    full: Running, news: News, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks_every(3600.0, monkeypatch)
+    assert full.begin(**ONE).wait().status == 204
+    news.said = "new"
+    wake(full)
+    until_waiting(full, 0)
+    news.said = ""
+    asked_before = news.times_asked
+
+    full.begin(**ONE)
+
+    until_waiting(full, 1)
+    assert news.times_asked == asked_before + 1
+
+
+def test_who_hangs_up_before_its_turn_asks_nothing(
+    full: Running, news: News, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks_every(20.0, monkeypatch)
+    assert full.begin(**ONE).wait().status == 204
+    second = full.begin(**ONE)
+    full.until(lambda: second.num_watchers == 1)
+
+    second.hang_up()
+
+    full.until(lambda: second.num_watchers == 0)
+    assert (second.is_answered, news.times_asked) == (False, PER_CLIENT + 1)
+
+
+def test_a_server_that_stops_lets_all_look_who_wait_for_their_turn(
+    full: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks_every(20.0, monkeypatch)
+    assert full.begin(**ONE).wait().status == 204
+    second = full.begin(**ONE)
+    full.until(lambda: second.num_watchers == 1)
+
+    full.in_loop(full.front.room.close)
+
+    assert second.wait().status == 204
 
 
 def test_many_who_come_at_once_do_not_share_a_place(news: News) -> None:

@@ -53,8 +53,9 @@ def campaign(level: str, options: argparse.Namespace) -> Report:
 def prepared(level: str, stack: ExitStack) -> tuple[list[Target], Callable[[], object]]:
     """The targets of a level, and the look at what their inputs leave behind. Imported when Django is set up."""
     if level == "parsers":
-        from tests.fuzz.parsers import parser_targets
+        from tests.fuzz.parsers import enrol_with_jwt, parser_targets
 
+        stack.enter_context(enrol_with_jwt())
         return parser_targets(), int
     if level == "stack":
         from tests.fuzz.stack import stack_targets

@@ -695,8 +695,7 @@ FACTS_IN_QUERY = [("federated_model", "7"), ("base_aggregate", "3"), ("num_examp
 
 
 def parser_targets() -> list[Target]:
-    """All of them. Call it when Django is set up; it lets JWT enrol for the rest of the process."""
-    enrol_with_jwt().enable()
+    """All of them. Call it when Django is set up, and use them with `enrol_with_jwt`."""
     key_set = json.loads(Path(_key_file()).read_text())
     return [
         Target("json/weights", lambda r: fuzzed_json(r, r.choice(LAYOUTS)), refused(weights_in_json), 14),

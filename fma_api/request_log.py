@@ -39,6 +39,8 @@ class RequestLogMiddleware:
             event, level = "request_waits", "debug"
         if _is_logged(level):
             query = request.META.get("QUERY_STRING", "")
+            if not query.isascii():
+                query = query.encode("latin-1").decode(errors="replace")
             if "metrics" in query:
                 query = MEASURED.sub(r"\1…", query)
             if request.path.endswith("/admin/login/oidc/callback/"):

@@ -22,14 +22,12 @@ PROTOCOLS = {"1": "HTTP/1.0", "1.1": "HTTP/1.1", "2": "HTTP/2"}
 
 def environ_of(scope: Scope) -> dict[str, Any]:
     """All but `wsgi.input`."""
-    path = scope.path
     server, _, port = scope.server.rpartition(":")
     environ = {
         **SAME_FOR_ALL,
         "REQUEST_METHOD": scope.method,
-        # The bytes of the path, one character each.
-        "PATH_INFO": path if path.isascii() else path.encode().decode("latin-1"),
-        "QUERY_STRING": scope.query_string,
+        "PATH_INFO": _bytes_as_text(scope.path),
+        "QUERY_STRING": _bytes_as_text(scope.query_string),
         "REMOTE_ADDR": scope.client.rpartition(":")[0].strip("[]"),
         "SERVER_NAME": server.strip("[]"),
         "SERVER_PORT": port,
@@ -44,6 +42,11 @@ def environ_of(scope: Scope) -> dict[str, Any]:
             value = f"{environ[key]}{'; ' if key == 'HTTP_COOKIE' else ','}{value}"
         environ[key] = value
     return environ
+
+
+def _bytes_as_text(text: str) -> str:
+    """The bytes of a text, one character each."""
+    return text if text.isascii() else text.encode().decode("latin-1")
 
 
 @lru_cache(maxsize=256)

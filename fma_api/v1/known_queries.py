@@ -40,7 +40,8 @@ def refuse_unknown_parameters(request: HttpRequest) -> None:
     callback = cast("Any", request.resolver_match).func
     known = parameters_of(callback, "GET" if request.method == "HEAD" else str(request.method))
     # Half the time of request.GET, which a small update does not need.
-    unknown = [name for name, _ in parse_qsl(query, keep_blank_values=True) if name not in known]
+    said = dict(parse_qsl(query, keep_blank_values=True)) if query.isascii() else request.GET
+    unknown = [name for name in said if name not in known]
     if unknown:
         otherwise = f"; it takes {', '.join(sorted(known))}."
         refuse_unknown(unknown, known, says="The query takes no {!r}", otherwise=otherwise)

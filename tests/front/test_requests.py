@@ -20,14 +20,14 @@ def test_the_head_of_a_request() -> None:
     said = Headers(
         [("host", "localhost:8000"), ("content-type", "a/b"), ("content-length", "3"), ("x-y", "z")]
     )
-    scope = Scope("POST", "/a b/é", "q=%20", said, server="[::1]:8000", client="[::2]:999")
+    scope = Scope("POST", "/a b/é", "q=%20&r=\ufeffé", said, server="[::1]:8000", client="[::2]:999")
 
     environ = environ_of(scope)
 
     assert environ["PATH_INFO"].encode("latin-1").decode() == "/a b/é"
+    assert environ["QUERY_STRING"].encode("latin-1").decode() == "q=%20&r=\ufeffé"
     assert {
         "REQUEST_METHOD": "POST",
-        "QUERY_STRING": "q=%20",
         "SERVER_NAME": "::1",
         "SERVER_PORT": "8000",
         "REMOTE_ADDR": "::2",

@@ -8,6 +8,7 @@ from contextlib import ExitStack, closing, contextmanager
 from itertools import cycle
 from math import ceil
 from pathlib import Path
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -195,6 +196,16 @@ def test_requests_may_come_before_the_answers(connection: Connection) -> None:
         connection.say("GET /healthz")
 
     assert [connection.hear()[0] for _ in range(3)] == [200] * 3
+
+
+@pytest.mark.parametrize("name", ["é", "Ж", "\u200b", "\U0001f600", "a%20b"])
+def test_a_query_need_not_be_escaped(connection: Connection, developer: User, name: str) -> None:
+    said = [f"{header}: {value}" for header, value in developer.headers.items()]
+
+    connection.say(f"GET /api/v1/models/?{name}=1", *said)
+
+    status, _, body = connection.hear()
+    assert (status, list(json.loads(body)["errors"])) == (400, [unquote(name)])
 
 
 @pytest.mark.parametrize(("model_of", "status"), [(lambda model: model, 100), (lambda model: 0, 400)])

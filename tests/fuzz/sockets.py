@@ -24,6 +24,10 @@ from tests.servers.process import ServerProcess
 
 ANSWER_S = 15.0
 STATUS = re.compile(rb"^HTTP/1\.[01] (\d{3})", re.MULTILINE)
+BROKEN_HEAD = re.compile(
+    rb"[^\r\n]*[\x00-\x1f\x7f][^\r\n]+\r\n|.*?[\x00-\x08\x0b\x0c\x0e-\x1f\x7f].*?\r\n\r\n", re.DOTALL
+)
+"""Control characters, for which granian hangs up while more is sent: its 400 may be lost."""
 CODE = re.compile(rb'"code":"(\w+)"')
 GROWN_MIB = 300
 KINDS = ("json", "filters", "uploads", "headers", "tokens", "invitations")
@@ -185,7 +189,7 @@ def ask(port: int, made: Sent) -> str:
     statuses = [int(status) for status in STATUS.findall(answer)]
     if any(status >= 500 for status in statuses):
         raise Fault(f"{statuses}: {answer[:600]!r}")
-    if made.is_whole and not statuses:
+    if made.is_whole and not statuses and not BROKEN_HEAD.match(made.data):
         raise Fault(f"a whole request was not answered: {answer[:200]!r}")
     code = CODE.search(answer)
     return f"{statuses[0] if statuses else 'closed'}{f' {code[1].decode()}' if code else ''}"

@@ -424,7 +424,8 @@ def test_a_peer_is_verified_by_the_list_of_its_own_issuers(tmp_path: Path, issue
         TrustedIssuers({}).verify_peer(peer.public.hex(), certificate)
 
 
-TWICE = f'{{"format": 1, "organisation": "a", "organisation": "b", "public_key": "{Key().public.hex()}"}}'
+PUBLIC = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"  # RFC 8032, 7.1
+TWICE = f'{{"format": 1, "organisation": "a", "organisation": "b", "public_key": "{PUBLIC}"}}'
 
 
 @pytest.mark.parametrize(

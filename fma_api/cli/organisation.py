@@ -167,7 +167,8 @@ def show(
 ) -> None:
     """Print what is in a file as one JSON line, with the fingerprints of its keys.
 
-    It checks that the file is signed as it says, not that you can trust who signed it.
+    It checks that the file is signed as it says, not that you can trust who signed it. The organisation is the one that
+    a certificate names; servers and clients refuse it when its issuer is known to them as another's key.
 
     **Example**
 

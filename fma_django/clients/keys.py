@@ -38,11 +38,12 @@ class SentKey:
 class KeptCertificate:
     """A certificate as people see it. issuer: the fingerprint of the key that signed it.
 
-    organisation, label: the words of the organisation for itself and for the client. state: "valid", or the fault.
+    organisation: the one that the issuer is registered for; None for an issuer that is there no longer. label: the
+    organisation's word for the client. state: "valid", or the fault.
     """
 
     issuer: str
-    organisation: str
+    organisation: str | None
     label: str
     not_before: datetime
     not_after: datetime
@@ -104,13 +105,16 @@ def put_key(client: Client, key: SentKey) -> None:
 
 
 def kept_certificate(client: Client) -> KeptCertificate | None:
-    """The certificate of the client's key as it is now; None without one. Reads the client's issuer."""
+    """The certificate of the client's key as it is now; None without one.
+
+    Reads the client's issuer, and the organisation of that.
+    """
     if client.certificate is None:
         return None
     certificate = certificate_of(client.certificate)
     return KeptCertificate(
         issuer=fingerprint(certificate.issuer),
-        organisation=certificate.organisation,
+        organisation=None if client.issuer is None else client.issuer.organisation.name,
         label=certificate.label,
         not_before=datetime.fromtimestamp(certificate.not_before, UTC),
         not_after=datetime.fromtimestamp(certificate.not_after, UTC),
@@ -122,7 +126,7 @@ def _add(client: Client, key: SentKey) -> None:
     public_key = key.public_key.hex()
     with transaction.atomic():
         is_new = _set_key(client, public_key, only_first=True)
-        client.refresh_from_db(fields=["public_key", "key_added_on", "organisation"])
+        client.refresh_from_db(fields=["public_key", "key_added_on", "organisation", "certificate", "issuer"])
         if client.public_key != public_key:
             raise ClientHasKey(
                 f"this client has the key {client.fingerprint}, which it cannot change itself; its operator can, by "
@@ -152,9 +156,13 @@ def _set_key(client: Client, public_key: str, *, only_first: bool) -> bool:
 
 def _keep_certificate(client: Client, certificate: Certificate) -> None:
     """Raises InvalidCertificate."""
-    issuers = {bytes.fromhex(issuer.public_key): issuer for issuer in valid_issuers()}
+    issuers = {bytes.fromhex(row.public_key): row for row in valid_issuers().select_related("organisation")}
+    names = {public_key: row.organisation.name for public_key, row in issuers.items()}
+    if client.certificate == certificate.to_json() and certificate.issuer in names:
+        # Clients send theirs at each start, also after their organisation has been renamed here.
+        names[certificate.issuer] = certificate.organisation
     now = timezone.now().timestamp()
-    require_certificate(certificate, bytes.fromhex(client.public_key or ""), issuers=issuers, now=now)
+    require_certificate(certificate, bytes.fromhex(client.public_key or ""), issuers=names, now=now)
     issuer: Issuer = issuers[certificate.issuer]
     if client.organisation_id not in (None, issuer.organisation_id):
         raise InvalidCertificate("the certificate is of another organisation than the client's")

@@ -319,6 +319,47 @@ def test_a_certificate_that_proves_nothing_is_refused(
     assert key_of(registration.client) is None
 
 
+@pytest.mark.parametrize("name", ["Charité", "Hospital", "hospital ", "other"])
+def test_a_certificate_in_the_name_of_another_organisation_is_refused(
+    model: FederatedModel, key: Key, issuer: Key, name: str
+) -> None:
+    registration, operator = make_client(model), as_user(make_user_with(role="operator"))
+    Organisation.objects.create(name="other")
+    certificate = issuer.certify(key, organisation=name).to_json()
+    answers = [
+        add(registration, key.of_client(registration.client, certificate=certificate)),
+        register(model, key.at_registration(certificate=certificate)),
+        operator.put(
+            f"{API}clients/{registration.client.pk}/key/",
+            key.request_file(certificate=certificate),
+            format="json",
+        ),
+    ]
+
+    for answer in answers:
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_certificate")
+        assert f"names the organisation {name!r}" in answer.json()["detail"]
+        assert "is the key of 'hospital'" in answer.json()["detail"]
+    assert not Client.objects.exclude(public_key=None).exists()
+
+
+def test_a_certificate_stays_right_when_its_organisation_is_renamed(
+    model: FederatedModel, key: Key, issuer: Key, hospital: Organisation
+) -> None:
+    registration, owner = make_client(model), as_user(model.developer)
+    body = key.of_client(registration.client, certificate=issuer.certify(key).to_json())
+    add(registration, body)
+    Organisation.objects.filter(pk=hospital.pk).update(name="clinic")
+
+    # A client sends its certificate at each start.
+    assert add(registration, body).status_code == 200
+    [shown] = owner.get(f"{API}clients/").json()
+    certificate = shown["key"]["certificate"]
+    assert (certificate["organisation"], certificate["state"]) == ("clinic", "valid")
+    other = key.of_client(registration.client, certificate=issuer.certify(key, label="other").to_json())
+    assert "is the key of 'clinic'" in add(registration, other).json()["detail"]
+
+
 def test_a_certificate_of_another_organisation_is_refused(
     model: FederatedModel, key: Key, issuer: Key
 ) -> None:
@@ -372,6 +413,7 @@ def test_the_list_says_what_a_certificate_is_worth_now(model: FederatedModel, ke
     assert state() == "issuer revoked"
     Issuer.objects.all().delete()
     assert state() == "issuer unknown"
+    assert owner.get(f"{API}clients/").json()[0]["key"]["certificate"]["organisation"] is None
 
 
 def test_the_list_of_clients_takes_as_many_queries_with_keys(model: FederatedModel, issuer: Key) -> None:

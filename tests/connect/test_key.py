@@ -409,9 +409,11 @@ def test_a_peer_is_verified_by_the_list_of_its_own_issuers(tmp_path: Path, issue
     public_file(tmp_path / "b.pub", other, "clinic")
     trusted = read_trusted_issuers(tmp_path)
 
-    certificate = issuer.certify(peer, organisation="named by itself").to_json()
+    certificate = issuer.certify(peer).to_json()
 
     assert trusted.verify_peer(peer.public.hex(), certificate) == "hospital"
+    with pytest.raises(InvalidCertificate, match="names the organisation 'clinic'.* of 'hospital'"):
+        trusted.verify_peer(peer.public.hex(), issuer.certify(peer, organisation="clinic").to_json())
     with pytest.raises(InvalidCertificate, match="expired"):
         trusted.verify_peer(peer.public.hex(), certificate, now=time.time() + 99 * 86400)
     with pytest.raises(InvalidCertificate, match="is for the key"):

@@ -250,7 +250,7 @@ def test_a_certificate_is_read_as_it_was_issued() -> None:
     read = read_certificate(json.dumps(CERTIFICATE.to_json()))
 
     assert read == CERTIFICATE
-    require_certificate(read, PUBLIC, issuers={ISSUING}, now=NOW)
+    require_certificate(read, PUBLIC, issuers={ISSUING: "Hospital"}, now=NOW)
 
 
 @given(st.data())
@@ -258,23 +258,43 @@ def test_a_certificate_with_any_flipped_bit_is_refused(data) -> None:
     name = data.draw(st.sampled_from(list(Certificate.__dataclass_fields__)))
     changed = replace(CERTIFICATE, **{name: _flipped(data, getattr(CERTIFICATE, name))})
 
+    issuers = dict.fromkeys((ISSUING, changed.issuer), changed.organisation)
+
     with pytest.raises(InvalidCertificate):
-        require_certificate(changed, changed.public_key, issuers={ISSUING, changed.issuer}, now=NOW)
+        require_certificate(changed, changed.public_key, issuers=issuers, now=NOW)
 
 
 @pytest.mark.parametrize(
     ("public_key", "issuers", "now", "reason"),
     [
-        (ISSUING, {ISSUING}, NOW, "is for the key"),
-        (PUBLIC, {PUBLIC}, NOW, "not trusted"),
-        (PUBLIC, set(), NOW, "not trusted"),
-        (PUBLIC, {ISSUING}, NOW - 11, "not valid yet"),
-        (PUBLIC, {ISSUING}, NOW + 10, "has expired"),
+        (ISSUING, {ISSUING: "Hospital"}, NOW, "is for the key"),
+        (PUBLIC, {PUBLIC: "Hospital"}, NOW, "not trusted"),
+        (PUBLIC, {}, NOW, "not trusted"),
+        (
+            PUBLIC,
+            {ISSUING: "hospital"},
+            NOW,
+            "names the organisation 'Hospital'; its issuer .* of 'hospital'",
+        ),
+        (PUBLIC, {ISSUING: ""}, NOW, "names the organisation"),
+        (PUBLIC, {ISSUING: "Hospital"}, NOW - 11, "not valid yet"),
+        (PUBLIC, {ISSUING: "Hospital"}, NOW + 10, "has expired"),
     ],
 )
 def test_a_certificate_that_proves_nothing_here_is_refused(public_key, issuers, now, reason) -> None:
     with pytest.raises(InvalidCertificate, match=reason):
         require_certificate(CERTIFICATE, public_key, issuers=issuers, now=now)
+
+
+def test_a_name_may_be_composed_in_two_ways() -> None:
+    """Keyboards and file systems write é as one character, or as two."""
+    composed, decomposed = "Charit\u00e9", "Charite\u0301"
+    for written, known in ((composed, decomposed), (decomposed, composed)):
+        certificate = issue_certificate(
+            ISSUER, PUBLIC, organisation=written, not_before=NOW - 10, not_after=NOW + 10
+        )
+
+        require_certificate(certificate, PUBLIC, issuers={ISSUING: known}, now=NOW)
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200))

@@ -62,7 +62,7 @@ def test_a_key_signs_the_key_of_a_client(run: Run, client: Key, folder: Path) ->
     certificate = read_certificate((folder / "certificate.json").read_bytes())
     public = json.loads((folder / "hospital.pub").read_text())
     issuer = bytes.fromhex(public["public_key"])
-    require_certificate(certificate, client.public, issuers={issuer}, now=time.time())
+    require_certificate(certificate, client.public, issuers={issuer: "Hospital North"}, now=time.time())
     assert (certificate.organisation, certificate.label) == ("Hospital North", "MRI scanner 3")
     assert certificate.not_after - certificate.not_before == 30 * 86400
     assert made["fingerprint"] == signed["issuer"] == fingerprint(issuer)
@@ -198,8 +198,9 @@ def test_a_certificate_begins_when_it_is_said(run: Run, client: Key, folder: Pat
         "2030-01-02T00:00:00+00:00",
     )
     certificate = read_certificate((folder / "certificate.json").read_bytes())
+    issuers = {certificate.issuer: certificate.organisation}
     with pytest.raises(InvalidCertificate, match="not valid yet"):
-        require_certificate(certificate, client.public, issuers={certificate.issuer}, now=time.time())
+        require_certificate(certificate, client.public, issuers=issuers, now=time.time())
 
 
 def test_files_are_shown_once_they_are_what_they_say(run: Run, client: Key, folder: Path) -> None:

@@ -26,7 +26,7 @@ from fma_core.identity.keys import (
 )
 from fma_core.identity.members import MAX_BYTES, read_members
 from fma_core.identity.pem import private_key_pem, read_private_key
-from fma_core.identity.possession import REQUEST, require_proof
+from fma_core.identity.possession import NO_SERVER, REQUEST, require_proof
 
 FORMAT = 1
 DAY_S = 86400
@@ -132,7 +132,7 @@ def sign(
     with _problems(request):
         asked = _members_of(request, OF_REQUEST, "request of a client")
         public_key = public_key_in(asked["public_key"])
-        require_proof(public_key, signature_in(asked["key_proof"]), REQUEST, "")
+        require_proof(public_key, signature_in(asked["key_proof"]), REQUEST, "", servers=(NO_SERVER,))
     public_file = _public_file_of(key)
     with _problems(public_file):
         issuer = _members_of(public_file, OF_ORGANISATION, "public file of an organisation")
@@ -185,7 +185,7 @@ def show(
             shown = _shown_certificate(certificate)
         elif members.keys() == OF_REQUEST:
             public_key = public_key_in(members["public_key"])
-            require_proof(public_key, signature_in(members["key_proof"]), REQUEST, "")
+            require_proof(public_key, signature_in(members["key_proof"]), REQUEST, "", servers=(NO_SERVER,))
             shown = _shown(members)
         else:
             shown = _shown(_members_of(file, OF_ORGANISATION, "certificate, request, or public file"))

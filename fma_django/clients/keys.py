@@ -15,7 +15,7 @@ from django.utils import timezone
 from fma_core.errors import InvalidCertificate
 from fma_core.identity.certificate import Certificate, certificate_of, require_certificate
 from fma_core.identity.keys import fingerprint, public_key_in, signature_in
-from fma_core.identity.possession import CLIENT, REGISTRATION, REQUEST, require_proof
+from fma_core.identity.possession import CLIENT, NO_SERVER, REGISTRATION, REQUEST, require_proof
 from fma_django.clients.issuers import valid_issuers
 from fma_django.errors import ClientHasKey, InvalidValue, KeyTaken
 from fma_django.models import Client, Issuer
@@ -27,11 +27,15 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class SentKey:
-    """A public key, the proof that its sender has the private one, and the certificate of an organisation for it."""
+    """A public key, the proof that its sender has the private one, and the certificate of an organisation for it.
+
+    servers: the names by which its sender may have called this server.
+    """
 
     public_key: bytes
     proof: bytes
     certificate: Certificate | None = None
+    servers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -50,8 +54,10 @@ class KeptCertificate:
     state: str
 
 
-def sent_key(members: Mapping[str, Any]) -> SentKey | None:
+def sent_key(members: Mapping[str, Any], *, servers: tuple[str, ...] = ()) -> SentKey | None:
     """The key in `public_key`, `key_proof` and `certificate`; None without any of them.
+
+    servers: the names by which the caller may have called this server; none for a request file.
 
     Raises InvalidValue, InvalidKey, InvalidSignature, InvalidCertificate.
     """
@@ -65,6 +71,7 @@ def sent_key(members: Mapping[str, Any]) -> SentKey | None:
         public_key_in(members["public_key"]),
         signature_in(members["key_proof"]),
         None if certificate is None else certificate_of(certificate),
+        servers,
     )
 
 
@@ -77,7 +84,7 @@ def add_key_at_registration(client: Client, key: SentKey, idempotency_key: str |
         raise InvalidValue(
             "a registration with a key needs an Idempotency-Key: the proof is made for it", field="key_proof"
         )
-    require_proof(key.public_key, key.proof, REGISTRATION, idempotency_key)
+    require_proof(key.public_key, key.proof, REGISTRATION, idempotency_key, servers=key.servers)
     _add(client, key)
 
 
@@ -87,7 +94,7 @@ def add_key(client: Client, key: SentKey) -> None:
     The same key again changes nothing. Raises InvalidSignature, ClientHasKey for another key than the client has,
     KeyTaken for that of another client, InvalidCertificate.
     """
-    require_proof(key.public_key, key.proof, CLIENT, str(client.pk))
+    require_proof(key.public_key, key.proof, CLIENT, str(client.pk), servers=key.servers)
     _add(client, key)
 
 
@@ -96,7 +103,7 @@ def put_key(client: Client, key: SentKey) -> None:
 
     Raises InvalidSignature, KeyTaken, InvalidCertificate.
     """
-    require_proof(key.public_key, key.proof, REQUEST, "")
+    require_proof(key.public_key, key.proof, REQUEST, "", servers=(NO_SERVER,))
     with transaction.atomic():
         _set_key(client, key.public_key.hex(), only_first=False)
         client.refresh_from_db(fields=["public_key", "key_added_on", "organisation", "certificate", "issuer"])

@@ -143,6 +143,46 @@ def test_a_proof_is_for_one_registration(model: FederatedModel, key: Key) -> Non
     assert (answer.status_code, answer.json()["code"]) == (403, "invalid_signature")
 
 
+@pytest.mark.parametrize("server", ["relay.example.org", "", "testserver.example.org", "*", ".example.org"])
+def test_a_proof_for_another_server_counts_nowhere(
+    model: FederatedModel, key: Key, settings: Settings, server: str
+) -> None:
+    """One that the client has called passes its proof on."""
+    settings.ALLOWED_HOSTS = ["testserver", ".example.org"]
+    registration = make_client(model)
+    answers = [
+        register(model, key.at_registration(server=server)),
+        add(registration, key.of_client(registration.client, server=server)),
+    ]
+
+    for answer in answers:
+        assert (answer.status_code, answer.json()["code"]) == (403, "invalid_signature")
+        assert "the server 'testserver'" in answer.json()["detail"]
+    assert not Client.objects.exclude(public_key=None).exists()
+
+
+@pytest.mark.parametrize(
+    ("host", "proved", "status"),
+    [
+        ("FMA.example.org:8443", "fma.example.org", 200),
+        # A proxy has put its own name into the request; the one that clients call is in the list.
+        ("inner:8000", "fma.example.org", 200),
+        ("a.clinic.org", "a.clinic.org", 200),
+        ("inner", "inner", 200),
+        ("inner", "a.clinic.org", 403),
+        ("[2001:db8::1]:8000", "[2001:db8::1]", 200),
+    ],
+)
+def test_a_proof_is_for_a_name_of_the_server(
+    model: FederatedModel, key: Key, settings: Settings, host: str, proved: str, status: int
+) -> None:
+    settings.ALLOWED_HOSTS = ["fma.example.org", "inner", "[2001:db8::1]", ".clinic.org"]
+
+    answer = register(model, key.at_registration(server=proved), host=host)
+
+    assert answer.status_code == status, answer.content
+
+
 def test_a_key_needs_an_idempotency_key(model: FederatedModel, key: Key) -> None:
     answer = APIClient().post(
         f"{API}models/{model.pk}/register_client/", key.at_registration(), format="json"
@@ -501,12 +541,12 @@ def test_an_issuer_is_revoked_in_its_organisation_only(hospital: Organisation, i
 def test_a_proof_made_by_hand_is_what_the_page_says(model: FederatedModel) -> None:
     """The bytes of docs/reference/signatures.md, without the code that makes them."""
     key = Key()
-    values = (b"fma 1 client key", b"registration", REGISTRATION_KEY.encode(), key.public)
+    values = (b"fma 1 client key", b"registration", b"testserver", REGISTRATION_KEY.encode(), key.public)
     signed = b"".join(len(value).to_bytes(4, "big") + value for value in values)
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     proof = Ed25519PrivateKey.from_private_bytes(key.private).sign(signed)
 
-    assert proof == prove_key(key.private, "registration", REGISTRATION_KEY)
+    assert proof == prove_key(key.private, "registration", REGISTRATION_KEY, server="testserver")
     body = {"public_key": key.public.hex(), "key_proof": proof.hex()}
     assert register(model, body).status_code == 200

@@ -32,7 +32,7 @@ from fma_django.record.weights import JsonBody
 from fma_django.rounds.verification import verify_round
 from fma_django.updates.intake import Sender, SentSignature, UpdateFacts, accept, announce
 from tests.api.callers import API, SAFETENSORS, as_client, as_user
-from tests.keys import Key
+from tests.keys import SERVER, Key
 from tests.records import aggregate_now, arrays, make_client, make_model, weights
 
 pytestmark = pytest.mark.django_db
@@ -118,7 +118,7 @@ def device(model: FederatedModel) -> Device:
 
 def make_device(model: FederatedModel) -> Device:
     registration, key = make_client(model), Key()
-    sent = sent_key(key.of_client(registration.client))
+    sent = sent_key(key.of_client(registration.client), servers=(SERVER,))
     assert sent is not None
     add_key(registration.client, sent)
     return Device(model, registration, key)

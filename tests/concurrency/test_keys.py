@@ -21,7 +21,7 @@ from fma_django.record.weights import JsonBody
 from fma_django.updates.intake import Sender, SentSignature, UpdateFacts, accept, announce
 from tests.api.conftest import storage  # noqa: F401  # autouse
 from tests.concurrency.test_races import all_at_once
-from tests.keys import Key
+from tests.keys import SERVER, Key
 from tests.records import arrays, make_client, make_model, weights
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -29,7 +29,7 @@ TIMES = 50
 
 
 def sent(members: dict[str, Any]) -> SentKey:
-    key = sent_key(members)
+    key = sent_key(members, servers=(SERVER,))
     assert key is not None
     return key
 

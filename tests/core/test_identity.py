@@ -89,10 +89,15 @@ def test_digests_of_json(vector) -> None:
 @pytest.mark.parametrize("vector", VECTORS["proofs"])
 def test_proofs(vector) -> None:
     private_key = bytes.fromhex(vector["private_key"])
-    proof = possession.prove_key(private_key, vector["purpose"], vector["occasion"])
+    proof = possession.prove_key(private_key, vector["purpose"], vector["occasion"], server=vector["server"])
 
     assert proof.hex() == vector["signature"]
     assert is_signed(public_key_of(private_key), bytes.fromhex(vector["signed"]), proof)
+
+
+@pytest.mark.parametrize("vector", VECTORS["server_names"])
+def test_names_of_servers(vector) -> None:
+    assert possession.server_name(vector["host"]) == vector["name"]
 
 
 @pytest.mark.parametrize("vector", VECTORS["certificates"])
@@ -229,18 +234,22 @@ def test_a_signature_cannot_be_changed_into_another_one() -> None:
 # Proofs
 
 
-def test_a_proof_is_for_one_purpose_and_one_occasion() -> None:
-    proof = possession.prove_key(CLIENT, possession.REGISTRATION, "key-1")
-    possession.require_proof(PUBLIC, proof, possession.REGISTRATION, "key-1")
+def test_a_proof_is_for_one_purpose_one_occasion_and_one_server() -> None:
+    proof = possession.prove_key(CLIENT, possession.REGISTRATION, "key-1", server="a.org")
+    possession.require_proof(PUBLIC, proof, possession.REGISTRATION, "key-1", servers=("inner", "a.org"))
 
-    for public_key, purpose, occasion in (
-        (PUBLIC, possession.CLIENT, "key-1"),
-        (PUBLIC, possession.REGISTRATION, "key-2"),
-        (PUBLIC, "registrationkey", "-1"),
-        (ISSUING, possession.REGISTRATION, "key-1"),
+    for public_key, purpose, occasion, servers in (
+        (PUBLIC, possession.CLIENT, "key-1", ("a.org",)),
+        (PUBLIC, possession.REGISTRATION, "key-2", ("a.org",)),
+        (PUBLIC, "registrationkey", "-1", ("a.org",)),
+        (PUBLIC, possession.REGISTRATION, "a.orgkey-1", ("",)),
+        (ISSUING, possession.REGISTRATION, "key-1", ("a.org",)),
+        (PUBLIC, possession.REGISTRATION, "key-1", ("b.org",)),
+        (PUBLIC, possession.REGISTRATION, "key-1", (possession.NO_SERVER,)),
+        (PUBLIC, possession.REGISTRATION, "key-1", ()),
     ):
         with pytest.raises(InvalidSignature):
-            possession.require_proof(public_key, proof, purpose, occasion)
+            possession.require_proof(public_key, proof, purpose, occasion, servers=servers)
 
 
 # Certificates

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
+from fma_api.cli.verify import _as_text
 from fma_core.arrays.codecs.safetensors import encode
 from fma_core.arrays.codecs.zstd import encoded as zstd_of
 from fma_core.errors import FMAError
@@ -30,6 +31,7 @@ from fma_django.models import FederatedModel, IdempotencyKey, ModelUpdate, Updat
 from fma_django.record.signed_updates import is_still_right
 from fma_django.record.weights import JsonBody
 from fma_django.rounds.verification import verify_round
+from fma_django.storage import get_store
 from fma_django.updates.intake import Sender, SentSignature, UpdateFacts, accept, announce
 from tests.api.callers import API, SAFETENSORS, as_client, as_user
 from tests.keys import SERVER, Key
@@ -436,7 +438,7 @@ def test_a_record_that_was_changed_is_found_by_its_signatures(
     device.send(base_aggregate=base.pk, signature=device.header(BODY, base_aggregate=base.pk))
     aggregate_now(device.model)
     verified = verify_round(device.model, 2)
-    assert (verified.num_signed, verified.num_converted, verified.wrong_signatures) == (1, 0, ())
+    assert (verified.num_signed, verified.other_files, verified.wrong_signatures) == (1, (), ())
     assert verified.num_other_keys == 0
 
     update = ModelUpdate.objects.filter(round__number=2)
@@ -461,6 +463,28 @@ def test_an_update_that_somebody_else_signed_in_the_record_is_found(settings: Se
     verified = verify_round(device.model)
     assert verified.wrong_signatures == (), "it is a signature of the key beside it"
     assert verified.num_other_keys == 1
+
+
+@pytest.mark.parametrize("is_converted", [True, False])
+def test_a_replaced_file_is_not_called_converted(settings: Settings, is_converted: bool) -> None:
+    settings.FMA_SIGNED_UPDATES = "required"
+    device = make_device(make_model(initial_model=weights(0.0)))
+    body = b"".join(zstd_of([BODY])) if is_converted else BODY
+    update = device.send(body, headers={"content-encoding": "zstd"} if is_converted else None).json()["id"]
+    # Somebody with the database and the store puts another file in, before the round is aggregated.
+    other = encode(arrays(9.0))
+    sha256 = hashlib.sha256(other).hexdigest()
+    get_store().put_bytes(other, sha256)
+    ModelUpdate.objects.update(sha256=sha256, size_bytes=len(other))
+    aggregate_now(device.model)
+
+    verified = verify_round(device.model)
+
+    assert verified.is_equal
+    assert verified.other_files == (update,)
+    told = _as_text(device.model, verified)
+    assert "1 of these cover other bytes than the stored file" in told
+    assert "converted it, or it was replaced" in told
 
 
 def test_rounds_without_signatures_are_verified_as_before() -> None:

@@ -25,17 +25,21 @@ from fma_core.errors import FMAError
 from fma_core.identity.keys import fingerprint, sign
 from fma_core.identity.update import UpdateStatement
 from fma_django.clients.changes import replace_key
+from fma_django.clients.credentials import give_next_credential
+from fma_django.clients.issuers import add_issuer, revoke_issuer
 from fma_django.clients.keys import add_key, sent_key
-from fma_django.clients.registration import Registration
-from fma_django.models import FederatedModel, IdempotencyKey, ModelUpdate, UpdateSignature
+from fma_django.clients.registration import Registration, find_client
+from fma_django.models import FederatedModel, IdempotencyKey, ModelUpdate, Organisation, UpdateSignature
+from fma_django.models.model_update import UpdateStatus
 from fma_django.record.signed_updates import is_still_right
 from fma_django.record.weights import JsonBody
 from fma_django.rounds.verification import verify_round
+from fma_django.rounds.waiting_updates import FORMER_KEY
 from fma_django.storage import get_store
 from fma_django.updates.intake import Sender, SentSignature, UpdateFacts, accept, announce
 from tests.api.callers import API, SAFETENSORS, as_client, as_user
 from tests.keys import SERVER, Key
-from tests.records import aggregate_now, arrays, make_client, make_model, weights
+from tests.records import aggregate_now, arrays, make_client, make_model, send_update, weights
 
 pytestmark = pytest.mark.django_db
 UPDATES = f"{API}model_updates/"
@@ -391,9 +395,50 @@ def test_an_update_that_is_sent_again_is_signed_by_the_key_of_now(
     sent = sent_key(device.key.request_file())
     assert sent is not None
     replace_key(device.registration.client, sent, by=None)
-    assert device.send().json()["id"] == unsigned
-    assert signatures.get().public_key == device.key.public.hex()
-    assert is_still_right(signatures.get())
+    again = device.send().json()["id"]
+    assert again != unsigned, "what the former key has signed counts no longer"
+    assert UpdateSignature.objects.get(update=again).public_key == device.key.public.hex()
+    assert is_still_right(UpdateSignature.objects.get(update=again))
+    assert device.model.rounds.get().num_updates == 1
+
+
+def test_an_update_of_a_key_that_was_replaced_no_longer_counts(device: Device, settings: Settings) -> None:
+    settings.FMA_SIGNED_UPDATES = "known_keys"
+    other, unsigned = make_device(device.model), make_client(device.model)
+    sent = {
+        name: answer.json()["id"] for name, answer in (("former", device.send()), ("other", other.send()))
+    }
+    sent["unsigned"] = send_update(device.model, unsigned.client).pk
+    for client in (device.registration.client, unsigned.client):
+        key = sent_key(Key().request_file())
+        assert key is not None
+        replace_key(client, key, by=None)
+
+    statuses = dict(ModelUpdate.objects.values_list("pk", "status"))
+    assert statuses[sent["former"]] == UpdateStatus.INVALID
+    assert statuses[sent["other"]] == statuses[sent["unsigned"]] == UpdateStatus.PENDING
+    assert ModelUpdate.objects.get(pk=sent["former"]).status_reason == FORMER_KEY
+    assert device.model.rounds.get().num_updates == 2
+
+
+def test_an_update_stays_when_its_key_does(device: Device, settings: Settings) -> None:
+    """The credential is rotated, the key is entered again, the issuer of its certificate is revoked."""
+    settings.FMA_SIGNED_UPDATES = "required"
+    client, issuing = device.registration.client, Key()
+    issuer = add_issuer(Organisation.objects.create(name="hospital"), issuing.public.hex(), by=None)
+    certificate = issuing.certify(device.key).to_json()
+    sent = sent_key(device.key.of_client(client, certificate=certificate), servers=(SERVER,))
+    again = sent_key(device.key.request_file(certificate=certificate))
+    assert sent is not None
+    assert again is not None
+    add_key(client, sent)
+    update = device.send().json()["id"]
+
+    find_client(str(give_next_credential(client).credential))
+    replace_key(client, again, by=None)
+    revoke_issuer(issuer, by=None)
+
+    assert ModelUpdate.objects.get(pk=update).status == UpdateStatus.PENDING
     assert device.model.rounds.get().num_updates == 1
 
 

@@ -42,7 +42,7 @@ class SentKey:
 class KeptCertificate:
     """A certificate as people see it. issuer: the fingerprint of the key that signed it.
 
-    organisation: the one that the issuer is registered for; None for an issuer that is there no longer. label: the
+    organisation: the one that the issuer is registered for; None when it is there no longer. label: the
     organisation's word for the client. state: "valid", or the fault.
     """
 
@@ -119,9 +119,10 @@ def kept_certificate(client: Client) -> KeptCertificate | None:
     if client.certificate is None:
         return None
     certificate = certificate_of(client.certificate)
+    organisation = None if client.issuer is None else client.issuer.organisation
     return KeptCertificate(
         issuer=fingerprint(certificate.issuer),
-        organisation=None if client.issuer is None else client.issuer.organisation.name,
+        organisation=None if organisation is None else organisation.name,
         label=certificate.label,
         not_before=datetime.fromtimestamp(certificate.not_before, UTC),
         not_after=datetime.fromtimestamp(certificate.not_after, UTC),
@@ -164,8 +165,9 @@ def _set_key(client: Client, public_key: str, *, only_first: bool) -> bool:
 def _keep_certificate(client: Client, certificate: Certificate) -> None:
     """Raises InvalidCertificate."""
     issuers = {bytes.fromhex(row.public_key): row for row in valid_issuers().select_related("organisation")}
-    names = {public_key: row.organisation.name for public_key, row in issuers.items()}
-    if client.certificate == certificate.to_json() and certificate.issuer in names:
+    names = {key: row.organisation.name for key, row in issuers.items() if row.organisation is not None}
+    is_kept = client.issuer is not None and client.certificate == certificate.to_json()
+    if is_kept and client.issuer == issuers.get(certificate.issuer):
         # Clients send theirs at each start, also after their organisation has been renamed here.
         names[certificate.issuer] = certificate.organisation
     now = timezone.now().timestamp()
@@ -182,10 +184,10 @@ def _keep_certificate(client: Client, certificate: Certificate) -> None:
 
 def _state(client: Client, not_after: int) -> str:
     now, issuer = timezone.now(), client.issuer
-    if issuer is None:
-        return "issuer unknown"
-    if issuer.revoked_on is not None:
+    if issuer is not None and issuer.revoked_on is not None:
         return "issuer revoked"
+    if issuer is None or issuer.organisation_id is None:
+        return "issuer unknown"
     if issuer.expires_on is not None and issuer.expires_on <= now:
         return "issuer expired"
     if not_after <= now.timestamp():

@@ -524,6 +524,49 @@ def test_an_issuer_belongs_to_one_organisation(hospital: Organisation, issuer: K
     assert (answer.status_code, answer.json()["code"]) == (409, "key_taken")
 
 
+def test_a_revocation_outlives_its_organisation(
+    model: FederatedModel, hospital: Organisation, issuer: Key, key: Key
+) -> None:
+    registration, certificate = make_client(model), issuer.certify(key).to_json()
+    add(registration, key.of_client(registration.client, certificate=certificate))
+    operator = as_user(make_user(staff=True))
+    [revoked], url = Issuer.objects.all(), f"{API}organisations/"
+    assert operator.delete(f"{url}{hospital.pk}/issuers/{revoked.pk}/").status_code == 204
+    assert operator.delete(f"{url}{hospital.pk}/").status_code == 204
+    place = operator.post(url, {"name": "hospital"}, format="json").json()["id"]
+
+    answer = operator.post(f"{url}{place}/issuers/", {"public_key": issuer.public.hex()}, format="json")
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "key_taken")
+    assert "was revoked, for good" in answer.json()["detail"]
+    assert operator.get(f"{url}{place}/issuers/").json() == []
+    [shown] = operator.get(f"{API}clients/").json()
+    assert shown["key"]["certificate"]["state"] == "issuer revoked"
+    assert shown["key"]["certificate"]["organisation"] is None
+    answer = add(registration, key.of_client(registration.client, certificate=certificate))
+    assert "not trusted here" in answer.json()["detail"]
+
+
+def test_an_issuer_that_was_not_revoked_may_come_back_with_its_organisation(
+    model: FederatedModel, hospital: Organisation, issuer: Key, key: Key
+) -> None:
+    registration, certificate = make_client(model), issuer.certify(key).to_json()
+    body = key.of_client(registration.client, certificate=certificate)
+    add(registration, body)
+    operator = as_user(make_user(staff=True))
+
+    def state() -> str:
+        return str(operator.get(f"{API}clients/").json()[0]["key"]["certificate"]["state"])
+
+    hospital.delete()
+    assert state() == "issuer unknown"
+    assert "not trusted here" in add(registration, body).json()["detail"]
+    other = Organisation.objects.create(name="other")
+    add_issuer(other, issuer.public.hex(), by=None)
+    assert state() == "issuer unknown", "it was kept for the organisation that is gone"
+    assert "is the key of 'other'" in add(registration, body).json()["detail"]
+
+
 def test_an_issuer_is_revoked_in_its_organisation_only(hospital: Organisation, issuer: Key) -> None:
     other = Organisation.objects.create(name="other")
     user = make_user_with(username="admin")

@@ -64,6 +64,7 @@ STATUS: Mapping[type[FMAError], int] = {
     record.ClientMismatch: 403,
     record.ClientHasKey: 409,
     record.KeyTaken: 409,
+    record.AccountTaken: 409,
     record.SignatureRequired: 403,
     record.SignatureReplayed: 409,
     record.ModelHasHistory: 409,

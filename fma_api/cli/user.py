@@ -281,16 +281,12 @@ def named_token(
 
 def bind_account(name: str, subject: str) -> None:
     """Let an account of the provider log in the user. Raises Problem when it is another user's."""
-    from fma_django import conf
     from fma_django.accounts import sign_on
-    from fma_django.errors import NotPermitted
+    from fma_django.errors import Refused
 
-    issuer = conf.current().oidc_issuer
-    if not issuer:
-        raise Problem("FMA_OIDC_ISSUER is not set")
     try:
-        sign_on.bind(_active_user(name), issuer, subject)
-    except NotPermitted as error:
+        sign_on.bind_account(_active_user(name), subject, by=None)
+    except Refused as error:
         raise Problem(error.message) from error
 
 

@@ -29,6 +29,7 @@ from fma_django import conf
 from fma_django.accounts import second_factor
 from fma_django.accounts.grants import may
 from fma_django.accounts.roles import NAMES as PRESETS
+from fma_django.accounts.sign_on import bind_account, unbind_account
 from fma_django.accounts.tokens import revoke_tokens
 from fma_django.accounts.users import (
     is_only_owner,
@@ -246,6 +247,17 @@ class ThemedUserAdmin(UserAdmin, RefusalsAdmin[AbstractUser]):  # type: ignore[m
         if change:
             require_owner_left(obj)
         super().save_model(request, obj, form, change)
+
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """Raises AccountTaken when somebody else binds an account at the same time."""
+        if formset.model is not SocialAccount:
+            super().save_formset(request, form, formset, change)
+            return
+        formset.save(commit=False)
+        for account in formset.deleted_objects:
+            unbind_account(account, by=_user(request))
+        for account in formset.new_objects:
+            bind_account(account.user, account.uid, by=_user(request))
 
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         with transaction.atomic():

@@ -173,6 +173,29 @@ def reset_second_factor(
     print(f"fma: the second factor of {name} is removed", file=sys.stderr)
 
 
+@application.command("lift-code-limit")
+def lift_code_limit(
+    name: Annotated[str, typer.Argument(help="The name of a user.", show_default=False)],
+    data: data_folder.DataOption = data_folder.DEFAULT,
+) -> None:
+    """Let a user who sent too many wrong codes of the second factor try again at once.
+
+    Somebody who knows the password may have sent them: give the user a new one first.
+
+    **Examples**
+
+    ```
+    fma user lift-code-limit anna
+    ```
+    """
+    data_folder.open_record(data_folder.use(data))
+    from fma_django.accounts.second_factor import lift_limit
+
+    if not lift_limit(_active_user(name), by=None):
+        raise Problem(f"the user '{name}' has no second factor")
+    print(f"fma: {name} may try codes again", file=sys.stderr)
+
+
 def _time(text: str) -> timedelta:
     match = re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", text)
     if match is None:

@@ -1,6 +1,5 @@
 """The two requests of a login at the provider: to it, and back from it."""
 
-from math import ceil
 from typing import Any
 
 from allauth.socialaccount.providers.oauth2.client import OAuth2Error
@@ -30,7 +29,7 @@ def to_provider(request: HttpRequest) -> HttpResponseBase:
     try:
         Guesses(request, of="oidc").count()
     except Throttled as error:
-        return too_many_logins(request, seconds=ceil(getattr(error, "wait", None) or 1))
+        return too_many_logins(request, error)
     try:
         with begun.in_cookie(request):
             response: HttpResponseBase = OAuth2LoginView.adapter_view(Flow)(request)

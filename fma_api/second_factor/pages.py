@@ -1,6 +1,5 @@
 """The pages: allauth's views in the theme of the admin, with limits for guesses, and one event for each change."""
 
-from math import ceil
 from typing import Any, cast
 
 import structlog
@@ -43,8 +42,8 @@ class Page:
         try:
             response: HttpResponseBase = super().dispatch(request, *args, **kwargs)  # type: ignore[misc]
         except Throttled as error:
-            log.warning("second_factor_refused", reason="too many wrong codes or passwords")
-            return too_many_logins(request, seconds=ceil(getattr(error, "wait", None) or 1))
+            log.warning("second_factor_refused", reason=str(error.detail))
+            return too_many_logins(request, error)
         if request.method == "POST" and response.status_code == 200:
             log.warning("second_factor_failed", path=request.path_info)
             response.status_code = 403

@@ -190,7 +190,7 @@ class ThemedUserAdmin(UserAdmin, RefusalsAdmin[AbstractUser]):  # type: ignore[m
         "last_login",
     )
     list_filter = ("is_active", "is_superuser", "groups")
-    actions = ("revoke_tokens", "take_off_second_factor")
+    actions = ("revoke_tokens", "take_off_second_factor", "lift_code_limit")
     fieldsets = (
         (None, {"fields": ("username", "password_shown", "models")}),
         ("Personal info", {"fields": ("first_name", "last_name", "email")}),
@@ -310,6 +310,16 @@ class ThemedUserAdmin(UserAdmin, RefusalsAdmin[AbstractUser]):  # type: ignore[m
                 self.log_change(request, user, "Took off the second factor.")
                 taken += 1
         self.message_user(request, f"Took off the second factor of {taken} users.", messages.SUCCESS)
+
+    @action(description="Let selected users try codes again", permissions=["change"])
+    def lift_code_limit(self, request: HttpRequest, queryset: QuerySet[AbstractUser]) -> None:
+        """For users who sent too many wrong codes; not for oneself: whoever has one's session might guess on."""
+        by, lifted = _user(request), 0
+        for user in cast("QuerySet[User]", queryset.exclude(pk=by.pk)):
+            if may_manage(by, user) and second_factor.lift_limit(user, by=by):
+                self.log_change(request, user, "Lifted the limit of wrong codes.")
+                lifted += 1
+        self.message_user(request, f"Lifted the limit of wrong codes of {lifted} users.", messages.SUCCESS)
 
 
 def _user(request: HttpRequest) -> User:

@@ -483,7 +483,9 @@ def test_logins_that_are_not_completed_are_limited(
         assert provider.log_in(key=OTHER_KEY)[1].status_code == 403
     server.asked.clear()
 
-    assert [Browser().get(LOGIN).status_code for _ in range(2)] == [429, 429]
+    refused = [Browser().get(LOGIN) for _ in range(2)]
+    assert [answer.status_code for answer in refused] == [429, 429]
+    assert "Too many logins that were not completed from this address" in refused[0].json()["detail"]
     assert [came_back(Browser(), "guessed").status_code for _ in range(5)] == [403] * 5
     assert server.asked == []
 

@@ -290,7 +290,7 @@ class ThemedUserAdmin(UserAdmin, RefusalsAdmin[AbstractUser]):  # type: ignore[m
 
     @display(description="models")
     def models(self, row: AbstractUser) -> str:
-        return link(list_url(FederatedModel, developer__id__exact=row.pk), "models of this developer")
+        return link(list_url(FederatedModel, developer=row.pk), "models of this developer")
 
     @action(description="Revoke API tokens of selected users", permissions=["change"])
     def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[AbstractUser]) -> None:

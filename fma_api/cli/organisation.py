@@ -27,6 +27,7 @@ from fma_core.identity.keys import (
 from fma_core.identity.members import MAX_BYTES, read_members
 from fma_core.identity.pem import private_key_pem, read_private_key
 from fma_core.identity.possession import NO_SERVER, REQUEST, require_proof
+from fma_core.identity.small_file import read_small_file
 
 FORMAT = 1
 DAY_S = 86400
@@ -234,7 +235,7 @@ def _json_of(file: Path) -> dict[str, Any]:
 def _private_key_in(file: Path, passphrase_file: Path | None) -> bytes:
     """Raises Problem; InvalidKey."""
     try:
-        content = file.read_bytes()
+        content = read_small_file(file)
     except OSError as error:
         raise Problem(f"{file} cannot be read: {error.strerror}") from error
     is_protected = b"ENCRYPTED" in content
@@ -245,9 +246,11 @@ def _passphrase(file: Path | None, *, ask: bool, is_new: bool) -> str | None:
     """The passphrase of the file, or of the terminal; None without one. Raises Problem."""
     if file is not None:
         try:
-            passphrase = file.read_text().strip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise Problem(f"{file} cannot be read: {error}") from error
+            passphrase = read_small_file(file).decode().strip("\r\n")
+        except OSError as error:
+            raise Problem(f"{file} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError:  # its text quotes the file
+            raise Problem(f"{file} is no text in UTF-8") from None
     elif not ask:
         return None
     elif not sys.stdin.isatty():

@@ -11,6 +11,7 @@ from fma_api.cli import data_folder
 from fma_api.cli.problem import Problem
 from fma_api.cli.secret_file import OutOption, for_the_secret
 
+LONGEST_PASSWORD = 4096  # as over the API
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 application = typer.Typer(help="Add people who own models.", no_args_is_help=True)
@@ -58,9 +59,15 @@ def add(
     echo "$PASSWORD" | fma user add root --owner --password-stdin
     ```
     """
-    password = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
-    if password == "":
-        raise Problem("--password-stdin: standard input has no password")
+    password = None
+    if password_stdin:
+        password = sys.stdin.readline(LONGEST_PASSWORD + len("\r\n")).rstrip("\r\n")
+        if not 0 < len(password) <= LONGEST_PASSWORD:
+            raise Problem(
+                "--password-stdin: standard input has no password"
+                if not password
+                else f"--password-stdin: a password has at most {LONGEST_PASSWORD} characters"
+            )
     with for_the_secret(out) as line:
         data_folder.open_record(data_folder.use(data))
         line.write(add_user(name, password=password, is_owner=staff, roles=roles))

@@ -15,6 +15,7 @@ from fma_django import conf
 from fma_django.accounts.roles import USE_ADMIN_SITE
 from fma_django.accounts.seal import Unreadable, unseal
 from fma_django.accounts.users import require_may_change
+from fma_django.errors import NotPermitted
 
 TOTP = Authenticator.Type.TOTP
 RECOVERY_CODES = Authenticator.Type.RECOVERY_CODES
@@ -101,9 +102,12 @@ def lift_limit(user: User, *, by: User | None) -> bool:
 def take_off(user: User, *, by: User | None) -> bool:
     """Remove the second factor of a user who lost it; whether there was one.
 
-    by: who asks; None for the operator at the server's command line. Raises NotPermitted.
+    by: who asks; None for the operator at the server's command line. Raises NotPermitted, also for oneself: whoever
+    has one's token or session could do so.
     """
     if by is not None:
+        if by.pk == user.pk:
+            raise NotPermitted("a user turns off the own second factor by a code, in the admin")
         require_may_change(by, user)
     deleted, _ = Authenticator.objects.filter(user_id=user.pk).delete()
     if deleted:

@@ -1,6 +1,5 @@
 """The login page of the admin, with the limit for guesses that the API has, and a failure that is one."""
 
-from math import ceil
 from typing import Any
 
 import structlog
@@ -65,8 +64,8 @@ def login(request: HttpRequest) -> HttpResponseBase:
         with guesses.checked():
             response = LoginPage.as_view()(request)
     except Throttled as error:
-        log.warning("login_refused", reason="too many wrong passwords")
-        return too_many_logins(request, seconds=ceil(getattr(error, "wait", None) or 1))
+        log.warning("login_refused", reason=str(error.detail))
+        return too_many_logins(request, error)
     if response.status_code != 200:  # a success is a redirect
         guesses.give_back()
     else:  # the page again, with what is wrong

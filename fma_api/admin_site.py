@@ -1,6 +1,5 @@
 """The admin site: open to whoever has the permission to use it, which roles give."""
 
-from math import ceil
 from typing import Any, cast
 
 import structlog
@@ -51,8 +50,8 @@ class AdminSite(UnfoldAdminSite):
             with guesses.checked():
                 response: Any = super().password_change(request, extra_context)
         except Throttled as error:
-            log.warning("password_change_refused", reason="too many wrong passwords")
-            return too_many_logins(request, seconds=ceil(getattr(error, "wait", None) or 1))
+            log.warning("password_change_refused", reason=str(error.detail))
+            return too_many_logins(request, error)
         if response.status_code == 302 or "old_password" not in response.context_data["form"].errors:
             guesses.give_back()
         return cast("HttpResponse", response)

@@ -20,7 +20,8 @@ def check_deployment(app_configs: Any, **_kwargs: Any) -> list[CheckMessage]:
     if "*" in settings.ALLOWED_HOSTS:
         warnings.append(
             Warning(
-                "FMA_ALLOWED_HOSTS has *: links and redirects lead to whatever host a request names",
+                "FMA_ALLOWED_HOSTS has *: links and redirects lead to whatever host a request names, and proofs of "
+                "clients' keys count for it",
                 hint="Name the hosts, such as fma.example.org.",
                 id="fma.W004",
             )

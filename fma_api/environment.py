@@ -45,6 +45,7 @@ from fma_api.environment_values import (
     url,
     whole,
 )
+from fma_core.identity.small_file import read_small_file
 from fma_django import conf
 from fma_django.storage.address import without_secrets
 
@@ -586,7 +587,7 @@ def _value(setting: Setting, environ: Mapping[str, str], *, data_dir: str) -> ob
 
 def _content(setting: Setting, file: str) -> str:
     try:
-        content = Path(file).read_text().strip()
+        content = read_small_file(file).decode().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise EnvironmentInvalid(
             f"{setting.name}_FILE names '{file}', which cannot be read: {error}"

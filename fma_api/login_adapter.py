@@ -9,6 +9,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 
+from fma_api.oidc import proof
 from fma_django.accounts.roles import USE_ADMIN_SITE
 
 BEGUN_AS = "fma_login_begun_as"
@@ -17,6 +18,9 @@ BEGUN_AS = "fma_login_begun_as"
 class LoginAdapter(DefaultAccountAdapter):
     def pre_login(self, request: HttpRequest, user: User, **hooks: Any) -> HttpResponse | None:
         request.session[BEGUN_AS] = user.get_session_auth_hash()
+        at_provider = (hooks.get("signal_kwargs") or {}).get("sociallogin")
+        if at_provider is not None:
+            proof.note(request, user, at_provider.auth_time)
         response: HttpResponse | None = super().pre_login(request, user, **hooks)
         return response
 

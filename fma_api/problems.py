@@ -64,6 +64,7 @@ STATUS: Mapping[type[FMAError], int] = {
     record.ClientMismatch: 403,
     record.ClientHasKey: 409,
     record.KeyTaken: 409,
+    record.AccountTaken: 409,
     record.SignatureRequired: 403,
     record.SignatureReplayed: 409,
     record.ModelHasHistory: 409,
@@ -249,14 +250,10 @@ def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
     return with_code(csrf.csrf_failure(request, reason), "csrf_failed")
 
 
-def too_many_logins(request: HttpRequest, *, seconds: int) -> HttpResponse:
-    response = _page_or_problem(
-        request,
-        429,
-        "throttled",
-        f"Too many wrong passwords from this address; try again in {seconds} seconds.",
-    )
-    response["Retry-After"] = str(seconds)
+def too_many_logins(request: HttpRequest, error: exceptions.Throttled) -> HttpResponse:
+    """The answer to a login or a guess that a limit refuses, outside the API's views."""
+    response = _page_or_problem(request, 429, "throttled", str(error.detail))
+    response["Retry-After"] = str(ceil(getattr(error, "wait", None) or 1))
     return response
 
 

@@ -5,6 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from fma_api import private_file
+from fma_core.identity.small_file import read_small_file
 
 _NAME = "secret_key"
 
@@ -12,7 +13,7 @@ _NAME = "secret_key"
 def read(data_dir: Path) -> str | None:
     """The key that the data folder keeps, if any; OSError when there is one that cannot be read."""
     try:
-        return (data_dir / _NAME).read_text().strip() or None
+        return read_small_file(data_dir / _NAME).decode().strip() or None
     except FileNotFoundError:
         return None
 

@@ -5,6 +5,7 @@ Each FMA_* setting is also a Django setting of the same name.
 
 import os
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -94,6 +95,8 @@ MIDDLEWARE = [
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        # Before those of unfold, of which one is replaced there.
+        "DIRS": [Path(__file__).parent / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [

@@ -22,6 +22,7 @@ from typing import Any
 from fma_connect.exceptions import CredentialError
 from fma_connect.key import ClientKey
 from fma_core.identity.keys import KEY, new_private_key
+from fma_core.identity.small_file import MOST_BYTES, bounded
 
 try:
     import fcntl
@@ -83,7 +84,7 @@ class CredentialFile:
         try:
             with self.path.open("rb") as file:
                 self._refuse_if_open_to_others(os.fstat(file.fileno()))
-                content = file.read()
+                content = bounded(file.read(MOST_BYTES + 1), self.path)
         except FileNotFoundError:
             return None
         except OSError as error:

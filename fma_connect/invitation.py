@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 from fma_connect.exceptions import InvalidArgument
+from fma_core.identity.small_file import read_small_file
 
 __all__ = ["Invitation", "read_invitation"]
 
@@ -43,7 +43,7 @@ def read_invitation(given: str | os.PathLike[str]) -> Invitation:
     if text.startswith(("https://", "http://")):
         return _of_link(text)
     try:
-        return _of_members(json.loads(Path(text).read_text(encoding="utf-8")))
+        return _of_members(json.loads(read_small_file(text)))
     except OSError as error:
         raise InvalidArgument(f"invitation {text} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:

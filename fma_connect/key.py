@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+import httpx
+
 from fma_connect.digest import expected_sha256
 from fma_connect.encoding import RequestBody
 from fma_connect.exceptions import InvalidArgument
@@ -18,7 +20,7 @@ from fma_core.errors import FMAError
 from fma_core.identity.certificate import read_certificate
 from fma_core.identity.keys import fingerprint, public_key_of, sign
 from fma_core.identity.members import MAX_BYTES
-from fma_core.identity.possession import CLIENT, REGISTRATION, REQUEST, prove_key
+from fma_core.identity.possession import CLIENT, NO_SERVER, REGISTRATION, REQUEST, prove_key, server_name
 from fma_core.identity.update import NONCE_BYTES, UpdateStatement
 
 __all__ = ["ClientKey", "read_certificate_file"]
@@ -42,17 +44,17 @@ class ClientKey:
     def public_key(self) -> str:
         return public_key_of(self._private).hex()
 
-    def at_registration(self, registration_key: str) -> dict[str, Any]:
-        """The members of a registration."""
-        return self._members(REGISTRATION, registration_key)
+    def at_registration(self, registration_key: str, *, server: str) -> dict[str, Any]:
+        """The members of a registration. server: its URL."""
+        return self._members(REGISTRATION, registration_key, _name_of(server))
 
-    def of_client(self, client: str) -> dict[str, Any]:
-        """The members of a registered client's key. client: its public id."""
-        return self._members(CLIENT, client)
+    def of_client(self, client: str, *, server: str) -> dict[str, Any]:
+        """The members of a registered client's key. client: its public id. server: its URL."""
+        return self._members(CLIENT, client, _name_of(server))
 
     def request(self) -> dict[str, Any]:
         """The request for a certificate, as its file has it."""
-        return {"format": FORMAT, **self._members(REQUEST, "")}
+        return {"format": FORMAT, **self._members(REQUEST, "", NO_SERVER)}
 
     def signature(self, client: str, body: RequestBody, facts: Facts) -> str:
         """The header that signs an update: a nonce and the signature. The same update has the same one again.
@@ -79,9 +81,13 @@ class ClientKey:
     def _private(self) -> bytes:
         return bytes.fromhex(self.private)
 
-    def _members(self, purpose: str, occasion: str) -> dict[str, Any]:
-        proof = prove_key(self._private, purpose, occasion)
+    def _members(self, purpose: str, occasion: str, server: str) -> dict[str, Any]:
+        proof = prove_key(self._private, purpose, occasion, server=server)
         return {"public_key": self.public_key, "key_proof": proof.hex()}
+
+
+def _name_of(url: str) -> str:
+    return server_name(httpx.URL(url).netloc.decode())
 
 
 def read_certificate_file(path: str | os.PathLike[str]) -> Mapping[str, Any]:

@@ -3,7 +3,7 @@
 from django.apps import AppConfig
 from django.core.checks import register
 from django.db.backends.signals import connection_created
-from django.db.models.signals import post_migrate, post_save, pre_save
+from django.db.models.signals import post_delete, post_migrate, post_save, pre_save
 
 
 class FmaDjangoConfig(AppConfig):
@@ -36,6 +36,11 @@ class FmaDjangoConfig(AppConfig):
             revocation.end_after,
             sender=settings.AUTH_USER_MODEL,
             dispatch_uid="fma_django.accounts.revocation.end_after",
+        )
+        post_delete.connect(
+            revocation.end_sessions_of_account,
+            sender="socialaccount.SocialAccount",
+            dispatch_uid="fma_django.accounts.revocation.end_sessions_of_account",
         )
         post_migrate.connect(schedules.create, sender=self, dispatch_uid="fma_django.work.schedules.create")
         post_spawn.connect(heartbeat.start, dispatch_uid="fma_django.work.heartbeat.start")

@@ -50,6 +50,7 @@
         ├── UploadIncomplete        upload_incomplete
         ├── InvalidTransition       invalid_transition
         ├── NotPermitted            not_permitted
+        │   └── AccountTaken        account_taken
         ├── PasswordLoginOff        password_login_off
         ├── SecondFactorRequired    second_factor_required
         ├── WrongSecondFactor       wrong_second_factor
@@ -350,6 +351,13 @@ class NotPermitted(Refused):
     """The user may not do this; or would give somebody more than they hold themselves. Facts: permission."""
 
     code = "not_permitted"
+
+
+class AccountTaken(NotPermitted):
+    """The account at the identity provider is bound to another user."""
+
+    code = "account_taken"
+    field = "subject"
 
 
 class PasswordLoginOff(Refused):

@@ -6,8 +6,9 @@ from typing import Any
 
 from fma_core.identity.certificate import Certificate, issue_certificate
 from fma_core.identity.keys import new_private_key, public_key_of
-from fma_core.identity.possession import CLIENT, REGISTRATION, REQUEST, prove_key
+from fma_core.identity.possession import CLIENT, NO_SERVER, REGISTRATION, REQUEST, prove_key
 
+SERVER = "testserver"  # the name that Django's test client calls
 REGISTRATION_KEY = "4d8a2f1e-0000-4000-8000-123456789abc"
 
 
@@ -21,16 +22,18 @@ class Key:
     def public(self) -> bytes:
         return public_key_of(self.private)
 
-    def at_registration(self, idempotency_key: str = REGISTRATION_KEY, **more: Any) -> dict[str, Any]:
+    def at_registration(
+        self, idempotency_key: str = REGISTRATION_KEY, *, server: str = SERVER, **more: Any
+    ) -> dict[str, Any]:
         """The members of a registration."""
-        return self._proved(REGISTRATION, idempotency_key) | more
+        return self._proved(REGISTRATION, idempotency_key, server) | more
 
-    def of_client(self, client: Any, **more: Any) -> dict[str, Any]:
+    def of_client(self, client: Any, *, server: str = SERVER, **more: Any) -> dict[str, Any]:
         """The members of a key that a registered client adds."""
-        return self._proved(CLIENT, str(client.pk)) | more
+        return self._proved(CLIENT, str(client.pk), server) | more
 
     def request_file(self, **more: Any) -> dict[str, Any]:
-        return {"format": 1} | self._proved(REQUEST, "") | more
+        return {"format": 1} | self._proved(REQUEST, "", NO_SERVER) | more
 
     def certify(self, other: "Key", *, days: float = 30, age_days: float = 1, **said: Any) -> Certificate:
         """A certificate for another key."""
@@ -44,8 +47,8 @@ class Key:
             **said,
         )
 
-    def _proved(self, purpose: str, occasion: str) -> dict[str, Any]:
+    def _proved(self, purpose: str, occasion: str, server: str) -> dict[str, Any]:
         return {
             "public_key": self.public.hex(),
-            "key_proof": prove_key(self.private, purpose, occasion).hex(),
+            "key_proof": prove_key(self.private, purpose, occasion, server=server).hex(),
         }

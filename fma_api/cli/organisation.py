@@ -26,7 +26,8 @@ from fma_core.identity.keys import (
 )
 from fma_core.identity.members import MAX_BYTES, read_members
 from fma_core.identity.pem import private_key_pem, read_private_key
-from fma_core.identity.possession import REQUEST, require_proof
+from fma_core.identity.possession import NO_SERVER, REQUEST, require_proof
+from fma_core.identity.small_file import read_small_file
 
 FORMAT = 1
 DAY_S = 86400
@@ -132,7 +133,7 @@ def sign(
     with _problems(request):
         asked = _members_of(request, OF_REQUEST, "request of a client")
         public_key = public_key_in(asked["public_key"])
-        require_proof(public_key, signature_in(asked["key_proof"]), REQUEST, "")
+        require_proof(public_key, signature_in(asked["key_proof"]), REQUEST, "", servers=(NO_SERVER,))
     public_file = _public_file_of(key)
     with _problems(public_file):
         issuer = _members_of(public_file, OF_ORGANISATION, "public file of an organisation")
@@ -167,7 +168,8 @@ def show(
 ) -> None:
     """Print what is in a file as one JSON line, with the fingerprints of its keys.
 
-    It checks that the file is signed as it says, not that you can trust who signed it.
+    It checks that the file is signed as it says, not that you can trust who signed it. The organisation is the one that
+    a certificate names; servers and clients refuse it when its issuer is known to them as another's key.
 
     **Example**
 
@@ -184,7 +186,7 @@ def show(
             shown = _shown_certificate(certificate)
         elif members.keys() == OF_REQUEST:
             public_key = public_key_in(members["public_key"])
-            require_proof(public_key, signature_in(members["key_proof"]), REQUEST, "")
+            require_proof(public_key, signature_in(members["key_proof"]), REQUEST, "", servers=(NO_SERVER,))
             shown = _shown(members)
         else:
             shown = _shown(_members_of(file, OF_ORGANISATION, "certificate, request, or public file"))
@@ -233,7 +235,7 @@ def _json_of(file: Path) -> dict[str, Any]:
 def _private_key_in(file: Path, passphrase_file: Path | None) -> bytes:
     """Raises Problem; InvalidKey."""
     try:
-        content = file.read_bytes()
+        content = read_small_file(file)
     except OSError as error:
         raise Problem(f"{file} cannot be read: {error.strerror}") from error
     is_protected = b"ENCRYPTED" in content
@@ -244,9 +246,11 @@ def _passphrase(file: Path | None, *, ask: bool, is_new: bool) -> str | None:
     """The passphrase of the file, or of the terminal; None without one. Raises Problem."""
     if file is not None:
         try:
-            passphrase = file.read_text().strip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise Problem(f"{file} cannot be read: {error}") from error
+            passphrase = read_small_file(file).decode().strip("\r\n")
+        except OSError as error:
+            raise Problem(f"{file} cannot be read: {error.strerror}") from error
+        except UnicodeDecodeError:  # its text quotes the file
+            raise Problem(f"{file} is no text in UTF-8") from None
     elif not ask:
         return None
     elif not sys.stdin.isatty():

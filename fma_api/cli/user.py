@@ -11,6 +11,7 @@ from fma_api.cli import data_folder
 from fma_api.cli.problem import Problem
 from fma_api.cli.secret_file import OutOption, for_the_secret
 
+LONGEST_PASSWORD = 4096  # as over the API
 UNITS = {"m": "minutes", "h": "hours", "d": "days"}
 
 application = typer.Typer(help="Add people who own models.", no_args_is_help=True)
@@ -58,9 +59,15 @@ def add(
     echo "$PASSWORD" | fma user add root --owner --password-stdin
     ```
     """
-    password = sys.stdin.readline().rstrip("\r\n") if password_stdin else None
-    if password == "":
-        raise Problem("--password-stdin: standard input has no password")
+    password = None
+    if password_stdin:
+        password = sys.stdin.readline(LONGEST_PASSWORD + len("\r\n")).rstrip("\r\n")
+        if not 0 < len(password) <= LONGEST_PASSWORD:
+            raise Problem(
+                "--password-stdin: standard input has no password"
+                if not password
+                else f"--password-stdin: a password has at most {LONGEST_PASSWORD} characters"
+            )
     with for_the_secret(out) as line:
         data_folder.open_record(data_folder.use(data))
         line.write(add_user(name, password=password, is_owner=staff, roles=roles))
@@ -173,6 +180,29 @@ def reset_second_factor(
     print(f"fma: the second factor of {name} is removed", file=sys.stderr)
 
 
+@application.command("lift-code-limit")
+def lift_code_limit(
+    name: Annotated[str, typer.Argument(help="The name of a user.", show_default=False)],
+    data: data_folder.DataOption = data_folder.DEFAULT,
+) -> None:
+    """Let a user who sent too many wrong codes of the second factor try again at once.
+
+    Somebody who knows the password may have sent them: give the user a new one first.
+
+    **Examples**
+
+    ```
+    fma user lift-code-limit anna
+    ```
+    """
+    data_folder.open_record(data_folder.use(data))
+    from fma_django.accounts.second_factor import lift_limit
+
+    if not lift_limit(_active_user(name), by=None):
+        raise Problem(f"the user '{name}' has no second factor")
+    print(f"fma: {name} may try codes again", file=sys.stderr)
+
+
 def _time(text: str) -> timedelta:
     match = re.fullmatch(r"([1-9][0-9]{0,4})([mhd])", text)
     if match is None:
@@ -281,16 +311,12 @@ def named_token(
 
 def bind_account(name: str, subject: str) -> None:
     """Let an account of the provider log in the user. Raises Problem when it is another user's."""
-    from fma_django import conf
     from fma_django.accounts import sign_on
-    from fma_django.errors import NotPermitted
+    from fma_django.errors import Refused
 
-    issuer = conf.current().oidc_issuer
-    if not issuer:
-        raise Problem("FMA_OIDC_ISSUER is not set")
     try:
-        sign_on.bind(_active_user(name), issuer, subject)
-    except NotPermitted as error:
+        sign_on.bind_account(_active_user(name), subject, by=None)
+    except Refused as error:
         raise Problem(error.message) from error
 
 

@@ -35,10 +35,11 @@ def verify(
 ) -> None:
     """Compute a published aggregate again from its stored updates, and compare the hashes; check their signatures.
 
-    Exit code 0 means that the updates give the same aggregate and the same strategy state, bit for bit, and that those
-    which their clients have signed are what was signed. Exit code 3 means that they give something else, or that a
-    signature is wrong. Exit code 1 means that the round cannot be computed again: an update is gone or
-    cannot be read, or a plugin is missing. Nothing is changed. The server may be running or not.
+    Exit code 0 means that the updates give the same aggregate and the same strategy state, bit for bit, and that no
+    signature of a client is wrong for its update. A signature covers the bytes that the client sent, so it says nothing
+    of a file that the server has converted (JSON, zstd, quantised weights): these are counted. Exit code 3 means that
+    they give something else, or that a signature is wrong. Exit code 1 means that the round cannot be computed again:
+    an update is gone or cannot be read, or a plugin is missing. Nothing is changed. The server may be running or not.
 
     **Examples**
 
@@ -119,7 +120,7 @@ def _as_json(verified: "Verification") -> dict[str, Any]:
         "computed": _hashes(verified.computed_sha256, verified.computed_state_sha256),
         "signatures": {
             "num_signed": verified.num_signed,
-            "num_converted": verified.num_converted,
+            "other_files": list(verified.other_files),
             "num_other_keys": verified.num_other_keys,
             "wrong": list(verified.wrong_signatures),
         },
@@ -145,9 +146,10 @@ def _as_text(federated_model: "FederatedModel", verified: "Verification") -> str
         ]
     if verified.num_signed:
         lines.append(f"  signatures of {verified.num_signed} update{'s' if verified.num_signed > 1 else ''}")
-    if verified.num_converted:
+    if verified.other_files:
         lines.append(
-            f"  {verified.num_converted} of these were converted: that the file is what was signed, the server says"
+            f"  {len(verified.other_files)} of these cover other bytes than the stored file: the server converted it, "
+            "or it was replaced in the record; the signature cannot tell which"
         )
     if verified.num_other_keys:
         lines.append(

@@ -21,22 +21,25 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.crypto import constant_time_compare, salted_hmac
 
+from fma_api.oidc import proof
 from fma_api.oidc.discovery import Description, discovery_of
 from fma_django import outgoing
-from fma_django.accounts.sign_on import Person
+from fma_django.accounts.sign_on import LONGEST_SUBJECT, Person
 from fma_django.clients import jwks
 from fma_django.errors import KeysUnavailable
 
-LONGEST_SUBJECT = 191  # of allauth's column
 LONGEST_EMAIL = 254  # of Django's
+LONGEST_NEXT = 1000  # several logins have room in one cookie
 
 
 class Client(OAuth2Client):
     """allauth's, whose one request goes by the rules of all requests of the server."""
 
     def get_redirect_url(self, authorization_url: str, scope: list[str], extra_params: dict[str, Any]) -> str:
-        nonce = nonce_of(self.state)
-        parameters: str = super().get_redirect_url("", scope, {**extra_params, "nonce": nonce})
+        said = {**extra_params, "nonce": nonce_of(self.state)}
+        if proof.FRESH in self.request.GET:
+            said |= {"prompt": "login", "max_age": "0"}
+        parameters: str = super().get_redirect_url("", scope, said)
         # The endpoint may have parameters of its own (RFC 6749, 3.1).
         return authorization_url + (
             parameters.replace("?", "&", 1) if "?" in authorization_url else parameters
@@ -101,6 +104,7 @@ class Flow(OpenIDConnectOAuth2Adapter):
         answer = kwargs["response"]
         claims = self._claims_of(str(answer.get("id_token") or ""))
         login: SocialLogin = self.get_provider().sociallogin_from_response(request, {"sub": claims["sub"]})
+        login.auth_time = claims.get("auth_time")
         login.person = person_of(claims, self._userinfo(answer, claims))
         return login
 
@@ -149,7 +153,8 @@ class Provider(OpenIDConnectProvider):
 
     def get_redirect_from_request_kwargs(self, request: HttpRequest) -> dict[str, Any]:
         """Where to go afterwards, and nothing else that an address says."""
-        return {"process": "login", "next_url": get_next_redirect_url(request)}
+        next_url = get_next_redirect_url(request)
+        return {"process": "login", "next_url": next_url if len(next_url or "") <= LONGEST_NEXT else None}
 
     def get_default_scope(self) -> list[str]:
         return [*settings.FMA_OIDC_SCOPES]

@@ -52,6 +52,11 @@ class TurnOffForm(CodeForm):
         super().__init__(*args, user=authenticator.user, **kwargs)
 
 
+def asks_for_password(user: User) -> bool:
+    """Whether the user has a password that proves who they are; others prove it at the identity provider."""
+    return bool(settings.FMA_PASSWORD_LOGIN and user.has_usable_password())
+
+
 class TurnOnForm(forms.Form):
     """The first code of a new seed, and the password of whoever has one: an open session alone adds no second factor.
 
@@ -68,7 +73,7 @@ class TurnOnForm(forms.Form):
     def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.user = user
-        if not (settings.FMA_PASSWORD_LOGIN and user.has_usable_password()):
+        if not asks_for_password(user):
             del self.fields["password"]
         session = context.request.session
         try:

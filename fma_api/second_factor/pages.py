@@ -1,6 +1,5 @@
 """The pages: allauth's views in the theme of the admin, with limits for guesses, and one event for each change."""
 
-from math import ceil
 from typing import Any, cast
 
 import structlog
@@ -22,8 +21,9 @@ from django.views.generic.edit import FormView
 from rest_framework.exceptions import Throttled
 
 from fma_api.login_adapter import has_changed
+from fma_api.oidc import proof
 from fma_api.problems import too_many_logins, with_code
-from fma_api.second_factor.forms import SEED, CodeForm, TurnOffForm, TurnOnForm
+from fma_api.second_factor.forms import SEED, CodeForm, TurnOffForm, TurnOnForm, asks_for_password
 from fma_api.v1.accounts.codes import lacks_second_factor, note_second_factor
 from fma_django.accounts import second_factor
 
@@ -42,8 +42,8 @@ class Page:
         try:
             response: HttpResponseBase = super().dispatch(request, *args, **kwargs)  # type: ignore[misc]
         except Throttled as error:
-            log.warning("second_factor_refused", reason="too many wrong codes or passwords")
-            return too_many_logins(request, seconds=ceil(getattr(error, "wait", None) or 1))
+            log.warning("second_factor_refused", reason=str(error.detail))
+            return too_many_logins(request, error)
         if request.method == "POST" and response.status_code == 200:
             log.warning("second_factor_failed", path=request.path_info)
             response.status_code = 403
@@ -96,6 +96,11 @@ class TurnOnPage(Page, ActivateTOTPView):
     title = "Turn on your second factor"
     template_name = "fma_api/second_factor/turn_on.html"
     form_class = TurnOnForm
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        if not (asks_for_password(cast("User", request.user)) or proof.is_recent(request)):
+            return proof.ask(request)
+        return super().dispatch(request, *args, **kwargs)
 
     def form_valid(self, form: TurnOnForm) -> HttpResponse:
         try:

@@ -3,14 +3,15 @@
 import hashlib
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from math import ceil
 from threading import Condition
 from typing import ClassVar
 
 from django.http import HttpRequest
-from rest_framework.exceptions import Throttled
+from rest_framework.exceptions import ErrorDetail, Throttled
 from rest_framework.request import Request
 from rest_framework.throttling import BaseThrottle
 
@@ -40,12 +41,12 @@ class PasswordPlaces:
         """Raises Throttled when there is no place, or a turn takes too long."""
         with self._changed:
             if self._inside[address] >= PLACES_PER_ADDRESS or self._inside.total() >= PLACES:
-                raise Throttled(wait=1)
+                raise _busy()
             self._inside[address] += 1
         try:
             with self._changed:
                 if not self._changed.wait_for(lambda: self._is_turn_of(address), PATIENCE_S):
-                    raise Throttled(wait=1)
+                    raise _busy()
                 self._checking.add(address)
             try:
                 yield
@@ -83,13 +84,35 @@ class PerHour(BaseThrottle):
         return self.wait_s
 
 
+COUNTED = {
+    "passwords": "wrong passwords",
+    "codes": "wrong codes",
+    "enrolment tokens": "wrong enrolment tokens or JWTs",
+    "oidc": "logins that were not completed",
+}
+
+
+class TooManyGuesses(Throttled):
+    """A guess beyond a limit. cause: of what there were too many."""
+
+    wait: int
+
+    def __init__(self, cause: str, wait_s: float) -> None:
+        super().__init__(wait=ceil(wait_s))
+        ends_on = datetime.now(UTC) + timedelta(seconds=ceil(wait_s))
+        self.detail = ErrorDetail(
+            f"Too many {cause}; try again in {self.wait} seconds, at {ends_on:%Y-%m-%d %H:%M:%S} UTC.",
+            code=self.default_code,
+        )
+
+
 class Guesses:
     """The guesses of a secret by one address, and of one account's password, against FMA_LOGIN_RATE.
 
     An address of IPv6 stands for its network, all of which one sender has.
-    of: the kind of secret; all ways to log in share that of passwords. account_rate: for one account, where it is
-    another one. Each guess is counted before it is looked at, so
-    that guesses that come together count, too; a right one is given back.
+    of: the kind of secret, one of COUNTED; all ways to log in share that of passwords. account_rates: for one account,
+    where they are others; all of them hold. Each guess is counted before it is looked at, so that guesses that come
+    together count, too; a right one is given back.
     """
 
     def __init__(
@@ -98,20 +121,24 @@ class Guesses:
         *,
         of: str = "passwords",
         account: object = None,
-        account_rate: tuple[int, int] | None = None,
+        account_rates: Sequence[tuple[int, int]] = (),
     ) -> None:
         number, period_s = conf.current().login_rate
         self._address = network_of(sender_address(request.META))
-        self._costs = [Cost(f"guess:{of}:address:{self._address}", period_s / number, period_s)]
-        if account is not None:
-            number, period_s = account_rate or (number, period_s)
-            self._costs.append(Cost(f"guess:{of}:account:{_key_of(account)}", period_s / number, period_s))
+        of_address = Cost(f"guess:{of}:address:{self._address}", period_s / number, period_s)
+        self._costs, self._causes = [of_address], {of_address.key: f"{COUNTED[of]} from this address"}
+        if account is None:
+            return
+        for most, in_s in account_rates or ((number, period_s),):
+            key = f"guess:{of}:account:{_key_of(account)}:{in_s}"
+            self._costs.append(Cost(key, in_s / most, in_s))
+            self._causes[key] = f"{COUNTED[of]} for this account"
 
     def count(self) -> None:
-        """Raises Throttled."""
-        wait_s, _ = rates.take(self._costs)
+        """Raises TooManyGuesses."""
+        wait_s, key = rates.take(self._costs)
         if wait_s > 0:
-            raise Throttled(wait=ceil(wait_s))
+            raise TooManyGuesses(self._causes[key], wait_s)
 
     @contextmanager
     def checked(self) -> Iterator[None]:
@@ -135,6 +162,10 @@ def count_registration(request: Request) -> None:
     wait_s, _ = rates.take([Cost(f"registration:{address}", period_s / number, period_s)])
     if wait_s > 0:
         raise Throttled(wait=ceil(wait_s))
+
+
+def _busy() -> Throttled:
+    return Throttled(wait=1, detail="The server checks as many passwords as it can now.")
 
 
 def _key_of(account: object) -> str:

@@ -586,7 +586,7 @@ class Client(Connected):
         who = {"CLIENT-UUID": credential.uuid or ""}
         if client is None:
             client = str(self._transport.call("GET", "api/v1/me/", headers=who).json()["id"])
-        body = _key_of(credential).of_client(client)
+        body = _key_of(credential).of_client(client, server=self.url)
         if self._certificate is not None:
             body["certificate"] = self._certificate
         self._transport.call("POST", "api/v1/clients/me/key/", headers=who, json_body=body)
@@ -656,7 +656,9 @@ class Client(Connected):
         return registered
 
     def _ask_to_register(self, begun: Credential, headers: Mapping[str, str]) -> Any:
-        body = begun.key.at_registration(begun.registration_key) if begun.key is not None else {}
+        body = {}
+        if begun.key is not None:
+            body = begun.key.at_registration(begun.registration_key, server=self.url)
         if self._organisation is not None:
             body["organisation"] = self._organisation
         if body and self._certificate is not None:

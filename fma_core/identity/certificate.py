@@ -1,8 +1,9 @@
 """A certificate: an organisation signs the public key of one of its clients, for a time."""
 
-from collections.abc import Container
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
+from unicodedata import normalize
 
 from fma_core.errors import InvalidCertificate, InvalidKey, InvalidSignature
 from fma_core.identity.encoding import statement, whole
@@ -19,7 +20,7 @@ LATEST = 253_402_300_799  # the end of the year 9999
 class Certificate:
     """issuer, public_key: the keys of the organisation and of the client. not_before, not_after: Unix seconds.
 
-    organisation, label: what the organisation calls itself and the client.
+    organisation, label: what the organisation calls itself and the client; `require_certificate` checks the first.
     """
 
     issuer: bytes
@@ -109,11 +110,12 @@ def certificate_of(members: object) -> Certificate:
 
 
 def require_certificate(
-    certificate: Certificate, public_key: bytes, *, issuers: Container[bytes], now: float
+    certificate: Certificate, public_key: bytes, *, issuers: Mapping[bytes, str], now: float
 ) -> None:
-    """Require that one of these issuers has signed this key, and that the certificate is valid at the time `now`, in
-    seconds since 1970.
+    """Require that one of these issuers has signed this key, in the name of its own organisation, and that the
+    certificate is valid at the time `now`, in seconds since 1970.
 
+    issuers: their organisations by their public keys, as whoever checks knows them.
     Raises InvalidCertificate.
     """
     if certificate.public_key != public_key:
@@ -124,6 +126,13 @@ def require_certificate(
         raise InvalidCertificate(f"its issuer {fingerprint(certificate.issuer)} is not trusted here")
     if not is_signed(certificate.issuer, certificate.encode(), certificate.signature):
         raise InvalidCertificate("the signature of the certificate is wrong")
+    # Anybody can write any name into a certificate of their own.
+    expected = issuers[certificate.issuer]
+    if normalize("NFC", certificate.organisation) != normalize("NFC", expected):
+        raise InvalidCertificate(
+            f"the certificate names the organisation {certificate.organisation!r}; its issuer "
+            f"{fingerprint(certificate.issuer)} is the key of {expected!r}"
+        )
     if now < certificate.not_before:
         raise InvalidCertificate("the certificate is not valid yet")
     if now >= certificate.not_after:

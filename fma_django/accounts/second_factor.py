@@ -15,10 +15,12 @@ from fma_django import conf
 from fma_django.accounts.roles import USE_ADMIN_SITE
 from fma_django.accounts.seal import Unreadable, unseal
 from fma_django.accounts.users import require_may_change
+from fma_django.errors import NotPermitted
 
 TOTP = Authenticator.Type.TOTP
 RECOVERY_CODES = Authenticator.Type.RECOVERY_CODES
 LAST_STEP = "last_step"
+LIFTED = "limit_lifted"
 
 log = structlog.get_logger(__name__)
 
@@ -71,12 +73,41 @@ def note_first_step(user: User, step: int) -> None:
     _note(Authenticator.objects.select_for_update().get(user_id=user.pk, type=TOTP), step)
 
 
-def take_off(user: User, *, by: User | None) -> bool:
-    """Remove the second factor of a user who lost it; whether there was one.
+def name_of_limit(user: User) -> str:
+    """The account whose wrong codes are counted: another one for each second factor, and once the limit was lifted.
+
+    Counts are kept where a command cannot reach them: in the memory of each process, or in Redis.
+    """
+    row = Authenticator.objects.filter(user_id=user.pk, type=TOTP).first()
+    return f"{user.pk}" if row is None else f"{user.pk} {row.pk} {row.data.get(LIFTED, 0)}"
+
+
+def lift_limit(user: User, *, by: User | None) -> bool:
+    """Let a user who sent too many wrong codes try again at once; whether the user has a second factor.
 
     by: who asks; None for the operator at the server's command line. Raises NotPermitted.
     """
     if by is not None:
+        require_may_change(by, user)
+    with transaction.atomic():
+        row = Authenticator.objects.select_for_update().filter(user_id=user.pk, type=TOTP).first()
+        if row is None:
+            return False
+        row.data[LIFTED] = row.data.get(LIFTED, 0) + 1
+        row.save(update_fields=["data"])
+    log.warning("code_limit_lifted", user=user.pk, by=None if by is None else by.pk)
+    return True
+
+
+def take_off(user: User, *, by: User | None) -> bool:
+    """Remove the second factor of a user who lost it; whether there was one.
+
+    by: who asks; None for the operator at the server's command line. Raises NotPermitted, also for oneself: whoever
+    has one's token or session could do so.
+    """
+    if by is not None:
+        if by.pk == user.pk:
+            raise NotPermitted("a user turns off the own second factor by a code, in the admin")
         require_may_change(by, user)
     deleted, _ = Authenticator.objects.filter(user_id=user.pk).delete()
     if deleted:

@@ -15,10 +15,11 @@ from django.db import IntegrityError, transaction
 
 from fma_django import conf
 from fma_django.accounts.grants import forget_grants
-from fma_django.accounts.users import create_user
-from fma_django.errors import InvalidValue, NotPermitted
+from fma_django.accounts.users import create_user, require_may_change
+from fma_django.errors import AccountTaken, InvalidValue, NotPermitted
 
 MOST_NAMES = 20
+LONGEST_SUBJECT = 191  # of allauth's column
 
 log = structlog.get_logger(__name__)
 
@@ -48,11 +49,42 @@ def user_of(person: Person) -> User:
     return user
 
 
-def bind(user: User, issuer: str, subject: str) -> None:
-    """Let the provider log in the user as this subject. Raises NotPermitted when that is another user's."""
+def bind_account(user: User, subject: str, *, by: User | None) -> SocialAccount:
+    """Let the account of this subject at FMA_OIDC_ISSUER log in the user.
+
+    by: who asks; None for the operator at the server's command line.
+    Raises NotPermitted, AccountTaken, and InvalidValue for what is no subject, or without FMA_OIDC_ISSUER.
+    """
+    if by is not None:
+        require_may_change(by, user)
+    issuer = conf.current().oidc_issuer
+    if not issuer:
+        raise InvalidValue("FMA_OIDC_ISSUER is not set", field="subject")
+    if not subject.isprintable() or not 0 < len(subject) <= LONGEST_SUBJECT:
+        raise InvalidValue(f"a subject has 1 to {LONGEST_SUBJECT} printable characters", field="subject")
+    account = bind(user, issuer, subject)
+    log.warning("oidc_account_bound", user=user.pk, subject=subject, by=_name(by))
+    return account
+
+
+def unbind_account(account: SocialAccount, *, by: User | None) -> None:
+    """Let the account log in its user no longer; sessions that it has begun end. Raises NotPermitted."""
+    if by is not None:
+        require_may_change(by, account.user)
+    account.delete()
+    log.warning("oidc_account_unbound", user=account.user_id, subject=account.uid, by=_name(by))
+
+
+def bind(user: User, issuer: str, subject: str) -> SocialAccount:
+    """Let the provider log in the user as this subject. Raises AccountTaken when that is another user's."""
     row, _ = SocialAccount.objects.get_or_create(provider=issuer, uid=subject, defaults={"user": user})
     if row.user_id != user.pk:
-        raise NotPermitted("this account of the provider belongs to another user")
+        raise AccountTaken("this account of the provider belongs to another user")
+    return row
+
+
+def _name(by: User | None) -> str:
+    return "the command line" if by is None else by.get_username()
 
 
 def _known(person: Person) -> User | None:

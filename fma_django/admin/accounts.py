@@ -29,6 +29,7 @@ from fma_django import conf
 from fma_django.accounts import second_factor
 from fma_django.accounts.grants import may
 from fma_django.accounts.roles import NAMES as PRESETS
+from fma_django.accounts.sign_on import bind_account, unbind_account
 from fma_django.accounts.tokens import revoke_tokens
 from fma_django.accounts.users import (
     is_only_owner,
@@ -189,7 +190,7 @@ class ThemedUserAdmin(UserAdmin, RefusalsAdmin[AbstractUser]):  # type: ignore[m
         "last_login",
     )
     list_filter = ("is_active", "is_superuser", "groups")
-    actions = ("revoke_tokens", "take_off_second_factor")
+    actions = ("revoke_tokens", "take_off_second_factor", "lift_code_limit")
     fieldsets = (
         (None, {"fields": ("username", "password_shown", "models")}),
         ("Personal info", {"fields": ("first_name", "last_name", "email")}),
@@ -247,6 +248,17 @@ class ThemedUserAdmin(UserAdmin, RefusalsAdmin[AbstractUser]):  # type: ignore[m
             require_owner_left(obj)
         super().save_model(request, obj, form, change)
 
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        """Raises AccountTaken when somebody else binds an account at the same time."""
+        if formset.model is not SocialAccount:
+            super().save_formset(request, form, formset, change)
+            return
+        formset.save(commit=False)
+        for account in formset.deleted_objects:
+            unbind_account(account, by=_user(request))
+        for account in formset.new_objects:
+            bind_account(account.user, account.uid, by=_user(request))
+
     def delete_view(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
         with transaction.atomic():
             if request.method == "POST":
@@ -278,7 +290,7 @@ class ThemedUserAdmin(UserAdmin, RefusalsAdmin[AbstractUser]):  # type: ignore[m
 
     @display(description="models")
     def models(self, row: AbstractUser) -> str:
-        return link(list_url(FederatedModel, developer__id__exact=row.pk), "models of this developer")
+        return link(list_url(FederatedModel, developer=row.pk), "models of this developer")
 
     @action(description="Revoke API tokens of selected users", permissions=["change"])
     def revoke_tokens(self, request: HttpRequest, queryset: QuerySet[AbstractUser]) -> None:
@@ -298,6 +310,16 @@ class ThemedUserAdmin(UserAdmin, RefusalsAdmin[AbstractUser]):  # type: ignore[m
                 self.log_change(request, user, "Took off the second factor.")
                 taken += 1
         self.message_user(request, f"Took off the second factor of {taken} users.", messages.SUCCESS)
+
+    @action(description="Let selected users try codes again", permissions=["change"])
+    def lift_code_limit(self, request: HttpRequest, queryset: QuerySet[AbstractUser]) -> None:
+        """For users who sent too many wrong codes; not for oneself: whoever has one's session might guess on."""
+        by, lifted = _user(request), 0
+        for user in cast("QuerySet[User]", queryset.exclude(pk=by.pk)):
+            if may_manage(by, user) and second_factor.lift_limit(user, by=by):
+                self.log_change(request, user, "Lifted the limit of wrong codes.")
+                lifted += 1
+        self.message_user(request, f"Lifted the limit of wrong codes of {lifted} users.", messages.SUCCESS)
 
 
 def _user(request: HttpRequest) -> User:

@@ -151,7 +151,7 @@ class ClientAdmin(RefusalsAdmin[Client]):
             super()
             .get_queryset(request)
             .defer("credential_hash")
-            .select_related("organisation", "issuer")
+            .select_related("organisation", "issuer__organisation")
             .prefetch_related("tags")
             .annotate(
                 num_models=row_count(registrations, "client"),
@@ -246,11 +246,7 @@ class ClientAdmin(RefusalsAdmin[Client]):
         certificate = kept_certificate(row)
         if certificate is None:
             return NOTHING
-        return (
-            f"{certificate.organisation}: {certificate.label}"
-            if certificate.label
-            else certificate.organisation
-        )
+        return ": ".join(filter(None, (certificate.organisation, certificate.label))) or NOTHING
 
     @display(description="issuer")
     def issuer_shown(self, row: Client) -> str:

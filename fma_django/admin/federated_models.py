@@ -3,6 +3,7 @@
 from typing import Any, get_args
 
 from django.contrib.admin import SimpleListFilter, display, register
+from django.contrib.auth.models import User
 from django.db.models import F, JSONField, OuterRef, Q, QuerySet, Subquery
 from django.http import HttpRequest
 from django.urls import reverse
@@ -141,6 +142,7 @@ class FederatedModelAdmin(ExperimentLifeAdmin):
         ActivityFilter,
         "aggregator",
         "requirement",
+        object_filter(User, "developer", title="developer", newest=0),
         object_filter(Client, "clients", title="client", newest=0),
         "created_on",
     )

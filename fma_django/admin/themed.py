@@ -2,9 +2,10 @@
 
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from django.contrib.admin import EmptyFieldListFilter, SimpleListFilter
 from django.contrib.admin.utils import flatten_fieldsets, unquote
 from django.db import transaction
-from django.db.models import JSONField, Model
+from django.db.models import DateField, JSONField, Model
 from django.http import HttpRequest, HttpResponse
 
 from fma_django.admin.json_field import StorableJSONField
@@ -49,6 +50,13 @@ class ModelAdmin(_ModelAdmin[ModelT]):
             self.lock(row)
             return super().changeform_view(request, object_id, *args, **kwargs)
 
+    def lookup_allowed(self, lookup: str, value: str, request: Any = None) -> bool:
+        """Whether a filter in the address is one that the page offers.
+
+        Django allows any lookup in any column, so that `?password__startswith=` tells a hash letter by letter.
+        """
+        return lookup in self._offered_lookups(request) and super().lookup_allowed(lookup, value, request)
+
     def lock(self, row: ModelT) -> None:
         """Keep everybody else from changing the row until this transaction is over."""
         # Not its key: whoever inserts a row that refers to this one need not wait.
@@ -84,6 +92,22 @@ class ModelAdmin(_ModelAdmin[ModelT]):
         if db_field.name not in elsewhere:
             kwargs.setdefault("widget", UnfoldAdminCheckboxSelectMultipleWidget())
         return super().formfield_for_manytomany(db_field, request, **kwargs)
+
+    def _offered_lookups(self, request: HttpRequest) -> set[str]:
+        offered = {f"{self.date_hierarchy}__{part}" for part in ("gte", "lt", "year", "month", "day")}
+        for shown in self.get_list_filter(request):
+            if isinstance(shown, type) and issubclass(shown, SimpleListFilter):
+                offered.add(str(shown.parameter_name))
+                continue
+            column, kind = shown if isinstance(shown, tuple) else (shown, None)
+            name = str(column)
+            if kind is EmptyFieldListFilter:
+                offered.add(f"{name}__isempty")
+            elif isinstance(self.model._meta.get_field(name), DateField):
+                offered |= {f"{name}__{end}" for end in ("gte", "lt", "isnull")}
+            else:
+                offered |= {name, *(f"{name}__{end}" for end in ("exact", "id__exact", "isnull"))}
+        return offered
 
     def _is_edited(self, request: HttpRequest, obj: Any) -> bool:
         return obj is not None and self.has_change_permission(request, obj)

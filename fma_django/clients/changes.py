@@ -14,6 +14,9 @@ from fma_django.clients.labels import organisation_named, tags_named
 from fma_django.clients.registration import approve_client, describe_client, revoke_client
 from fma_django.errors import InvalidValue, NotPermitted
 from fma_django.models import Client, Organisation
+from fma_django.rounds.advance import advance
+from fma_django.rounds.rows import find_open_round
+from fma_django.rounds.waiting_updates import drop_updates_of_former_keys
 
 log = structlog.get_logger(__name__)
 
@@ -53,13 +56,22 @@ def change_client(client: Client, changes: Mapping[str, Any], *, by: User | None
 def replace_key(client: Client, key: SentKey, *, by: User | None) -> None:
     """Put another key in the place of the client's, whose certificate goes with it.
 
+    What the former key has signed no longer counts in open rounds: it may be in strange hands.
+
     key: of the client's request file, so that nobody who has only its credential takes part in this.
     by: who replaces it; None is the operator at the command line.
     Raises NotPermitted, and as `put_key`.
     """
     _require(by, client.organisation)
     before = client.fingerprint
-    put_key(client, key)
+    with transaction.atomic():
+        # The rounds first: an update locks its round and then its client, whose unique key changes here.
+        models = client.federated_models.order_by("pk")
+        open_rounds = [held for held in map(find_open_round, models) if held is not None]
+        put_key(client, key)
+        for collecting in open_rounds:
+            drop_updates_of_former_keys(collecting)
+            advance(collecting)
     log.warning(
         "client_key_replaced",
         client=str(client.pk),

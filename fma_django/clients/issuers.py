@@ -32,8 +32,12 @@ def add_issuer(
     public_key_in(public_key)
     if expires_on is not None and expires_on <= timezone.now():
         raise InvalidValue("an issuer expires in the future", field="expires_on")
+    if Issuer.objects.filter(public_key=public_key).exclude(revoked_on=None).exists():
+        raise KeyTaken("this key was revoked, for good; make another one for the organisation")
     try:
         with transaction.atomic():
+            # What was left of it when its organisation was deleted; clients lose it with the row.
+            Issuer.objects.filter(public_key=public_key, organisation=None, revoked_on=None).delete()
             issuer = Issuer.objects.create(
                 organisation=organisation, public_key=public_key, expires_on=expires_on
             )
@@ -57,8 +61,9 @@ def revoke_issuer(issuer: Issuer, *, by: User | None) -> None:
 
 
 def valid_issuers() -> QuerySet[Issuer]:
-    """The issuers whose certificates count now."""
-    return Issuer.objects.filter(Q(expires_on=None) | Q(expires_on__gt=timezone.now()), revoked_on=None)
+    """The issuers whose certificates count now; each has an organisation."""
+    not_expired = Q(expires_on=None) | Q(expires_on__gt=timezone.now())
+    return Issuer.objects.filter(not_expired, revoked_on=None, organisation__isnull=False)
 
 
 def _require(by: User | None, organisation: Organisation | None = None) -> None:

@@ -4,12 +4,12 @@ import json
 import time
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import structlog
 
+from fma_core.identity.small_file import read_small_file
 from fma_django import outgoing
 from fma_django.errors import KeysUnavailable
 
@@ -143,7 +143,11 @@ def _decoded(token: str, keys: list[Key], algorithm: str, *, issuer: str, audien
 
 
 def _content(place: str) -> bytes:
-    return outgoing.fetch(place) if place.startswith("https://") else Path(place).read_bytes()
+    return (
+        outgoing.fetch(place)
+        if place.startswith("https://")
+        else read_small_file(place, most_bytes=outgoing.MOST_BYTES)
+    )
 
 
 def parsed(content: bytes) -> tuple[Key, ...]:

@@ -15,7 +15,7 @@ from django.utils import timezone
 from fma_core.errors import InvalidCertificate
 from fma_core.identity.certificate import Certificate, certificate_of, require_certificate
 from fma_core.identity.keys import fingerprint, public_key_in, signature_in
-from fma_core.identity.possession import CLIENT, REGISTRATION, REQUEST, require_proof
+from fma_core.identity.possession import CLIENT, NO_SERVER, REGISTRATION, REQUEST, require_proof
 from fma_django.clients.issuers import valid_issuers
 from fma_django.errors import ClientHasKey, InvalidValue, KeyTaken
 from fma_django.models import Client, Issuer
@@ -27,30 +27,37 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class SentKey:
-    """A public key, the proof that its sender has the private one, and the certificate of an organisation for it."""
+    """A public key, the proof that its sender has the private one, and the certificate of an organisation for it.
+
+    servers: the names by which its sender may have called this server.
+    """
 
     public_key: bytes
     proof: bytes
     certificate: Certificate | None = None
+    servers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class KeptCertificate:
     """A certificate as people see it. issuer: the fingerprint of the key that signed it.
 
-    organisation, label: the words of the organisation for itself and for the client. state: "valid", or the fault.
+    organisation: the one that the issuer is registered for; None when it is there no longer. label: the
+    organisation's word for the client. state: "valid", or the fault.
     """
 
     issuer: str
-    organisation: str
+    organisation: str | None
     label: str
     not_before: datetime
     not_after: datetime
     state: str
 
 
-def sent_key(members: Mapping[str, Any]) -> SentKey | None:
+def sent_key(members: Mapping[str, Any], *, servers: tuple[str, ...] = ()) -> SentKey | None:
     """The key in `public_key`, `key_proof` and `certificate`; None without any of them.
+
+    servers: the names by which the caller may have called this server; none for a request file.
 
     Raises InvalidValue, InvalidKey, InvalidSignature, InvalidCertificate.
     """
@@ -64,6 +71,7 @@ def sent_key(members: Mapping[str, Any]) -> SentKey | None:
         public_key_in(members["public_key"]),
         signature_in(members["key_proof"]),
         None if certificate is None else certificate_of(certificate),
+        servers,
     )
 
 
@@ -76,7 +84,7 @@ def add_key_at_registration(client: Client, key: SentKey, idempotency_key: str |
         raise InvalidValue(
             "a registration with a key needs an Idempotency-Key: the proof is made for it", field="key_proof"
         )
-    require_proof(key.public_key, key.proof, REGISTRATION, idempotency_key)
+    require_proof(key.public_key, key.proof, REGISTRATION, idempotency_key, servers=key.servers)
     _add(client, key)
 
 
@@ -86,7 +94,7 @@ def add_key(client: Client, key: SentKey) -> None:
     The same key again changes nothing. Raises InvalidSignature, ClientHasKey for another key than the client has,
     KeyTaken for that of another client, InvalidCertificate.
     """
-    require_proof(key.public_key, key.proof, CLIENT, str(client.pk))
+    require_proof(key.public_key, key.proof, CLIENT, str(client.pk), servers=key.servers)
     _add(client, key)
 
 
@@ -95,7 +103,7 @@ def put_key(client: Client, key: SentKey) -> None:
 
     Raises InvalidSignature, KeyTaken, InvalidCertificate.
     """
-    require_proof(key.public_key, key.proof, REQUEST, "")
+    require_proof(key.public_key, key.proof, REQUEST, "", servers=(NO_SERVER,))
     with transaction.atomic():
         _set_key(client, key.public_key.hex(), only_first=False)
         client.refresh_from_db(fields=["public_key", "key_added_on", "organisation", "certificate", "issuer"])
@@ -104,13 +112,17 @@ def put_key(client: Client, key: SentKey) -> None:
 
 
 def kept_certificate(client: Client) -> KeptCertificate | None:
-    """The certificate of the client's key as it is now; None without one. Reads the client's issuer."""
+    """The certificate of the client's key as it is now; None without one.
+
+    Reads the client's issuer, and the organisation of that.
+    """
     if client.certificate is None:
         return None
     certificate = certificate_of(client.certificate)
+    organisation = None if client.issuer is None else client.issuer.organisation
     return KeptCertificate(
         issuer=fingerprint(certificate.issuer),
-        organisation=certificate.organisation,
+        organisation=None if organisation is None else organisation.name,
         label=certificate.label,
         not_before=datetime.fromtimestamp(certificate.not_before, UTC),
         not_after=datetime.fromtimestamp(certificate.not_after, UTC),
@@ -122,7 +134,7 @@ def _add(client: Client, key: SentKey) -> None:
     public_key = key.public_key.hex()
     with transaction.atomic():
         is_new = _set_key(client, public_key, only_first=True)
-        client.refresh_from_db(fields=["public_key", "key_added_on", "organisation"])
+        client.refresh_from_db(fields=["public_key", "key_added_on", "organisation", "certificate", "issuer"])
         if client.public_key != public_key:
             raise ClientHasKey(
                 f"this client has the key {client.fingerprint}, which it cannot change itself; its operator can, by "
@@ -152,9 +164,14 @@ def _set_key(client: Client, public_key: str, *, only_first: bool) -> bool:
 
 def _keep_certificate(client: Client, certificate: Certificate) -> None:
     """Raises InvalidCertificate."""
-    issuers = {bytes.fromhex(issuer.public_key): issuer for issuer in valid_issuers()}
+    issuers = {bytes.fromhex(row.public_key): row for row in valid_issuers().select_related("organisation")}
+    names = {key: row.organisation.name for key, row in issuers.items() if row.organisation is not None}
+    is_kept = client.issuer is not None and client.certificate == certificate.to_json()
+    if is_kept and client.issuer == issuers.get(certificate.issuer):
+        # Clients send theirs at each start, also after their organisation has been renamed here.
+        names[certificate.issuer] = certificate.organisation
     now = timezone.now().timestamp()
-    require_certificate(certificate, bytes.fromhex(client.public_key or ""), issuers=issuers, now=now)
+    require_certificate(certificate, bytes.fromhex(client.public_key or ""), issuers=names, now=now)
     issuer: Issuer = issuers[certificate.issuer]
     if client.organisation_id not in (None, issuer.organisation_id):
         raise InvalidCertificate("the certificate is of another organisation than the client's")
@@ -167,10 +184,10 @@ def _keep_certificate(client: Client, certificate: Certificate) -> None:
 
 def _state(client: Client, not_after: int) -> str:
     now, issuer = timezone.now(), client.issuer
-    if issuer is None:
-        return "issuer unknown"
-    if issuer.revoked_on is not None:
+    if issuer is not None and issuer.revoked_on is not None:
         return "issuer revoked"
+    if issuer is None or issuer.organisation_id is None:
+        return "issuer unknown"
     if issuer.expires_on is not None and issuer.expires_on <= now:
         return "issuer expired"
     if not_after <= now.timestamp():

@@ -10,9 +10,12 @@ class Issuer(models.Model):
     """The public half, as an operator entered it; the private half never is on this server.
 
     An organisation may have several, so that it can begin with a new one before the old one ends.
+    organisation: None once it was deleted. A revocation must outlive it: the key may be in strange hands.
     """
 
-    organisation = models.ForeignKey(Organisation, on_delete=models.CASCADE, related_name="issuers")
+    organisation = models.ForeignKey(
+        Organisation, on_delete=models.SET_NULL, null=True, related_name="issuers"
+    )
     public_key = models.CharField(
         max_length=64,
         unique=True,

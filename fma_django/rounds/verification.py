@@ -21,10 +21,11 @@ from fma_django.storage.errors import BlobCorrupt, BlobMissing
 class Verification:
     """The hashes of a round's aggregate and state: as published, and as computed again. "" where there is no state.
 
-    num_signed: how many of its updates their clients have signed. num_converted: how many of these the server had to
-    convert, so that it alone says that the stored file is what was signed. num_other_keys: how many of them are signed
-    with a key that is not the client's now: it was replaced since, or the record was changed. wrong_signatures: the ids
-    of updates whose signature is not right for what the record says of them now.
+    num_signed: how many of its updates their clients have signed. other_files: the ids of those whose stored file has
+    other bytes than their client signed. The server converted them, or the file was replaced in the record: a signature
+    under the bytes that travelled cannot tell which. num_other_keys: how many are signed with a key that is not the
+    client's now: it was replaced since, or the record was changed. wrong_signatures: the ids of updates whose signature
+    is not right for what the record says of them now.
     """
 
     round_number: int
@@ -34,7 +35,7 @@ class Verification:
     published_state_sha256: str
     computed_state_sha256: str
     num_signed: int = 0
-    num_converted: int = 0
+    other_files: tuple[int, ...] = ()
     num_other_keys: int = 0
     wrong_signatures: tuple[int, ...] = ()
 
@@ -89,7 +90,7 @@ def verify_round(
         published_state_sha256=aggregate.state_sha256,
         computed_state_sha256="" if folded.state is None else folded.state.sha256,
         num_signed=len(signed),
-        num_converted=sum(row.sha256 != row.update.sha256 for row in signed),
+        other_files=tuple(row.update_id for row in signed if row.sha256 != row.update.sha256),
         num_other_keys=sum(row.public_key != row.update.client.public_key for row in signed),
         wrong_signatures=tuple(row.update_id for row in signed if not is_still_right(row)),
     )

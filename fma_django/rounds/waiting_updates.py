@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 
-from django.db.models import Q
+from django.db.models import F, Q
 
 from fma_django.models import FederatedModel, Round
 from fma_django.models.model_update import UpdateStatus
@@ -11,6 +11,8 @@ from fma_django.record.queries.aggregates import newest_aggregate_ids
 
 ABANDONED = "the model was rewound to an aggregate before its base_aggregate"
 LATE = "it was trained for an earlier round, and the model's policy refuses late updates (late_updates)"
+
+FORMER_KEY = "it is signed with a key that was replaced since"
 
 
 def drop_updates(current: Round, reason: str, *, only: Collection[int] | None = None) -> None:
@@ -39,6 +41,15 @@ def drop_updates_that_no_longer_count(federated_model: FederatedModel, collectin
     if experiment.round_policy.get("late_updates") == "refuse" and collecting.parent_id is not None:
         missed = ~Q(base_aggregate=collecting.parent_id)
         waiting.filter(missed).update(status=UpdateStatus.INVALID, status_reason=LATE)
+    recount(collecting)
+
+
+def drop_updates_of_former_keys(collecting: Round) -> None:
+    """Mark waiting updates that are signed with a key which is not their client's now."""
+    waiting = collecting.model_updates.filter(status=UpdateStatus.PENDING, signed__isnull=False)
+    waiting.exclude(signed__public_key=F("client__public_key")).update(
+        status=UpdateStatus.INVALID, status_reason=FORMER_KEY
+    )
     recount(collecting)
 
 

@@ -3,9 +3,14 @@
 from typing import Any
 
 import pytest
+from allauth.mfa.totp.internal.auth import TOTP
+from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth.models import Group, Permission, User
+from pytest_django import Settings
 from rest_framework.test import APIClient
+from structlog.testing import capture_logs
 
+from fma_django.accounts import second_factor
 from fma_django.accounts.users import set_member
 from fma_django.models import Client, Membership, Organisation
 from tests.api.callers import API, as_user
@@ -277,3 +282,73 @@ def test_me_says_roles_and_organisations(admin: APIClient, hospital: Organisatio
 
     assert (said["roles"], said["rights"], said["is_staff"]) == ([], [], False)
     assert said["organisations"] == [{"id": hospital.pk, "name": "hospital", "role": "organisation admin"}]
+
+
+def test_the_second_factor_of_a_user_is_taken_off(
+    owner: APIClient, admin: APIClient, hospital: Organisation
+) -> None:
+    colleague, root = make_user_with(username="colleague"), User.objects.get(username="root")
+    set_member(hospital, colleague, None, by=None)
+    for user in (colleague, root):
+        TOTP.activate(user, "A" * 32)
+
+    assert admin.delete(f"{USERS}{root.pk}/second_factor/").status_code == 404, "whom the admin does not see"
+    assert owner.delete(f"{USERS}{root.pk}/second_factor/").json()["code"] == "not_permitted", "oneself"
+    assert second_factor.is_on(root)
+    with capture_logs() as logs:
+        assert admin.delete(f"{USERS}{colleague.pk}/second_factor/").status_code == 204
+    [event] = [line for line in logs if line["event"] == "second_factor_taken_off"]
+    assert (event["user"], event["by"]) == (colleague.pk, User.objects.get(username="admin").pk)
+    assert not second_factor.is_on(colleague)
+    assert owner.delete(f"{USERS}{colleague.pk}/second_factor/").status_code == 404
+
+
+def test_accounts_of_a_user_are_bound_and_unbound(owner: APIClient, settings: Settings) -> None:
+    anna, ben = make_user("anna"), make_user("ben")
+    of_anna, of_ben = (f"{USERS}{user.pk}/accounts/" for user in (anna, ben))
+    assert owner.post(of_anna, {"subject": "s-1"}).json()["detail"] == "FMA_OIDC_ISSUER is not set"
+    settings.FMA_OIDC_ISSUER = "https://idp.example.org"
+
+    with capture_logs() as logs:
+        made = owner.post(of_anna, {"subject": "s-1"})
+        again, taken = owner.post(of_anna, {"subject": "s-1"}), owner.post(of_ben, {"subject": "s-1"})
+
+    assert (made.status_code, again.status_code, taken.status_code) == (201, 201, 409)
+    assert made.json()["id"] == again.json()["id"]
+    assert taken.json()["code"] == "account_taken"
+    assert (made.json()["subject"], made.json()["issuer"]) == ("s-1", "https://idp.example.org")
+    assert [row["id"] for row in owner.get(of_anna).json()] == [made.json()["id"]]
+    assert owner.get(of_ben).json() == []
+    assert {"event": "oidc_account_bound", "user": anna.pk, "subject": "s-1", "by": "root"}.items() <= logs[
+        0
+    ].items()
+    assert owner.delete(f"{of_ben}{made.json()['id']}/").status_code == 404
+    with capture_logs() as logs:
+        assert owner.delete(f"{of_anna}{made.json()['id']}/").status_code == 204
+    assert [line["by"] for line in logs if line["event"] == "oidc_account_unbound"] == ["root"]
+    assert not SocialAccount.objects.exists()
+
+
+@pytest.mark.parametrize("subject", ["", "a\nb", "a" * 192, "\x00", "\u202ea", None, 7])
+def test_what_is_no_subject_is_not_bound(owner: APIClient, settings: Settings, subject: Any) -> None:
+    settings.FMA_OIDC_ISSUER = "https://idp.example.org"
+    url = f"{USERS}{make_user('anna').pk}/accounts/"
+
+    answer = owner.post(url, {"subject": subject}, format="json")
+
+    assert answer.status_code == (201 if subject == 7 else 400), answer.content
+    assert SocialAccount.objects.count() == (subject == 7)
+
+
+def test_nobody_binds_an_account_to_whoever_holds_more(settings: Settings, owner: APIClient) -> None:
+    settings.FMA_OIDC_ISSUER = "https://idp.example.org"
+    root = User.objects.get(username="root")
+    made = owner.post(f"{USERS}{root.pk}/accounts/", {"subject": "s-1"}).json()["id"]
+    operator = as_user(make_user_with("auth.view_user", "auth.change_user", username="operator"))
+    url = f"{USERS}{root.pk}/accounts/"
+
+    answers = [operator.get(url), operator.post(url, {"subject": "s-2"}), operator.delete(f"{url}{made}/")]
+    answers.append(operator.delete(f"{USERS}{root.pk}/second_factor/"))
+
+    assert [answer.status_code for answer in answers] == [403] * 4
+    assert SocialAccount.objects.get().uid == "s-1"

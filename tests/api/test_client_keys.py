@@ -143,6 +143,46 @@ def test_a_proof_is_for_one_registration(model: FederatedModel, key: Key) -> Non
     assert (answer.status_code, answer.json()["code"]) == (403, "invalid_signature")
 
 
+@pytest.mark.parametrize("server", ["relay.example.org", "", "testserver.example.org", "*", ".example.org"])
+def test_a_proof_for_another_server_counts_nowhere(
+    model: FederatedModel, key: Key, settings: Settings, server: str
+) -> None:
+    """One that the client has called passes its proof on."""
+    settings.ALLOWED_HOSTS = ["testserver", ".example.org"]
+    registration = make_client(model)
+    answers = [
+        register(model, key.at_registration(server=server)),
+        add(registration, key.of_client(registration.client, server=server)),
+    ]
+
+    for answer in answers:
+        assert (answer.status_code, answer.json()["code"]) == (403, "invalid_signature")
+        assert "the server 'testserver'" in answer.json()["detail"]
+    assert not Client.objects.exclude(public_key=None).exists()
+
+
+@pytest.mark.parametrize(
+    ("host", "proved", "status"),
+    [
+        ("FMA.example.org:8443", "fma.example.org", 200),
+        # A proxy has put its own name into the request; the one that clients call is in the list.
+        ("inner:8000", "fma.example.org", 200),
+        ("a.clinic.org", "a.clinic.org", 200),
+        ("inner", "inner", 200),
+        ("inner", "a.clinic.org", 403),
+        ("[2001:db8::1]:8000", "[2001:db8::1]", 200),
+    ],
+)
+def test_a_proof_is_for_a_name_of_the_server(
+    model: FederatedModel, key: Key, settings: Settings, host: str, proved: str, status: int
+) -> None:
+    settings.ALLOWED_HOSTS = ["fma.example.org", "inner", "[2001:db8::1]", ".clinic.org"]
+
+    answer = register(model, key.at_registration(server=proved), host=host)
+
+    assert answer.status_code == status, answer.content
+
+
 def test_a_key_needs_an_idempotency_key(model: FederatedModel, key: Key) -> None:
     answer = APIClient().post(
         f"{API}models/{model.pk}/register_client/", key.at_registration(), format="json"
@@ -319,6 +359,47 @@ def test_a_certificate_that_proves_nothing_is_refused(
     assert key_of(registration.client) is None
 
 
+@pytest.mark.parametrize("name", ["Charité", "Hospital", "hospital ", "other"])
+def test_a_certificate_in_the_name_of_another_organisation_is_refused(
+    model: FederatedModel, key: Key, issuer: Key, name: str
+) -> None:
+    registration, operator = make_client(model), as_user(make_user_with(role="operator"))
+    Organisation.objects.create(name="other")
+    certificate = issuer.certify(key, organisation=name).to_json()
+    answers = [
+        add(registration, key.of_client(registration.client, certificate=certificate)),
+        register(model, key.at_registration(certificate=certificate)),
+        operator.put(
+            f"{API}clients/{registration.client.pk}/key/",
+            key.request_file(certificate=certificate),
+            format="json",
+        ),
+    ]
+
+    for answer in answers:
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_certificate")
+        assert f"names the organisation {name!r}" in answer.json()["detail"]
+        assert "is the key of 'hospital'" in answer.json()["detail"]
+    assert not Client.objects.exclude(public_key=None).exists()
+
+
+def test_a_certificate_stays_right_when_its_organisation_is_renamed(
+    model: FederatedModel, key: Key, issuer: Key, hospital: Organisation
+) -> None:
+    registration, owner = make_client(model), as_user(model.developer)
+    body = key.of_client(registration.client, certificate=issuer.certify(key).to_json())
+    add(registration, body)
+    Organisation.objects.filter(pk=hospital.pk).update(name="clinic")
+
+    # A client sends its certificate at each start.
+    assert add(registration, body).status_code == 200
+    [shown] = owner.get(f"{API}clients/").json()
+    certificate = shown["key"]["certificate"]
+    assert (certificate["organisation"], certificate["state"]) == ("clinic", "valid")
+    other = key.of_client(registration.client, certificate=issuer.certify(key, label="other").to_json())
+    assert "is the key of 'clinic'" in add(registration, other).json()["detail"]
+
+
 def test_a_certificate_of_another_organisation_is_refused(
     model: FederatedModel, key: Key, issuer: Key
 ) -> None:
@@ -372,6 +453,7 @@ def test_the_list_says_what_a_certificate_is_worth_now(model: FederatedModel, ke
     assert state() == "issuer revoked"
     Issuer.objects.all().delete()
     assert state() == "issuer unknown"
+    assert owner.get(f"{API}clients/").json()[0]["key"]["certificate"]["organisation"] is None
 
 
 def test_the_list_of_clients_takes_as_many_queries_with_keys(model: FederatedModel, issuer: Key) -> None:
@@ -442,6 +524,49 @@ def test_an_issuer_belongs_to_one_organisation(hospital: Organisation, issuer: K
     assert (answer.status_code, answer.json()["code"]) == (409, "key_taken")
 
 
+def test_a_revocation_outlives_its_organisation(
+    model: FederatedModel, hospital: Organisation, issuer: Key, key: Key
+) -> None:
+    registration, certificate = make_client(model), issuer.certify(key).to_json()
+    add(registration, key.of_client(registration.client, certificate=certificate))
+    operator = as_user(make_user(staff=True))
+    [revoked], url = Issuer.objects.all(), f"{API}organisations/"
+    assert operator.delete(f"{url}{hospital.pk}/issuers/{revoked.pk}/").status_code == 204
+    assert operator.delete(f"{url}{hospital.pk}/").status_code == 204
+    place = operator.post(url, {"name": "hospital"}, format="json").json()["id"]
+
+    answer = operator.post(f"{url}{place}/issuers/", {"public_key": issuer.public.hex()}, format="json")
+
+    assert (answer.status_code, answer.json()["code"]) == (409, "key_taken")
+    assert "was revoked, for good" in answer.json()["detail"]
+    assert operator.get(f"{url}{place}/issuers/").json() == []
+    [shown] = operator.get(f"{API}clients/").json()
+    assert shown["key"]["certificate"]["state"] == "issuer revoked"
+    assert shown["key"]["certificate"]["organisation"] is None
+    answer = add(registration, key.of_client(registration.client, certificate=certificate))
+    assert "not trusted here" in answer.json()["detail"]
+
+
+def test_an_issuer_that_was_not_revoked_may_come_back_with_its_organisation(
+    model: FederatedModel, hospital: Organisation, issuer: Key, key: Key
+) -> None:
+    registration, certificate = make_client(model), issuer.certify(key).to_json()
+    body = key.of_client(registration.client, certificate=certificate)
+    add(registration, body)
+    operator = as_user(make_user(staff=True))
+
+    def state() -> str:
+        return str(operator.get(f"{API}clients/").json()[0]["key"]["certificate"]["state"])
+
+    hospital.delete()
+    assert state() == "issuer unknown"
+    assert "not trusted here" in add(registration, body).json()["detail"]
+    other = Organisation.objects.create(name="other")
+    add_issuer(other, issuer.public.hex(), by=None)
+    assert state() == "issuer unknown", "it was kept for the organisation that is gone"
+    assert "is the key of 'other'" in add(registration, body).json()["detail"]
+
+
 def test_an_issuer_is_revoked_in_its_organisation_only(hospital: Organisation, issuer: Key) -> None:
     other = Organisation.objects.create(name="other")
     user = make_user_with(username="admin")
@@ -459,12 +584,12 @@ def test_an_issuer_is_revoked_in_its_organisation_only(hospital: Organisation, i
 def test_a_proof_made_by_hand_is_what_the_page_says(model: FederatedModel) -> None:
     """The bytes of docs/reference/signatures.md, without the code that makes them."""
     key = Key()
-    values = (b"fma 1 client key", b"registration", REGISTRATION_KEY.encode(), key.public)
+    values = (b"fma 1 client key", b"registration", b"testserver", REGISTRATION_KEY.encode(), key.public)
     signed = b"".join(len(value).to_bytes(4, "big") + value for value in values)
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
     proof = Ed25519PrivateKey.from_private_bytes(key.private).sign(signed)
 
-    assert proof == prove_key(key.private, "registration", REGISTRATION_KEY)
+    assert proof == prove_key(key.private, "registration", REGISTRATION_KEY, server="testserver")
     body = {"public_key": key.public.hex(), "key_proof": proof.hex()}
     assert register(model, body).status_code == 200

@@ -3,13 +3,14 @@
 import hashlib
 import hmac
 import json
+import re
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import jwt
 import pytest
@@ -18,6 +19,7 @@ from allauth.socialaccount.models import SocialAccount, SocialToken
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from django.contrib.auth.models import Group, User
+from django.contrib.sessions.models import Session
 from django.db import connection
 from django.db.models import EmailField, Lookup
 from django.test import Client as Browser
@@ -28,8 +30,10 @@ from pytest_django import Settings
 from fma_api.cli.problem import Problem
 from fma_api.cli.user import bind_account
 from fma_api.oidc import discovery
+from fma_django.accounts import second_factor
 from fma_django.accounts.sign_on import bind
 from fma_django.accounts.tokens import Limits, create_token, issue_token
+from fma_django.admin.accounts import AccountForm
 from fma_django.clients import jwks
 from tests.records import PASSWORD, make_user, make_user_with
 from tests.servers.certificates import Authority
@@ -479,7 +483,9 @@ def test_logins_that_are_not_completed_are_limited(
         assert provider.log_in(key=OTHER_KEY)[1].status_code == 403
     server.asked.clear()
 
-    assert [Browser().get(LOGIN).status_code for _ in range(2)] == [429, 429]
+    refused = [Browser().get(LOGIN) for _ in range(2)]
+    assert [answer.status_code for answer in refused] == [429, 429]
+    assert "Too many logins that were not completed from this address" in refused[0].json()["detail"]
     assert [came_back(Browser(), "guessed").status_code for _ in range(5)] == [403] * 5
     assert server.asked == []
 
@@ -804,3 +810,178 @@ def test_odd_accounts_are_not_bound(provider: Provider, subjects: tuple[str, str
 
     assert browser.post(f"/admin/auth/user/{nobody.pk}/change/", form).status_code == 200
     assert not SocialAccount.objects.exists()
+
+
+def test_two_operators_who_bind_one_account_at_once_are_told(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one comes in after the form has looked."""
+    anna, ben = make_user("anna"), make_user("ben")
+    browser = Browser()
+    browser.force_login(make_user("owner", staff=True))
+    looked = AccountForm.clean_uid
+
+    def looks_first(form: AccountForm) -> str:
+        subject = looked(form)
+        bind(ben, provider.issuer, subject)
+        return subject
+
+    monkeypatch.setattr(AccountForm, "clean_uid", looks_first)
+    said = inline(username="anna", is_active="on", **{"socialaccount_set-0-uid": "s-1"})
+    answer = browser.post(f"/admin/auth/user/{anna.pk}/change/", said)
+
+    assert answer.status_code == 200
+    assert "belongs to a" in answer.content.decode()
+    assert SocialAccount.objects.get().user == ben
+
+
+def test_an_account_that_is_unbound_ends_its_sessions(provider: Provider, user: User) -> None:
+    browser, _ = provider.log_in()
+    bind(other := make_user("other", staff=True), provider.issuer, "s-2")
+    provider.userinfo = {"sub": "s-2"}
+    of_other, _ = provider.log_in(sub="s-2")
+    by_password, owner = Browser(), Browser()
+    by_password.force_login(user)
+    owner.force_login(make_user("owner", staff=True))
+    account = SocialAccount.objects.get(uid="s-1")
+    form = inline(username="anna", is_active="on", is_superuser="on") | {
+        "socialaccount_set-INITIAL_FORMS": "1",
+        "socialaccount_set-0-id": str(account.pk),
+        "socialaccount_set-0-user": str(user.pk),
+        "socialaccount_set-0-DELETE": "on",
+    }
+
+    answer = owner.post(f"/admin/auth/user/{user.pk}/change/", form)
+
+    assert answer.status_code == 302, answer.content
+    assert not SocialAccount.objects.filter(user=user).exists()
+    assert browser.get("/admin/").status_code == 302
+    assert browser.get("/api/v1/me/").status_code == 401
+    assert [them.get("/admin/").status_code for them in (of_other, by_password)] == [200, 200]
+    # Also when it is bound again.
+    bind(user, provider.issuer, "s-1")
+    assert browser.get("/admin/").status_code == 302
+    assert other.is_active
+
+
+def test_a_login_that_waits_for_a_code_ends_when_its_account_is_unbound(
+    provider: Provider, user: User
+) -> None:
+    TOTP.activate(user, "A" * 32)
+    browser, _ = provider.log_in()
+
+    SocialAccount.objects.get().delete()
+
+    code = format_hotp_value(hotp_value("A" * 32, int(time.time()) // 30))
+    browser.post("/admin/login/code/", {"code": code})
+    assert not is_in(browser)
+
+
+def test_logins_that_are_begun_make_no_sessions(provider: Provider, user: User) -> None:
+    for _ in range(5):
+        said = began(Browser())
+    browser = Browser()
+    tabs = [began(browser, following) for following in ("", "/admin/auth/user/", "/" + "a" * 5000)]
+    cookie = browser.cookies["fma_session_login"]
+    came_back(browser, "guessed")
+    provider.answer(provider.token(said["nonce"], key=OTHER_KEY))
+    came_back(browser, tabs[2]["state"])
+
+    assert not Session.objects.exists()
+    assert len(cookie.value) < 4000
+    assert (cookie["httponly"], cookie["samesite"], cookie["path"]) == (True, "Lax", LOGIN)
+    # Each tab goes on by itself, and once.
+    provider.answer(provider.token(tabs[1]["nonce"]))
+    assert came_back(browser, tabs[1]["state"]).headers["Location"] == "/admin/auth/user/"
+    assert Session.objects.count() == 1
+    assert came_back(browser, tabs[1]["state"]).status_code == 403
+    assert came_back(browser, tabs[2]["state"]).status_code == 403
+
+
+def test_a_begun_login_that_somebody_else_wrote_is_none(provider: Provider) -> None:
+    browser = Browser()
+    said = began(browser)
+    value = browser.cookies["fma_session_login"].value
+    provider.answer(provider.token(said["nonce"]))
+    for forged in ("", "x", value[:-1] + ("A" if value[-1] != "A" else "B"), f"x{value}"):
+        other = Browser()
+        other.cookies["fma_session_login"] = forged
+
+        assert came_back(other, said["state"]).status_code == 403
+
+
+ON = "/admin/second-factor/on/"
+
+
+def without_password(provider: Provider, user: User, **claims: Any) -> Browser:
+    """The browser of a user without a password, who has just logged in at the provider."""
+    user.set_unusable_password()
+    user.save()
+    return provider.log_in(**claims)[0]
+
+
+def test_a_session_of_the_provider_adds_a_second_factor_after_a_fresh_login(
+    provider: Provider, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = without_password(provider, user)
+    assert browser.get(ON).status_code == 200
+    later = time.time() + 301
+    monkeypatch.setattr("fma_api.oidc.proof.time.time", lambda: later)
+
+    for answer in (browser.get(ON), browser.post(ON, {"code": "000000"})):
+        assert (answer.status_code, answer.headers["Location"]) == (
+            302,
+            f"{LOGIN}?next={quote(ON, '')}&fresh=1",
+        )
+    monkeypatch.undo()
+    query = parse_qs(urlsplit(browser.get(answer.headers["Location"]).headers["Location"]).query)
+    assert (query["prompt"], query["max_age"]) == (["login"], ["0"])
+    provider.answer(provider.token(query["nonce"][0], auth_time=int(time.time())))
+    assert came_back(browser, query["state"][0]).headers["Location"] == ON
+    page = browser.get(ON).content.decode()
+    seed = re.findall(r'id="key"[^>]*value="(\w+)"', page)[0]
+    code = format_hotp_value(hotp_value(seed, int(time.time()) // 30))
+    assert browser.post(ON, {"code": code}).status_code == 302
+    assert second_factor.is_on(user)
+
+
+@pytest.mark.parametrize(
+    ("auth_time", "is_fresh"),
+    [(None, True), (-10, True), (60, True), (-400, False), ("now", True), (True, True), (-1e12, False)],
+)
+def test_the_provider_says_how_long_ago_it_asked(
+    provider: Provider, user: User, auth_time: Any, is_fresh: bool
+) -> None:
+    """It may have known the user by a session of its own."""
+    is_number = isinstance(auth_time, int | float) and not isinstance(auth_time, bool)
+    said = int(time.time() + auth_time) if is_number else auth_time
+
+    browser = without_password(provider, user, auth_time=said)
+
+    assert browser.get(ON).status_code == (200 if is_fresh else 302)
+
+
+def test_the_proof_of_one_user_is_none_of_another(provider: Provider, user: User) -> None:
+    browser = without_password(provider, user)
+    other = make_user("other", staff=True)
+    other.set_unusable_password()
+    other.save()
+    proved = browser.session["fma_proved_at_provider"]
+    browser.force_login(other)
+    renewed = browser.session
+    renewed["fma_proved_at_provider"] = proved
+    renewed.save()
+
+    assert browser.get(ON).status_code == 302
+
+
+def test_a_session_without_a_password_or_a_provider_adds_no_second_factor(
+    provider: Provider, user: User, settings: Settings
+) -> None:
+    user.set_unusable_password()
+    user.save()
+    browser = Browser()
+    browser.force_login(user)
+    settings.FMA_OIDC_ISSUER = ""
+
+    assert browser.get(ON).status_code == 403

@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from allauth.mfa.totp.internal.auth import TOTP
 from django.contrib.auth.models import Group, User
 from django.db import transaction
 from django.urls import URLPattern, URLResolver, get_resolver
+from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from fma_core.arrays.codecs.safetensors import encode
+from fma_django.accounts.sign_on import bind
 from fma_django.accounts.tokens import LOGIN, Limits, create_token, issue_token
 from fma_django.accounts.users import set_member
 from fma_django.clients.invitations import create_invitation
@@ -43,6 +46,7 @@ CALLERS = (
 NOT_OURS = ("admin/", "static/")
 PART = "application/offset+octet-stream"
 TUS = {"Tus-Resumable": "1.0.0", "Upload-Length": "400", "Upload-Offset": "0"}
+ISSUER = "https://idp.example.org"
 KEY = {"/api/v1/clients/me/credential/": {"Idempotency-Key": "0123456789abcdef"}}
 
 # One line a route and method; the statuses stand in the order of CALLERS.
@@ -132,6 +136,10 @@ POST   /api/v1/users/                                      401 401 403 403 401 4
 GET    /api/v1/users/<pk>/                                 401 401 403 403 401 404 404 200  404 404 404 200 200 200
 PATCH  /api/v1/users/<pk>/                                 401 401 403 403 401 403 403 200  403 403 403 403 200 200
 DELETE /api/v1/users/<pk>/                                 401 401 403 403 401 403 403 204  403 403 403 403 403 403
+DELETE /api/v1/users/<pk>/second_factor/                   401 401 403 403 401 403 403 204  403 403 403 403 204 204
+GET    /api/v1/users/<pk>/accounts/                        401 401 403 403 401 403 403 200  403 403 403 403 200 200
+POST   /api/v1/users/<pk>/accounts/                        401 401 403 403 401 403 403 201  403 403 403 403 201 201
+DELETE /api/v1/users/<pk>/accounts/<account>/              401 401 403 403 401 403 403 204  403 403 403 403 204 204
 GET    /api/v1/roles/                                      401 401 403 403 401 403 403 200  403 403 403 200 200 200
 POST   /api/v1/roles/                                      401 401 403 403 401 403 403 201  403 403 403 403 403 403
 GET    /api/v1/roles/<pk>/                                 401 401 403 403 401 403 403 200  403 403 403 200 200 200
@@ -170,6 +178,7 @@ class World:
     client: str
     upload: str
     issuer: int
+    account: int
 
     def url(self, path: str) -> str:
         kind = path.removeprefix(API).split("/")[0]
@@ -178,13 +187,15 @@ class World:
         query = facts if path == "/api/v1/uploads/" else ""
         user = str(self.ids["users"])
         values = {"<pk>": pk, "<number>": "1", "<user>": user, "<issuer>": str(self.issuer)}
+        values["<account>"] = str(self.account)
         for name, value in values.items():
             path = path.replace(name, value)
         return path + query
 
 
 @pytest.fixture
-def world(db: None) -> World:
+def world(db: None, settings: Settings) -> World:
+    settings.FMA_OIDC_ISSUER = ISSUER  # or no account is bound
     return make_world()
 
 
@@ -262,6 +273,7 @@ def make_world(tag: str = "") -> World:
         ("POST", "/api/v1/tokens/"): {"name": "backup", "scope": "read"},
         ("POST", "/api/v1/users/"): {"username": "new"},
         ("PATCH", "/api/v1/users/<pk>/"): {"email": "a@example.org"},
+        ("POST", "/api/v1/users/<pk>/accounts/"): {"subject": "s-2"},
         ("POST", "/api/v1/roles/"): {"name": "new"},
         ("PATCH", "/api/v1/roles/<pk>/"): {"name": "renamed"},
         ("POST", "/api/v1/invitations/"): {"models": [model.pk]},
@@ -272,6 +284,8 @@ def make_world(tag: str = "") -> World:
         ("POST", "/api/v1/client_aggregate_scores/"): {"aggregate": newer.pk, "validation_results": {}},
     }
     issue_token(colleague)
+    TOTP.activate(colleague, "A" * 32)
+    account = bind(colleague, ISSUER, f"colleague{tag}")
     ids = {
         "tokens": ApiToken.objects.get(user=colleague).pk,
         "models": model.pk,
@@ -285,7 +299,9 @@ def make_world(tag: str = "") -> World:
         "organisations": hospital.pk,
         "invitations": invitation.pk,
     }
-    return World(model, callers, ids, bodies, str(registered.client.pk), str(upload.pk), issuer.pk)
+    return World(
+        model, callers, ids, bodies, str(registered.client.pk), str(upload.pk), issuer.pk, account.pk
+    )
 
 
 def test_who_may(world: World) -> None:

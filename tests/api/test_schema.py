@@ -40,7 +40,9 @@ def test_the_document_has_every_route_and_no_other(document: dict[str, Any]) -> 
         (
             method.upper(),
             re.sub(
-                r"\{(\w+)\}", lambda m: f"<{m[1] if m[1] in ('number', 'user', 'issuer') else 'pk'}>", path
+                r"\{(\w+)\}",
+                lambda m: f"<{m[1] if m[1] in ('number', 'user', 'issuer', 'account') else 'pk'}>",
+                path,
             ),
         )
         for path, methods in document["paths"].items()

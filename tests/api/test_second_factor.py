@@ -12,15 +12,19 @@ from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.core.serializers import serialize
 from django.test import Client as Browser
+from django.test import RequestFactory
 from django.test.utils import override_script_prefix
 from pytest_django import Settings
 
 from fma_api.cli.problem import Problem
 from fma_api.cli.user import take_off_second_factor
 from fma_api.second_factor.urls import urlpatterns
+from fma_api.v1.accounts.codes import OF_AN_ACCOUNT
+from fma_api.v1.limits import Guesses, TooManyGuesses
 from fma_django.accounts import second_factor
 from fma_django.accounts.roles import RUN_EXPERIMENTS, USE_ADMIN_SITE
 from fma_django.accounts.seal import unseal
+from fma_django.rates import of_this_process
 from tests.records import PASSWORD, make_user, make_user_with
 
 pytestmark = pytest.mark.django_db
@@ -155,6 +159,105 @@ def test_codes_are_limited_for_an_account_from_all_addresses(clock: Clock, setti
     answer = late.post(CODE, {"code": clock.code(seed)})
     assert answer.status_code == 429
     assert 0 < int(answer.headers["Retry-After"]) <= 361
+    assert "Too many wrong codes for this account; try again in " in answer.content.decode()
+    asked = late.post("/api-token-auth/", {**said, "code": "0"}, content_type="application/json")
+    assert "Too many wrong codes for this account" in asked.json()["detail"]
+
+
+class Hours:
+    """The time by which limits are counted, in seconds."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+
+@pytest.fixture
+def hours(monkeypatch: pytest.MonkeyPatch) -> Hours:
+    made = Hours()
+    monkeypatch.setattr(of_this_process, "_clock", lambda: made.now_s)
+    of_this_process.forget()
+    return made
+
+
+def test_codes_are_limited_over_days(clock: Clock, hours: Hours, settings: Settings) -> None:
+    settings.REST_FRAMEWORK = {**settings.REST_FRAMEWORK, "NUM_PROXIES": 1}
+    user = make_user("root", staff=True)
+    turn_on(user, clock)
+    answers = []
+    for number in range(30):
+        hours.now_s += 600
+        browser = Browser(headers={"x-forwarded-for": f"10.0.0.{number}"})
+        browser.post(LOGIN, {"username": "root", "password": PASSWORD})
+        answers.append(browser.post(CODE, {"code": "000000"}))
+
+    # Twenty, and one for each 72 minutes that have gone by since.
+    assert 20 <= sum(answer.status_code == 403 for answer in answers) <= 24
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert 600 < int(refused[0].headers["Retry-After"]) <= 4320
+    told = r"try again in \d+ seconds, at \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
+    assert re.search(told, refused[0].content.decode())
+
+
+def test_a_year_of_guesses_finds_no_code(hours: Hours) -> None:
+    """Three of a million codes are right at a time."""
+    request, guesses, year_s = RequestFactory().post(CODE), 0, 365 * 86_400
+    while hours.now_s < year_s:
+        try:
+            Guesses(request, of="codes", account="root", account_rates=OF_AN_ACCOUNT).count()
+            guesses += 1
+        except TooManyGuesses as refused:
+            hours.now_s += refused.wait
+
+    assert 500 < guesses < 1000
+    assert 1 - (1 - 3e-6) ** guesses < 0.003
+
+
+def test_an_operator_lifts_the_limit_of_codes(clock: Clock, hours: Hours) -> None:
+    owner, anna = make_user("owner", staff=True), make_user_with(USE_ADMIN_SITE, username="anna")
+    operator = make_user_with(USE_ADMIN_SITE, "auth.view_user", "auth.change_user", username="operator")
+    of_operator, browser = Browser(), Browser()
+    of_operator.force_login(operator)
+    seed, _ = turn_on(anna, clock)
+    turn_on(owner, clock)
+
+    def guess_on(user: User) -> int:
+        browser.post(LOGIN, {"username": user.username, "password": PASSWORD})
+        while (answer := browser.post(CODE, {"code": "000000"})).status_code == 403:
+            hours.now_s += 60
+        return answer.status_code
+
+    assert [guess_on(user) for user in (owner, anna)] == [429, 429]
+    chosen = {"action": "lift_code_limit", "_selected_action": [owner.pk, operator.pk, anna.pk]}
+    assert of_operator.post("/admin/auth/user/", chosen).status_code == 302
+
+    assert guess_on(owner) == 429, "who holds more"
+    browser.post(LOGIN, {"username": "anna", "password": PASSWORD})
+    assert browser.post(CODE, {"code": clock.code(seed)}).status_code == 302
+    assert is_in(browser)
+
+
+def test_the_limit_of_codes_is_lifted_at_the_command_line(clock: Clock, hours: Hours) -> None:
+    user = make_user("root", staff=True)
+    before = second_factor.name_of_limit(user)
+    assert not second_factor.lift_limit(user, by=None)
+    seed, _ = turn_on(user, clock)
+
+    assert second_factor.lift_limit(user, by=None)
+    lifted = second_factor.name_of_limit(user)
+    second_factor.use_code(user, clock.code(seed))
+
+    assert second_factor.name_of_limit(user) == lifted != before
+
+
+@pytest.mark.parametrize("path", [LOGIN, ON])
+def test_too_many_passwords_are_told_as_such(clock: Clock, settings: Settings, path: str) -> None:
+    settings.FMA_LOGIN_RATE = (2, 60)
+    browser = logged_in(make_user("root", staff=True))
+    for _ in range(3):
+        answer = browser.post(path, {"username": "root", "password": "guess", "code": "0"})
+
+    assert answer.status_code == 429
+    assert "Too many wrong passwords" in answer.content.decode()
 
 
 def test_right_codes_cost_nothing(clock: Clock, settings: Settings) -> None:

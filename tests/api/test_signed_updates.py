@@ -18,22 +18,28 @@ from hypothesis import strategies as st
 from pytest_django import Settings
 from rest_framework.test import APIClient
 
+from fma_api.cli.verify import _as_text
 from fma_core.arrays.codecs.safetensors import encode
 from fma_core.arrays.codecs.zstd import encoded as zstd_of
 from fma_core.errors import FMAError
 from fma_core.identity.keys import fingerprint, sign
 from fma_core.identity.update import UpdateStatement
 from fma_django.clients.changes import replace_key
+from fma_django.clients.credentials import give_next_credential
+from fma_django.clients.issuers import add_issuer, revoke_issuer
 from fma_django.clients.keys import add_key, sent_key
-from fma_django.clients.registration import Registration
-from fma_django.models import FederatedModel, IdempotencyKey, ModelUpdate, UpdateSignature
+from fma_django.clients.registration import Registration, find_client
+from fma_django.models import FederatedModel, IdempotencyKey, ModelUpdate, Organisation, UpdateSignature
+from fma_django.models.model_update import UpdateStatus
 from fma_django.record.signed_updates import is_still_right
 from fma_django.record.weights import JsonBody
 from fma_django.rounds.verification import verify_round
+from fma_django.rounds.waiting_updates import FORMER_KEY
+from fma_django.storage import get_store
 from fma_django.updates.intake import Sender, SentSignature, UpdateFacts, accept, announce
 from tests.api.callers import API, SAFETENSORS, as_client, as_user
-from tests.keys import Key
-from tests.records import aggregate_now, arrays, make_client, make_model, weights
+from tests.keys import SERVER, Key
+from tests.records import aggregate_now, arrays, make_client, make_model, send_update, weights
 
 pytestmark = pytest.mark.django_db
 UPDATES = f"{API}model_updates/"
@@ -118,7 +124,7 @@ def device(model: FederatedModel) -> Device:
 
 def make_device(model: FederatedModel) -> Device:
     registration, key = make_client(model), Key()
-    sent = sent_key(key.of_client(registration.client))
+    sent = sent_key(key.of_client(registration.client), servers=(SERVER,))
     assert sent is not None
     add_key(registration.client, sent)
     return Device(model, registration, key)
@@ -389,9 +395,50 @@ def test_an_update_that_is_sent_again_is_signed_by_the_key_of_now(
     sent = sent_key(device.key.request_file())
     assert sent is not None
     replace_key(device.registration.client, sent, by=None)
-    assert device.send().json()["id"] == unsigned
-    assert signatures.get().public_key == device.key.public.hex()
-    assert is_still_right(signatures.get())
+    again = device.send().json()["id"]
+    assert again != unsigned, "what the former key has signed counts no longer"
+    assert UpdateSignature.objects.get(update=again).public_key == device.key.public.hex()
+    assert is_still_right(UpdateSignature.objects.get(update=again))
+    assert device.model.rounds.get().num_updates == 1
+
+
+def test_an_update_of_a_key_that_was_replaced_no_longer_counts(device: Device, settings: Settings) -> None:
+    settings.FMA_SIGNED_UPDATES = "known_keys"
+    other, unsigned = make_device(device.model), make_client(device.model)
+    sent = {
+        name: answer.json()["id"] for name, answer in (("former", device.send()), ("other", other.send()))
+    }
+    sent["unsigned"] = send_update(device.model, unsigned.client).pk
+    for client in (device.registration.client, unsigned.client):
+        key = sent_key(Key().request_file())
+        assert key is not None
+        replace_key(client, key, by=None)
+
+    statuses = dict(ModelUpdate.objects.values_list("pk", "status"))
+    assert statuses[sent["former"]] == UpdateStatus.INVALID
+    assert statuses[sent["other"]] == statuses[sent["unsigned"]] == UpdateStatus.PENDING
+    assert ModelUpdate.objects.get(pk=sent["former"]).status_reason == FORMER_KEY
+    assert device.model.rounds.get().num_updates == 2
+
+
+def test_an_update_stays_when_its_key_does(device: Device, settings: Settings) -> None:
+    """The credential is rotated, the key is entered again, the issuer of its certificate is revoked."""
+    settings.FMA_SIGNED_UPDATES = "required"
+    client, issuing = device.registration.client, Key()
+    issuer = add_issuer(Organisation.objects.create(name="hospital"), issuing.public.hex(), by=None)
+    certificate = issuing.certify(device.key).to_json()
+    sent = sent_key(device.key.of_client(client, certificate=certificate), servers=(SERVER,))
+    again = sent_key(device.key.request_file(certificate=certificate))
+    assert sent is not None
+    assert again is not None
+    add_key(client, sent)
+    update = device.send().json()["id"]
+
+    find_client(str(give_next_credential(client).credential))
+    replace_key(client, again, by=None)
+    revoke_issuer(issuer, by=None)
+
+    assert ModelUpdate.objects.get(pk=update).status == UpdateStatus.PENDING
     assert device.model.rounds.get().num_updates == 1
 
 
@@ -436,7 +483,7 @@ def test_a_record_that_was_changed_is_found_by_its_signatures(
     device.send(base_aggregate=base.pk, signature=device.header(BODY, base_aggregate=base.pk))
     aggregate_now(device.model)
     verified = verify_round(device.model, 2)
-    assert (verified.num_signed, verified.num_converted, verified.wrong_signatures) == (1, 0, ())
+    assert (verified.num_signed, verified.other_files, verified.wrong_signatures) == (1, (), ())
     assert verified.num_other_keys == 0
 
     update = ModelUpdate.objects.filter(round__number=2)
@@ -461,6 +508,28 @@ def test_an_update_that_somebody_else_signed_in_the_record_is_found(settings: Se
     verified = verify_round(device.model)
     assert verified.wrong_signatures == (), "it is a signature of the key beside it"
     assert verified.num_other_keys == 1
+
+
+@pytest.mark.parametrize("is_converted", [True, False])
+def test_a_replaced_file_is_not_called_converted(settings: Settings, is_converted: bool) -> None:
+    settings.FMA_SIGNED_UPDATES = "required"
+    device = make_device(make_model(initial_model=weights(0.0)))
+    body = b"".join(zstd_of([BODY])) if is_converted else BODY
+    update = device.send(body, headers={"content-encoding": "zstd"} if is_converted else None).json()["id"]
+    # Somebody with the database and the store puts another file in, before the round is aggregated.
+    other = encode(arrays(9.0))
+    sha256 = hashlib.sha256(other).hexdigest()
+    get_store().put_bytes(other, sha256)
+    ModelUpdate.objects.update(sha256=sha256, size_bytes=len(other))
+    aggregate_now(device.model)
+
+    verified = verify_round(device.model)
+
+    assert verified.is_equal
+    assert verified.other_files == (update,)
+    told = _as_text(device.model, verified)
+    assert "1 of these cover other bytes than the stored file" in told
+    assert "converted it, or it was replaced" in told
 
 
 def test_rounds_without_signatures_are_verified_as_before() -> None:

@@ -3,25 +3,29 @@
 import hashlib
 import uuid
 from functools import partial
+from types import NoneType
 from typing import Any
 
 import pytest
 from pytest_django import Settings
 
 from fma_core.arrays.codecs.safetensors import encode
+from fma_core.errors import InvalidSignature
 from fma_core.identity.certificate import certificate_of
 from fma_core.identity.keys import sign
 from fma_core.identity.update import UpdateStatement
+from fma_django.clients.changes import replace_key
 from fma_django.clients.issuers import add_issuer
 from fma_django.clients.keys import SentKey, add_key, put_key, sent_key
 from fma_django.errors import ClientHasKey, KeyTaken, SignatureReplayed
 from fma_django.models import Client, FederatedModel, Issuer, ModelUpdate, Organisation, UpdateSignature
+from fma_django.models.model_update import UpdateStatus
 from fma_django.record.signed_updates import is_still_right
 from fma_django.record.weights import JsonBody
 from fma_django.updates.intake import Sender, SentSignature, UpdateFacts, accept, announce
 from tests.api.conftest import storage  # noqa: F401  # autouse
 from tests.concurrency.test_races import all_at_once
-from tests.keys import Key
+from tests.keys import SERVER, Key
 from tests.records import arrays, make_client, make_model, weights
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -29,7 +33,7 @@ TIMES = 50
 
 
 def sent(members: dict[str, Any]) -> SentKey:
-    key = sent_key(members)
+    key = sent_key(members, servers=(SERVER,))
     assert key is not None
     return key
 
@@ -86,6 +90,34 @@ def test_a_certificate_and_another_key_at_once_do_not_meet() -> None:
         client = Client.objects.get(pk=client.pk)
         assert client.public_key == new.public.hex()
         assert client.certificate is None or certificate_of(client.certificate).public_key == new.public
+        key = new
+
+
+def test_updates_and_another_key_at_once_leave_none_of_the_former(settings: Settings) -> None:
+    settings.FMA_SIGNED_UPDATES = "required"
+    models = [
+        make_model(initial_model=weights(0.0), requirement="require_x_updates", requirement_args=[99])
+        for _ in range(2)
+    ]
+    client, key = make_client(*models).client, Key()
+    add_key(client, sent(key.of_client(client)))
+    for number in range(10):
+        new = Key()
+        sends = [
+            partial(send_signed, model, client, key, uuid.uuid4().bytes, number + place / 8)
+            for model in models
+            for place in range(3)
+        ]
+        copy = Client.objects.get(pk=client.pk)
+        results = all_at_once(*sends, partial(replace_key, copy, sent(new.request_file()), by=None))
+
+        assert {type(result) for result in results} <= {ModelUpdate, InvalidSignature, NoneType}
+        waiting = ModelUpdate.objects.filter(status=UpdateStatus.PENDING)
+        assert not waiting.filter(signed__public_key=key.public.hex()).exists()
+        assert all(
+            model.rounds.get().num_updates == waiting.filter(federated_model=model).count()
+            for model in models
+        )
         key = new
 
 

@@ -103,7 +103,7 @@ RATES: dict[str, tuple[str, Any, Callable[[], object], type[Exception], int]] = 
         "FMA_LOGIN_RATE", (30, A_DAY), lambda: Guesses(from_anywhere(), account="alice").count(), Throttled, 30,
     ),
     "enrolment tokens": (
-        "FMA_LOGIN_RATE", (7, A_DAY), lambda: Guesses(from_one_place(), of="enrolment").count(), Throttled, 7,
+        "FMA_LOGIN_RATE", (7, A_DAY), lambda: Guesses(from_one_place(), of="enrolment tokens").count(), Throttled, 7,
     ),
     "registrations": (
         "FMA_REGISTRATION_RATE", (60, A_DAY), lambda: count_registration(from_one_place()), Throttled, 60,

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from fma_connect.credential import Credential, CredentialFile
-from fma_connect.exceptions import CredentialError
+from fma_connect.exceptions import CredentialError, InvalidArgument
+from fma_connect.invitation import read_invitation
 
 COMPLETE = Credential("https://example.org/", 3, registration_key="k3y", uuid="s3cr3t", client="17")
 
@@ -121,3 +122,14 @@ def test_begin_works_without_hard_links(path: Path, monkeypatch: pytest.MonkeyPa
 def test_secrets_are_not_shown() -> None:
     assert "s3cr3t" not in repr(COMPLETE)
     assert "k3y" not in repr(COMPLETE)
+
+
+def test_no_more_of_a_file_is_read_than_it_may_have(path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b" " * 70_000)
+    path.chmod(0o600)
+
+    with pytest.raises(CredentialError, match="cannot be read: it has more than 65536 bytes"):
+        CredentialFile(path).load()
+    with pytest.raises(InvalidArgument, match="cannot be read: it has more than 65536 bytes"):
+        read_invitation("/dev/zero")

@@ -30,7 +30,7 @@ from fma_connect.peers import TrustedIssuers, read_trusted_issuers
 from fma_connect.retry import RetryPolicy
 from fma_core.errors import InvalidCertificate, InvalidKey
 from fma_core.identity.keys import is_signed, public_key_in, public_key_of, signature_in
-from fma_core.identity.possession import CLIENT, REGISTRATION, REQUEST, require_proof
+from fma_core.identity.possession import CLIENT, NO_SERVER, REGISTRATION, REQUEST, require_proof
 from fma_core.identity.update import UpdateStatement
 from tests.connect.conftest import FakeTime
 from tests.connect.scripted_server import Reply, ScriptedServer, Seen, json_reply
@@ -91,6 +91,7 @@ def test_a_client_registers_with_the_key_of_its_file(make: Any, server: Scripted
         signature_in(body["key_proof"]),
         REGISTRATION,
         seen.headers["idempotency-key"],
+        servers=("127.0.0.1",),
     )
     assert kept["is_key_registered"] is True
     assert path.stat().st_mode & 0o777 == 0o600
@@ -115,7 +116,9 @@ def test_an_older_file_gets_a_key_at_the_next_start(make: Any, server: ScriptedS
 
     [seen] = server.calls("POST", KEY)
     body = seen.json()
-    require_proof(public_key_in(body["public_key"]), signature_in(body["key_proof"]), CLIENT, ID)
+    require_proof(
+        public_key_in(body["public_key"]), signature_in(body["key_proof"]), CLIENT, ID, servers=("127.0.0.1",)
+    )
     assert json.loads(path.read_text())["is_key_registered"] is True
 
 
@@ -125,7 +128,9 @@ def test_a_file_without_an_id_asks_for_it(make: Any, server: ScriptedServer, pat
     make().register()
 
     body = server.calls("POST", KEY)[0].json()
-    require_proof(public_key_in(body["public_key"]), signature_in(body["key_proof"]), CLIENT, ID)
+    require_proof(
+        public_key_in(body["public_key"]), signature_in(body["key_proof"]), CLIENT, ID, servers=("127.0.0.1",)
+    )
     assert json.loads(path.read_text())["client"] == ID
 
 
@@ -328,7 +333,13 @@ def test_a_request_is_written_before_the_registration(
     request = make().key_request()
 
     assert server.seen == []
-    require_proof(public_key_in(request["public_key"]), signature_in(request["key_proof"]), REQUEST, "")
+    require_proof(
+        public_key_in(request["public_key"]),
+        signature_in(request["key_proof"]),
+        REQUEST,
+        "",
+        servers=(NO_SERVER,),
+    )
     kept = json.loads(path.read_text())
     file = certificate_for(issuer, kept["private_key"], tmp_path / "certificate.json")
     make(certificate=file).register()
@@ -409,9 +420,11 @@ def test_a_peer_is_verified_by_the_list_of_its_own_issuers(tmp_path: Path, issue
     public_file(tmp_path / "b.pub", other, "clinic")
     trusted = read_trusted_issuers(tmp_path)
 
-    certificate = issuer.certify(peer, organisation="named by itself").to_json()
+    certificate = issuer.certify(peer).to_json()
 
     assert trusted.verify_peer(peer.public.hex(), certificate) == "hospital"
+    with pytest.raises(InvalidCertificate, match="names the organisation 'clinic'.* of 'hospital'"):
+        trusted.verify_peer(peer.public.hex(), issuer.certify(peer, organisation="clinic").to_json())
     with pytest.raises(InvalidCertificate, match="expired"):
         trusted.verify_peer(peer.public.hex(), certificate, now=time.time() + 99 * 86400)
     with pytest.raises(InvalidCertificate, match="is for the key"):

@@ -89,10 +89,15 @@ def test_digests_of_json(vector) -> None:
 @pytest.mark.parametrize("vector", VECTORS["proofs"])
 def test_proofs(vector) -> None:
     private_key = bytes.fromhex(vector["private_key"])
-    proof = possession.prove_key(private_key, vector["purpose"], vector["occasion"])
+    proof = possession.prove_key(private_key, vector["purpose"], vector["occasion"], server=vector["server"])
 
     assert proof.hex() == vector["signature"]
     assert is_signed(public_key_of(private_key), bytes.fromhex(vector["signed"]), proof)
+
+
+@pytest.mark.parametrize("vector", VECTORS["server_names"])
+def test_names_of_servers(vector) -> None:
+    assert possession.server_name(vector["host"]) == vector["name"]
 
 
 @pytest.mark.parametrize("vector", VECTORS["certificates"])
@@ -229,18 +234,22 @@ def test_a_signature_cannot_be_changed_into_another_one() -> None:
 # Proofs
 
 
-def test_a_proof_is_for_one_purpose_and_one_occasion() -> None:
-    proof = possession.prove_key(CLIENT, possession.REGISTRATION, "key-1")
-    possession.require_proof(PUBLIC, proof, possession.REGISTRATION, "key-1")
+def test_a_proof_is_for_one_purpose_one_occasion_and_one_server() -> None:
+    proof = possession.prove_key(CLIENT, possession.REGISTRATION, "key-1", server="a.org")
+    possession.require_proof(PUBLIC, proof, possession.REGISTRATION, "key-1", servers=("inner", "a.org"))
 
-    for public_key, purpose, occasion in (
-        (PUBLIC, possession.CLIENT, "key-1"),
-        (PUBLIC, possession.REGISTRATION, "key-2"),
-        (PUBLIC, "registrationkey", "-1"),
-        (ISSUING, possession.REGISTRATION, "key-1"),
+    for public_key, purpose, occasion, servers in (
+        (PUBLIC, possession.CLIENT, "key-1", ("a.org",)),
+        (PUBLIC, possession.REGISTRATION, "key-2", ("a.org",)),
+        (PUBLIC, "registrationkey", "-1", ("a.org",)),
+        (PUBLIC, possession.REGISTRATION, "a.orgkey-1", ("",)),
+        (ISSUING, possession.REGISTRATION, "key-1", ("a.org",)),
+        (PUBLIC, possession.REGISTRATION, "key-1", ("b.org",)),
+        (PUBLIC, possession.REGISTRATION, "key-1", (possession.NO_SERVER,)),
+        (PUBLIC, possession.REGISTRATION, "key-1", ()),
     ):
         with pytest.raises(InvalidSignature):
-            possession.require_proof(public_key, proof, purpose, occasion)
+            possession.require_proof(public_key, proof, purpose, occasion, servers=servers)
 
 
 # Certificates
@@ -250,7 +259,7 @@ def test_a_certificate_is_read_as_it_was_issued() -> None:
     read = read_certificate(json.dumps(CERTIFICATE.to_json()))
 
     assert read == CERTIFICATE
-    require_certificate(read, PUBLIC, issuers={ISSUING}, now=NOW)
+    require_certificate(read, PUBLIC, issuers={ISSUING: "Hospital"}, now=NOW)
 
 
 @given(st.data())
@@ -258,23 +267,43 @@ def test_a_certificate_with_any_flipped_bit_is_refused(data) -> None:
     name = data.draw(st.sampled_from(list(Certificate.__dataclass_fields__)))
     changed = replace(CERTIFICATE, **{name: _flipped(data, getattr(CERTIFICATE, name))})
 
+    issuers = dict.fromkeys((ISSUING, changed.issuer), changed.organisation)
+
     with pytest.raises(InvalidCertificate):
-        require_certificate(changed, changed.public_key, issuers={ISSUING, changed.issuer}, now=NOW)
+        require_certificate(changed, changed.public_key, issuers=issuers, now=NOW)
 
 
 @pytest.mark.parametrize(
     ("public_key", "issuers", "now", "reason"),
     [
-        (ISSUING, {ISSUING}, NOW, "is for the key"),
-        (PUBLIC, {PUBLIC}, NOW, "not trusted"),
-        (PUBLIC, set(), NOW, "not trusted"),
-        (PUBLIC, {ISSUING}, NOW - 11, "not valid yet"),
-        (PUBLIC, {ISSUING}, NOW + 10, "has expired"),
+        (ISSUING, {ISSUING: "Hospital"}, NOW, "is for the key"),
+        (PUBLIC, {PUBLIC: "Hospital"}, NOW, "not trusted"),
+        (PUBLIC, {}, NOW, "not trusted"),
+        (
+            PUBLIC,
+            {ISSUING: "hospital"},
+            NOW,
+            "names the organisation 'Hospital'; its issuer .* of 'hospital'",
+        ),
+        (PUBLIC, {ISSUING: ""}, NOW, "names the organisation"),
+        (PUBLIC, {ISSUING: "Hospital"}, NOW - 11, "not valid yet"),
+        (PUBLIC, {ISSUING: "Hospital"}, NOW + 10, "has expired"),
     ],
 )
 def test_a_certificate_that_proves_nothing_here_is_refused(public_key, issuers, now, reason) -> None:
     with pytest.raises(InvalidCertificate, match=reason):
         require_certificate(CERTIFICATE, public_key, issuers=issuers, now=now)
+
+
+def test_a_name_may_be_composed_in_two_ways() -> None:
+    """Keyboards and file systems write é as one character, or as two."""
+    composed, decomposed = "Charit\u00e9", "Charite\u0301"
+    for written, known in ((composed, decomposed), (decomposed, composed)):
+        certificate = issue_certificate(
+            ISSUER, PUBLIC, organisation=written, not_before=NOW - 10, not_after=NOW + 10
+        )
+
+        require_certificate(certificate, PUBLIC, issuers={ISSUING: known}, now=NOW)
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200))

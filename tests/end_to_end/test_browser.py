@@ -116,6 +116,43 @@ def test_documentation_is_shown(server: FmaServer, visitor: Visitor) -> None:
     assert visitor.violations == []
 
 
+def test_the_menu_of_the_user_works_by_keyboard(server: FmaServer, visitor: Visitor) -> None:
+    visitor.log_in(server.base_url)
+    page, opener = visitor.page, visitor.page.get_by_role("button", name="root")
+    link = page.get_by_role("link", name="Second factor", exact=True)
+
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if opener.evaluate("button => button === document.activeElement"):
+            break
+    assert opener.get_attribute("aria-expanded") == "false"
+    assert not link.is_visible()
+    page.keyboard.press("Enter")
+    link.wait_for()
+    assert opener.get_attribute("aria-expanded") == "true"
+
+    reached = []
+    for _ in range(6):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.textContent.trim()"))
+    assert reached[:4] == ["Light", "Dark", "System", "View site"]
+    assert reached[4:] == ["Second factor", "Change password"]
+
+    page.keyboard.press("Escape")
+    link.wait_for(state="hidden")
+    assert opener.evaluate("button => button === document.activeElement")
+    page.keyboard.press("Space")
+    for _ in range(2):
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.documentElement.classList.contains('dark')")
+    for _ in range(3):
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/admin/second-factor/")
+    assert visitor.violations == []
+
+
 @pytest.mark.parametrize("path", ["/admin/login/", "/api/docs/", "/nothing"])
 def test_inline_scripts_do_not_run(server: FmaServer, visitor: Visitor, path: str) -> None:
     visitor.page.goto(f"{server.base_url}{path}")

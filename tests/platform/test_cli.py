@@ -93,7 +93,9 @@ def test_staff_with_a_password_may_log_in_to_the_admin(fma_install: FmaInstall) 
     assert password.startswith("pbkdf2_sha256$")
 
 
-@pytest.mark.parametrize(("password", "why"), [("", "no password"), ("12345\n", "too short")])
+@pytest.mark.parametrize(
+    ("password", "why"), [("", "no password"), ("12345\n", "too short"), ("x7" * 3000, "at most 4096")]
+)
 def test_a_bad_password_adds_nobody(fma_install: FmaInstall, password: str, why: str) -> None:
     fma_install.migrate()
     refused = fma_install.try_run("user", "add", "root", "--password-stdin", stdin=password)

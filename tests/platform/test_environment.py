@@ -224,6 +224,11 @@ def test_a_secret_file_that_is_missing_or_empty_is_refused(tmp_path: Path, conte
         read({"FMA_SECRET_KEY_FILE": str(file)})
 
 
+def test_no_more_of_a_secret_file_is_read_than_it_may_have() -> None:
+    with pytest.raises(EnvironmentInvalid, match=r"cannot be read: .*it has more than 65536 bytes"):
+        read({"FMA_SECRET_KEY_FILE": "/dev/zero"})
+
+
 def test_only_secrets_have_files() -> None:
     with pytest.raises(EnvironmentInvalid, match="FMA_DEBUG_FILE is not a setting"):
         read(KEY | {"FMA_DEBUG_FILE": "/x"})

@@ -62,7 +62,7 @@ def test_a_key_signs_the_key_of_a_client(run: Run, client: Key, folder: Path) ->
     certificate = read_certificate((folder / "certificate.json").read_bytes())
     public = json.loads((folder / "hospital.pub").read_text())
     issuer = bytes.fromhex(public["public_key"])
-    require_certificate(certificate, client.public, issuers={issuer}, now=time.time())
+    require_certificate(certificate, client.public, issuers={issuer: "Hospital North"}, now=time.time())
     assert (certificate.organisation, certificate.label) == ("Hospital North", "MRI scanner 3")
     assert certificate.not_after - certificate.not_before == 30 * 86400
     assert made["fingerprint"] == signed["issuer"] == fingerprint(issuer)
@@ -162,6 +162,33 @@ def test_no_more_is_read_than_a_file_may_have(run: Run, client: Key, folder: Pat
         (folder / endless).unlink()
         (folder / endless).write_bytes(kept)
     assert "no JSON object" in run("show", "/dev/zero")
+    (folder / "hospital.key").unlink()
+    (folder / "hospital.key").symlink_to("/dev/zero")
+    assert "hospital.key cannot be read: it has more than 65536 bytes" in sign(run)
+
+
+@pytest.mark.parametrize("content", [b"x" * 70_000, b"\xff" * 70_000, None])
+def test_no_more_of_a_passphrase_is_read_than_it_may_have(
+    run: Run, folder: Path, content: bytes | None
+) -> None:
+    if content is None:
+        (folder / "secret").symlink_to("/dev/zero")
+    else:
+        (folder / "secret").write_bytes(content)
+
+    said = run("keygen", "x", "--out", "hospital.key", "--passphrase-file", "secret")
+
+    assert "secret cannot be read: it has more than 65536 bytes" in said
+    assert list(folder.iterdir()) == [folder / "secret"]
+
+
+def test_a_passphrase_that_is_no_text_is_not_quoted(run: Run, folder: Path) -> None:
+    (folder / "secret").write_bytes(b"correct\xffhorse")
+
+    said = run("keygen", "x", "--out", "hospital.key", "--passphrase-file", "secret")
+
+    assert "secret is no text in UTF-8" in said
+    assert "0xff" not in said
 
 
 def test_a_passphrase_that_is_too_long_makes_no_key(run: Run, folder: Path) -> None:
@@ -198,8 +225,9 @@ def test_a_certificate_begins_when_it_is_said(run: Run, client: Key, folder: Pat
         "2030-01-02T00:00:00+00:00",
     )
     certificate = read_certificate((folder / "certificate.json").read_bytes())
+    issuers = {certificate.issuer: certificate.organisation}
     with pytest.raises(InvalidCertificate, match="not valid yet"):
-        require_certificate(certificate, client.public, issuers={certificate.issuer}, now=time.time())
+        require_certificate(certificate, client.public, issuers=issuers, now=time.time())
 
 
 def test_files_are_shown_once_they_are_what_they_say(run: Run, client: Key, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth.models import Group, User
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
@@ -10,6 +11,7 @@ from fma_api.v1.accounts.fields import LONGEST_ROLE, RoleField
 from fma_api.v1.accounts.serializers import PlaceSerializer
 from fma_api.v1.reports.serializers import StrictSerializer
 from fma_django.accounts.roles import NAMES
+from fma_django.accounts.sign_on import LONGEST_SUBJECT
 from fma_django.models import Issuer, Membership, Organisation
 
 MAX_ROLES = 64
@@ -90,6 +92,25 @@ class NewUserSerializer(UserChangesSerializer):
                 {"role": ["A role here is one in an organisation: name that, or use `roles`."]}
             )
         return attrs
+
+
+class SignOnAccountSerializer(serializers.ModelSerializer[SocialAccount]):
+    subject = serializers.CharField(source="uid", help_text="The `sub` by which the provider knows the user.")
+    issuer = serializers.CharField(source="provider")
+    created_on = serializers.DateTimeField(source="date_joined")
+
+    class Meta:
+        model = SocialAccount
+        fields = ("id", "subject", "issuer", "created_on", "last_login")
+        read_only_fields = fields
+
+
+class NewSignOnAccountSerializer(StrictSerializer):
+    """An account at the identity provider."""
+
+    subject = serializers.CharField(
+        max_length=LONGEST_SUBJECT, trim_whitespace=False, help_text="Its `sub` at FMA_OIDC_ISSUER."
+    )
 
 
 class RoleSerializer(serializers.ModelSerializer[Group]):

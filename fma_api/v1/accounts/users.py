@@ -1,28 +1,41 @@
 """`users/`: the people of the installation, as far as the caller's roles show them."""
 
 from collections.abc import Mapping
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import django_filters
+from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth.models import User
 from django.db.models import Prefetch, Q, QuerySet
 from django_filters.rest_framework import FilterSet
 from drf_spectacular.utils import extend_schema, extend_schema_view
 from rest_framework import mixins, viewsets
+from rest_framework.decorators import action
+from rest_framework.exceptions import NotFound
+from rest_framework.generics import get_object_or_404
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from fma_api.v1.accounts.user_serializers import NewUserSerializer, UserChangesSerializer, UserSerializer
+from fma_api.v1.accounts.user_serializers import (
+    NewSignOnAccountSerializer,
+    NewUserSerializer,
+    SignOnAccountSerializer,
+    UserChangesSerializer,
+    UserSerializer,
+)
 from fma_api.v1.announced_bodies import AnnouncedBodies
 from fma_api.v1.callers import Permitted
 from fma_api.v1.filters import LIST_FILTERS, IdFilter
 from fma_api.v1.ids import NUMBER
 from fma_api.v1.pagination import LargePages
+from fma_django.accounts import second_factor
+from fma_django.accounts.sign_on import bind_account, unbind_account
 from fma_django.accounts.users import (
     Place,
     change_user,
     create_user,
     delete_user,
+    require_may_change,
     visible_organisations,
     visible_users,
 )
@@ -75,6 +88,10 @@ class UserViewSet(
         "create": "auth.add_user",
         "partial_update": "auth.change_user",
         "destroy": "auth.delete_user",
+        "take_off_second_factor": "auth.change_user",
+        "accounts": "auth.change_user",
+        "bind_account": "auth.change_user",
+        "unbind_account": "auth.change_user",
     }
     filter_backends = LIST_FILTERS
     filterset_class = UserFilters
@@ -109,6 +126,51 @@ class UserViewSet(
         serializer.is_valid(raise_exception=True)
         change_user(self.get_object(), serializer.validated_data, by=cast("User", request.user))
         return Response(self.get_serializer(self.get_object()).data)
+
+    @extend_schema(
+        summary="Take off the second factor of a user who lost it", request=None, responses={204: None}
+    )
+    @action(methods=["delete"], detail=True, url_path="second_factor", filter_backends=[])
+    def take_off_second_factor(self, request: Request, pk: str) -> Response:
+        """404 for a user without one. 403 for oneself: whoever has one's token could do so; a code turns it off."""
+        if not second_factor.take_off(self.get_object(), by=cast("User", request.user)):
+            raise NotFound("The user has no second factor.")
+        return Response(status=204)
+
+    @extend_schema(
+        summary="The accounts at the identity provider that log in a user",
+        responses=SignOnAccountSerializer(many=True),
+        filters=False,
+    )
+    @action(methods=["get"], detail=True, filter_backends=[])
+    def accounts(self, request: Request, pk: str) -> Response:
+        user = self.get_object()
+        require_may_change(cast("User", request.user), user)
+        page: Any = self.paginate_queryset(SocialAccount.objects.filter(user=user).order_by("pk"))
+        return self.get_paginated_response(SignOnAccountSerializer(page, many=True).data)
+
+    @extend_schema(
+        summary="Let an account at the identity provider log in a user",
+        request=NewSignOnAccountSerializer,
+        responses={201: SignOnAccountSerializer},
+    )
+    @accounts.mapping.post
+    def bind_account(self, request: Request, pk: str) -> Response:
+        """The account is one of FMA_OIDC_ISSUER; 409 for one of another user."""
+        user = self.get_object()
+        serializer = NewSignOnAccountSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        subject = serializer.validated_data["subject"]
+        account = bind_account(user, subject, by=cast("User", request.user))
+        return Response(SignOnAccountSerializer(account).data, status=201)
+
+    @extend_schema(summary="Let an account log in a user no longer", responses={204: None})
+    @action(methods=["delete"], detail=True, url_path=rf"accounts/(?P<account>{NUMBER})", filter_backends=[])
+    def unbind_account(self, request: Request, pk: str, account: str) -> Response:
+        """Sessions that it has begun end."""
+        rows = SocialAccount.objects.filter(user=self.get_object()).select_related("user")
+        unbind_account(get_object_or_404(rows, pk=int(account)), by=cast("User", request.user))
+        return Response(status=204)
 
     def perform_destroy(self, instance: User) -> None:
         delete_user(instance, by=cast("User", self.request.user))

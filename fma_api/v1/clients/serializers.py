@@ -28,7 +28,9 @@ class ModelsField(serializers.Field):  # type: ignore[type-arg]
 class CertificateSerializer(serializers.Serializer[KeptCertificate]):
     """The certificate of a client's key."""
 
-    organisation = serializers.CharField(help_text="As the organisation calls itself.")
+    organisation = serializers.CharField(
+        allow_null=True, help_text="The one whose key signed it; null when that key is gone from this server."
+    )
     label = serializers.CharField(help_text="As the organisation calls the client.")  # type: ignore[assignment]
     issuer = serializers.CharField(help_text="The fingerprint of the key that signed it.")
     not_before = serializers.DateTimeField()

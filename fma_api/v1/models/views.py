@@ -15,6 +15,7 @@ from rest_framework.serializers import ValidationError
 
 from fma_api.parsers import OrjsonParser, SafetensorsParser, SmallJsonParser
 from fma_api.renderers import SAFETENSORS, OrjsonRenderer, SafetensorsRenderer
+from fma_api.server_names import server_names
 from fma_api.v1 import authentication
 from fma_api.v1.aggregates.serializers import ModelAggregateSerializer
 from fma_api.v1.announced_bodies import AnnouncedBodies
@@ -341,7 +342,7 @@ def _sent_key(request: Request) -> SentKey | None:
     is_json = request.content_type.partition(";")[0].strip() == "application/json"
     if not is_json or request.META.get("CONTENT_LENGTH") in (None, "", "0"):
         return None
-    return sent_key(request.data) if isinstance(request.data, dict) else None
+    return sent_key(request.data, servers=server_names(request)) if isinstance(request.data, dict) else None
 
 
 def _upload_of(request: Request, federated_model: FederatedModel) -> Upload:

@@ -36,7 +36,7 @@ def clients_of(caller: Caller) -> QuerySet[Client]:
         clients = clients.filter(shown)
     return (
         clients.defer("credential_hash")
-        .select_related("organisation", "latest_telemetry", "issuer")
+        .select_related("organisation", "latest_telemetry", "issuer__organisation")
         .prefetch_related(
             "tags", Prefetch("federated_models", FederatedModel.objects.only("pk").filter(own).order_by("pk"))
         )

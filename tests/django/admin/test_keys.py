@@ -10,7 +10,7 @@ from fma_django.clients.issuers import add_issuer, revoke_issuer
 from fma_django.clients.keys import add_key, sent_key
 from fma_django.models import Client, Issuer, ModelUpdate, Organisation, UpdateSignature
 from tests.django.admin.test_pages import queries_of, url_of
-from tests.keys import Key
+from tests.keys import SERVER, Key
 from tests.records import PASSWORD, make_client, make_model, make_user_with, send_update
 
 pytestmark = pytest.mark.django_db
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.django_db
 def keyed_client(issuer: Key | None = None) -> tuple[Client, Key]:
     key, client = Key(), make_client(make_model()).client
     certificate = None if issuer is None else issuer.certify(key).to_json()
-    sent = sent_key(key.of_client(client, certificate=certificate))
+    sent = sent_key(key.of_client(client, certificate=certificate), servers=(SERVER,))
     assert sent is not None
     add_key(client, sent)
     return client, key

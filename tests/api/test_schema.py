@@ -25,6 +25,7 @@ def document(anonymous: APIClient) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.untraced
 def test_the_document_is_made_without_a_warning(tmp_path: Any) -> None:
     call_command("spectacular", validate=True, fail_on_warn=True, file=str(tmp_path / "schema.yaml"))
 

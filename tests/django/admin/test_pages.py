@@ -59,6 +59,7 @@ def test_every_model_of_the_record_is_there_but_secrets() -> None:
     }
 
 
+@pytest.mark.untraced
 def test_change_page_of_every_row_opens_and_shows_no_hash_of_a_credential(
     browser: Browser, rows: None
 ) -> None:

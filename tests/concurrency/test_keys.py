@@ -24,7 +24,7 @@ from tests.concurrency.test_races import all_at_once
 from tests.keys import Key
 from tests.records import arrays, make_client, make_model, weights
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.untraced]
 TIMES = 50
 
 

@@ -12,7 +12,7 @@ from fma_api.v1.limits import AT_ONCE, Guesses, password_places
 from fma_django.accounts.roles import USE_ADMIN_SITE
 from tests.records import PASSWORD, make_user, make_user_with
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.untraced]
 
 URL = "/admin/login/"
 

@@ -14,7 +14,7 @@ from tests.api.callers import API, SAFETENSORS, as_client, wait_of
 from tests.records import WEIGHTS, arrays, make_aggregate, make_client, make_model, weights
 
 UPDATES = f"{API}model_updates/"
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.untraced]
 
 
 def send(caller: APIClient, model: FederatedModel, body: bytes, query: str = "", **headers: str) -> Any:

@@ -345,6 +345,7 @@ JSON = st.recursive(
     payload=st.dictionaries(st.sampled_from(["iss", "aud", "sub", "exp", "nbf", "iat", "organisation", "tags"]), JSON),
     document=st.dictionaries(st.sampled_from(["kty", "crv", "alg", "use", "kid", "n", "e", "x", "y", "k"]), JSON),
 )  # fmt: skip
+@pytest.mark.untraced
 @hypothesis_settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_odd_tokens_and_keys_break_nothing(
     header: dict[str, Any], payload: dict[str, Any], document: dict[str, Any]

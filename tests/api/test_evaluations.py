@@ -20,7 +20,7 @@ from tests.api.callers import API, SAFETENSORS, as_client, as_user, stored_files
 from tests.evaluations import BINARY, answer, counted, make_member, open_to
 from tests.records import WEIGHTS, arrays, make_client, make_model, make_user, weights
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.untraced]
 EVALUATIONS = f"{API}evaluations/"
 HOSPITALS = ("north", "east", "south")
 

@@ -47,6 +47,7 @@ def allowed(method: str, path: str) -> str:
     return next(name for name in ("registered", "staff", "owner") if statuses[name] not in refused)
 
 
+@pytest.mark.untraced
 def test_every_route_refuses_an_unknown_parameter(world: World) -> None:
     for method, path in ROUTES:
         answer = ask(world, allowed(method, path), method, path, "no_such_parameter=3")
@@ -55,6 +56,7 @@ def test_every_route_refuses_an_unknown_parameter(world: World) -> None:
         assert "no_such_parameter" in answer.json()["errors"], (method, path)
 
 
+@pytest.mark.untraced
 def test_every_route_takes_the_format(world: World) -> None:
     for method, path in ROUTES:
         answer = ask(world, allowed(method, path), method, path, "format=json")
@@ -62,6 +64,7 @@ def test_every_route_takes_the_format(world: World) -> None:
         assert "The query takes no" not in str(getattr(answer, "data", "")), (method, path)
 
 
+@pytest.mark.untraced
 def test_every_route_asks_first_who_calls(world: World) -> None:
     for method, path in ROUTES:
         for caller in ("anonymous", "bad", "revoked"):

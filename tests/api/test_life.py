@@ -12,7 +12,7 @@ from fma_django.models import FederatedModel, ModelAggregate
 from tests.api.callers import API
 from tests.records import WEIGHTS, make_aggregate, make_client, make_model, send_update
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.untraced]
 
 
 def post(caller: APIClient, model: FederatedModel, what: str, body: Any = None, **headers: str) -> Any:

@@ -17,7 +17,7 @@ from tests.api.callers import API, as_user
 from tests.evaluations import counted, open_to
 from tests.records import WEIGHTS, make_aggregate, make_client, make_model, make_user_with
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.untraced]
 
 ROLES = ("compliance officer", "organisation admin", "auditor", "operator")
 

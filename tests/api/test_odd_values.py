@@ -16,7 +16,7 @@ from tests.api.callers import API, as_client, as_user
 from tests.evaluations import open_to
 from tests.records import WEIGHTS, make_aggregate, make_client, make_model, make_user
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.untraced]
 
 ODD = (
     "", " ", "0", "-0", "00", "1", "-1", "+1", "1.0", "1e3", "0x1", "1_0", "1 ", "9" * 18, "9" * 19, str(2**63),

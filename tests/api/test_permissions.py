@@ -304,6 +304,7 @@ def make_world(tag: str = "") -> World:
     )
 
 
+@pytest.mark.untraced
 def test_who_may(world: World) -> None:
     # One world for all: making it takes a third of a second, and every request is taken back.
     found = {}
@@ -326,6 +327,7 @@ BEYOND_A_MODEL = {
 NOT_WITH_A_TOKEN_OF_ITS_MODEL = {("DELETE", "/api/v1/invitations/<pk>/")}
 
 
+@pytest.mark.untraced
 def test_a_token_reaches_as_far_as_its_scope(world: World) -> None:
     """The tokens are an owner's, who may do everything; routes and methods are those that Django knows."""
     staff = User.objects.get(username="staff")

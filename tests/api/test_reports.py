@@ -12,6 +12,8 @@ from fma_django.models import Client, ClientError, ClientTelemetry, FederatedMod
 from tests.api.callers import API
 from tests.records import make_model
 
+pytestmark = pytest.mark.untraced
+
 TELEMETRY = f"{API}clients/me/telemetry/"
 ERRORS = f"{API}clients/me/errors/"
 SPEED = f"{API}clients/me/speed-test/"

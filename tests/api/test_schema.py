@@ -5,9 +5,11 @@ from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.urls import clear_script_prefix, set_script_prefix
 from jsonschema import Draft202012Validator
 from rest_framework.test import APIClient
 
+from fma_api.documentation import SchemaView
 from tests.api.test_permissions import EXPECTED
 
 DOCUMENTED = {
@@ -23,8 +25,36 @@ def document(anonymous: APIClient) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.untraced
 def test_the_document_is_made_without_a_warning(tmp_path: Any) -> None:
     call_command("spectacular", validate=True, fail_on_warn=True, file=str(tmp_path / "schema.yaml"))
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_the_document_is_made_once_for_all_callers(
+    anonymous: APIClient, owner: APIClient, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    first = anonymous.get("/api/schema/", {"format": form})
+    monkeypatch.setattr(SchemaView, "generator_class", None)
+
+    second = owner.get("/api/schema/", {"format": form})
+
+    assert second.content == first.content
+    assert second["Content-Type"] == first["Content-Type"]
+    assert second["Content-Disposition"] == f'inline; filename="fma.{form}"'
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("prefix", ["", "/hospitals/fma"])
+def test_the_document_names_the_prefix_of_the_request(anonymous: APIClient, prefix: str) -> None:
+    set_script_prefix(f"{prefix}/")
+    try:
+        document = anonymous.get("/api/schema/", {"format": "json"}).json()
+    finally:
+        clear_script_prefix()
+
+    assert document.get("servers") == ([{"url": prefix}] if prefix else None)
 
 
 @pytest.mark.django_db

@@ -13,7 +13,7 @@ from fma_django.models import FederatedModel, Tag
 from tests.api.callers import API, as_client
 from tests.records import WEIGHTS, make_client, make_model, send_update
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.untraced]
 ONE_WITH_TAG = {
     "selector": {"name": "random"},
     "eligibility": [{"name": "tags", "all_of": ["gpu"]}],

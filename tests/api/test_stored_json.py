@@ -147,6 +147,7 @@ def test_scores_are_read_back_equal(
         page_of(owner, f"{API}models/{model.pk}/metrics/?per_client=true&source=validation")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("column", OF_MODELS)
 @QUICK
 @given(number=NUMBERS, value=JSON)

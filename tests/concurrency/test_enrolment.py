@@ -20,7 +20,7 @@ from tests.api.conftest import storage  # noqa: F401  # autouse
 from tests.concurrency.test_races import all_at_once
 from tests.records import make_model
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.untraced]
 
 
 def kinds(results: list[Any]) -> set[type]:

@@ -28,7 +28,7 @@ from tests.concurrency.test_races import all_at_once
 from tests.keys import SERVER, Key
 from tests.records import arrays, make_client, make_model, weights
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.untraced]
 TIMES = 50
 
 

@@ -46,6 +46,8 @@ from tests.api.conftest import storage  # noqa: F401  # autouse
 from tests.concurrency.test_enrolment import in_turns
 from tests.records import make_client, make_model, make_user, send_update, weights
 
+pytestmark = pytest.mark.untraced
+
 CALLERS = 200
 ANN = UUID("0d3e1c4c-9c39-4d6f-8e9b-3ae8d2a7a3fd")
 # So that nothing comes back while a test runs.

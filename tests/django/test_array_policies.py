@@ -17,7 +17,7 @@ from fma_django.rounds.verification import verify_round
 from tests.django.stored import weights_of
 from tests.records import aggregate_now, make_client, make_model, send_body, send_update
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.untraced]
 
 NORMALISED = {"bn.running_var": [1.0], "w": [0.0]}
 FEDADAM = {"name": "fedadam", "learning_rate": 0.1}

@@ -30,7 +30,7 @@ from fma_django.updates.intake import UpdateFacts
 from tests.django.stored import weights_of
 from tests.records import make_user, send_body
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.untraced]
 
 NUM_CLIENTS = 12
 NUM_ROUNDS = 3

@@ -43,6 +43,7 @@ def two_databases(request: pytest.FixtureRequest) -> Iterator[list[str]]:
         yield [new, old]
 
 
+@pytest.mark.slow
 def test_new_installations_have_the_schema_of_upgraded_ones(two_databases: list[str]) -> None:
     new, old = two_databases
     with on_database(new, secret_key="new"):

@@ -21,7 +21,7 @@ from fma_django.rounds.verification import verify_round
 from tests.django.stored import weights_of
 from tests.records import WEIGHTS, aggregate_now, change_now, make_client, make_model, send_update, weights
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
 
 @pytest.fixture

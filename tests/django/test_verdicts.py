@@ -19,7 +19,7 @@ from fma_django.rounds.verification import verify_round
 from fma_django.updates.intake import UpdateFacts
 from tests.records import aggregate_now, make_client, make_model, send_body, weights
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.untraced]
 
 HONEST = [1.0, 1.1, 0.9, 1.2, 0.8]
 TARGET = {"metric": "accuracy", "target": 0.99}

@@ -62,6 +62,7 @@ def faults_in(source: str) -> list[str]:
     return faults
 
 
+@pytest.mark.untraced
 def test_each_kind_of_id_has_one_name_in_the_log() -> None:
     modules = [*(REPOSITORY / "fma_api").rglob("*.py"), *(REPOSITORY / "fma_django").rglob("*.py")]
     sources = {module: module.read_text() for module in modules}

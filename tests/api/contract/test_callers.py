@@ -14,7 +14,7 @@ from tests.api.callers import API
 from tests.records import PASSWORD, WEIGHTS, make_aggregate, make_user, weights
 
 LOGIN = "/api-token-auth/"
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.untraced]
 
 
 def test_a_password_buys_a_token(anonymous: APIClient, alice: Any) -> None:

@@ -14,7 +14,7 @@ from fma_django.models import FederatedModel
 from tests.api.callers import API
 from tests.records import make_aggregate, make_client, make_model, make_score, send_update
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.untraced]
 LISTS = ("models", "model_updates", "model_aggregates", "model_artifacts", "client_aggregate_scores")
 
 

@@ -14,7 +14,7 @@ from tests.api.callers import API, as_client
 from tests.records import aggregate_now, make_aggregate, make_client, make_model, weights
 
 UPDATES = f"{API}model_updates/"
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.untraced]
 
 
 def send(caller: APIClient, model: FederatedModel, data: Any = None, **said: Any) -> Any:

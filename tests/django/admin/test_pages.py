@@ -59,6 +59,7 @@ def test_every_model_of_the_record_is_there_but_secrets() -> None:
     }
 
 
+@pytest.mark.untraced
 def test_change_page_of_every_row_opens_and_shows_no_hash_of_a_credential(
     browser: Browser, rows: None
 ) -> None:
@@ -101,12 +102,14 @@ def test_change_page_takes_as_many_queries_for_12_related_rows_as_for_2(
 
 
 @pytest.mark.parametrize(
-    ("model", "most"), [(FederatedModel, 32), (Round, 16), (Client, 16), (ModelAggregate, 14)]
+    ("model", "most"), [(FederatedModel, 32), (Round, 16), (Client, 17), (ModelAggregate, 14)]
 )
 def test_every_part_of_a_page_is_computed_once(
     browser: Browser, rows: None, model: type[Model], most: int
 ) -> None:
-    row = model._default_manager.latest("pk")
+    # The key of a client is random: of those that are there, the one with most to show.
+    with_most: Any = {"organisation__isnull": False} if model is Client else {}
+    row = model._default_manager.filter(**with_most).latest("pk")
     ContentType.objects.get_for_models(*apps.get_models())
     with CaptureQueriesContext(connection) as captured:
         browser.get(url_of(model, "change", row.pk))

@@ -18,7 +18,8 @@ from rest_framework.test import APIClient
 from fma_core.arrays.codecs import json_bytes
 from fma_django.errors import MemoryInUse
 from fma_django.models import FederatedModel
-from fma_django.record.json_memory import memory, parsed_bytes, reserved
+from fma_django.record.json_memory import memory, reserved
+from fma_django.record.json_process import LargeJson
 from tests.api.callers import API, as_client
 from tests.records import aggregate_now, make_client, make_model, send_update
 
@@ -87,7 +88,7 @@ def test_json_that_needs_more_than_the_budget_is_413_before_it_is_parsed(
     device: APIClient, model: FederatedModel, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.FMA_JSON_MEMORY_BYTES = 2**21
-    monkeypatch.setattr(json_bytes, "loads", lambda _: pytest.fail("it was parsed"))
+    monkeypatch.setattr(LargeJson, "parse", lambda *_, **__: pytest.fail("it was parsed"))
     body = b'{"federated_model": %d, "data": [%s[]]}' % (model.pk, b"[]," * 50_000)
 
     answer = device.generic("POST", UPDATES, body, "application/json")
@@ -179,7 +180,7 @@ def test_no_json_takes_more_memory_than_was_reserved(what: str) -> None:
     )
     body = b"[" + unit * (4 * 2**20 // len(unit)) + unit[:-1] + b"]"
 
-    assert int(done.stdout) < parsed_bytes(body) + 8 * 2**20
+    assert int(done.stdout) < json_bytes.parsed_bytes(body) + 8 * 2**20
 
 
 @pytest.mark.django_db

@@ -6,12 +6,14 @@ import hashlib
 import re
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import IO, Any, ClassVar
 
 from django.http import HttpRequest, QueryDict, UnreadablePostError
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 
+from fma_api.body_pieces import read_pieces
 from fma_api.errors import InvalidHeader, LengthRequired
 from fma_api.json_memory import json_memory_of, keep_large_json
 from fma_api.renderers import SAFETENSORS
@@ -27,7 +29,6 @@ from fma_django.record.weights import SafetensorsBody
 JSON_BYTES = 2**20
 """The largest JSON without weights: a client's counts of an evaluation are the most that anybody needs to send."""
 SMALL_BYTES = 16 * 1024
-PIECE_BYTES = 128 * 1024
 DIGEST = re.compile(r"([a-z0-9*_.-]+)=:([A-Za-z0-9+/=]*):")
 
 
@@ -198,7 +199,7 @@ def content_digest(header: str | None, *, name: str = "Content-Digest") -> str |
 def _pieces_of(
     stream: IO[Any], parser_context: Mapping[str, Any] | None, max_bytes: int | None
 ) -> deque[bytes]:
-    """The whole body, in pieces: joining megabytes would hold the interpreter's lock."""
+    """The whole body, in pieces."""
     limit = conf.current().max_json_bytes if max_bytes is None else max_bytes
     request: Request = (parser_context or {})["request"]
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -210,15 +211,10 @@ def _pieces_of(
     if size_bytes > SMALL_JSON_BYTES:
         json_memory_of(request).grow_to(2 * size_bytes)  # its pieces, and the whole that is made of them
     pieces: deque[bytes] = deque()
-    left = size_bytes
-    try:
-        while left > 0 and (piece := stream.read(min(left, PIECE_BYTES))):
-            pieces.append(piece)
-            left -= len(piece)
-    except UnreadablePostError:
-        pass  # the sender went away
-    if left > 0:
-        raise TruncatedBody(f"the body ended after {size_bytes - left} of {size_bytes} bytes")
+    with suppress(UnreadablePostError):  # the sender went away
+        pieces.extend(read_pieces(stream, size_bytes))
+    if (read_bytes := sum(map(len, pieces))) != size_bytes:
+        raise TruncatedBody(f"the body ended after {read_bytes} of {size_bytes} bytes")
     return pieces
 
 

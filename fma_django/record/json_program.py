@@ -87,8 +87,8 @@ class _Body:
 
         weights: the member that has them, in whose place null stands; None for a body that is weights and nothing else.
         """
-        text, self._text = self._text, bytearray()
-        self._value = value = json_bytes.loads(text)
+        self._value = value = json_bytes.loads(self._text)
+        self._text = bytearray()
         if weights is None:
             self._held = value
             return (b"null", True) if isinstance(value, HELD) else (orjson.dumps(value), False)

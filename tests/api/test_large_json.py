@@ -12,8 +12,9 @@ from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from fma_api import parsers
+from fma_core.arrays.codecs import json_bytes, json_layouts
 from fma_django.models import FederatedModel, IdempotencyKey, ModelUpdate
-from fma_django.record import json_process
+from fma_django.record import json_process, json_weights
 from fma_django.record.json_memory import memory
 from tests.api.callers import API, as_client, stored_files
 from tests.records import WEIGHTS, make_client, make_model
@@ -207,6 +208,39 @@ def test_a_digest_is_checked_before_anything_is_parsed(
 
 
 LARGE = {"w": [[0.5] * 40_000]}
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("what", ["update", "model", "initial_model", "evaluation"])
+def test_large_weights_are_not_parsed_here(
+    owner: APIClient, alice: Any, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    model = make_model(alice)
+    if what == "evaluation":
+        model = make_model(alice, initial_model=LARGE)
+    device, *_ = [as_client(make_client(model)) for _ in range(3)]
+    caller, path, body = {
+        "update": (device, "model_updates/", {"federated_model": model.pk, "data": LARGE}),
+        "model": (owner, "models/", {"name": "m", "aggregator": "mean", "initial_model": LARGE}),
+        "initial_model": (owner, f"models/{model.pk}/initial_model/", LARGE),
+        "evaluation": (
+            owner,
+            f"models/{model.pk}/evaluations/",
+            {"question": {"task": "regression"}, "weights": LARGE},
+        ),
+    }[what]
+    text = json.dumps(body)
+    loads = json_bytes.loads
+
+    def small_alone(data: bytes) -> object:
+        assert len(data) <= 2**16
+        return loads(data)
+
+    monkeypatch.setattr(json_bytes, "loads", small_alone)
+    monkeypatch.setattr(json_layouts, "arrays_of", lambda *_, **__: pytest.fail("arrays were made here"))
+    monkeypatch.setattr(json_weights, "arrays_of", lambda *_, **__: pytest.fail("arrays were made here"))
+
+    assert caller.generic("POST", API + path, text, "application/json").status_code == 201
 
 
 @pytest.mark.django_db

@@ -47,6 +47,7 @@ class LargeJson:
         """Wait for the process, and send it the text. Raises MemoryInUse."""
         self._process = _place.take()
         self.needs_bytes = 0
+        self._is_closed = False
         try:
             self.needs_bytes = int(self._process.ask("load", size_bytes, pieces=pieces))
         except BaseException:
@@ -71,13 +72,21 @@ class LargeJson:
         return str(self._process.ask("fingerprint"))
 
     def write(self, path: Path, wanted: Wanted) -> tuple[Spec, Layout, str, int]:
-        """Write the weights into a file; their arrays, layout, SHA-256 and size. Raises what `weights_of` does."""
-        written: tuple[Spec, Layout, str, int] = self._process.ask("write", str(path), wanted)
+        """Write the weights into a file, and close; their arrays, layout, SHA-256 and size.
+
+        Raises what `weights_of` does.
+        """
+        try:
+            written: tuple[Spec, Layout, str, int] = self._process.ask("write", str(path), wanted)
+        finally:
+            self.close()  # the next request need not wait for the database of this one
         return written
 
     def close(self) -> None:
         """Leave the process to the next request."""
-        _place.give_back(self._process, is_kept=self.needs_bytes <= KEPT_BYTES)
+        if not self._is_closed:
+            self._is_closed = True
+            _place.give_back(self._process, is_kept=self.needs_bytes <= KEPT_BYTES)
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from fma_core.arrays.spec import Spec
 from fma_core.errors import FMAError, TooLarge
 from fma_django.record.json_weights import Wanted, weights_of
 
-NICE = 10
-"""A tenth of the time of a process that serves requests, while both want all of it."""
+NICE = 5
+"""A quarter of the time of a process that serves requests, while both want all of it."""
 MEMBERS_BYTES = 2**20
 """The members that go back to the process of the request are parsed there."""
 HELD = (dict, list, str)

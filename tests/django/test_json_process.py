@@ -25,6 +25,7 @@ from fma_core.errors import FMAError
 from fma_django.errors import JsonProcessEnded, MemoryInUse
 from fma_django.record import json_process
 from fma_django.record.json_process import HeldJson, LargeJson
+from fma_django.record.json_program import NICE
 from fma_django.record.json_weights import Wanted, weights_of
 
 SPEC = Spec.of({"w": np.zeros((2, 2), np.float32), "n": np.zeros(2, np.int8)})
@@ -242,6 +243,22 @@ def test_a_process_that_stops_is_ended_after_a_time(process: int, monkeypatch: p
     assert not Path(f"/proc/{process}").exists()
 
 
+def test_the_process_is_free_when_the_weights_are_written(
+    process: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_process, "WAIT_S", 0.1)
+    first = large(text_of(VALID))
+    first.parse(weights=None)
+    first.write(tmp_path / "w", ANY)
+    second = large(text_of(VALID))
+    first.close()  # leaves the process to the second
+
+    with pytest.raises(MemoryInUse):
+        large(b"[]")
+    assert second.parse(weights=None) == HeldJson(second)
+    second.close()
+
+
 def test_who_waits_too_long_is_told_to_come_again(process: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_process, "WAIT_S", 0.1)
     first = large(b"[]")
@@ -291,7 +308,7 @@ def test_it_gives_way_and_knows_no_secret(process: int, monkeypatch: pytest.Monk
     large(b"[]").close()
 
     assert b"very secret" not in Path(f"/proc/{pid()}/environ").read_bytes()
-    assert os.getpriority(os.PRIO_PROCESS, pid()) == min(os.getpriority(os.PRIO_PROCESS, 0) + 10, 19)
+    assert os.getpriority(os.PRIO_PROCESS, pid()) == min(os.getpriority(os.PRIO_PROCESS, 0) + NICE, 19)
     assert Path(f"/proc/{pid()}/oom_score_adj").read_text() == "1000\n"
 
 

@@ -1,6 +1,7 @@
 """Bodies in chunks, whose length nobody announced: small ones are read whole, and have a length from then on."""
 
 from collections import deque
+from typing import Any, cast
 
 from django.http import HttpRequest
 
@@ -37,6 +38,6 @@ def read_chunks(request: HttpRequest, *, read_bytes: int | None) -> None:
     # Trailers look like a fault to the front. Who announces some is believed.
     if getattr(stream, "is_broken", False) and "HTTP_TRAILER" not in request.META:
         raise TruncatedBody(f"the body ended after {size_bytes} bytes, without its last chunk")
-    request._stream = Pieces(pieces)
+    cast("Any", request)._stream = Pieces(pieces)
     request.META["CONTENT_LENGTH"] = str(size_bytes)
     del request.META["HTTP_TRANSFER_ENCODING"]

@@ -59,6 +59,7 @@ class OrjsonParser(BaseParser):
     def _parsed(self, request: Request, pieces: deque[bytes]) -> Any:
         body = b"".join(pieces)
         if len(body) > SMALL_JSON_BYTES:
+            json_bytes.require_few_containers(body)
             json_memory_of(request).grow_to(json_bytes.parsed_bytes(body))
         return json_bytes.loads(body)
 

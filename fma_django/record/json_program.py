@@ -101,6 +101,7 @@ class _Body:
             raise TooLarge(
                 f"all members of this body but the weights may have {MEMBERS_BYTES} bytes; they have {len(members)}"
             )
+        json_bytes.require_few_containers(members)
         return members, is_held
 
     def fingerprint(self) -> str:

@@ -318,3 +318,13 @@ def test_json_without_weights_is_refused_beyond_a_mebibyte(device: APIClient, si
     if size > 2**20:
         assert refused.status_code == 413
         assert "may have 1048576 bytes; this one has 1048577" in refused.json()["detail"]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("unit", ["[],", "{},"])
+def test_json_without_weights_of_many_lists_is_refused(device: APIClient, unit: str) -> None:
+    text = '{"aggregate": 0, "validation_results": [%s0]}' % (unit * 100_000)
+    refused = device.generic("POST", f"{API}client_aggregate_scores/", text, "application/json")
+
+    assert (refused.status_code, refused.json()["code"]) == (413, "too_large")
+    assert "20000 lists and objects" in refused.json()["detail"]

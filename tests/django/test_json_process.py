@@ -194,6 +194,15 @@ def test_other_members_that_are_large_are_refused() -> None:
     assert caught.value.code == "too_large"
 
 
+def test_other_members_of_many_lists_are_refused() -> None:
+    body = large(b'{"data": [1], "more": [%s0]}' % (b"[]," * 20_000))
+    with pytest.raises(FMAError, match="20000 lists and objects; this has 20002") as caught:
+        body.parse(weights="data")
+    body.close()
+
+    assert caught.value.code == "too_large"
+
+
 def test_it_serves_one_body_after_the_other(process: int, tmp_path: Path) -> None:
     for _ in range(3):
         assert there(text_of(VALID), None, ANY, tmp_path / "w") == here(text_of(VALID), None, ANY)

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import resource
 import signal
 import sys
@@ -23,6 +24,8 @@ from load import request
 ADDRESS = "127.0.0.2"
 PAUSE_S = 0.02
 JSON_MIB = 48
+NUM_PARAMETERS = 1_000_000
+"""The size of its own model."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +74,23 @@ async def slow_bodies(client: Hostile) -> None:
 async def huge_json(client: Hostile) -> None:
     """Bodies of JSON near the limit, each of millions of numbers, four at a time."""
     numbers = b"0.5," * (JSON_MIB * 2**18)
-    body = b'{"federated_model": %s, "data": [%s0.5]}' % (client.model.encode(), numbers)
-    said = request(
+    await _repeat(client, _json_update(client, b"[%s0.5]" % numbers), 4)
+
+
+async def valid_json(client: Hostile) -> None:
+    """Updates of its own model as JSON, which are accepted, four at a time."""
+    thousand = ",".join(f"{random.gauss(0, 1):.8f}" for _ in range(1000))
+    numbers = ",".join([thousand] * (NUM_PARAMETERS // 1000))
+    await _repeat(client, _json_update(client, b'{"w0": [%s]}' % numbers.encode()), 4)
+
+
+def _json_update(client: Hostile, weights: bytes) -> bytes:
+    return request(
         "POST",
         "/api/v1/model_updates/",
         headers={**client.headers, "Content-Type": "application/json"},
-        body=body,
+        body=b'{"federated_model": %s, "data": %s}' % (client.model.encode(), weights),
     )
-    await _repeat(client, said, 4)
 
 
 async def guesses(client: Hostile) -> None:
@@ -123,7 +135,7 @@ async def connections(client: Hostile) -> None:
 
 ATTACKS: dict[str, Attack] = {
     each.__name__: each
-    for each in (slow_bodies, huge_json, guesses, registrations, reads, waiting_room, connections)
+    for each in (slow_bodies, huge_json, valid_json, guesses, registrations, reads, waiting_room, connections)
 }
 
 

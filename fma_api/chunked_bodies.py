@@ -1,9 +1,11 @@
 """Bodies in chunks, whose length nobody announced: small ones are read whole, and have a length from then on."""
 
-from io import BytesIO
+from collections import deque
+from typing import Any, cast
 
 from django.http import HttpRequest
 
+from fma_api.body_pieces import Pieces, read_pieces
 from fma_api.errors import LengthRequired
 from fma_api.json_memory import json_memory_of
 from fma_core.errors import TooLarge, TruncatedBody
@@ -29,12 +31,13 @@ def read_chunks(request: HttpRequest, *, read_bytes: int | None) -> None:
     stream = request.META["wsgi.input"]
     if read_bytes > SMALL_BYTES:
         json_memory_of(request).grow_to(2 * read_bytes)  # nobody has said how long it is
-    body = stream.read(read_bytes + 1)
-    if len(body) > read_bytes:
+    pieces = deque(read_pieces(stream, read_bytes + 1))
+    size_bytes = sum(map(len, pieces))
+    if size_bytes > read_bytes:
         raise TooLarge(f"a body of this kind may have {read_bytes} bytes; this one, in chunks, has more")
     # Trailers look like a fault to the front. Who announces some is believed.
     if getattr(stream, "is_broken", False) and "HTTP_TRAILER" not in request.META:
-        raise TruncatedBody(f"the body ended after {len(body)} bytes, without its last chunk")
-    request._stream = BytesIO(body)
-    request.META["CONTENT_LENGTH"] = str(len(body))
+        raise TruncatedBody(f"the body ended after {size_bytes} bytes, without its last chunk")
+    cast("Any", request)._stream = Pieces(pieces)
+    request.META["CONTENT_LENGTH"] = str(size_bytes)
     del request.META["HTTP_TRANSFER_ENCODING"]

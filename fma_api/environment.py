@@ -323,13 +323,14 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     _recorded(
         "FMA_MAX_JSON_BYTES",
-        "The largest JSON body that is accepted; JSON is parsed in memory.",
+        "The largest JSON body with weights; other JSON may have 1 MiB. Beyond 64 KiB, weights are parsed in a process "
+        "of their own, one for each process of the HTTP server.",
     ),
     _recorded(
         "FMA_JSON_MEMORY_BYTES",
-        "How much memory JSON may take in each process of the HTTP server; a number in a body takes about 64 bytes. "
-        "Bodies that find too little of it free are answered with 503 and Retry-After, and those that need more with "
-        "413.",
+        "How much memory JSON may take in each process of the HTTP server, together with the one that parses large "
+        "JSON for it; a number in a body takes about 64 bytes. Bodies that find too little of it free are answered "
+        "with 503 and Retry-After, and those that need more with 413.",
     ),
     _recorded(
         "FMA_MAX_ARRAYS",

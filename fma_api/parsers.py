@@ -4,15 +4,18 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Mapping
-from typing import IO, Any
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import IO, Any, ClassVar
 
 from django.http import HttpRequest, QueryDict, UnreadablePostError
 from rest_framework.parsers import BaseParser
 from rest_framework.request import Request
 
+from fma_api.body_pieces import read_pieces
 from fma_api.errors import InvalidHeader, LengthRequired
-from fma_api.json_memory import json_memory_of
+from fma_api.json_memory import json_memory_of, keep_large_json
 from fma_api.renderers import SAFETENSORS
 from fma_core.arrays.codecs import json_bytes
 from fma_core.arrays.codecs.zstd import is_zstd
@@ -20,18 +23,21 @@ from fma_core.errors import TooLarge, TruncatedBody, UnsupportedCoding
 from fma_django import conf
 from fma_django.errors import DigestMismatch
 from fma_django.record.json_memory import SMALL_BYTES as SMALL_JSON_BYTES
-from fma_django.record.json_memory import parsed_bytes
+from fma_django.record.json_process import LargeJson
 from fma_django.record.weights import SafetensorsBody
 
+JSON_BYTES = 2**20
+"""The largest JSON without weights: a client's counts of an evaluation are the most that anybody needs to send."""
 SMALL_BYTES = 16 * 1024
 DIGEST = re.compile(r"([a-z0-9*_.-]+)=:([A-Za-z0-9+/=]*):")
 
 
 class OrjsonParser(BaseParser):
-    """JSON of at most FMA_MAX_JSON_BYTES; NaN and Infinity are refused."""
+    """JSON without weights; NaN and Infinity are refused."""
 
     media_type = "application/json"
-    max_bytes: int | None = None
+    max_bytes: int | None = JSON_BYTES
+    """None for FMA_MAX_JSON_BYTES."""
 
     @property
     def most_bytes(self) -> int:
@@ -42,15 +48,61 @@ class OrjsonParser(BaseParser):
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> Any:
         request: Request = (parser_context or {})["request"]
-        body = _read_bounded(stream, parser_context, self.max_bytes)
-        if len(body) > SMALL_JSON_BYTES:
-            json_memory_of(request).grow_to(parsed_bytes(body))
+        pieces = _pieces_of(stream, parser_context, self.max_bytes)
         announced = content_digest(request.META.get("HTTP_CONTENT_DIGEST"))
-        if announced is not None and announced != (arrived := hashlib.sha256(body).hexdigest()):
+        if announced is not None and announced != (arrived := _sha256_of(pieces)):
             raise DigestMismatch(
                 f"Content-Digest says sha-256 {announced}; the body that arrived has {arrived}"
             )
+        return self._parsed(request, pieces)
+
+    def _parsed(self, request: Request, pieces: deque[bytes]) -> Any:
+        body = b"".join(pieces)
+        if len(body) > SMALL_JSON_BYTES:
+            json_bytes.require_few_containers(body)
+            json_memory_of(request).grow_to(json_bytes.parsed_bytes(body))
         return json_bytes.loads(body)
+
+
+class WeightsJsonParser(OrjsonParser):
+    """JSON with weights: when it is large, another process parses it and keeps the weights (HeldJson)."""
+
+    max_bytes = None
+    weights: ClassVar[str | None]
+    """The member that has them; None for a body that is weights and nothing else."""
+
+    def _parsed(self, request: Request, pieces: deque[bytes]) -> Any:
+        size_bytes = sum(map(len, pieces))
+        if size_bytes <= SMALL_JSON_BYTES:
+            return super()._parsed(request, pieces)
+        large = LargeJson(_dropping(pieces), size_bytes)
+        keep_large_json(request, large)
+        json_memory_of(request).grow_to(large.needs_bytes)
+        return large.parse(weights=self.weights)
+
+
+class UpdateJsonParser(WeightsJsonParser):
+    """An update."""
+
+    weights = "data"
+
+
+class NewModelJsonParser(WeightsJsonParser):
+    """A model, or changes of one."""
+
+    weights = "initial_model"
+
+
+class InitialModelJsonParser(WeightsJsonParser):
+    """First weights."""
+
+    weights = None
+
+
+class EvaluationJsonParser(WeightsJsonParser):
+    """A question for clients, about weights of its own."""
+
+    weights = "weights"
 
 
 class SmallJsonParser(OrjsonParser):
@@ -68,7 +120,7 @@ class SmallFormParser(BaseParser):
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> QueryDict:
-        return QueryDict(_read_bounded(stream, parser_context, SMALL_BYTES), encoding="utf-8")
+        return QueryDict(b"".join(_pieces_of(stream, parser_context, SMALL_BYTES)), encoding="utf-8")
 
 
 class SafetensorsParser(BaseParser):
@@ -91,7 +143,7 @@ class DiscardingParser(BaseParser):
     def parse(
         self, stream: IO[Any], media_type: str | None = None, parser_context: Mapping[str, Any] | None = None
     ) -> dict[str, int]:
-        return {"size_bytes": len(_read_bounded(stream, parser_context, self.max_bytes))}
+        return {"size_bytes": sum(map(len, _pieces_of(stream, parser_context, self.max_bytes)))}
 
 
 def safetensors_body(request: HttpRequest | Request, stream: IO[Any]) -> SafetensorsBody:
@@ -145,7 +197,10 @@ def content_digest(header: str | None, *, name: str = "Content-Digest") -> str |
     return None
 
 
-def _read_bounded(stream: IO[Any], parser_context: Mapping[str, Any] | None, max_bytes: int | None) -> bytes:
+def _pieces_of(
+    stream: IO[Any], parser_context: Mapping[str, Any] | None, max_bytes: int | None
+) -> deque[bytes]:
+    """The whole body, in pieces."""
     limit = conf.current().max_json_bytes if max_bytes is None else max_bytes
     request: Request = (parser_context or {})["request"]
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -156,13 +211,25 @@ def _read_bounded(stream: IO[Any], parser_context: Mapping[str, Any] | None, max
         raise TooLarge(f"a body of this kind may have {limit} bytes{setting}; this one has {size_bytes}")
     if size_bytes > SMALL_JSON_BYTES:
         json_memory_of(request).grow_to(2 * size_bytes)  # its pieces, and the whole that is made of them
-    try:
-        body: bytes = stream.read(limit + 1)
-    except UnreadablePostError:
-        body = b""
-    if len(body) != size_bytes:
-        raise TruncatedBody(f"the body ended after {len(body)} of {size_bytes} bytes")
-    return body
+    pieces: deque[bytes] = deque()
+    with suppress(UnreadablePostError):  # the sender went away
+        pieces.extend(read_pieces(stream, size_bytes))
+    if (read_bytes := sum(map(len, pieces))) != size_bytes:
+        raise TruncatedBody(f"the body ended after {read_bytes} of {size_bytes} bytes")
+    return pieces
+
+
+def _dropping(pieces: deque[bytes]) -> Iterator[bytes]:
+    """Each piece, which nobody keeps any more."""
+    while pieces:
+        yield pieces.popleft()
+
+
+def _sha256_of(pieces: deque[bytes]) -> str:
+    digest = hashlib.sha256()
+    for piece in pieces:
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 def _announced_size(request: HttpRequest | Request) -> int:

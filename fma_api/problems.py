@@ -102,6 +102,7 @@ STATUS: Mapping[type[FMAError], int] = {
     record.WorkersKilled: 503,
     record.StoreNotOurs: 503,
     record.MemoryInUse: 503,
+    record.JsonProcessEnded: 503,
     record.KeysUnavailable: 503,
     storage.BlobMissing: 500,
     storage.StorageFull: 507,

@@ -4,6 +4,7 @@
     ├── ClusterUnavailable          cluster_unavailable
     ├── WorkersKilled               workers_killed
     ├── MemoryInUse                 memory_in_use
+    ├── JsonProcessEnded            json_process_ended
     ├── StoreNotOurs                store_not_ours
     └── Refused
         ├── UnknownModel            unknown_model
@@ -88,6 +89,12 @@ class MemoryInUse(FMAError):
     """Other requests take the memory that this one needs; it can be repeated."""
 
     code = "memory_in_use"
+
+
+class JsonProcessEnded(FMAError):
+    """The process that parses large JSON was killed, was too slow or cannot be started; another one can be."""
+
+    code = "json_process_ended"
 
 
 class StoreNotOurs(FMAError):

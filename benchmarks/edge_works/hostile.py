@@ -25,6 +25,7 @@ from edge_ways.databases import SQLITE, new_databases
 from edge_ways.servers import Server, fma
 from goal import Goal
 from hostile_client import ATTACKS
+from hostile_client import NUM_PARAMETERS as HOSTILE_PARAMETERS
 from load import request
 
 from fma_api.environment import SETTINGS
@@ -63,7 +64,9 @@ def hostile(bench: Bench) -> Iterator[Result]:
         model = new_model(
             server, NUM_PARAMETERS, requirement="require_x_updates", requirement_args=[NUM_CLIENTS]
         )
-        other = new_model(server, NUM_PARAMETERS, requirement="require_x_updates", requirement_args=[10**6])
+        other = new_model(
+            server, HOSTILE_PARAMETERS, requirement="require_x_updates", requirement_args=[10**6]
+        )
         honest = register(server, model, NUM_CLIENTS)
         (enemy,) = register(server, other, 1)
         span_s = SPAN_S if not bench.quick else 1.0

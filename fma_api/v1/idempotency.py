@@ -8,6 +8,7 @@ from drf_spectacular.utils import OpenApiParameter
 from rest_framework.request import Request
 
 from fma_api.errors import InvalidHeader
+from fma_api.json_memory import large_json_of
 from fma_django.errors import IdempotencyKeyExpired
 from fma_django.models import FederatedModel
 from fma_django.record.idempotency import Once
@@ -48,5 +49,9 @@ def once_for_json(request: Request, kind: str) -> Once | None:
     key = idempotency_key(request)
     if key is None:
         return None
-    content = orjson.dumps(request.data, option=orjson.OPT_SORT_KEYS)
-    return Once(scope(request, kind), key, hashlib.sha256(content).hexdigest())
+    data, large = request.data, large_json_of(request)
+    if large is not None:
+        fingerprint = large.fingerprint()
+    else:
+        fingerprint = hashlib.sha256(orjson.dumps(data, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return Once(scope(request, kind), key, fingerprint)

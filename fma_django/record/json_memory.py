@@ -1,6 +1,5 @@
-"""The memory that JSON may take in this process: large JSON becomes many small objects."""
+"""The memory that JSON may take in this process and in the one that parses large JSON for it (`json_process`)."""
 
-import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +8,7 @@ from fma_core.errors import TooLarge
 from fma_django import conf
 from fma_django.errors import MemoryInUse
 
-# Measured with orjson for each byte that begins an object of Python, the arrays made of it included. An element of
-# weights takes 60 bytes, an empty list 88, an object with one member 240, a named array 400.
-OBJECT_BYTES = {b",": 64, b"[": 96, b"{": 160, b":": 350, b'"': 32}
 NUMBER_BYTES = 64
-# Characters beyond U+FFFF, which an escape may be, too; beyond U+00FF.
-WIDEST = re.compile(rb"[\xf0-\xff]")
-WIDE = re.compile(rb"[\xc4-\xef]")
 SMALL_BYTES = 64 * 1024
 """JSON up to this size is not counted: a process has few threads."""
 
@@ -76,17 +69,3 @@ def reserved(size_bytes: int) -> Iterator[None]:
         yield
     finally:
         reservation.close()
-
-
-def parsed_bytes(text: bytes) -> int:
-    """The most memory that parsing this JSON takes, with the arrays that are made of it."""
-    return len(text) * _text_width(text) + sum(text.count(byte) * size for byte, size in OBJECT_BYTES.items())
-
-
-def _text_width(text: bytes) -> int:
-    """The bytes that a byte of text may become: all characters of a string of Python are as wide as its widest."""
-    if b"\\u" in text:
-        return 5
-    if text.isascii():
-        return 1
-    return 5 if WIDEST.search(text) else 3 if WIDE.search(text) else 1

@@ -14,7 +14,7 @@ from fma_core.arrays.codecs import json_layouts
 from fma_core.arrays.codecs.header import read_exactly
 from fma_core.arrays.codecs.json_layouts import Layout
 from fma_core.arrays.codecs.receive import Received, check_canonical, receive_canonical, receive_safetensors
-from fma_core.arrays.codecs.safetensors import Limits, decode, encode_as, layout_within, read_file
+from fma_core.arrays.codecs.safetensors import Limits, decode, read_file
 from fma_core.arrays.codecs.zstd import is_zstd
 from fma_core.arrays.spec import Spec
 from fma_core.errors import InvalidSpec, InvalidWeights, SpecMismatch
@@ -22,7 +22,9 @@ from fma_django import conf
 from fma_django.errors import DigestMismatch
 from fma_django.models import FederatedModel
 from fma_django.record.json_memory import NUMBER_BYTES, reserved
+from fma_django.record.json_process import HeldJson
 from fma_django.record.json_schema import require_schema
+from fma_django.record.json_weights import Wanted, weights_of
 from fma_django.storage import get_store
 from fma_django.storage.errors import full_disk_told
 
@@ -49,7 +51,7 @@ class SafetensorsBody:
 
 @dataclass(frozen=True)
 class JsonBody:
-    """Weights as parsed JSON, in one of FMA's layouts."""
+    """Weights as parsed JSON, in one of FMA's layouts; a HeldJson when they are large."""
 
     value: Any
 
@@ -91,7 +93,9 @@ def _store(
     body: WeightsBody, *, spec: Spec | None, layout: Layout | None, schema: Any, field: str
 ) -> StoredWeights:
     if isinstance(body, JsonBody):
-        return _store_json(body, spec=spec, layout=layout, schema=schema, field=field)
+        return _store_json(
+            body.value, Wanted(spec=spec, layout=layout, schema=schema, limits=limits(), field=field)
+        )
     coded = is_zstd(body.content_encoding)
     if spec is not None and body.size_bytes <= min(SMALL_BYTES, limits().max_bytes) and not coded:
         data = read_exactly(body.read, body.size_bytes)
@@ -151,21 +155,16 @@ def _link(file: Path, path: Path) -> bool:
     return True
 
 
-def _store_json(
-    body: JsonBody, *, spec: Spec | None, layout: Layout | None, schema: Any, field: str
-) -> StoredWeights:
-    if schema is not None:
-        require_schema(body.value, schema, field=field)
-    arrays, json_layout = json_layouts.arrays_of(body.value, layout=layout, spec=spec)
-    if spec is None:
-        spec = Spec.of(arrays)
-    else:
-        spec.check(arrays)
-    layout_within(spec, limits())
-    data = encode_as(spec, arrays)
+def _store_json(value: Any, wanted: Wanted) -> StoredWeights:
+    if isinstance(value, HeldJson):
+        with spool_file() as path:
+            spec, layout, sha256, size_bytes = value.body.write(path, wanted)
+            get_store().put_file(path, sha256)
+        return StoredWeights(sha256, size_bytes, spec, layout)
+    spec, layout, data = weights_of(value, wanted)
     sha256 = hashlib.sha256(data).hexdigest()
     get_store().put_bytes(data, sha256)
-    return StoredWeights(sha256, len(data), spec, json_layout)
+    return StoredWeights(sha256, len(data), spec, layout)
 
 
 def limits() -> Limits:

@@ -7,6 +7,7 @@ import sys
 import threading
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,14 @@ from pytest_django import Settings
 from rest_framework.test import APIClient
 
 from fma_core.arrays.codecs import json_bytes
+from fma_core.arrays.codecs.safetensors import Limits
+from fma_core.errors import FMAError
 from fma_django.errors import MemoryInUse
 from fma_django.models import FederatedModel
-from fma_django.record.json_memory import memory, parsed_bytes, reserved
+from fma_django.record import json_process
+from fma_django.record.json_memory import memory, reserved
+from fma_django.record.json_process import LargeJson
+from fma_django.record.json_weights import Wanted
 from tests.api.callers import API, as_client
 from tests.records import aggregate_now, make_client, make_model, send_update
 
@@ -87,7 +93,7 @@ def test_json_that_needs_more_than_the_budget_is_413_before_it_is_parsed(
     device: APIClient, model: FederatedModel, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.FMA_JSON_MEMORY_BYTES = 2**21
-    monkeypatch.setattr(json_bytes, "loads", lambda _: pytest.fail("it was parsed"))
+    monkeypatch.setattr(LargeJson, "parse", lambda *_, **__: pytest.fail("it was parsed"))
     body = b'{"federated_model": %d, "data": [%s[]]}' % (model.pk, b"[]," * 50_000)
 
     answer = device.generic("POST", UPDATES, body, "application/json")
@@ -139,6 +145,7 @@ def test_the_budget_holds_for_all_who_ask_at_once(settings: Settings) -> None:
 
 HOSTILE = {
     "numbers": b"0.5,",
+    "short texts of long numbers": b"1e15,",
     "empty lists": b"[],",
     "lists": b"[0],",
     "pairs": b"[0.5,0.5],",
@@ -179,7 +186,41 @@ def test_no_json_takes_more_memory_than_was_reserved(what: str) -> None:
     )
     body = b"[" + unit * (4 * 2**20 // len(unit)) + unit[:-1] + b"]"
 
-    assert int(done.stdout) < parsed_bytes(body) + 8 * 2**20
+    assert int(done.stdout) < json_bytes.parsed_bytes(body) + 8 * 2**20
+
+
+def memory_of(pid: int, name: str) -> int:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1]) * 1024
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("member", [None, "weights", "others"])
+@pytest.mark.parametrize("what", HOSTILE)
+def test_the_process_of_large_json_takes_no_more_either(
+    tmp_path: Path, what: str, member: str | None
+) -> None:
+    unit = HOSTILE[what]
+    value = b"[" + unit * (4 * 2**20 // len(unit)) + unit[:-1] + b"]"
+    text = value if member is None else b'{"%s": %s}' % (member.encode(), value)
+    wanted = Wanted(spec=None, layout=None, schema=None, limits=Limits(), field="data")
+    LargeJson([b"[]"], 2).close()
+    process = json_process._place._process
+    assert process is not None
+    pid = process._process.pid
+    before = memory_of(pid, "VmRSS")
+    Path(f"/proc/{pid}/clear_refs").write_text("5")
+    large = LargeJson([text[at : at + 2**17] for at in range(0, len(text), 2**17)], len(text))
+    with suppress(FMAError):
+        large.parse(weights="weights" if member else None)
+        large.fingerprint()
+        large.write(tmp_path / "weights", wanted)
+    peak = memory_of(pid, "VmHWM") - before
+    needs = large.needs_bytes
+    large.close()
+    process.end()
+
+    assert len(text) < peak < needs + 8 * 2**20
 
 
 @pytest.mark.django_db

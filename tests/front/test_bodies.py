@@ -4,11 +4,14 @@ import asyncio
 import json
 import threading
 import time
+from collections import deque
+from io import BytesIO
 from typing import Any
 
 import pytest
 from django.http import HttpRequest, HttpResponse
 
+from fma_api.body_pieces import PIECE_BYTES, Pieces, read_pieces
 from fma_api.chunked_bodies import read_chunks
 from fma_api.front import body as bodies
 from fma_api.front import body_places
@@ -341,3 +344,18 @@ def test_a_body_in_chunks_that_is_waited_for_too_long_is_not_whole(monkeypatch: 
 
     with running(Handler(broken)) as front:
         assert front.begin(PIECE, None, method="POST", size=0, headers=CHUNKED).wait().body == b"262144 True"
+
+
+@pytest.mark.parametrize("sizes", [(0,), (1, 7, -1), (300_000, -1), (2**20,), (131_072, 131_073, -1)])
+def test_pieces_are_read_as_the_body_they_were(sizes: tuple[int, ...]) -> None:
+    pieces = Pieces(deque(read_pieces(BytesIO(PIECE * 2), 2 * len(PIECE) - 1)))
+    whole = BytesIO((PIECE * 2)[:-1])
+
+    for size in sizes:
+        assert pieces.read(size) == whole.read(size)
+    assert pieces.read() == whole.read()
+    assert pieces.read(1) == b""
+
+
+def test_no_piece_of_a_body_is_large() -> None:
+    assert max(map(len, read_pieces(BytesIO(PIECE * 2), 2**30))) == PIECE_BYTES < len(PIECE)

@@ -1,10 +1,11 @@
 """The front as it runs: one real HTTP server, spoken to over bare sockets."""
 
 import json
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from itertools import cycle
 from math import ceil
 from pathlib import Path
@@ -342,6 +343,44 @@ def test_who_breaks_off_does_no_harm(server: FmaServer, device: tuple[int, str],
 
     assert server.status_of("/healthz") == 200
     assert "Traceback" not in server.process.log_text()
+
+
+def processes_of_json(server: FmaServer) -> set[int]:
+    found = set()
+    for pid in server.process.members():
+        with suppress(OSError):  # it has ended since
+            if Path(f"/proc/{pid}/comm").read_text() == "fma json\n":
+                found.add(pid)
+    return found
+
+
+def test_large_json_is_parsed_in_a_process_that_may_be_killed_and_left(
+    server: FmaServer, developer: User, connection: Connection
+) -> None:
+    made = {"name": "large", "aggregator": "mean", "initial_model": {"w": [0.5] * 300_000}}
+    text = json.dumps(made).encode()
+    headers = (
+        f"Authorization: Token {developer.token}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(text)}",
+    )
+
+    def post() -> int:
+        return connection.say("POST /api/v1/models/", *headers, body=text).hear()[0]
+
+    assert post() == 201
+    (first,) = processes_of_json(server)
+    os.kill(first, signal.SIGKILL)
+    server.process.wait_until(lambda: not processes_of_json(server), "the process is gone")
+    assert post() == 201
+    (second,) = processes_of_json(server)
+    assert second != first
+    for body in (text, text[:-1]):  # who sends them reads no answer
+        gone = Connection(server)
+        gone.say("POST /api/v1/models/", *headers, body=body)
+        gone.close()
+    assert post() == 201
+    assert processes_of_json(server) == {second}
 
 
 def test_a_server_that_stops_does_not_wait_for_who_waits(

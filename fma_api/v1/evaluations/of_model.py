@@ -12,7 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import ValidationError
 
-from fma_api.parsers import OrjsonParser, SafetensorsParser
+from fma_api.parsers import EvaluationJsonParser, SafetensorsParser
 from fma_api.renderers import SAFETENSORS
 from fma_api.v1.evaluations.serializers import EvaluationSerializer, NewEvaluationSerializer
 from fma_api.v1.idempotency import IDEMPOTENCY_KEY, idempotency_key, scope
@@ -35,7 +35,7 @@ class ModelEvaluations(viewsets.GenericViewSet[FederatedModel]):
         detail=True,
         pagination_class=LinkedPages,
         filter_backends=[],
-        parser_classes=[OrjsonParser, SafetensorsParser],
+        parser_classes=[EvaluationJsonParser, SafetensorsParser],
     )
     def evaluations(self, request: Request, pk: str) -> Response:
         page: Any = self.paginate_queryset(_shown(self.get_object().evaluations.order_by("-pk")))  # type: ignore[arg-type]

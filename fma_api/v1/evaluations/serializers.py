@@ -10,6 +10,7 @@ from fma_api.v1.callers import client_of, organisations_shown
 from fma_api.v1.ids import MAX_ID
 from fma_api.v1.unknown_names import refuse_unknown
 from fma_api.v1.waiting import Seconds
+from fma_api.v1.weights_field import WeightsField
 from fma_api.v1.weights_url import WeightsUrl
 from fma_core.evaluation.question import MAX_BINS, TASKS
 from fma_django.evaluations.opening import DAY_S, MAX_CHOSEN
@@ -48,7 +49,7 @@ class NewEvaluationSerializer(serializers.Serializer[Any]):
     question = QuestionField()
     aggregate = serializers.IntegerField(min_value=1, max_value=MAX_ID, required=False, allow_null=True)
     artifact = serializers.IntegerField(min_value=1, max_value=MAX_ID, required=False, allow_null=True)
-    weights = serializers.JSONField(
+    weights = WeightsField(
         required=False, allow_null=True, help_text="Weights of your own; or as a safetensors body."
     )
     clients = serializers.ListField(

@@ -10,6 +10,7 @@ from fma_api.v1.callers import organisations_shown, user_of
 from fma_api.v1.ids import MAX_ID
 from fma_api.v1.models.fields import ClientsField, FiltersField, OverridesField, PartField, StagesField
 from fma_api.v1.unknown_names import refuse_misspelt
+from fma_api.v1.weights_field import WeightsField
 from fma_core.errors import FMAError
 from fma_core.rounds.columns import MAX_SEED, STRATEGY_COLUMNS
 from fma_django.accounts.grants import may
@@ -145,7 +146,7 @@ class FederatedModelSerializer(serializers.ModelSerializer[FederatedModel]):
 
 
 class NewFederatedModelSerializer(FederatedModelSerializer):
-    initial_model = serializers.JSONField(
+    initial_model = WeightsField(
         required=False, allow_null=True, write_only=True, help_text="Weights; they become artifact 1.0.0."
     )
 

@@ -13,7 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import ValidationError
 
-from fma_api.parsers import OrjsonParser, SafetensorsParser, SmallJsonParser
+from fma_api.parsers import InitialModelJsonParser, NewModelJsonParser, SafetensorsParser, SmallJsonParser
 from fma_api.renderers import SAFETENSORS, OrjsonRenderer, SafetensorsRenderer
 from fma_api.server_names import server_names
 from fma_api.v1 import authentication
@@ -95,6 +95,7 @@ class FederatedModelViewSet(
 ):
     serializer_class = FederatedModelSerializer
     pagination_class = LargePages
+    parser_classes = (NewModelJsonParser,)
     permission_classes = (MayChangeExperiment,)
     filter_backends = LIST_FILTERS
     filterset_class = FederatedModelFilters
@@ -311,7 +312,7 @@ class FederatedModelViewSet(
             IDEMPOTENCY_KEY,
         ],
     )
-    @action(methods=["post"], detail=True, parser_classes=[SafetensorsParser, OrjsonParser])
+    @action(methods=["post"], detail=True, parser_classes=[SafetensorsParser, InitialModelJsonParser])
     def initial_model(self, request: Request, pk: str) -> Response:
         """The weights become artifact 1.0.0. JSON weights are taken too. 409 once the model has weights."""
         federated_model = self.get_object()

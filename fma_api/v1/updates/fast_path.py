@@ -14,7 +14,7 @@ from rest_framework.serializers import ValidationError
 from rest_framework.views import APIView
 
 from fma_api.chunked_bodies import is_chunked, read_chunks
-from fma_api.parsers import OrjsonParser, safetensors_body
+from fma_api.parsers import OrjsonParser, UpdateJsonParser, safetensors_body
 from fma_api.problems import unsupported
 from fma_api.renderers import SAFETENSORS, dumps
 from fma_api.v1.authentication import CHALLENGE
@@ -150,7 +150,7 @@ def _sent(request: HttpRequest) -> tuple[SentFacts, WeightsBody]:
     elif media_type == SAFETENSORS:
         return facts_in_query(request), safetensors_body(request, cast("Any", request))
     elif media_type == JSON:
-        members = OrjsonParser().parse(cast("Any", request), parser_context={"request": request})
+        members = UpdateJsonParser().parse(cast("Any", request), parser_context={"request": request})
         _refuse_facts_in_query(request)
         sent = facts_in_json(members)
     else:

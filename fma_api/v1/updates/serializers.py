@@ -7,6 +7,7 @@ from rest_framework import serializers
 
 from fma_api.v1.ids import MAX_ID
 from fma_api.v1.unknown_names import refuse_misspelt
+from fma_api.v1.weights_field import WeightsField
 from fma_api.v1.weights_url import WeightsUrl
 from fma_core.aggregation.aggregators.aggregator import MAX_NUM_EXAMPLES
 from fma_django.models import ModelUpdate
@@ -52,7 +53,7 @@ class UpdateFactsSerializer(serializers.Serializer[Any]):
 
 class NewModelUpdateSerializer(UpdateFactsSerializer):
     # FMA's name; Serializer has a property of that name, which an input never needs.
-    data = serializers.JSONField(  # type: ignore[assignment]
+    data = WeightsField(  # type: ignore[assignment]
         help_text="Weights: an array, a list of layers, or an object of named arrays."
     )
 

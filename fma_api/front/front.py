@@ -170,12 +170,10 @@ class Front:
         kept = await self._answer(
             exchange, {**environ, "wsgi.input": BytesIO(body)}, may_wait=True, may_repeat=body
         )
-        if isinstance(kept, Refusal) and _last_name(environ) not in WATCHED:
-            self._refusals.remember(self._loop, environ, body, kept)
-        if not isinstance(kept, NothingYet):
+        if kept is None:
             return
         until = self._loop.time() + kept.seconds
-        while isinstance(kept, NothingYet):
+        while kept is not None:
             look_at = min(until, self._loop.time() + LOOK_EVERY_S)
             address, client = _sender(environ)
             outcome = await self.room.wait(
@@ -225,15 +223,14 @@ class Front:
 
     async def _answer(
         self, exchange: Exchange, environ: Environ, *, may_wait: bool, may_repeat: bytes | None = None
-    ) -> NothingYet | Refusal | None:
+    ) -> NothingYet | None:
         """Send the response, from a thread, or keep (and return) it when it is worth waiting for another one.
 
-        A refusal is sent, and returned besides.
-        may_repeat: the body of a request that may have been refused while it waits for a thread.
+        may_repeat: the body of a request whose refusal is remembered, perhaps while this one waits for a thread.
         """
         address, client = _sender(environ)
         environ[MAY_WAIT] = may_wait and self.room.takes_more_of(address, client)
-        done: asyncio.Future[NothingYet | Refusal | None] = self._loop.create_future()
+        done: asyncio.Future[NothingYet | None] = self._loop.create_future()
         threads = self._watched.get(_last_name(environ), self._threads)
         threads.run(lambda: self._work(exchange, environ, done, may_repeat), sender=address)
         return await done
@@ -242,10 +239,10 @@ class Front:
         self,
         exchange: Exchange,
         environ: Environ,
-        done: asyncio.Future[NothingYet | Refusal | None],
+        done: asyncio.Future[NothingYet | None],
         may_repeat: bytes | None,
     ) -> None:
-        kept: NothingYet | Refusal | None = None
+        kept: NothingYet | None = None
         try:
             if may_repeat is not None and (refusal := self._refusals.of(environ, may_repeat)) is not None:
                 refusal.send(exchange)
@@ -257,7 +254,8 @@ class Front:
                 else:
                     is_head = environ["REQUEST_METHOD"] == "HEAD"
                     send(exchange, response, is_head=is_head)
-                    kept = None if is_head else refusal_of(response)
+                    if may_repeat is not None and not is_head and _last_name(environ) not in WATCHED:
+                        self._refusals.remember(self._loop, environ, may_repeat, refusal_of(response))
             finally:
                 response.close()
         except BaseException:  # granian panics (no Exception) at what is no header

@@ -33,7 +33,7 @@ class Refusal:
 
 
 class Refusals:
-    """The refusals of the last REPEATED_S, by their requests. Belongs to the event loop's thread, but for `of`."""
+    """The refusals of the last REPEATED_S, by their requests. Any thread may ask and remember."""
 
     def __init__(self) -> None:
         self._of_requests: dict[Hashable, Refusal] = {}
@@ -56,13 +56,18 @@ class Refusals:
         refusal.send(exchange)
 
     def remember(
-        self, loop: asyncio.AbstractEventLoop, environ: Mapping[str, Any], body: bytes, refusal: Refusal
+        self,
+        loop: asyncio.AbstractEventLoop,
+        environ: Mapping[str, Any],
+        body: bytes,
+        refusal: Refusal | None,
     ) -> None:
-        if len(body) > MOST_BYTES or len(self._of_requests) >= MOST:
+        """refusal: None for an answer that may not be repeated."""
+        if refusal is None or len(body) > MOST_BYTES or len(self._of_requests) >= MOST:
             return
         key = _key(environ, body)
         self._of_requests[key] = refusal
-        loop.call_later(REPEATED_S, self._of_requests.pop, key, None)
+        loop.call_soon_threadsafe(lambda: loop.call_later(REPEATED_S, self._of_requests.pop, key, None))
 
 
 def refusal_of(response: HttpResponseBase) -> Refusal | None:

@@ -130,8 +130,7 @@ def test_what_waited_for_a_thread_meanwhile_has_the_same_refusal() -> None:
         may_end.set()
 
         assert {each.wait().status for each in (first, *others)} == {429}
-    # The first is remembered by the loop, which the thread may overtake by a request.
-    assert view.num_calls <= 2
+    assert view.num_calls == 1
 
 
 def test_django_is_asked_again_when_the_time_is_over(

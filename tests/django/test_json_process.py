@@ -8,7 +8,9 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from hypothesis import strategies as st
 from fma_core.arrays.codecs import json_bytes
 from fma_core.arrays.codecs.safetensors import Limits
 from fma_core.arrays.spec import Spec
-from fma_core.errors import FMAError
+from fma_core.errors import FMAError, TooLarge
 from fma_django.errors import JsonProcessEnded, MemoryInUse
 from fma_django.record import json_process
 from fma_django.record.json_process import HeldJson, LargeJson
@@ -174,6 +176,25 @@ def test_it_refuses_in_the_same_words(
     tmp_path: Path, text: bytes, wanted: Wanted, weights: str | None
 ) -> None:
     assert there(text, weights, wanted, tmp_path / "w") == here(text, weights, wanted)
+
+
+@pytest.mark.parametrize(
+    ("value", "layout"),
+    [
+        ([[1], [1, 2]] * 10_000, None),
+        ([[]] * 20_000, "layers"),
+        ({f"a{number}": 1 for number in range(20_000)}, None),
+    ],
+)
+@pytest.mark.parametrize("spec", [None, SPEC])
+def test_too_many_arrays_are_refused_before_they_are_made(value: Any, layout: Any, spec: Spec | None) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(TooLarge, match="have 20000 arrays; at most 100 are accepted"):
+            weights_of(value, replace(ANY, layout=layout, spec=spec))
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_fingerprint_is_that_of_the_canonical_json() -> None:

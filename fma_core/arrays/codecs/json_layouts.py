@@ -41,11 +41,29 @@ def arrays_of(
     spec: the dtypes; an array that it does not name is read as float64. Names and shapes are not checked here.
     Raises MalformedJson, NonFiniteValue or ValueOutOfRange naming the place ("data[1][0]").
     """
-    layout = layout or _recognise(value)
+    layout = layout or layout_of(value)
     arrays = {
         name: _array(item, place, dtype=_dtype(name, spec)) for name, item, place in _items(value, layout)
     }
     return arrays, layout
+
+
+def layout_of(value: object) -> Layout:
+    """Recognise the layout of parsed JSON. Raises MalformedJson."""
+    if isinstance(value, dict):
+        return "named"
+    if not isinstance(value, list):
+        raise MalformedJson(
+            f"weights must be a list or an object of nested lists of numbers, found {_kind(value)} at data",
+            place="data",
+        )
+    try:
+        _flatten(value, "data")
+    except _Ragged:
+        # Layers if every item is a list; otherwise `_array` raises the first error.
+        if all(isinstance(item, list) for item in value):
+            return "layers"
+    return "array"
 
 
 def json_of(arrays: Arrays, layout: Layout) -> object:
@@ -80,23 +98,6 @@ def plain(array: NDArray[Any]) -> NDArray[Any]:
 
 class _Ragged(MalformedJson):
     pass
-
-
-def _recognise(value: object) -> Layout:
-    if isinstance(value, dict):
-        return "named"
-    if not isinstance(value, list):
-        raise MalformedJson(
-            f"weights must be a list or an object of nested lists of numbers, found {_kind(value)} at data",
-            place="data",
-        )
-    try:
-        _flatten(value, "data")
-    except _Ragged:
-        # Layers if every item is a list; otherwise `_array` raises the first error.
-        if all(isinstance(item, list) for item in value):
-            return "layers"
-    return "array"
 
 
 def _items(value: object, layout: Layout) -> Iterator[tuple[str, object, str]]:

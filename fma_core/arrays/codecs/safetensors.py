@@ -88,12 +88,7 @@ def read_file(path: Path | str, limits: Limits = DEFAULT_LIMITS) -> dict[str, ND
 def layout_within(spec: Spec, limits: Limits) -> bytes:
     """The canonical header of a spec. Raises TooLarge when the file would exceed the limits."""
     form = canonical_form(spec)
-    if len(spec.arrays) > limits.max_arrays:
-        raise TooLarge(
-            f"the weights have {len(spec.arrays)} arrays; at most {limits.max_arrays} are accepted",
-            found=len(spec.arrays),
-            limit=limits.max_arrays,
-        )
+    limits.require_few_arrays(len(spec.arrays))
     if form.size_bytes > limits.max_bytes:
         raise TooLarge(
             f"the weights take {form.size_bytes} bytes; at most {limits.max_bytes} are accepted",

@@ -32,7 +32,6 @@ def test_every_empty_list_opens(browser: Browser) -> None:
         assert browser.get(url_of(model, "changelist")).status_code == 200, model
 
 
-@pytest.mark.untraced
 def test_every_list_opens_and_shows_no_hash_of_a_credential(browser: Browser, rows: None) -> None:
     hashes = list(Client.objects.values_list("credential_hash", flat=True))
     for model in EVERY:
@@ -42,7 +41,6 @@ def test_every_list_opens_and_shows_no_hash_of_a_credential(browser: Browser, ro
         assert not [value for value in hashes if value in page.content.decode()], model
 
 
-@pytest.mark.untraced
 @pytest.mark.usefixtures("rows", "unrendered")
 def test_every_search_opens(browser: Browser) -> None:
     for words in ("experiment", "1", "3f", "100% 'of' \"it\""):
@@ -62,7 +60,6 @@ def test_search_finds_rounds_by_the_words_of_a_failure(browser: Browser, rows: N
     assert "non_finite_result: array &#x27;w&#x27; overflowed float32" in page.content.decode()
 
 
-@pytest.mark.untraced
 @pytest.mark.usefixtures("rows", "unrendered")
 def test_every_choice_of_every_filter_opens(browser: Browser) -> None:
     add_rows(1)  # a filter by a row is shown from two on
@@ -75,7 +72,6 @@ def test_every_choice_of_every_filter_opens(browser: Browser) -> None:
                 assert_lists(browser.get(url_of(model, "changelist") + choice["query_string"]))
 
 
-@pytest.mark.untraced
 @pytest.mark.usefixtures("rows", "unrendered")
 def test_every_column_sorts(browser: Browser) -> None:
     for model in SHOWN:
@@ -92,7 +88,6 @@ def test_link_to_a_row_that_is_not_there_is_no_error(browser: Browser, rows: Non
     assert page.status_code == 200
 
 
-@pytest.mark.untraced
 def test_every_list_and_the_index_take_as_many_queries_for_5_rows_as_for_2(browser: Browser) -> None:
     lists = {model: url_of(model, "changelist") for model in (*SHOWN, get_user_model())}
     urls = [*lists.values(), reverse("admin:index")]

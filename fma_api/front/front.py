@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any, TypeVar
+from urllib.parse import unquote_plus
 
 import structlog
 from django.core.handlers.wsgi import WSGIHandler
@@ -25,7 +26,7 @@ from fma_api.front.threads import Threads
 from fma_api.front.waiting_room import Outcome, WaitingRoom
 from fma_api.renderers import dumps
 from fma_api.sender_address import network_of, sender_address
-from fma_django import wakeups
+from fma_django import conf, wakeups
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +53,8 @@ TOO_LARGE = dumps(
     problems.problem_of(413, "too_large", f"a form may have {FORM_BYTES} bytes; the API takes larger bodies")
 )
 RETRY_AFTER_S = "10"
-WAIT = re.compile(r"(?:^|&)wait=([0-9]{1,6}(?:\.[0-9]{0,6})?)(?:&|$)")
+WAIT = re.compile("(?:^|(?<=&))(?:w|%77)(?:a|%61)(?:i|%69)(?:t|%74)=([^&]*)")
+"""Any spelling of `wait=` in a query. To parse one of 64 kB takes the event loop milliseconds."""
 TOO_MANY_WAITS = Refusal(
     429,
     [
@@ -204,11 +206,11 @@ class Front:
 
     async def _turn(self, exchange: Exchange, environ: Environ) -> Outcome:
         """Hold a request that wants to wait, and finds no place, until its sender may look."""
-        asked = WAIT.search(environ["QUERY_STRING"])
-        if asked is None:
+        seconds = _wait_s(environ["QUERY_STRING"])
+        if not seconds > 0:
             return Outcome.TIME
         address, client = _sender(environ)
-        return await self.room.turn(exchange, seconds=float(asked[1]), address=address, client=client)
+        return await self.room.turn(exchange, seconds=seconds, address=address, client=client)
 
     async def _form(self, exchange: Exchange, environ: Environ) -> bytes:
         async with self._forms.place(sender_address(environ), None):
@@ -270,6 +272,17 @@ def _sender(environ: Environ) -> tuple[str, str | None]:
     """The address, or network of IPv6, and the credential."""
     credential = environ.get("HTTP_CLIENT_UUID") or environ.get("HTTP_AUTHORIZATION")
     return network_of(sender_address(environ)), credential
+
+
+def _wait_s(query: str) -> float:
+    """The seconds that a request may wait, as its view will read them."""
+    asked = WAIT.findall(query)
+    if not asked:
+        return 0.0
+    try:
+        return min(float(unquote_plus(asked[-1])), conf.current().max_wait_s)
+    except ValueError:
+        return 0.0
 
 
 def _last_name(environ: Environ) -> str:

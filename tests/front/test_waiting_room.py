@@ -26,8 +26,8 @@ class News:
         self.meanwhile: Callable[[], Any] = lambda: None
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
-        self.times_asked += 1
         said, meanwhile, self.meanwhile = self.said, self.meanwhile, lambda: None
+        self.times_asked += 1
         meanwhile()
         if said:
             return HttpResponse(said + request.read().decode())
@@ -159,7 +159,12 @@ def test_who_has_all_places_looks_now_and_then(
     assert news.times_asked == PER_CLIENT + 2
 
 
-@pytest.mark.parametrize("query", ["after=0&wait=30", "wait=5", "wait=0.5&after=1"])
+SPELLINGS = ["wait=1e1", "wait=+5", "wait=%35", "%77ai%74=5", "wait=x&after=0&wait=5", "wait=1_0"]
+
+
+@pytest.mark.parametrize(
+    "query", ["after=0&wait=30", "wait=5", "wait=0.5&after=1", "wait=999999", *SPELLINGS]
+)
 def test_who_would_look_after_its_time_is_refused_without_django(
     full: Running, news: News, monkeypatch: pytest.MonkeyPatch, query: str
 ) -> None:
@@ -180,6 +185,9 @@ def test_who_would_look_after_its_time_is_refused_without_django(
         {"headers": [("client-uuid", "one")], "query": "after=0"},
         {"headers": [("client-uuid", "one")], "query": "wait=x"},
         {"headers": [("client-uuid", "one")], "query": "await=30"},
+        {"headers": [("client-uuid", "one")], "query": "wait=5&wait=x"},
+        {"headers": [("client-uuid", "one")], "query": "wait=nan"},
+        {"headers": [("client-uuid", "one")], "query": "wait=-1"},
         {"headers": [("client-uuid", "one")]},
     ],
     ids=str,
@@ -215,6 +223,7 @@ def test_who_has_places_again_looks_at_once(
     assert full.begin(**ONE).wait().status == 204
     news.said = "new"
     wake(full)
+    full.until(lambda: news.times_asked == 2 * PER_CLIENT + 1)
     until_waiting(full, 0)
     news.said = ""
     asked_before = news.times_asked

@@ -174,12 +174,16 @@ class _Place:
 
     def give_back(self, process: _Process, *, is_kept: bool) -> None:
         self._stop_timer()
-        if is_kept:
-            process.forget()
-            self._start_timer(IDLE_S, self._end_idle)
-        else:
+        try:
+            if is_kept:
+                process.forget()
+                self._start_timer(IDLE_S, self._end_idle)
+            else:
+                process.end()
+        except RuntimeError:  # no more threads: nobody would end it later
             process.end()
-        self._is_free.release()
+        finally:
+            self._is_free.release()
 
     def forget_after_fork(self) -> None:
         """The process stays with its parent."""

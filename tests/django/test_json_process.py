@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import orjson
@@ -320,6 +321,19 @@ def test_it_ends_when_nobody_needs_it(process: int, monkeypatch: pytest.MonkeyPa
 
     until(lambda: not Path(f"/proc/{process}").exists())
     large(b"[]").close()
+
+
+def test_a_process_that_nobody_would_end_is_ended_at_once(
+    process: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = large(b"[1]")
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Timer, "start", Mock(side_effect=RuntimeError("can't start new thread")))
+        body.close()
+
+    assert not json_process._place._is_free.locked()
+    assert there(b"[1]", None, ANY, tmp_path / "w")[-1] == here(b"[1]", None, ANY)[-1]
+    assert pid() != process
 
 
 def test_it_cannot_be_started_is_said(process: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,7 +168,9 @@ class UserViewSet(
     @action(methods=["delete"], detail=True, url_path=rf"accounts/(?P<account>{NUMBER})", filter_backends=[])
     def unbind_account(self, request: Request, pk: str, account: str) -> Response:
         """Sessions that it has begun end."""
-        rows = SocialAccount.objects.filter(user=self.get_object()).select_related("user")
+        user = self.get_object()
+        require_may_change(cast("User", request.user), user)  # before 404 tells which accounts there are
+        rows = SocialAccount.objects.filter(user=user).select_related("user")
         unbind_account(get_object_or_404(rows, pk=int(account)), by=cast("User", request.user))
         return Response(status=204)
 

@@ -5,6 +5,7 @@ is whole before it takes the process, so that no sender decides for how long it 
 """
 
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -29,6 +30,8 @@ MOST_S = 120.0
 IDLE_S = 60.0
 KEPT_BYTES = 256 * 2**20
 """A process that needed more memory for a body is ended with it: that gives all of it back, and at once."""
+KNOWN = re.compile("PATH|HOME|TZ|LANG|LC_.+|TMPDIR|PYTHON.+|(DY)?LD_.+")
+"""The variables of the environment that the process has, too."""
 PROGRAM = """
 import sys
 sys.path[:] = sys.argv[2:]
@@ -101,9 +104,7 @@ class _Process:
 
     def __init__(self) -> None:
         # The server's secrets are none of its business.
-        environment = {
-            name: value for name, value in os.environ.items() if not name.startswith(("FMA_", "AWS_"))
-        }
+        environment = {name: value for name, value in os.environ.items() if KNOWN.fullmatch(name)}
         self._line, theirs = Pipe()
         with theirs:
             self._process = subprocess.Popen(
@@ -167,7 +168,7 @@ class _Place:
             self._start_timer(MOST_S, self._process.end)
         except BaseException as error:
             self._is_free.release()
-            if isinstance(error, OSError):
+            if isinstance(error, OSError | RuntimeError):  # no process, or no thread for the timer
                 raise JsonProcessEnded(f"no process can be started to parse large JSON: {error}") from error
             raise
         return self._process

@@ -200,7 +200,9 @@ def memory_of(pid: int, name: str) -> int:
 def test_the_process_of_large_json_takes_no_more_either(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str, member: str | None
 ) -> None:
-    monkeypatch.setattr(json_process, "KEPT_BYTES", 2**40)  # it is asked for its memory when the body has gone
+    monkeypatch.setattr(
+        json_process, "KEPT_BYTES", 2**40
+    )  # it is asked for its memory when the body has gone
     unit = HOSTILE[what]
     value = b"[" + unit * (4 * 2**20 // len(unit)) + unit[:-1] + b"]"
     text = value if member is None else b'{"%s": %s}' % (member.encode(), value)

@@ -347,7 +347,8 @@ def test_it_cannot_be_started_is_said(process: int, monkeypatch: pytest.MonkeyPa
 
 
 def test_it_gives_way_and_knows_no_secret(process: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FMA_SECRET_KEY", "very secret")
+    for name in ("FMA_SECRET_KEY", "PGPASSWORD", "SOME_TOKEN"):
+        monkeypatch.setenv(name, "very secret")
     with_process().end()
     large(b"[]").close()
 

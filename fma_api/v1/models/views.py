@@ -156,6 +156,10 @@ class FederatedModelViewSet(
         return Response(self.get_serializer(created).data, status=201)
 
     def perform_update(self, serializer: Any) -> None:
+        if "initial_model" in self.request.data:
+            raise ValidationError(
+                {"initial_model": ["The first weights of a model that is there go to its initial_model/."]}
+            )
         serializer.instance = federated_models.change_federated_model(
             serializer.instance, dict(serializer.validated_data), by=user_of(self.request)
         )

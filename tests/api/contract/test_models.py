@@ -170,6 +170,19 @@ def test_put_needs_name_and_aggregator(owner: APIClient, model: FederatedModel) 
     assert {"name", "aggregator"} <= owner.put(f"{MODELS}{model.pk}/", {}).json().keys()
 
 
+@pytest.mark.parametrize("method", ["patch", "put"])
+def test_a_change_of_a_model_takes_no_first_weights(
+    owner: APIClient, model: FederatedModel, method: str
+) -> None:
+    answer = getattr(owner, method)(
+        f"{MODELS}{model.pk}/", {"name": "new", "aggregator": "mean", "initial_model": {"w": [1.0]}}
+    )
+
+    assert (answer.status_code, list(answer.json()["errors"])) == (400, ["initial_model"])
+    model.refresh_from_db()
+    assert model.name != "new"
+
+
 def test_a_patch_that_cannot_work_changes_nothing(owner: APIClient, model: FederatedModel) -> None:
     answer = owner.patch(f"{MODELS}{model.pk}/", {"name": "new", "requirement": "nobody"})
 

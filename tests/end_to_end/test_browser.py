@@ -142,10 +142,11 @@ def test_the_menu_of_the_user_works_by_keyboard(server: FmaServer, visitor: Visi
     link.wait_for(state="hidden")
     assert opener.evaluate("button => button === document.activeElement")
     page.keyboard.press("Space")
+    link.wait_for()
     for _ in range(2):
         page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    assert page.evaluate("document.documentElement.classList.contains('dark')")
+    page.wait_for_function("document.documentElement.classList.contains('dark')")
     for _ in range(3):
         page.keyboard.press("Tab")
     page.keyboard.press("Enter")

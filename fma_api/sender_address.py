@@ -1,18 +1,34 @@
 """The network address of the sender of a request."""
 
 from collections.abc import Mapping
-from functools import lru_cache
+from functools import cache, lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
+import structlog
 from django.conf import settings
+
+log = structlog.get_logger(__name__)
 
 
 def sender_address(environ: Mapping[str, Any]) -> str:
     """The address of the connection, or, with FMA_TRUST_PROXY, the one that the proxy speaks for."""
+    forwarded = environ.get("HTTP_X_FORWARDED_FOR", "")
     # Only a proxy of ours is believed, which adds whom it speaks for at the end.
-    forwarded = environ.get("HTTP_X_FORWARDED_FOR", "") if settings.FMA_TRUST_PROXY else ""
+    if not settings.FMA_TRUST_PROXY:
+        if forwarded:
+            _warn_of_proxy()
+        forwarded = ""
     return _without_port(forwarded.rpartition(",")[2].strip()) or str(environ.get("REMOTE_ADDR", ""))
+
+
+@cache  # once a process
+def _warn_of_proxy() -> None:
+    log.warning(
+        "proxy_not_trusted",
+        detail="a request names an address for which it was forwarded: if the proxy is yours, set FMA_TRUST_PROXY, "
+        "or everybody behind it is one sender to the limits",
+    )
 
 
 def _without_port(address: str) -> str:

@@ -18,6 +18,16 @@ SHARED_S = 10.0
 """The server counts as shared for so long after work of another sender than the one before."""
 LONG_S = 0.25
 """Work that takes longer no longer counts towards AT_ONCE: it mostly waits, for a body, a store or a slow reader."""
+SHARE = 0.2
+"""The part of one processor that the work of one sender takes in the long run while others send too."""
+BESIDE_S = 0.0002
+"""The processor time that a request takes outside of its thread: in the event loop and in granian."""
+MOST_PROCESSOR_S = 0.05
+"""No more is counted of one request: large bodies are hashed and checked without the interpreter lock."""
+BURST_S = 2.0
+"""So far ahead of its share a sender may be: a hospital's clients come at once when a round begins."""
+LOOK_EVERY_S = 0.02
+"""So often one thread looks whether work that had to wait may begin."""
 
 
 class Threads:
@@ -25,7 +35,7 @@ class Threads:
 
     So a quiet server has few of them, and few connections to the database: one each.
     Work that waits is taken in turns of its senders: nobody waits for the thousand requests of another one. One sender
-    may have all threads while it is the only one, and AT_ONCE of them otherwise.
+    may have all threads while it is the only one; otherwise AT_ONCE of them, and its SHARE of a processor.
     """
 
     def __init__(self, limit: int) -> None:
@@ -36,7 +46,10 @@ class Threads:
         self._num_waiting = 0
         # When the work that runs has begun, by its number, for each sender.
         self._running: dict[str, dict[int, float]] = {}
+        # The moment at which a sender that keeps to its SHARE would have come as far.
+        self._ahead_until: dict[str, float] = {}
         self._numbers = count()
+        self._somebody_looks = False
         self._latest_sender: str | None = None
         self._shared_until = 0.0
         self._num_idle = 0
@@ -61,18 +74,24 @@ class Threads:
     def _loop(self) -> None:
         while True:  # for ever: a daemon thread that waits for work
             sender, number, work = self._begin()
+            began_at = time.thread_time()
             try:
                 work()
             except BaseException:  # a thread that ended would never be replaced
                 log.exception("work_broke")
             del work  # and with it the request: granian keeps a connection as long as its body may be read
-            self._end(sender, number)
+            self._end(sender, number, time.thread_time() - began_at)
 
     def _begin(self) -> tuple[str, int, Work]:
         """Wait for work that may begin, and take it: its sender, its number, and itself."""
         with self._changed:
             while (sender := self._next_sender()) is None:
-                self._changed.wait(LONG_S if self._waiting else None)
+                if self._somebody_looks or not self._waiting:
+                    self._changed.wait()
+                else:
+                    self._somebody_looks = True
+                    self._changed.wait(LOOK_EVERY_S)
+                    self._somebody_looks = False
             waiting = self._waiting.pop(sender)
             work = waiting.popleft()
             if waiting:
@@ -85,20 +104,34 @@ class Threads:
                 self._changed.notify()  # somebody looks at what may not begin yet
         return sender, number, work
 
-    def _end(self, sender: str, number: int) -> None:
+    def _end(self, sender: str, number: int, processor_s: float) -> None:
+        now = time.monotonic()
         with self._changed:
+            self._count(sender, processor_s, now)
             running = self._running[sender]
             del running[number]
             if not running:
                 del self._running[sender]
             self._num_idle += 1
 
+    def _count(self, sender: str, processor_s: float, now: float) -> None:
+        if now >= self._shared_until:  # what it takes while it is alone is taken from nobody
+            return
+        for even in [each for each, until in self._ahead_until.items() if until < now]:
+            del self._ahead_until[even]
+        counted_s = min(processor_s, MOST_PROCESSOR_S) + BESIDE_S
+        self._ahead_until[sender] = self._ahead_until.get(sender, now) + counted_s / SHARE
+
     def _next_sender(self) -> str | None:
-        """The first whose work may begin. Few are passed over: each of them has AT_ONCE threads."""
+        """The first whose work may begin. Few are passed over: each has AT_ONCE threads, or had much of a processor."""
         now = time.monotonic()
         is_shared = now < self._shared_until
         for sender in self._waiting:
-            began_at = self._running.get(sender, {}).values()
-            if not is_shared or sum(now - since < LONG_S for since in began_at) < AT_ONCE:
+            if not is_shared or (
+                self._num_short(sender, now) < AT_ONCE and self._ahead_until.get(sender, now) <= now + BURST_S
+            ):
                 return sender
         return None
+
+    def _num_short(self, sender: str, now: float) -> int:
+        return sum(now - since < LONG_S for since in self._running.get(sender, {}).values())

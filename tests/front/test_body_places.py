@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from django.http import HttpRequest, HttpResponse
 from django.test import override_settings
+from structlog.testing import capture_logs
 
+from fma_api import sender_address as sender_addresses
 from fma_api.front import body_places
 from fma_api.sender_address import network_of, sender_address
 from tests.front.granian import Exchange, Handler, Running, running
@@ -135,3 +137,13 @@ def test_a_place_is_free_again_after_each_body() -> None:
         for _ in range(30):
             assert front.begin(PIECE, method="POST", headers=of_client("a")).wait().status == 200
         front.until(lambda: not front.front._bodies._of_senders)
+
+
+def test_a_proxy_that_is_not_trusted_is_said_once_and_not_believed() -> None:
+    sender_addresses._warn_of_proxy.cache_clear()
+    with capture_logs() as logs:
+        for number in range(3):
+            forwarded = {"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": f"198.51.100.{number}"}
+            assert sender_address(forwarded) == "10.0.0.1"
+
+    assert [entry["event"] for entry in logs] == ["proxy_not_trusted"]

@@ -119,6 +119,42 @@ def test_work_that_takes_long_holds_up_no_other_of_its_sender(monkeypatch: pytes
         go.set()
 
 
+def test_a_sender_that_had_its_share_waits_while_others_send(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front_threads, "SHARED_S", 0.5)
+    monkeypatch.setattr(front_threads, "BESIDE_S", 1000.0)
+    threads, served = Threads(4), threading.Semaphore(0)
+    run_one(threads, sender="10.0.0.3")
+    run_one(threads, sender="10.0.0.2")
+
+    threads.run(served.release, sender="10.0.0.2")
+    for number in range(20):
+        run_one(threads, sender=f"10.0.1.{number}")
+
+    assert not served.acquire(blocking=False)
+    assert served.acquire(timeout=10), "nobody else sends any more"
+
+
+def test_what_a_sender_took_alone_is_not_held_against_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front_threads, "BESIDE_S", 1000.0)
+    threads = Threads(4)
+    for _ in range(20):
+        run_one(threads, sender="10.0.0.2")
+    run_one(threads, sender="10.0.0.3")
+
+    run_one(threads, sender="10.0.0.2")
+
+
+def test_senders_that_are_even_again_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(front_threads, "BESIDE_S", 1e-6)
+    threads = Threads(4)
+    for number in range(1000):
+        run_one(threads, sender=f"10.0.{number // 250}.{number % 250}")
+    time.sleep(0.01)
+    run_one(threads, sender="10.0.0.0")
+
+    assert len(threads._ahead_until) < 500
+
+
 def test_whoever_is_alone_again_has_all_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(front_threads, "SHARED_S", 0.1)
     threads, all_here = Threads(8), threading.Barrier(9)

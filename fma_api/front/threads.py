@@ -15,11 +15,11 @@ Work = Callable[[], None]
 AT_ONCE = 2
 """The most work of one sender that runs at once while others send too: threads share one interpreter lock."""
 SHARED_S = 10.0
-"""The server counts as shared for so long after work of another sender than the one before."""
+"""For so long after a request, its sender counts among those that share the server."""
 LONG_S = 0.25
 """Work that takes longer no longer counts towards AT_ONCE: it mostly waits, for a body, a store or a slow reader."""
-SHARE = 0.2
-"""The part of one processor that the work of one sender takes in the long run while others send too."""
+LEAST_SHARE = 0.1
+"""A sender gets one nth of a processor in the long run while n send, and no less than this part."""
 BESIDE_S = 0.0002
 """The processor time that a request takes outside of its thread: in the event loop and in granian."""
 MOST_PROCESSOR_S = 0.05
@@ -35,7 +35,7 @@ class Threads:
 
     So a quiet server has few of them, and few connections to the database: one each.
     Work that waits is taken in turns of its senders: nobody waits for the thousand requests of another one. One sender
-    may have all threads while it is the only one; otherwise AT_ONCE of them, and its SHARE of a processor.
+    may have all threads while it is the only one; otherwise AT_ONCE of them, and its share of one processor.
     """
 
     def __init__(self, limit: int) -> None:
@@ -46,21 +46,19 @@ class Threads:
         self._num_waiting = 0
         # When the work that runs has begun, by its number, for each sender.
         self._running: dict[str, dict[int, float]] = {}
-        # The moment at which a sender that keeps to its SHARE would have come as far.
+        # The moment at which a sender that keeps to its share would have come as far.
         self._ahead_until: dict[str, float] = {}
         self._numbers = count()
         self._somebody_looks = False
-        self._latest_sender: str | None = None
-        self._shared_until = 0.0
+        # The time of the latest request of each sender, the oldest first.
+        self._sent_at: dict[str, float] = {}
         self._num_idle = 0
         self.count = 0
 
     def run(self, work: Work, *, sender: str = "") -> None:
         with self._changed:
-            if sender != self._latest_sender:
-                if self._latest_sender is not None:
-                    self._shared_until = time.monotonic() + SHARED_S
-                self._latest_sender = sender
+            self._sent_at.pop(sender, None)
+            self._sent_at[sender] = time.monotonic()
             self._waiting.setdefault(sender, deque()).append(work)
             self._num_waiting += 1
             if self._num_waiting <= self._num_idle or self.count == self._limit:
@@ -115,23 +113,31 @@ class Threads:
             self._num_idle += 1
 
     def _count(self, sender: str, processor_s: float, now: float) -> None:
-        if now >= self._shared_until:  # what it takes while it is alone is taken from nobody
+        num_senders = self._num_senders(now)
+        if num_senders == 1:  # what it takes while it is alone is taken from nobody
             return
         for even in [each for each, until in self._ahead_until.items() if until < now]:
             del self._ahead_until[even]
         counted_s = min(processor_s, MOST_PROCESSOR_S) + BESIDE_S
-        self._ahead_until[sender] = self._ahead_until.get(sender, now) + counted_s / SHARE
+        share = max(LEAST_SHARE, 1 / num_senders)
+        self._ahead_until[sender] = self._ahead_until.get(sender, now) + counted_s / share
 
     def _next_sender(self) -> str | None:
         """The first whose work may begin. Few are passed over: each has AT_ONCE threads, or had much of a processor."""
         now = time.monotonic()
-        is_shared = now < self._shared_until
+        is_shared = self._num_senders(now) > 1
         for sender in self._waiting:
             if not is_shared or (
                 self._num_short(sender, now) < AT_ONCE and self._ahead_until.get(sender, now) <= now + BURST_S
             ):
                 return sender
         return None
+
+    def _num_senders(self, now: float) -> int:
+        """How many have sent something lately, one at least."""
+        while len(self._sent_at) > 1 and self._sent_at[oldest := next(iter(self._sent_at))] < now - SHARED_S:
+            del self._sent_at[oldest]
+        return len(self._sent_at)
 
     def _num_short(self, sender: str, now: float) -> int:
         return sum(now - since < LONG_S for since in self._running.get(sender, {}).values())

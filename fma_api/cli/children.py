@@ -18,6 +18,7 @@ from fma_api.cli.parent_death import die_with
 from fma_api.cli.problem import Problem, exit_with_sentence
 
 STOP_WITHIN_SECONDS = 20  # then a child is killed; an aggregation that was cut off is done again
+HEARD_WITHIN_SECONDS = 1.0  # systemd sends a signal to all processes, and a child may hear it first
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Measured: a child that is forked has all of Django at once; a new interpreter needs 1.4 s of CPU for it. The libraries
 # of macOS do not bear a fork.
@@ -73,13 +74,19 @@ class Children:
 
     def check(self) -> None:
         """Raise Problem when a child has ended that nobody asked to."""
-        if self.is_stopping:
-            return
         for child in self._children:
-            if child.exitcode is not None:
+            if child.exitcode is not None and not self._is_asked_to_stop(child):
                 raise Problem(
                     f"{child.name} ended {how_it_ended(child.exitcode)}, and everything else with it"
                 )
+
+    def _is_asked_to_stop(self, ended: BaseProcess) -> bool:
+        """Whether a signal has come, or comes at once: `ended` may have heard it before this process."""
+        if ended.exitcode in (0, -signal.SIGTERM):
+            deadline = time.monotonic() + HEARD_WITHIN_SECONDS
+            while not self.is_stopping and time.monotonic() < deadline:
+                time.sleep(0.05)
+        return self.is_stopping
 
     def wait(self) -> None:
         """Return after a signal; raise Problem as soon as a child ends by itself."""

@@ -80,9 +80,11 @@ lock: .venv-lock/bin/uv ## Write both files of constraints anew, with the versio
 # Where a version of numpy, Django, its REST framework, its admin or httpx can make a difference. The other tests reach
 # the same code through rows and settings, and would repeat what the newest versions show.
 BY_VERSION := $(CORE) tests/connect tests/contracts tests/api tests/django/admin
-# Old versions use what newer ones of other packages call deprecated: scikit-learn 1.5 does with SciPy 1.16.
+# Old versions use what newer ones of other packages call deprecated: scikit-learn 1.5 does with SciPy 1.16. An old
+# hypothesis warns now and then of its own generator of random numbers.
 test-lowest: .venv-lock/bin/uv ## Run the fast tests of arithmetic, clients, stores, API and admin with the lowest versions allowed
-	.ci/fast-tests .venv-lowest 3.11 constraints-lowest.txt $(BY_FILES) $(FAST) -W default::DeprecationWarning $(BY_VERSION)
+	.ci/fast-tests .venv-lowest 3.11 constraints-lowest.txt $(BY_FILES) $(FAST) -W default::DeprecationWarning \
+		-W default::hypothesis.errors.HypothesisWarning $(BY_VERSION)
 
 VERSIONS := 3.12 3.13 3.14
 test-matrix: .venv-lock/bin/uv ## Run the fast tests on Python 3.12 to 3.14, as far as they are here (Django 6 needs 3.12)

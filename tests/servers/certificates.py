@@ -22,7 +22,9 @@ class Authority:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self.certificate, self._key = folder / "ca.pem", folder / "ca.key"
-        self._make(self.certificate, self._key, name, "-addext", "basicConstraints=critical,CA:TRUE")
+        # Python 3.13 wants both (VERIFY_X509_STRICT; RFC 5280, 4.2.1.3).
+        extensions = ["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign"]
+        self._make(self.certificate, self._key, name, *extensions)
 
     def issue(self, name: str) -> tuple[Path, Path]:
         """A certificate for this machine under this name, and its key."""

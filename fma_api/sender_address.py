@@ -1,7 +1,7 @@
 """The network address of the sender of a request."""
 
 from collections.abc import Mapping
-from functools import cache, lru_cache
+from functools import lru_cache
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
 
@@ -10,6 +10,10 @@ from django.conf import settings
 
 log = structlog.get_logger(__name__)
 
+MOST_WARNINGS = 10
+"""The most addresses that are named in the life of a process: any scanner can say that it forwards."""
+_warned: set[str] = set()
+
 
 def sender_address(environ: Mapping[str, Any]) -> str:
     """The address of the connection, or, with FMA_TRUST_PROXY, the one that the proxy speaks for."""
@@ -17,16 +21,19 @@ def sender_address(environ: Mapping[str, Any]) -> str:
     # Only a proxy of ours is believed, which adds whom it speaks for at the end.
     if not settings.FMA_TRUST_PROXY:
         if forwarded:
-            _warn_of_proxy()
+            _warn_of_proxy(str(environ.get("REMOTE_ADDR", "")))
         forwarded = ""
     return _without_port(forwarded.rpartition(",")[2].strip()) or str(environ.get("REMOTE_ADDR", ""))
 
 
-@cache  # once a process
-def _warn_of_proxy() -> None:
+def _warn_of_proxy(address: str) -> None:
+    if address in _warned or len(_warned) == MOST_WARNINGS:
+        return
+    _warned.add(address)
     log.warning(
         "proxy_not_trusted",
-        detail="a request names an address for which it was forwarded: if the proxy is yours, set FMA_TRUST_PROXY, "
+        address=address,
+        detail="a request says that it was forwarded: if this address is a proxy of yours, set FMA_TRUST_PROXY, "
         "or everybody behind it is one sender to the limits",
     )
 

@@ -18,8 +18,8 @@ SHARED_S = 10.0
 """For so long after a request, its sender counts among those that share the server."""
 LONG_S = 0.25
 """Work that takes longer no longer counts towards AT_ONCE: it mostly waits, for a body, a store or a slow reader."""
-LEAST_SHARE = 0.1
-"""A sender gets one nth of a processor in the long run while n send, and no less than this part."""
+LEAST_SHARE = 0.2
+"""While n send, the work of one is held back to one nth of a processor in the long run, but never below this part."""
 BESIDE_S = 0.0002
 """The processor time that a request takes outside of its thread: in the event loop and in granian."""
 MOST_PROCESSOR_S = 0.05
@@ -134,9 +134,11 @@ class Threads:
         return None
 
     def _num_senders(self, now: float) -> int:
-        """How many have sent something lately, one at least."""
+        """How many have sent something lately, or have work that waits; one at least."""
         while len(self._sent_at) > 1 and self._sent_at[oldest := next(iter(self._sent_at))] < now - SHARED_S:
             del self._sent_at[oldest]
+            if oldest in self._waiting:
+                self._sent_at[oldest] = now
         return len(self._sent_at)
 
     def _num_short(self, sender: str, now: float) -> int:

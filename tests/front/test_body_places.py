@@ -139,11 +139,14 @@ def test_a_place_is_free_again_after_each_body() -> None:
         front.until(lambda: not front.front._bodies._of_senders)
 
 
-def test_a_proxy_that_is_not_trusted_is_said_once_and_not_believed() -> None:
-    sender_addresses._warn_of_proxy.cache_clear()
+def test_a_proxy_that_is_not_trusted_is_named_once_and_not_believed() -> None:
+    sender_addresses._warned.clear()
     with capture_logs() as logs:
-        for number in range(3):
-            forwarded = {"REMOTE_ADDR": "10.0.0.1", "HTTP_X_FORWARDED_FOR": f"198.51.100.{number}"}
-            assert sender_address(forwarded) == "10.0.0.1"
+        for _ in range(3):
+            for number in range(2 * sender_addresses.MOST_WARNINGS):
+                address = f"10.0.0.{number}"
+                forwarded = {"REMOTE_ADDR": address, "HTTP_X_FORWARDED_FOR": "198.51.100.7"}
+                assert sender_address(forwarded) == address
 
-    assert [entry["event"] for entry in logs] == ["proxy_not_trusted"]
+    named = [entry["address"] for entry in logs if entry["event"] == "proxy_not_trusted"]
+    assert named == [f"10.0.0.{number}" for number in range(sender_addresses.MOST_WARNINGS)]

@@ -134,6 +134,33 @@ def test_a_sender_that_had_its_share_waits_while_others_send(monkeypatch: pytest
     assert served.acquire(timeout=10), "nobody else sends any more"
 
 
+def test_a_queue_that_is_older_than_its_senders_last_request_counts_as_a_sender(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(front_threads, "SHARED_S", 0.1)
+    threads, lock, done, running = Threads(16), threading.Lock(), threading.Semaphore(0), 0
+    most = 0
+
+    def work() -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        time.sleep(0.02)
+        with lock:
+            running -= 1
+        done.release()
+
+    run_one(threads, sender="10.0.0.3")
+    for _ in range(60):  # they take six times SHARED_S
+        threads.run(work, sender="10.0.0.2")
+    for _ in range(60):
+        run_one(threads, sender="10.0.0.3")
+        assert done.acquire(timeout=10)
+
+    assert most == AT_ONCE
+
+
 def test_what_a_sender_took_alone_is_not_held_against_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(front_threads, "BESIDE_S", 1000.0)
     threads = Threads(4)

@@ -23,7 +23,12 @@ class Authority:
         self._folder = folder
         self.certificate, self._key = folder / "ca.pem", folder / "ca.key"
         # Python 3.13 wants both (VERIFY_X509_STRICT; RFC 5280, 4.2.1.3).
-        extensions = ["-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign"]
+        extensions = [
+            "-addext",
+            "basicConstraints=critical,CA:TRUE",
+            "-addext",
+            "keyUsage=critical,keyCertSign",
+        ]
         self._make(self.certificate, self._key, name, *extensions)
 
     def issue(self, name: str) -> tuple[Path, Path]:

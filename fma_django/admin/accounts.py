@@ -3,6 +3,7 @@
 A token itself is not in the database, so its page shows its name and limits, and when it was used.
 """
 
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any, cast
 
@@ -304,22 +305,26 @@ class ThemedUserAdmin(UserAdmin, RefusalsAdmin[AbstractUser]):  # type: ignore[m
     @action(description="Take off the second factor of selected users", permissions=["change"])
     def take_off_second_factor(self, request: HttpRequest, queryset: QuerySet[AbstractUser]) -> None:
         """For users who lost theirs; not for oneself, who turns it off by a code."""
-        by, taken = _user(request), 0
-        for user in cast("QuerySet[User]", queryset.exclude(pk=by.pk)):
-            if may_manage(by, user) and second_factor.take_off(user, by=by):
-                self.log_change(request, user, "Took off the second factor.")
-                taken += 1
+        taken = self._for_others(request, queryset, second_factor.take_off, "Took off the second factor.")
         self.message_user(request, f"Took off the second factor of {taken} users.", messages.SUCCESS)
 
     @action(description="Let selected users try codes again", permissions=["change"])
     def lift_code_limit(self, request: HttpRequest, queryset: QuerySet[AbstractUser]) -> None:
         """For users who sent too many wrong codes; not for oneself: whoever has one's session might guess on."""
-        by, lifted = _user(request), 0
-        for user in cast("QuerySet[User]", queryset.exclude(pk=by.pk)):
-            if may_manage(by, user) and second_factor.lift_limit(user, by=by):
-                self.log_change(request, user, "Lifted the limit of wrong codes.")
-                lifted += 1
+        limit = "Lifted the limit of wrong codes."
+        lifted = self._for_others(request, queryset, second_factor.lift_limit, limit)
         self.message_user(request, f"Lifted the limit of wrong codes of {lifted} users.", messages.SUCCESS)
+
+    def _for_others(
+        self, request: HttpRequest, queryset: QuerySet[AbstractUser], act: Callable[..., bool], said: str
+    ) -> int:
+        """Act on those whom the user of the request may manage, not on that user, and log `said`; how many changed."""
+        by, changed = _user(request), 0
+        for user in cast("QuerySet[User]", queryset.exclude(pk=by.pk)):
+            if may_manage(by, user) and act(user, by=by):
+                self.log_change(request, user, said)
+                changed += 1
+        return changed
 
 
 def _user(request: HttpRequest) -> User:

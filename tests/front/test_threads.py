@@ -83,28 +83,34 @@ def run_one(threads: Threads, *, sender: str) -> None:
     assert done.wait(10)
 
 
-def test_a_flood_runs_in_few_threads_while_others_send_and_holds_none_of_them_up() -> None:
-    threads, lock, done, running = Threads(16), threading.Lock(), threading.Semaphore(0), 0
-    most = 0
+class Counted:
+    """Work that counts how much of it runs at one time."""
 
-    def work() -> None:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        time.sleep(0.01)
-        with lock:
-            running -= 1
-        done.release()
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._lock, self._running = seconds, threading.Lock(), 0
+        self.most, self.done = 0, threading.Semaphore(0)
+
+    def __call__(self) -> None:
+        with self._lock:
+            self._running += 1
+            self.most = max(self.most, self._running)
+        time.sleep(self._seconds)
+        with self._lock:
+            self._running -= 1
+        self.done.release()
+
+
+def test_a_flood_runs_in_few_threads_while_others_send_and_holds_none_of_them_up() -> None:
+    threads, work = Threads(16), Counted(0.01)
 
     run_one(threads, sender="10.0.0.3")
     for _ in range(100):
         threads.run(work, sender="10.0.0.2")
     run_one(threads, sender="10.0.0.3")
     for _ in range(100):
-        assert done.acquire(timeout=10)
+        assert work.done.acquire(timeout=10)
 
-    assert most == AT_ONCE
+    assert work.most == AT_ONCE
 
 
 def test_work_that_takes_long_holds_up_no_other_of_its_sender(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,27 +144,16 @@ def test_a_queue_that_is_older_than_its_senders_last_request_counts_as_a_sender(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(front_threads, "SHARED_S", 0.1)
-    threads, lock, done, running = Threads(16), threading.Lock(), threading.Semaphore(0), 0
-    most = 0
-
-    def work() -> None:
-        nonlocal running, most
-        with lock:
-            running += 1
-            most = max(most, running)
-        time.sleep(0.02)
-        with lock:
-            running -= 1
-        done.release()
+    threads, work = Threads(16), Counted(0.02)
 
     run_one(threads, sender="10.0.0.3")
     for _ in range(60):  # they take six times SHARED_S
         threads.run(work, sender="10.0.0.2")
     for _ in range(60):
         run_one(threads, sender="10.0.0.3")
-        assert done.acquire(timeout=10)
+        assert work.done.acquire(timeout=10)
 
-    assert most == AT_ONCE
+    assert work.most == AT_ONCE
 
 
 def test_what_a_sender_took_alone_is_not_held_against_it(monkeypatch: pytest.MonkeyPatch) -> None:
